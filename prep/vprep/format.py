@@ -1,0 +1,189 @@
+"""The shard format, schema 1; data_shards/README.md describes it for people who write their own reader.
+
+000.tar ...       <key>.json, <key>.mjpeg for each video
+index.parquet     one row for each video: everything in its json, and where its bytes are
+failures.parquet  one row for each video that could not be used
+plan.parquet      one row for each video that was planned, in order
+dataset.json      settings, classes, sizes and hashes of the files above; written last
+"""
+
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from vprep.errors import UsageError
+
+SCHEMA = 1
+DATASET, INDEX, FAILURES, PLAN = "dataset.json", "index.parquet", "failures.parquet", "plan.parquet"
+BLOCK = 512  # tar's unit: headers are one block, contents are padded to whole blocks
+TRAILER = bytes(2 * BLOCK)
+ROWS_PER_GROUP = 4096  # of the index, so that a reader can hold a part of it
+
+_NAMED = [
+    ("source", pa.string()),
+    ("start", pa.float64()),
+    ("end", pa.float64()),
+    ("label", pa.int32()),
+    ("class_name", pa.string()),
+    ("split1", pa.string()),
+    ("split2", pa.string()),
+    ("split3", pa.string()),
+]
+_FACTS = [
+    ("frames", pa.int32()),
+    ("fps", pa.float64()),
+    ("height", pa.int32()),
+    ("width", pa.int32()),
+    ("codec", pa.string()),
+    ("source_fps", pa.float64()),
+    ("source_seconds", pa.float64()),
+    ("source_height", pa.int32()),
+    ("source_width", pa.int32()),
+    ("source_bytes", pa.int64()),
+    ("source_hash", pa.string()),
+    ("rotation", pa.int32()),
+    ("variable_rate", pa.bool_()),
+    ("audio", pa.bool_()),
+    ("damaged", pa.int32()),
+    ("hash", pa.string()),
+    ("frame_offsets", pa.list_(pa.uint32())),
+]
+_PLACE = [("key", pa.string()), ("shard", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]
+
+INDEX_SCHEMA = pa.schema([*_PLACE, *_NAMED, *_FACTS])
+PLAN_SCHEMA = pa.schema([("key", pa.string()), ("shard", pa.string()), *_NAMED, ("source_bytes", pa.int64())])
+FAILURES_SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("cause", pa.string()),
+        ("detail", pa.string()),
+        ("key", pa.string()),
+        ("shard", pa.string()),
+        *_NAMED[1:],
+    ]
+)
+JSON_FIELDS = ("key", *(name for name, _ in _NAMED), *(name for name, _ in _FACTS))
+
+
+def hash_of(data: bytes | memoryview) -> str:
+    """XXH3 with 128 bits, as 32 hexadecimal digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def hash_file(path: Path) -> str:
+    """The hash of a whole file, read in pieces."""
+    state = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            state.update(piece)
+    return state.hexdigest()
+
+
+def shard_name(number: int, count: int) -> str:
+    """`007.tar`: three digits or more, all shards of a set the same."""
+    return f"{number:0{max(3, len(str(count - 1)))}d}.tar"
+
+
+def member(name: str, data: bytes) -> tuple[bytes, bytes]:
+    """The tar header before `data`, and the padding behind it; the same for the same name and size."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT), bytes(-len(data) % BLOCK)
+
+
+def sample_json(row: Mapping[str, Any]) -> bytes:
+    """The `<key>.json` member: the row of the index without its place in the shards."""
+    facts = {"schema": SCHEMA} | {name: row[name] for name in JSON_FIELDS}
+    return json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def split_frames(mjpeg: bytes) -> list[int]:
+    """Where each JPEG of a stream begins, and at last where the stream ends.
+
+    An end marker with a start marker right behind it stands only between two pictures: inside one,
+    a byte 0xFF of the picture data is always followed by 0x00 or a restart marker.
+    """
+    if not mjpeg:
+        return [0]
+    offsets = [0]
+    while (at := mjpeg.find(b"\xff\xd9\xff\xd8", offsets[-1])) >= 0:
+        offsets.append(at + 2)
+    return [*offsets, len(mjpeg)]
+
+
+def jpeg_size(jpeg: bytes | memoryview) -> tuple[int, int] | None:
+    """Height and width from a JPEG's frame header; None when it has none."""
+    at = 2
+    while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
+        marker = jpeg[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(jpeg[at + 5 : at + 7], "big"), int.from_bytes(jpeg[at + 7 : at + 9], "big")
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return None
+
+
+def write_dataset(facts: dict[str, Any]) -> bytes:
+    """The text of dataset.json, with a hash over itself, so that no byte of it can change unseen."""
+    facts = {name: value for name, value in facts.items() if name != "hash"}
+    return _text(facts | {"hash": hash_of(_text(facts))})
+
+
+def read_dataset(folder: Path) -> dict[str, Any]:
+    """The facts of a finished set."""
+    path = folder / DATASET
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(missing_set(folder)) from None
+    try:
+        facts = json.loads(text)
+        schema = facts["schema"]
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} cannot be read as a set's facts; make it anew with: vprep index {folder}") from None
+    if schema != SCHEMA:
+        raise UsageError(f"{path} has schema {schema}; this version reads schema {SCHEMA}")
+    if write_dataset(facts) != text:
+        raise UsageError(f"{path} was altered: its hash does not match; make it anew with: vprep index {folder}")
+    return dict(facts)
+
+
+def tables_by_shard(path: Path, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
+    """The rows of an index or a plan, shard after shard; no more than one shard and one batch are held."""
+    held: list[pa.Table] = []
+    name = None
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
+            table = pa.Table.from_batches([batch])
+            begin = 0
+            for row, shard in enumerate(table["shard"].to_pylist()):
+                if shard == name:
+                    continue
+                if name is not None:
+                    yield name, pa.concat_tables([*held, table.slice(begin, row - begin)])
+                held, begin, name = [], row, shard
+            held.append(table.slice(begin))
+    if name is not None:
+        yield name, pa.concat_tables(held)
+
+
+def missing_set(folder: Path) -> str:
+    """Why there is no finished set in `folder`, and what makes one."""
+    if not folder.is_dir():
+        return f"no folder '{folder}'; a set is made with: vprep shard VIDEOS --out {folder}"
+    if (folder / PLAN).exists():
+        return f"the set in {folder} is not finished; run vprep shard again with the same words to go on"
+    tars = sum(1 for _ in folder.glob("*.tar"))
+    if tars:
+        return f"{folder} holds {tars} tars and no {DATASET}; make it with: vprep index {folder}"
+    return f"no set in {folder}; one is made with: vprep shard VIDEOS --out {folder}"
+
+
+def _text(facts: dict[str, Any]) -> bytes:
+    return json.dumps(facts, ensure_ascii=False, indent=1).encode() + b"\n"

@@ -1,0 +1,216 @@
+"""Rebuilds the index of a set from its tars; also gives one to WebDataset tars that others made.
+
+A foreign sample is indexed when it holds JPEG pictures: one packed member (.mjpeg), or one member a frame. In
+the latter case `offset` and `size` span all of them, and a frame's bytes reach to the start of the next one: a
+JPEG decoder stops at the end marker and does not look at the tar header behind it.
+"""
+
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vprep.atomic import whole
+from vprep.errors import UsageError, WorkError
+from vprep.finish import IndexWriter, Totals, dataset_facts
+from vprep.format import (
+    DATASET,
+    FAILURES,
+    FAILURES_SCHEMA,
+    INDEX,
+    INDEX_SCHEMA,
+    JSON_FIELDS,
+    PLAN,
+    SCHEMA,
+    TRAILER,
+    hash_file,
+    hash_of,
+    jpeg_size,
+    read_dataset,
+    split_frames,
+    write_dataset,
+)
+from vprep.lock import only_writer
+from vprep.plan import thaw
+from vprep.shard import WORK
+
+FRAME = re.compile(r"(?:^|.*\.)(?:jpg|jpeg)$")
+DEFAULT_FPS = 25.0
+
+
+@dataclass(slots=True)
+class Sample:
+    """The members of one key, in the order of the tar: extension, where its bytes begin, how many they are."""
+
+    key: str
+    members: list[tuple[str, int, int]] = field(default_factory=list)
+
+
+def index(folder: Path) -> dict[str, Any]:
+    """Write index.parquet and dataset.json for the tars in `folder`."""
+    tars = sorted(folder.glob("*.tar")) if folder.is_dir() else []
+    if not tars:
+        raise UsageError(f"no tars in {folder}; vprep index wants a folder that holds shards")
+    if (folder / WORK).exists():
+        raise UsageError(f"the set in {folder} is not finished; run vprep shard again with the same words to go on")
+    with only_writer(folder):
+        return _index(folder, tars)
+
+
+def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
+    hashes = _known_hashes(folder)
+    plan = thaw(folder)
+    totals, shards, classes, skipped = Totals(), [], set(), Counter[str]()
+    with whole(folder / INDEX) as file:
+        writer = IndexWriter(file)
+        for tar in tars:
+            digest = hash_file(tar)
+            if hashes.get(tar.name, digest) != digest:
+                raise WorkError(
+                    f"{tar} is not the file that {DATASET} tells of; vprep verify {folder} says what is wrong with it"
+                )
+            rows = list(_rows(tar, skipped))
+            table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
+            writer.add(table)
+            totals.add(table)
+            classes |= {row["class_name"] for row in rows if row["class_name"]}
+            shards.append({"name": tar.name, "bytes": tar.stat().st_size, "hash": digest, "videos": len(rows)})
+        writer.close()
+    if not totals.counts["videos"]:
+        (folder / INDEX).unlink()
+        raise UsageError(f"no sample in {folder} holds JPEG frames ({_members(skipped)}); vprep shard makes such tars")
+    if plan is not None and not (folder / FAILURES).exists():
+        _recall_failures(folder)
+    settings = plan.settings.as_dict() if plan else {"layout": "webdataset"}
+    facts = dataset_facts(folder, settings, plan.classes if plan else sorted(classes), shards, totals)
+    with whole(folder / DATASET) as file:
+        file.write(write_dataset(facts))
+    return facts | {"skipped": dict(skipped)}
+
+
+def _known_hashes(folder: Path) -> dict[str, str]:
+    """The hashes that the shards were written with, when they are on record."""
+    try:
+        return {shard["name"]: shard["hash"] for shard in read_dataset(folder)["shards"]}
+    except UsageError:
+        return {}
+
+
+def samples(tar: Path) -> Iterator[Sample]:
+    """The samples of a tar by WebDataset's rule: what comes before the first dot of the name is the key.
+
+    Python's tarfile takes a damaged header for the end of the archive and says nothing, so the end is checked.
+    """
+    sample = None
+    try:
+        with tarfile.open(tar) as archive:
+            for info in archive:
+                if not info.isreg():
+                    continue
+                key, extension = _key(info.name)
+                if sample is None or sample.key != key:
+                    if sample is not None:
+                        yield sample
+                    sample = Sample(key)
+                sample.members.append((extension, info.offset_data, info.size))
+            end = archive.offset
+    except tarfile.TarError as error:
+        raise WorkError(f"{tar} is cut or damaged ({error}); what comes behind cannot be read") from None
+    with tar.open("rb") as file:
+        if _read(file, end, len(TRAILER)) != TRAILER:
+            raise WorkError(f"{tar} is cut or damaged at byte {end}; what comes behind cannot be read")
+    if sample is not None:
+        yield sample
+
+
+def _key(name: str) -> tuple[str, str]:
+    folder, _, file = name.rpartition("/")
+    stem, _, extension = file.partition(".")
+    return f"{folder}/{stem}" if folder else stem, extension.lower()
+
+
+def _rows(tar: Path, skipped: Counter[str]) -> Iterator[dict[str, Any]]:
+    with tar.open("rb") as file:
+        for sample in samples(tar):
+            row = _row(tar, file, sample)
+            if row is None:
+                skipped["+".join(sorted({extension for extension, _, _ in sample.members}))] += 1
+            else:
+                yield row
+
+
+def _row(tar: Path, file: IO[bytes], sample: Sample) -> dict[str, Any] | None:
+    facts = _facts(tar, file, sample)
+    packed = [member for member in sample.members if member[0] == "mjpeg"]
+    frames = packed or [member for member in sample.members if FRAME.match(member[0])]
+    if not frames:
+        return None
+    begin = frames[0][1]
+    size = frames[-1][1] + frames[-1][2] - begin
+    data = _read(file, begin, size)
+    own = facts.get("schema") == SCHEMA
+    if own and hash_of(data) != facts["hash"]:
+        raise WorkError(f"{tar}, video '{sample.key}': its frames are not those that were written")
+    row = {name: facts.get(name) for name in JSON_FIELDS} if own else _foreign(facts, file, sample, frames, data)
+    return row | {"key": sample.key, "shard": tar.name, "offset": begin, "size": size}
+
+
+def _foreign(
+    facts: dict[str, Any], file: IO[bytes], sample: Sample, frames: list[tuple[str, int, int]], data: bytes
+) -> dict[str, Any]:
+    begin = frames[0][1]
+    offsets = [at - begin for _, at, _ in frames] + [len(data)] if len(frames) > 1 else split_frames(data)
+    height, width = jpeg_size(data) or (None, None)
+    label = next((_read(file, at, size) for extension, at, size in sample.members if extension == "cls"), b"")
+    number = facts.get("label", label.decode("ascii", "replace").strip())
+    return dict.fromkeys(JSON_FIELDS) | {
+        "source": str(facts.get("source", sample.key)),
+        "label": int(number) if str(number).isdigit() else None,
+        "class_name": facts["class_name"] if isinstance(facts.get("class_name"), str) else None,
+        "frames": len(offsets) - 1,
+        "fps": float(facts["fps"]) if isinstance(facts.get("fps"), int | float) else DEFAULT_FPS,
+        "height": height,
+        "width": width,
+        "damaged": 0,
+        "hash": hash_of(data),
+        "frame_offsets": offsets,
+    }
+
+
+def _facts(tar: Path, file: IO[bytes], sample: Sample) -> dict[str, Any]:
+    for extension, at, size in sample.members:
+        if extension == "json":
+            try:
+                facts = json.loads(_read(file, at, size))
+            except ValueError:
+                raise WorkError(f"{tar}, video '{sample.key}': its json cannot be read") from None
+            return facts if isinstance(facts, dict) else {}
+    return {}
+
+
+def _recall_failures(folder: Path) -> None:
+    """Every planned video without a row has failed; why is no longer known."""
+    there = set(pq.read_table(folder / INDEX, columns=["key"])["key"].to_pylist())
+    rows = [
+        row | {"cause": "unknown", "detail": f"{FAILURES} was lost"}
+        for row in pq.read_table(folder / PLAN).to_pylist()
+        if row["key"] not in there
+    ]
+    with whole(folder / FAILURES) as file:
+        pq.write_table(pa.Table.from_pylist(rows, schema=FAILURES_SCHEMA), file, compression="zstd")
+
+
+def _read(file: IO[bytes], at: int, size: int) -> bytes:
+    file.seek(at)
+    return file.read(size)
+
+
+def _members(skipped: Counter[str]) -> str:
+    return "its members: " + ", ".join(sorted(skipped)[:3]) if skipped else "it is empty"

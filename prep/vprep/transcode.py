@@ -1,0 +1,224 @@
+"""One video file becomes JPEG frames of one size at one rate, or a failure with a cause."""
+
+import errno
+import signal
+import stat
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import ffmpeg as builder
+import xxhash
+
+from vprep import probe
+from vprep.entry import Entry
+from vprep.ffmpeg import Ffmpeg, Outcome, run
+from vprep.format import hash_of, jpeg_size, split_frames
+from vprep.settings import Settings
+
+# Containers, and nothing that is a list of other files (hls, concat, dash, sdp, image2, ...).
+CONTAINERS = "mov,avi,matroska,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,gif,mxf,dv,rm,nut,ivf,yuv4mpegpipe"
+MAX_SECONDS = 3600  # a video is held in memory: 0.45 GB at 128x171 and 25 fps
+MAX_PIXELS = 1 << 26
+MAX_BAD_SHARE = 0.5
+# The decoders of these paint over some damage with whatever memory held, and say nothing.
+SILENT = {"hevc", "vp8"}
+_HERE = "file:HERE"
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video that was made into frames; `facts` are the columns of vprep.format's JSON_FIELDS that it decides."""
+
+    facts: dict[str, Any]
+    mjpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A video that could not be used; `cause` is one of a few words, `detail` is ffmpeg's or the system's."""
+
+    cause: str
+    detail: str
+
+
+def transcode(
+    root: Path,
+    entry: Entry,
+    settings: Settings,
+    ffmpeg: Ffmpeg,
+    *,
+    timeout: float,
+    stop: threading.Event | None = None,
+) -> Video | Failure:
+    """The frames of the video that `entry` names below `root`."""
+    path = root / entry.source
+    try:
+        size, digest = _fingerprint(path)
+    except OSError as error:
+        return _unread(entry.source, error)
+    if size == 0:
+        return Failure("zero_bytes", "the file is empty")
+    argv = command(path, settings, ffmpeg, entry.start, entry.end)
+    outcome = run(argv, timeout=timeout, stop=stop)
+    report = probe.read(outcome.words)
+    failure = _failure(outcome, report, settings, timeout)
+    if failure:
+        return failure
+    damaged = _damaged(outcome, report, settings, entry)
+    if damaged or report.codec in SILENT:
+        again = run(argv, timeout=timeout, stop=stop)
+        if again.output != outcome.output:
+            if again.timed_out:
+                return Failure("timeout", f"not done after {timeout:g} s")
+            return Failure("unstable", f"decoded twice, to different pictures; {_trouble(again, report)}")
+    return Video(_facts(outcome.output, report, settings, size, digest, damaged), outcome.output)
+
+
+def command(path: Path, settings: Settings, ffmpeg: Ffmpeg, start: float | None, end: float | None) -> list[str]:
+    """The arguments of the one ffmpeg that demuxes, decodes, resamples, resizes and encodes a video."""
+    argv = [f"file:{path}" if word == _HERE else word for word in _template(settings, ffmpeg.path)]
+    if start is not None and end is not None:
+        at = argv.index("-i")
+        argv[at:at] = ["-ss", f"{start:g}", "-t", f"{end - start:g}"]
+    return argv
+
+
+@cache
+def _template(settings: Settings, ffmpeg: str) -> list[str]:
+    source = builder.input(
+        _HERE,
+        hide_banner=None,
+        nostdin=None,
+        v="repeat+level+verbose",
+        threads=1,
+        filter_complex_threads=1,
+        max_pixels=MAX_PIXELS,
+        format_whitelist=CONTAINERS,
+        protocol_whitelist="file,pipe",
+    )
+    width, height = _size(settings)
+    frames = (
+        source["V:0"]
+        .filter("vfrdet")
+        .filter("fps", fps=f"{settings.fps:g}")
+        # bitexact: the same pixels on every x86-64 processor, at no cost. JPEG means BT.601 and full range.
+        .filter("scale", width, height, flags="bicubic+bitexact", out_range="full", out_color_matrix="bt601")
+        .filter("setsar", 1)
+        .filter("format", "yuv420p")
+    )
+    jpegs = {
+        "f": "mjpeg",
+        "c:v": "mjpeg",
+        "q:v": settings.quality,
+        "flags": "+bitexact",
+        "fps_mode": "passthrough",
+    }
+    limit = {"frames:v": _most_frames(settings) + 1, "threads:v": 1}
+    words: list[str] = builder.output(frames, "pipe:1", **jpegs, **limit).compile(cmd=ffmpeg)
+    return words
+
+
+def _size(settings: Settings) -> tuple[str, str]:
+    if settings.short_side is None:
+        return str(settings.width), str(settings.height)
+    side, tall = settings.short_side, "lt(iw*sar,ih)"
+    return f"if({tall},{side},round(iw*sar/ih*{side}))", f"if({tall},round(ih/(iw*sar)*{side}),{side})"
+
+
+def _most_frames(settings: Settings) -> int:
+    return round(MAX_SECONDS * settings.fps)
+
+
+def _fingerprint(path: Path) -> tuple[int, str]:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    state = xxhash.xxh3_128()
+    size = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            state.update(piece)
+            size += len(piece)
+    return size, state.hexdigest()
+
+
+def _unread(source: str, error: OSError) -> Failure:
+    if isinstance(error, FileNotFoundError):
+        if "\\x" in source:
+            return Failure("bad_name", "the file's name is not UTF-8; rename it")
+        return Failure("missing", "the file is not there")
+    return Failure("unreadable", (error.strerror or str(error)).lower())
+
+
+def _failure(outcome: Outcome, report: probe.Report, settings: Settings, timeout: float) -> Failure | None:
+    """Why there is no video, if there is none."""
+    trouble = _trouble(outcome, report)
+    if outcome.timed_out:
+        return Failure("timeout", f"not done after {timeout:g} s")
+    if outcome.code < 0:
+        return Failure("crashed", f"ffmpeg was ended by {signal.Signals(-outcome.code).name}")
+    if not report.opened:
+        return Failure("truncated" if report.cut else "not_a_video", trouble)
+    if report.codec is None:
+        return Failure("no_video_stream", "none of its streams is a video")
+    frames = len(split_frames(outcome.output)) - 1
+    if frames > _most_frames(settings):
+        return Failure("too_long", f"longer than {MAX_SECONDS} s; cut it, or name parts of it in a csv")
+    if frames < 2:
+        return _too_few(report, frames, trouble)
+    if outcome.code != 0:
+        return Failure("corrupt", trouble)
+    if report.bad > MAX_BAD_SHARE * max(report.decoded, 1):
+        return Failure("corrupt", f"{report.bad} of {report.decoded} frames are damaged; {trouble}")
+    return None
+
+
+def _trouble(outcome: Outcome, report: probe.Report) -> str:
+    return report.troubles[0] if report.troubles else f"ffmpeg ended with code {outcome.code}"
+
+
+def _too_few(report: probe.Report, frames: int, trouble: str) -> Failure:
+    if "Decoder not found" in trouble or "Decoding requested, but no decoder" in trouble or report.codec == "none":
+        return Failure("unknown_codec", trouble)
+    if report.troubles:
+        return Failure("truncated" if report.cut else "corrupt", trouble)
+    return Failure("too_short", f"{frames} frames; at least 2 are wanted")
+
+
+def _damaged(outcome: Outcome, report: probe.Report, settings: Settings, entry: Entry) -> int:
+    """How many frames of the source are damaged or lost; at least 1 if ffmpeg complained at all."""
+    if not report.troubles and not report.bad:
+        return 0
+    lost = 0
+    if report.cut and report.seconds and report.fps and entry.start is None:
+        there = (len(split_frames(outcome.output)) - 1) / settings.fps
+        lost = max(0, round((report.seconds - there) * report.fps))
+    return max(1, report.bad + lost)
+
+
+def _facts(
+    mjpeg: bytes, report: probe.Report, settings: Settings, size: int, digest: str, damaged: int
+) -> dict[str, Any]:
+    offsets = split_frames(mjpeg)
+    height, width = jpeg_size(mjpeg[: offsets[1]]) or (0, 0)
+    return {
+        "frames": len(offsets) - 1,
+        "fps": settings.fps,
+        "height": height,
+        "width": width,
+        "codec": report.codec,
+        "source_fps": report.fps,
+        "source_seconds": report.seconds,
+        "source_height": report.height,
+        "source_width": report.width,
+        "source_bytes": size,
+        "source_hash": digest,
+        "rotation": report.rotation,
+        "variable_rate": report.variable_rate,
+        "audio": report.audio,
+        "damaged": damaged,
+        "hash": hash_of(mjpeg),
+        "frame_offsets": offsets,
+    }
