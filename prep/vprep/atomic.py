@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+DRAFT = ".draft"
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that becomes `path` when the block ends well, and vanishes when it does not."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
         with draft.open("wb") as file:
             yield file

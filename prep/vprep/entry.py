@@ -8,10 +8,13 @@ NO_SPLITS: Splits = (None, None, None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One video that a source names; `source` is its path below the source's folder, with slashes."""
+    """One video that a source names; `source` is its path below the source's folder, with slashes.
+
+    Bytes of a name that are not UTF-8 are spelt out in it as `\\xff`; `layouts.path_of` gives the file.
+    """
 
     source: str
-    bytes: int
+    bytes: int  # -1 when the file cannot be reached, as with a link that leads nowhere
     class_name: str | None = None
     label: int | None = None
     splits: Splits = NO_SPLITS
@@ -32,7 +35,7 @@ class Listing:
     """Named by a list, and not there."""
 
     unlisted: list[str] = field(default_factory=list)
-    """There, and named by no list; still sharded."""
+    """There, and named by no list; still sharded, but for the layout csv, which takes only what its csv names."""
 
     ignored: int = 0
-    """Files that are no videos by their name."""
+    """Files that are no videos: by their name, or because they are pipes or devices."""

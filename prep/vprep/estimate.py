@@ -17,6 +17,7 @@ from vprep import probe
 from vprep.entry import Entry, Listing
 from vprep.ffmpeg import Ffmpeg, run
 from vprep.format import hash_file, hash_of
+from vprep.layouts.walk import path_of
 from vprep.plan import Planned, keys_of, mixed
 from vprep.pool import in_order
 from vprep.settings import Settings
@@ -36,7 +37,7 @@ def shard_count(
     stop = threading.Event()
     reports = list(
         in_order(
-            lambda entry: _header(root / entry.source, ffmpeg, timeout, stop),
+            lambda entry: _header(path_of(root, entry.source), ffmpeg, timeout, stop),
             sample,
             workers=workers,
             size=lambda _: 0,
@@ -123,7 +124,7 @@ def duplicates(entries: Sequence[Entry], root: Path) -> list[list[str]]:
         for size, sources in groups.items():
             for source in sources if len(sources) > 1 else ():
                 try:
-                    finer[size, fingerprint(root / source)].append(source)
+                    finer[size, fingerprint(path_of(root, source))].append(source)
                 except OSError:
                     continue
         groups = finer

@@ -7,7 +7,8 @@ reopen   the other way, when shards of a finished set have to be made again
 import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -59,8 +60,13 @@ class IndexWriter:
             self._held = [held.slice(ROWS_PER_GROUP)]
             self._rows -= ROWS_PER_GROUP
 
-    def close(self) -> None:
-        if self._rows:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rows and error is None:
             self._write(pa.concat_tables(self._held))
         self._writer.close()
 
@@ -88,8 +94,7 @@ class Totals:
 def finish(folder: Path, plan: Plan) -> dict[str, Any]:
     """Make the set whole. Every shard has its record."""
     totals, shards, failures = Totals(), [], []
-    with whole(folder / INDEX) as file:
-        index = IndexWriter(file)
+    with whole(folder / INDEX) as file, IndexWriter(file) as index:
         for name in plan.shards:
             found = load(folder, name)
             if found is None:
@@ -99,7 +104,6 @@ def finish(folder: Path, plan: Plan) -> dict[str, Any]:
             totals.add(table)
             shards.append({"name": name, "bytes": record.bytes, "hash": record.hash, "videos": table.num_rows})
             failures += record.failures
-        index.close()
     _write_failures(folder, failures)
     facts = dataset_facts(folder, plan.settings.as_dict(), plan.classes, shards, totals)
     with whole(folder / DATASET) as file:

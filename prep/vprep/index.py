@@ -68,8 +68,7 @@ def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
     hashes = _known_hashes(folder)
     plan = thaw(folder)
     totals, shards, classes, skipped = Totals(), [], set(), Counter[str]()
-    with whole(folder / INDEX) as file:
-        writer = IndexWriter(file)
+    with whole(folder / INDEX) as file, IndexWriter(file) as writer:
         for tar in tars:
             digest = hash_file(tar)
             if hashes.get(tar.name, digest) != digest:
@@ -82,10 +81,10 @@ def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
             totals.add(table)
             classes |= {row["class_name"] for row in rows if row["class_name"]}
             shards.append({"name": tar.name, "bytes": tar.stat().st_size, "hash": digest, "videos": len(rows)})
-        writer.close()
-    if not totals.counts["videos"]:
-        (folder / INDEX).unlink()
-        raise UsageError(f"no sample in {folder} holds JPEG frames ({_members(skipped)}); vprep shard makes such tars")
+        if not totals.counts["videos"]:
+            raise UsageError(
+                f"no sample in {folder} holds JPEG frames ({_members(skipped)}); vprep shard makes such tars"
+            )
     if plan is not None and not (folder / FAILURES).exists():
         _recall_failures(folder)
     settings = plan.settings.as_dict() if plan else {"layout": "webdataset"}

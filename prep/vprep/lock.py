@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vprep.atomic import DRAFT
 from vprep.errors import UsageError
 
 NAME = ".lock"
@@ -17,6 +18,8 @@ def only_writer(folder: Path) -> Iterator[None]:
     path = folder / NAME
     descriptor = _acquire(path)
     try:
+        for left in folder.glob(f".*{DRAFT}"):  # by a writer that was killed
+            left.unlink()
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -16,10 +16,14 @@ from vprep import probe
 from vprep.entry import Entry
 from vprep.ffmpeg import Ffmpeg, Outcome, run
 from vprep.format import hash_of, jpeg_size, split_frames
+from vprep.layouts.walk import path_of
 from vprep.settings import Settings
 
 # Containers, and nothing that is a list of other files (hls, concat, dash, sdp, image2, ...).
 CONTAINERS = "mov,avi,matroska,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,gif,mxf,dv,rm,nut,ivf,yuv4mpegpipe"
+# How they begin; ffmpeg also takes the file's name into account, and calls a text named .mp4 a cut mp4.
+MAGIC = (b"RIFF", b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"GIF8", b"0&\xb2u", b"\0\0\1\xba", b"\x06\x0e+4")
+BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 MAX_SECONDS = 3600  # a video is held in memory: 0.45 GB at 128x171 and 25 fps
 MAX_PIXELS = 1 << 26
 MAX_BAD_SHARE = 0.5
@@ -54,17 +58,17 @@ def transcode(
     stop: threading.Event | None = None,
 ) -> Video | Failure:
     """The frames of the video that `entry` names below `root`."""
-    path = root / entry.source
+    path = path_of(root, entry.source)
     try:
-        size, digest = _fingerprint(path)
+        size, digest, is_container = _fingerprint(path)
     except OSError as error:
-        return _unread(entry.source, error)
+        return _unread(error)
     if size == 0:
         return Failure("zero_bytes", "the file is empty")
     argv = command(path, settings, ffmpeg, entry.start, entry.end)
     outcome = run(argv, timeout=timeout, stop=stop)
     report = probe.read(outcome.words)
-    failure = _failure(outcome, report, settings, timeout)
+    failure = _unopened(outcome, report, is_container) or _failure(outcome, report, settings, timeout)
     if failure:
         return failure
     damaged = _damaged(outcome, report, settings, entry)
@@ -132,24 +136,37 @@ def _most_frames(settings: Settings) -> int:
     return round(MAX_SECONDS * settings.fps)
 
 
-def _fingerprint(path: Path) -> tuple[int, str]:
+def _fingerprint(path: Path) -> tuple[int, str, bool]:
+    """Size and hash of a file, and whether it begins as containers of videos do."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
     state = xxhash.xxh3_128()
     size = 0
     with path.open("rb") as file:
+        head = file.read(16)
+        file.seek(0)
         while piece := file.read(1 << 22):
             state.update(piece)
             size += len(piece)
-    return size, state.hexdigest()
+    return size, state.hexdigest(), head.startswith(MAGIC) or head[4:8] in BOXES
 
 
-def _unread(source: str, error: OSError) -> Failure:
+def _unread(error: OSError) -> Failure:
     if isinstance(error, FileNotFoundError):
-        if "\\x" in source:
-            return Failure("bad_name", "the file's name is not UTF-8; rename it")
         return Failure("missing", "the file is not there")
     return Failure("unreadable", (error.strerror or str(error)).lower())
+
+
+def _unopened(outcome: Outcome, report: probe.Report, is_container: bool) -> Failure | None:
+    """Why ffmpeg did not even begin, if it did not."""
+    if report.opened or outcome.timed_out or outcome.code < 0:
+        return None
+    trouble = _trouble(outcome, report)
+    if is_container:
+        return Failure("truncated" if report.cut else "corrupt", trouble)
+    if "whitelist" in trouble:
+        trouble = "its format is no container of videos"
+    return Failure("not_a_video", trouble)
 
 
 def _failure(outcome: Outcome, report: probe.Report, settings: Settings, timeout: float) -> Failure | None:
@@ -159,8 +176,6 @@ def _failure(outcome: Outcome, report: probe.Report, settings: Settings, timeout
         return Failure("timeout", f"not done after {timeout:g} s")
     if outcome.code < 0:
         return Failure("crashed", f"ffmpeg was ended by {signal.Signals(-outcome.code).name}")
-    if not report.opened:
-        return Failure("truncated" if report.cut else "not_a_video", trouble)
     if report.codec is None:
         return Failure("no_video_stream", "none of its streams is a video")
     frames = len(split_frames(outcome.output)) - 1

@@ -1,0 +1,57 @@
+"""One folder for each class, or train/val/test folders with the class folders in them.
+
+<root>/<class>/.../x.mp4
+<root>/train/<class>/.../x.mp4
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from vprep.entry import Entry, Listing
+from vprep.layouts.classes import numbered, read_classes, unknown_class
+from vprep.layouts.lists import SPLIT_WORDS
+from vprep.layouts.source import Source, folders_of
+
+Place = Callable[[str], tuple[str | None, str | None]]
+
+
+def read(source: Source) -> Listing:
+    """Every video with the class of its folder."""
+    return by_folder(source, "folders", {})
+
+
+def by_folder(source: Source, layout: str, names: Mapping[str, str]) -> Listing:
+    """The listing when folders are all that is known; `names` has the class of folders written otherwise."""
+    place = places(source.files.videos)
+    found = {folder for _, folder in map(place, source.files.videos) if folder is not None}
+    if source.labels is None:
+        classes = sorted({names.get(folder, folder) for folder in found})
+    else:
+        classes = read_classes(source.labels)
+        known = set(classes)
+        for name in sorted(found):
+            if names.get(name, name) not in known:
+                raise unknown_class("folder", name, classes, source.labels)
+    listing = Listing(layout=layout, entries=[], classes=classes, ignored=source.files.ignored)
+    labels = numbered(classes)
+    for name, size in source.files.videos.items():
+        split, folder = place(name)
+        if folder is None:
+            listing.unlisted.append(name)
+        class_name = None if folder is None else names.get(folder, folder)
+        label = None if class_name is None else labels[class_name]
+        splits = (split, None, None)
+        listing.entries.append(Entry(source=name, bytes=size, class_name=class_name, label=label, splits=splits))
+    return listing
+
+
+def places(sources: Iterable[str]) -> Place:
+    """A function that says in which split's and which class's folder a video lies."""
+    first = {source.partition("/")[0] for source in sources if "/" in source}
+    by_split = bool(first) and all(folder.lower() in SPLIT_WORDS for folder in first)
+
+    def place(source: str) -> tuple[str | None, str | None]:
+        folders = folders_of(source)
+        split = SPLIT_WORDS[folders.pop(0).lower()] if by_split and folders else None
+        return split, folders[0] if folders else None
+
+    return place

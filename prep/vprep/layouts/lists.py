@@ -1,0 +1,152 @@
+"""Where the lists of a data set are, and what their lines say."""
+
+import csv
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vprep.errors import UsageError
+from vprep.layouts.source import Source
+from vprep.layouts.walk import LIST_SUFFIXES
+
+SPLIT_WORDS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
+_HEADER_BYTES = 4096  # enough of a csv to see its header
+
+
+def find(source: Source, wanted: re.Pattern[str], beside: Sequence[str] = ()) -> list[Path]:
+    """The lists whose names fit `wanted`, from the first place that has one, so that two copies never mix."""
+    for paths in (*places(source), *_beside(source, beside)):
+        if found := [path for path in paths if wanted.fullmatch(path.name) and path.is_file()]:
+            return found
+    return []
+
+
+def places(source: Source) -> list[list[Path]]:
+    """Files that may be lists, by folder: of `splits` alone if given, else of the root and just below."""
+    if source.splits is None:
+        return [list(paths) for _, paths in itertools.groupby(source.files.lists, lambda path: path.parent)]
+    if source.splits.is_file():
+        return [[source.splits]]
+    try:
+        inner = (path for path in sorted(source.splits.iterdir()) if path.is_dir())
+        return [_lists_in(folder) for folder in (source.splits, *inner)]
+    except OSError as error:
+        raise _unreadable(source.splits, error) from None
+
+
+def is_beside(source: Source, path: Path) -> bool:
+    """Whether a list was found next to the root, where it may belong to another data set."""
+    return source.splits is None and not path.is_relative_to(source.root)
+
+
+def none_found(source: Source, layout: str, wanted: str) -> UsageError:
+    """The error of a layout that cannot do without lists."""
+    if source.splits is not None:
+        return UsageError(f"no {wanted} in '{source.splits}', and layout {layout} needs them")
+    where = f"'{source.root}' or in the folders in it"
+    return UsageError(f"no {wanted} in {where}, and layout {layout} needs them; say where they are with --splits")
+
+
+def bad_line(path: Path, number: int, what: str) -> UsageError:
+    """The error of one line of a list."""
+    return UsageError(f"{path}, line {number}: {what}")
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1."""
+    for number, line in enumerate(_text(path), 1):
+        if line.strip():
+            yield number, line.strip()
+
+
+def table(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a csv below its header, with their line numbers; blank rows are passed over."""
+    rows = csv.reader(_text(path), strict=True)
+    header: list[str] | None = None
+    try:
+        for row in rows:
+            if not any(cell.strip() for cell in row):
+                continue
+            if header is None:
+                header = _header(path, rows.line_num, row, needed)
+            elif len(row) != len(header):
+                what = f"{len(row)} fields where the header has {len(header)}; a field with a comma needs quotes"
+                raise bad_line(path, rows.line_num, what)
+            else:
+                yield rows.line_num, dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise bad_line(path, rows.line_num, f"not csv ({error})") from None
+    if header is None:
+        raise UsageError(f"{path} is empty; a header with {', '.join(needed)} is needed")
+
+
+def columns(path: Path) -> list[str]:
+    """The header of a csv, to see of what kind it is; empty for any other file."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return []
+    try:
+        with path.open("rb") as file:
+            first = file.read(_HEADER_BYTES).decode("utf-8-sig", "replace").lstrip().partition("\n")[0]
+    except OSError:
+        return []
+    return [name.strip().strip('"').lower() for name in first.split(",")]
+
+
+def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> object:
+    """The content of a json file; what `hook` makes of each object in it takes its place."""
+    text = "".join(_text(path))
+    try:
+        content: object = json.loads(text, object_hook=hook)
+    except json.JSONDecodeError as error:
+        raise bad_line(path, error.lineno, f"not json ({error.msg})") from None
+    return content
+
+
+def split_word(path: Path, number: int, word: str) -> str | None:
+    """`train`, `val` or `test` from a list's word; None where the field is empty."""
+    word = word.strip()
+    if word and word.lower() not in SPLIT_WORDS:
+        raise bad_line(path, number, f"split '{word}'; the words are train, val, test")
+    return SPLIT_WORDS.get(word.lower())
+
+
+def _beside(source: Source, names: Sequence[str]) -> list[list[Path]]:
+    if source.splits is not None:
+        return []
+    near = Path(os.path.abspath(source.root)).parent
+    return [_lists_in(near / name) for name in names if (near / name).is_dir()]
+
+
+def _lists_in(folder: Path) -> list[Path]:
+    with os.scandir(folder) as items:
+        names = [item.name for item in items if not item.name.startswith(".")]
+    return [folder / name for name in sorted(names) if name.lower().endswith(LIST_SUFFIXES)]
+
+
+def _text(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file with their ends, without the mark that some editors put before the first."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        raise bad_line(path, number, "not UTF-8; save the file as UTF-8") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"{path} cannot be read ({error.strerror}); readable lists are needed")
+
+
+def _header(path: Path, number: int, row: list[str], needed: Sequence[str]) -> list[str]:
+    header = [name.strip().lower() for name in row]
+    if absent := [name for name in needed if name not in header]:
+        raise bad_line(path, number, f"no column {', '.join(absent)}; the header must have {', '.join(needed)}")
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise bad_line(path, number, f"column {twice[0]} stands twice; keep one")
+    return header

@@ -1,0 +1,65 @@
+"""Something-Something V2: `<id>.webm`, and json lists of {"id": "1", "template": "Pushing [something]"}."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vprep.entry import Listing
+from vprep.errors import UsageError
+from vprep.layouts.classes import read_classes, spellings, unknown_class
+from vprep.layouts.lists import SPLIT_WORDS, find, none_found, read_json
+from vprep.layouts.matched import Listed, Names, match
+from vprep.layouts.source import Source
+
+_PREFIX = "something-something-v2-"
+_LIST = re.compile(rf"(?:{_PREFIX})?(train|val|validation|test)\.json")
+_LABELS = re.compile(rf"(?:{_PREFIX})?labels\.json")
+_SNIFF_BYTES = 4096
+
+
+class _Row(NamedTuple):
+    video: Any
+    template: Any
+
+
+def found(source: Source) -> bool:
+    """Whether the lists are there; a json with an everyday name is looked into."""
+    return any(path.name.startswith(_PREFIX) or _looks_right(path) for path in find(source, _LIST))
+
+
+def read(source: Source) -> Listing:
+    """Every video with its class and its split; the videos of the test list have no class."""
+    lists = find(source, _LIST)
+    if not lists:
+        raise none_found(source, "ssv2", f"{_PREFIX}train.json, {_PREFIX}validation.json or {_PREFIX}test.json")
+    names = Names()
+    for path in lists:
+        _add(names, path)
+    used = sorted({video.class_name for video in names.listed.values() if video.class_name is not None})
+    labels = source.labels or next(iter(find(source, _LABELS)), None)
+    classes = used if labels is None else read_classes(labels)
+    if labels is not None and (extra := sorted(set(used) - set(classes))):
+        raise unknown_class("class", extra[0], classes, labels)
+    return match(source, "ssv2", names, classes, spellings(classes))
+
+
+def _add(names: Names, path: Path) -> None:
+    """Take down the entries of one list."""
+    kind = _LIST.fullmatch(path.name)
+    rows = read_json(path, lambda entry: _Row(entry.get("id"), entry.get("template")))
+    if kind is None or not isinstance(rows, list):
+        raise UsageError(f'{path} is no list of entries; [{{"id": "1", "template": "..."}}, ...] is wanted')
+    split = SPLIT_WORDS[kind[1]]
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, _Row) or not isinstance(row.video, str | int):
+            raise UsageError(f"{path}, entry {number}: no id; each entry needs one")
+        if not isinstance(row.template, str) and split != "test":
+            raise UsageError(f"{path}, entry {number}: no template; each entry of the {split} list needs one")
+        class_name = row.template.replace("[", "").replace("]", "") if isinstance(row.template, str) else None
+        names.add(path, number, Listed(str(row.video), class_name), 0, split)
+
+
+def _looks_right(path: Path) -> bool:
+    with path.open("rb") as file:
+        first = file.read(_SNIFF_BYTES).lstrip()
+    return first.startswith(b"[") and b'"id"' in first
