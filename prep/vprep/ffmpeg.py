@@ -2,6 +2,7 @@
 
 import os
 import selectors
+import signal
 import subprocess
 import threading
 import time
@@ -83,7 +84,7 @@ def run(argv: Sequence[str], *, timeout: float, stop: threading.Event | None = N
         timed_out = True
     finally:
         if process.poll() is None and (timed_out or (stop is not None and stop.is_set())):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with whatever a wrapper around ffmpeg has started
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()

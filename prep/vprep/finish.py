@@ -93,7 +93,7 @@ class Totals:
 
 def finish(folder: Path, plan: Plan) -> dict[str, Any]:
     """Make the set whole. Every shard has its record."""
-    totals, shards, failures = Totals(), [], []
+    totals, shards, failures = Totals(), [], [FAILURES_SCHEMA.empty_table()]
     with whole(folder / INDEX) as file, IndexWriter(file) as index:
         for name in plan.shards:
             found = load(folder, name)
@@ -103,8 +103,9 @@ def finish(folder: Path, plan: Plan) -> dict[str, Any]:
             index.add(table)
             totals.add(table)
             shards.append({"name": name, "bytes": record.bytes, "hash": record.hash, "videos": table.num_rows})
-            failures += record.failures
-    _write_failures(folder, failures)
+            failures.append(pa.Table.from_pylist(record.failures, schema=FAILURES_SCHEMA))
+    with whole(folder / FAILURES) as file:
+        pq.write_table(pa.concat_tables(failures).combine_chunks(), file, compression="zstd")
     facts = dataset_facts(folder, plan.settings.as_dict(), plan.classes, shards, totals)
     with whole(folder / DATASET) as file:
         file.write(write_dataset(facts))
@@ -150,9 +151,7 @@ def reopen(folder: Path) -> None:
         path = folder / file["name"]
         if not path.exists() or hash_file(path) != file["hash"]:
             raise UsageError(f"{path} is not the file that {DATASET} tells of; make it anew with: vprep index {folder}")
-    failures: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for failure in pq.read_table(folder / FAILURES).to_pylist():
-        failures[failure["shard"]].append(failure)
+    failures = dict(tables_by_shard(folder / FAILURES))
     (folder / WORK).mkdir(exist_ok=True)
     tables = tables_by_shard(folder / INDEX)
     held = next(tables, None)
@@ -161,13 +160,9 @@ def reopen(folder: Path) -> None:
         table = INDEX_SCHEMA.empty_table()
         if held is not None and held[0] == name:
             table, held = held[1], next(tables, None)
-        save(folder, Record(name, shard["bytes"], shard["hash"], failures[name]), table)
+        lost = failures[name].to_pylist() if name in failures else []
+        save(folder, Record(name, shard["bytes"], shard["hash"], lost), table)
     (folder / DATASET).unlink()
-
-
-def _write_failures(folder: Path, failures: list[dict[str, Any]]) -> None:
-    with whole(folder / FAILURES) as file:
-        pq.write_table(pa.Table.from_pylist(failures, schema=FAILURES_SCHEMA), file, compression="zstd")
 
 
 def _has_size(folder: Path, file: dict[str, Any]) -> bool:

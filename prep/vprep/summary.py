@@ -64,7 +64,7 @@ def refuse_losses(out: Path, facts: dict[str, Any], limit: float) -> None:
     lost, total = facts["failures"], facts["failures"] + facts["videos"]
     if lost > limit * total:
         raise WorkError(
-            f"{lost} of {total} videos failed ({lost / total:.1%}), more than --max-failures {limit:.3g}; "
+            f"{lost} of {total} videos failed ({lost / total:.1%}), more than --max-failures {limit * 100:g}%; "
             f"{out / FAILURES} tells why"
         )
 

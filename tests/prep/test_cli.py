@@ -1,0 +1,134 @@
+"""The command line: exit codes, words, and what goes where."""
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+RunVprep = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_every_command_explains_itself(run_vprep: RunVprep) -> None:
+    told = run_vprep("--help").stdout
+    commands = ("shard", "retry", "plan", "verify", "stats", "show", "index", "subset", "synth", "doctor")
+    for command in commands:
+        assert re.search(rf"^\s*{command} ", told, re.MULTILINE)
+        assert run_vprep(command, "--help").returncode == 0
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = """
+import sys
+from vprep import cli
+try:
+    cli.main(["--help"])
+except SystemExit:
+    pass
+assert not {"pyarrow", "cv2", "numpy", "torch", "rich.progress"} & set(sys.modules), sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_json_is_exactly_one_object_and_progress_is_not_in_it(
+    run_vprep: RunVprep, videos: Path, tmp_path: Path
+) -> None:
+    done = run_vprep("shard", videos, "--out", tmp_path / "out", "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["videos"], facts["failures"], facts["causes"]) == (12, 0, {})
+    assert re.search(r"^12/12 videos, \d+\.\d videos/s, 0 failed, 0:00 left$", done.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["shard", "nowhere"], "'nowhere' is not there; the folder that holds the videos is needed"),
+        (["shard", ".", "--size", "big"], "--size is 'big'; wanted is HEIGHTxWIDTH, as in 128x171"),
+        (
+            ["shard", ".", "--max-failures", "lots"],
+            "--max-failures is 'lots'; wanted is a share from 0% to 100%, as in 5%",
+        ),
+        (["verify", "nowhere"], "no folder 'nowhere'; a set is made with: vprep shard VIDEOS --out nowhere"),
+        (["verify", ".", "--depth", "deep"], "--depth is 'deep'; there are sizes, hashes, frames"),
+        (["retry", "nowhere"], "no finished set in nowhere; retry comes after vprep shard has ended"),
+        (["index", "nowhere"], "no tars in nowhere; vprep index wants a folder that holds shards"),
+    ],
+)
+def test_what_was_asked_wrongly_gets_one_sentence_and_code_2(
+    words: list[str], message: str, run_vprep: RunVprep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run_vprep(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vprep: {message}\n")
+
+
+def test_a_wrong_option_gets_code_2(run_vprep: RunVprep) -> None:
+    done = run_vprep("shard", ".", "--wurkers", "2")
+    assert done.returncode == 2
+    assert "--wurkers" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_ffmpeg_that_is_none_is_refused(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+    done = run_vprep("shard", videos, "--out", tmp_path / "out", env={"VPREP_FFMPEG": "/nowhere/ffmpeg"})
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "vprep: VPREP_FFMPEG=/nowhere/ffmpeg cannot be run (no such file or directory); "
+        "name a working ffmpeg in VPREP_FFMPEG\n"
+    )
+
+
+def test_too_many_failures_are_an_error_after_all_the_work(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "videos", tmp_path / "out"
+    shutil.copytree(videos, source)
+    (source / "falling over" / "empty.mp4").touch()
+    done = run_vprep("shard", source, "--out", out)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"vprep: 1 of 13 videos failed (7.7%), more than --max-failures 5%; {out / 'failures.parquet'} tells why"
+    )
+    assert "1 failed: 1 zero_bytes\n  by class: 1 falling over\n" in done.stdout
+    assert run_vprep("verify", out).returncode == 0
+    assert run_vprep("shard", source, "--out", out, "--max-failures", "10%").returncode == 0
+
+
+def test_plan_writes_nothing_and_tells_what_shard_would_do(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+    source = tmp_path / "videos"
+    shutil.copytree(videos, source)
+    shutil.copy(source / "falling over" / "v_falling_0.mp4", source / "jumping (high)" / "again.mp4")
+    before = sorted(tmp_path.rglob("*"))
+    facts = json.loads(run_vprep("plan", source, "--json").stdout)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (facts["videos"], facts["classes"], facts["shards"]) == (13, 2, 1)
+    assert facts["duplicates"] == [["falling over/v_falling_0.mp4", "jumping (high)/again.mp4"]]
+    done = json.loads(run_vprep("shard", source, "--out", tmp_path / "out", "--json").stdout)
+    assert done["shards"] == facts["shards"]
+    assert done["bytes"] == pytest.approx(facts["disk_bytes"], rel=0.1)
+    assert "same content: 1 groups of videos" in run_vprep("plan", source).stdout
+
+
+def test_a_terminal_gets_a_bar(videos: Path, tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    words = [sys.executable, "-m", "vprep.cli", "shard", str(videos), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=follower, env=os.environ | {"TERM": "xterm"})
+    os.close(follower)
+    said = b""
+    while True:
+        try:
+            piece = os.read(leader, 4096)
+        except OSError:  # Linux ends a terminal without readers so
+            break
+        if not piece:
+            break
+        said += piece
+    os.close(leader)
+    assert process.wait() == 0
+    assert b"12/12" in said
+    assert "━".encode() in said
