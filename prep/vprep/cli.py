@@ -92,10 +92,11 @@ def retry(
 ) -> None:
     """Try failed videos again; everything else in the set stays as it is."""
     from vprep import make, plan, summary
+    from vprep.format import missing_set
 
     known = plan.thaw(out)
     if known is None:
-        raise UsageError(f"no finished set in {out}; retry comes after vprep shard has ended")
+        raise UsageError(missing_set(out))
     with _can_go_on(out):
         facts = make.retry(_job(out, source or known.root, workers, timeout), cause)
     _show(summary.of_set(out, facts), json, summary.as_text)

@@ -66,50 +66,62 @@ def plan_report(
     """What `vprep shard` would find and make, with the same words."""
     ordered = mixed(map(Planned, keys_of(listing.entries), listing.entries), settings.seed)
     entries = [video.entry for video in ordered]
-    tried = entries[:sample]
-    stop, began = threading.Event(), time.monotonic()
-    results = list(
-        in_order(
-            lambda entry: _measured(root, entry, settings, ffmpeg, timeout, stop),
-            tried,
-            workers=workers,
-            size=lambda _: 0,
-            stop=stop,
-        )
-    )
-    took = time.monotonic() - began
     shards = settings.shards or shard_count(entries, root, settings, ffmpeg, workers=workers, timeout=timeout)
-    share = len(entries) / max(len(tried), 1)
-    videos = [result for result in results if isinstance(result, dict)]
+    tried, began = entries[:sample], time.monotonic()
+    results = _try(tried, root, settings, ffmpeg, workers=workers, timeout=timeout)
+    took, share = time.monotonic() - began, len(entries) / len(tried)
+    videos = [facts for facts in results if isinstance(facts, dict)]
+    return _listed(listing, root) | {
+        "sample": _oddities(results, videos) | {"seconds": round(took, 2)},
+        "hours": round(sum(facts["frames"] / facts["fps"] for facts in videos) * share / 3600, 3),
+        "shards": shards,
+        "disk_bytes": round(sum(facts["stored"] for facts in videos) * share),
+        "seconds": round(took * share, 1),
+        "workers": workers,
+    }
+
+
+def _listed(listing: Listing, root: Path) -> dict[str, Any]:
+    """What is known without opening a video."""
     return {
         "source": str(root),
         "layout": listing.layout,
-        "videos": len(entries),
+        "videos": len(listing.entries),
         "classes": len(listing.classes),
         "class_sizes": _class_sizes(listing),
         "splits": _splits(listing),
-        "source_bytes": sum(max(entry.bytes, 0) for entry in entries),
-        "empty": sum(1 for entry in entries if entry.bytes == 0),
+        "source_bytes": sum(max(entry.bytes, 0) for entry in listing.entries),
+        "empty": sum(1 for entry in listing.entries if entry.bytes == 0),
         "missing": len(listing.missing),
         "missing_examples": listing.missing[:5],
         "unlisted": len(listing.unlisted),
         "unlisted_examples": listing.unlisted[:5],
         "ignored_files": listing.ignored,
         "duplicates": duplicates(listing.entries, root),
-        "sample": {
-            "videos": len(tried),
-            "failures": dict(Counter(result.cause for result in results if isinstance(result, Failure))),
-            "rotated": sum(1 for facts in videos if facts["rotation"]),
-            "variable_rate": sum(1 for facts in videos if facts["variable_rate"]),
-            "silent": sum(1 for facts in videos if not facts["audio"]),
-            "damaged": sum(1 for facts in videos if facts["damaged"]),
-            "seconds": round(took, 2),
-        },
-        "hours": round(sum(facts["frames"] / facts["fps"] for facts in videos) * share / 3600, 3),
-        "shards": shards,
-        "disk_bytes": round(sum(facts["stored"] for facts in videos) * share),
-        "seconds": round(took * share, 1),
-        "workers": workers,
+    }
+
+
+def _try(
+    entries: Sequence[Entry], root: Path, settings: Settings, ffmpeg: Ffmpeg, *, workers: int, timeout: float
+) -> list[dict[str, Any] | Failure]:
+    """The facts of some videos, and how many bytes they would take."""
+    stop = threading.Event()
+
+    def facts_of(entry: Entry) -> dict[str, Any] | Failure:
+        result = transcode(root, entry, settings, ffmpeg, timeout=timeout, stop=stop)
+        return result.facts | {"stored": len(result.mjpeg)} if isinstance(result, Video) else result
+
+    return list(in_order(facts_of, entries, workers=workers, size=lambda _: 0, stop=stop))
+
+
+def _oddities(results: Sequence[dict[str, Any] | Failure], videos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "videos": len(results),
+        "failures": dict(Counter(result.cause for result in results if isinstance(result, Failure))),
+        "rotated": sum(1 for facts in videos if facts["rotation"]),
+        "variable_rate": sum(1 for facts in videos if facts["variable_rate"]),
+        "silent": sum(1 for facts in videos if not facts["audio"]),
+        "damaged": sum(1 for facts in videos if facts["damaged"]),
     }
 
 
@@ -136,13 +148,6 @@ def _ends(path: Path) -> str:
         head = file.read(ENDS)
         file.seek(max(0, os.fstat(file.fileno()).st_size - ENDS))
         return hash_of(head + file.read(ENDS))
-
-
-def _measured(
-    root: Path, entry: Entry, settings: Settings, ffmpeg: Ffmpeg, timeout: float, stop: threading.Event
-) -> dict[str, Any] | Failure:
-    result = transcode(root, entry, settings, ffmpeg, timeout=timeout, stop=stop)
-    return result.facts | {"stored": len(result.mjpeg)} if isinstance(result, Video) else result
 
 
 def _header(path: Path, ffmpeg: Ffmpeg, timeout: float, stop: threading.Event) -> probe.Report:

@@ -16,7 +16,7 @@ from vprep.errors import UsageError, WorkError
 from vprep.estimate import shard_count
 from vprep.ffmpeg import Ffmpeg
 from vprep.finish import finish, is_finished, reopen
-from vprep.format import DATASET, PLAN, read_dataset
+from vprep.format import DATASET, PLAN, missing_set, read_dataset
 from vprep.lock import only_writer
 from vprep.plan import Plan, Planned, divide, freeze, keys_of, mixed, planned_videos, thaw
 from vprep.pool import in_order
@@ -61,7 +61,7 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
     with _writing(job.out):
         plan = thaw(job.out)
         if plan is None or not (job.out / DATASET).exists():
-            raise UsageError(f"no finished set in {job.out}; retry comes after vprep shard has ended")
+            raise UsageError(missing_set(job.out))
         if not is_finished(job.out):
             raise UsageError(f"{job.out} misses some of its files; vprep verify {job.out} tells which")
         _refuse_settings(job.out, plan.settings, replace(plan.settings, ffmpeg=job.ffmpeg.version))

@@ -57,7 +57,7 @@ def test_json_is_exactly_one_object_and_progress_is_not_in_it(
         ),
         (["verify", "nowhere"], "no folder 'nowhere'; a set is made with: vprep shard VIDEOS --out nowhere"),
         (["verify", ".", "--depth", "deep"], "--depth is 'deep'; there are sizes, hashes, frames"),
-        (["retry", "nowhere"], "no finished set in nowhere; retry comes after vprep shard has ended"),
+        (["retry", "nowhere"], "no folder 'nowhere'; a set is made with: vprep shard VIDEOS --out nowhere"),
         (["index", "nowhere"], "no tars in nowhere; vprep index wants a folder that holds shards"),
     ],
 )
