@@ -226,7 +226,8 @@ def doctor(
 
 def main(argv: list[str] | None = None) -> Never:
     """Run the command; 0 done, 1 failed while working, 2 asked wrongly."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a script's background job starts with SIGINT ignored
+        signal.signal(number, _interrupt)
     sys.exit(_run(lambda: app(argv, prog_name="vprep", standalone_mode=True)))
 
 

@@ -41,7 +41,10 @@ def in_order(
 
     When the caller stops, or fails, or is interrupted, `stop` is set and no work goes on behind its back.
     """
-    seats = itertools.cycle(processors())
+    usable = processors()
+    # Two runs with few workers each should not both begin with the same processors.
+    first = os.getpid() % len(usable)
+    seats = itertools.cycle(usable[first:] + usable[:first])
     todo = iter(items)
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, initializer=lambda: _stay(next(seats))) as executor:
