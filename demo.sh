@@ -9,9 +9,10 @@ echo '== shards: vprep shard demo_run/videos --out demo_run/shards --shards 4'
 vprep shard demo_run/videos --out demo_run/shards --shards 4
 echo '== every byte and every frame: vprep verify demo_run/shards --depth frames'
 vprep verify demo_run/shards --depth frames
-echo '== a contact sheet: vprep show demo_run/shards KEY --out demo_run/sheet.png'
-key=$(vprep stats demo_run/shards --json | python -c 'import json, sys; print(json.load(sys.stdin)["first_key"])')
-vprep show demo_run/shards "$key" --out demo_run/sheet.png
+echo '== what is in it: vprep stats demo_run/shards'
+vprep stats demo_run/shards
+echo '== a contact sheet: vprep show demo_run/shards --out demo_run/sheet.png'
+vprep show demo_run/shards --out demo_run/sheet.png
 cat <<'END'
 
 Made: demo_run/videos (small mp4 files), demo_run/shards (a set in 4 shards, verified), demo_run/sheet.png (look at it).

@@ -159,15 +159,16 @@ def stats(out: Set, json: Json = False) -> None:
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
 def show(
     folder: Annotated[Path, typer.Argument(metavar="SET", help="Folder of the set.")],
-    key: Annotated[str, typer.Argument(help="Key of a video in the set's index.")],
+    key: Annotated[str | None, typer.Argument(help="Key of a video. [default: the first]", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="png or jpg: a contact sheet; mp4 or gif: the video.")] = Path("sheet.png"),
     json: Json = False,
 ) -> None:
     """Draw one stored video."""
+    from vprep import rows
     from vprep import show as drawer
 
-    facts = drawer.show(folder, key, out)
-    _show(facts, json, lambda _: f"{out}: {key}")
+    facts = drawer.show(folder, key or rows.first_key(folder), out)
+    _show(facts, json, lambda facts: f"{out}: {facts['key']}, {facts['shown']} of {facts['frames']} frames")
 
 
 @app.command()

@@ -1,0 +1,257 @@
+"""Is this machine fit for the work? Each thing that vprep rests on is tried, not only looked up."""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from cv2.typing import MatLike
+from rich.table import Table
+from rich.text import Text
+
+from vprep.atomic import whole
+from vprep.entry import Entry
+from vprep.errors import UsageError
+from vprep.ffmpeg import VARIABLE, Ffmpeg, find, run
+from vprep.format import split_frames
+from vprep.pool import processors
+from vprep.settings import Settings
+from vprep.summary import size
+from vprep.transcode import Failure, transcode
+
+DISTRIBUTION = "playspeed"
+PYTHON = (3, 11)
+FILTERS = ("fps", "scale", "vfrdet", "setsar", "format")
+DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
+MOST_DIFFERENCE = 3.0  # levels between a picture and its JPEG; about 1 is usual
+LOW_MEMORY, LOW_DISK = 2e9, 10e9
+DEADLINE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `ok` is None when the work can be done all the same."""
+
+    name: str
+    ok: bool | None
+    found: str
+    advice: str = ""
+
+
+def examine(out: Path | None = None) -> list[Check]:
+    """Look at everything; `out` is the folder whose disk is tried, by default the current one."""
+    place = _existing(out or Path())
+    return [_python(), *_packages(), *_ffmpeg(), _processors(), _memory(), _disk(place), *_files(place)]
+
+
+def as_facts(checks: Iterable[Check]) -> dict[str, Any]:
+    """The checks for JSON; `ok` tells whether nothing failed."""
+    listed = list(checks)
+    return {"ok": all(check.ok is not False for check in listed), "checks": [asdict(check) for check in listed]}
+
+
+def table(checks: Iterable[Check]) -> Table:
+    """The checks for people."""
+    words = {True: Text("ok", "green"), None: Text("note", "yellow"), False: Text("fails", "red")}
+    lines = Table(box=None, show_header=False, pad_edge=False)
+    lines.add_column()
+    lines.add_column(no_wrap=True)
+    lines.add_column(overflow="fold")
+    for check in checks:
+        found = Text(check.found)
+        if check.advice:
+            found.append(f"\n{check.advice}", "bold")
+        lines.add_row(words[check.ok], Text(check.name), found)
+    return lines
+
+
+def _python() -> Check:
+    wanted = ".".join(map(str, PYTHON))
+    fits = sys.version_info[:2] >= PYTHON
+    return Check("python", fits, platform.python_version(), "" if fits else f"Python {wanted} or later is needed")
+
+
+def _packages() -> list[Check]:
+    """Every package that this distribution requires, by what is installed; none of them is imported."""
+    required = [line for line in metadata.requires(DISTRIBUTION) or [] if "extra ==" not in line]
+    return [_package(line) for line in sorted(required)]
+
+
+def _package(requirement: str) -> Check:
+    name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+    least = re.search(r">=\s*([\d.]+)", requirement)
+    # vprep itself does without torch; a machine that only makes shards need not have it.
+    lacking = None if name == "torch" else False
+    try:
+        version = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return Check(name, lacking, "not installed", f"pip install '{requirement}'")
+    if name == "torch" and version.startswith("2.9."):
+        advice = "torch 2.9 turns cuDNN off for half-precision conv3d, and training is slow: take 2.10 or later"
+        return Check(name, None, version, advice)
+    if least and _numbers(version) < _numbers(least[1]):
+        return Check(name, lacking, version, f"pip install '{requirement}'")
+    return Check(name, True, version)
+
+
+def _numbers(version: str) -> list[int]:
+    release = re.match(r"[\d.]*", version)
+    return [int(part) for part in release[0].split(".") if part] if release else []
+
+
+def _ffmpeg() -> list[Check]:
+    find.cache_clear()  # the variable may have changed since
+    try:
+        ffmpeg = find()
+    except UsageError as error:
+        found, _, advice = str(error).partition("; ")
+        return [Check("ffmpeg", False, found, advice)]
+    other = f"name another ffmpeg in {VARIABLE}, or unset it for the one of imageio-ffmpeg"
+    encoders, decoders = _listed(ffmpeg, "-encoders"), _listed(ffmpeg, "-decoders")
+    filters = _listed(ffmpeg, "-filters")
+    return [
+        Check("ffmpeg", True, f"{ffmpeg.version} at {ffmpeg.path}"),
+        _has("ffmpeg encoders", ("mjpeg",), encoders, False, f"frames are stored as mjpeg: {other}"),
+        _has("ffmpeg H.264 encoder", ("libx264",), encoders, None, f"synth and show --out x.mp4 need it: {other}"),
+        _has("ffmpeg filters", FILTERS, filters, False, f"frames are made with them: {other}"),
+        _has("ffmpeg decoders", DECODERS, decoders, None, f"videos of these kinds will fail: {other}"),
+        _round_trip(ffmpeg, other),
+    ]
+
+
+def _listed(ffmpeg: Ffmpeg, what: str) -> set[str]:
+    """Names of filters or coders, and of the formats that the coders are for."""
+    said = run([ffmpeg.path, "-hide_banner", what], timeout=DEADLINE).output.decode("utf-8", "replace")
+    return set(re.findall(r"^ [A-Z.|]+ +(\S+)", said, re.MULTILINE)) | set(re.findall(r"\(codec (\S+)\)", said))
+
+
+def _has(name: str, wanted: tuple[str, ...], there: set[str], lacking: bool | None, advice: str) -> Check:
+    absent = [one for one in wanted if one not in there]
+    if absent:
+        return Check(name, lacking, f"no {', '.join(absent)}", advice)
+    return Check(name, True, ", ".join(wanted))
+
+
+def _round_trip(ffmpeg: Ffmpeg, advice: str) -> Check:
+    """One second of a test picture goes the way of every video, and has to come back as it was."""
+    name, settings = "round trip", Settings()
+    with tempfile.TemporaryDirectory(prefix="vprep-doctor-") as folder:
+        film = Path(folder) / "test.mp4"
+        quiet = [ffmpeg.path, "-v", "error", "-nostdin"]
+        picture = ["-f", "lavfi", "-i", "testsrc2=size=342x256:rate=25:duration=1"]
+        made = run([*quiet, *picture, "-c:v", "mpeg4", "-q:v", "2", f"file:{film}"], timeout=DEADLINE)
+        if made.code != 0:
+            return Check(name, False, f"no test video: {made.words.strip()}", advice)
+        video = transcode(
+            Path(folder), Entry(source=film.name, bytes=film.stat().st_size), settings, ffmpeg, timeout=60
+        )
+        scale = f"scale={settings.width}:{settings.height}"
+        plain = run(
+            [*quiet, "-i", f"file:{film}", "-vf", scale, "-f", "rawvideo", "-pix_fmt", "bgr24", "pipe:1"],
+            timeout=DEADLINE,
+        )
+    if isinstance(video, Failure):
+        return Check(name, False, f"{video.cause}: {video.detail}", advice)
+    expected = np.frombuffer(plain.output, np.uint8).reshape(-1, settings.height, settings.width, 3)
+    return _compared(name, video.mjpeg, expected, advice)
+
+
+def _compared(name: str, mjpeg: bytes, expected: np.ndarray[Any, np.dtype[np.uint8]], advice: str) -> Check:
+    offsets = split_frames(mjpeg)
+    jpegs = [np.frombuffer(mjpeg[begin:end], np.uint8) for begin, end in itertools.pairwise(offsets)]
+    pictures = [cv2.imdecode(jpeg, cv2.IMREAD_COLOR) for jpeg in jpegs]
+    whole_ones = [picture for picture in pictures if picture is not None]
+    if len(whole_ones) != len(expected):
+        return Check(name, False, f"{len(whole_ones)} frames of {len(expected)} came back", advice)
+    pairs = list(zip(whole_ones, expected, strict=True))
+    light = float(np.mean([cv2.absdiff(_grey(picture), _grey(wanted)) for picture, wanted in pairs]))
+    # The median: JPEG keeps colours at half the resolution, so they are far off along the edges of the test picture.
+    colour = float(np.median([cv2.absdiff(picture, wanted) for picture, wanted in pairs]))
+    found = f"{len(pairs)} frames, light {light:.1f} and colours {colour:.1f} levels off"
+    fits = max(light, colour) <= MOST_DIFFERENCE
+    return Check(name, fits, found, "" if fits else advice)
+
+
+def _grey(picture: MatLike) -> MatLike:
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+
+
+def _processors() -> Check:
+    usable, there = len(processors()), os.cpu_count() or 1
+    found = f"{usable} usable" + (
+        f" of {there}: affinity or the container's quota keeps the others away" if usable < there else ""
+    )
+    return Check("processors", True, found)
+
+
+def _memory() -> Check:
+    free = _free_memory()
+    if free is None:
+        return Check("memory", None, "unknown on this system")
+    fits = True if free >= LOW_MEMORY else None
+    return Check("memory", fits, f"{size(free)} free", "" if fits else "use fewer --workers for long videos")
+
+
+def _free_memory() -> int | None:
+    """What is available, or what the container's limit leaves of it."""
+    left: list[int] = []
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        left.append(int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024)
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        left.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return min(left, default=None)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder itself, or the nearest one above it that is there."""
+    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+
+
+def _disk(place: Path) -> Check:
+    free = shutil.disk_usage(place).free
+    fits = True if free >= LOW_DISK else None
+    return Check("disk", fits, f"{size(free)} free at {place}", "" if fits else "vprep plan tells how much a set takes")
+
+
+def _files(place: Path) -> list[Check]:
+    """What a set's safety rests on, tried in a folder that is removed again."""
+    tries: dict[str, Callable[[Path], None]] = {"fsync and rename": _rename, "lock": _lock}
+    try:
+        with tempfile.TemporaryDirectory(prefix=".vprep-doctor-", dir=place) as folder:
+            return [_tried(name, attempt, Path(folder)) for name, attempt in tries.items()]
+    except OSError as error:
+        found = f"cannot write to {place}: {(error.strerror or str(error)).lower()}"
+        return [Check("files", False, found, "choose another --out")]
+
+
+def _tried(name: str, attempt: Callable[[Path], None], folder: Path) -> Check:
+    try:
+        attempt(folder)
+    except OSError as error:
+        found = f"not at {folder.parent}: {(error.strerror or str(error)).lower()}"
+        return Check(name, False, found, "a set cannot be kept whole on such a disk; choose another --out")
+    return Check(name, True, "work")
+
+
+def _rename(folder: Path) -> None:
+    for _ in range(2):  # the second time over a file that is there
+        with whole(folder / "file") as file:
+            file.write(b"whole")
+
+
+def _lock(folder: Path) -> None:
+    with (folder / "lock").open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
