@@ -35,6 +35,7 @@ DISTRIBUTION = "playspeed"
 PYTHON = (3, 11)
 FILTERS = ("fps", "scale", "vfrdet", "setsar", "format")
 DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
+SLOW_TORCH = "torch 2.9 turns cuDNN off for half-precision conv3d, and training is slow: take 2.10 or later"
 MOST_DIFFERENCE = 3.0  # levels between a picture and its JPEG; about 1 is usual
 LOW_MEMORY, LOW_DISK = 2e9, 10e9
 DEADLINE = 60.0
@@ -99,16 +100,14 @@ def _package(requirement: str) -> Check:
     except metadata.PackageNotFoundError:
         return Check(name, lacking, "not installed", f"pip install '{requirement}'")
     if name == "torch" and version.startswith("2.9."):
-        advice = "torch 2.9 turns cuDNN off for half-precision conv3d, and training is slow: take 2.10 or later"
-        return Check(name, None, version, advice)
+        return Check(name, None, version, SLOW_TORCH)
     if least and _numbers(version) < _numbers(least[1]):
         return Check(name, lacking, version, f"pip install '{requirement}'")
     return Check(name, True, version)
 
 
 def _numbers(version: str) -> list[int]:
-    release = re.match(r"[\d.]*", version)
-    return [int(part) for part in release[0].split(".") if part] if release else []
+    return [int(part) for part in re.split(r"[^\d.]", version)[0].split(".") if part]
 
 
 def _ffmpeg() -> list[Check]:
@@ -119,8 +118,7 @@ def _ffmpeg() -> list[Check]:
         found, _, advice = str(error).partition("; ")
         return [Check("ffmpeg", False, found, advice)]
     other = f"name another ffmpeg in {VARIABLE}, or unset it for the one of imageio-ffmpeg"
-    encoders, decoders = _listed(ffmpeg, "-encoders"), _listed(ffmpeg, "-decoders")
-    filters = _listed(ffmpeg, "-filters")
+    encoders, decoders, filters = (_listed(ffmpeg, what) for what in ("-encoders", "-decoders", "-filters"))
     return [
         Check("ffmpeg", True, f"{ffmpeg.version} at {ffmpeg.path}"),
         _has("ffmpeg encoders", ("mjpeg",), encoders, False, f"frames are stored as mjpeg: {other}"),
@@ -138,8 +136,7 @@ def _listed(ffmpeg: Ffmpeg, what: str) -> set[str]:
 
 
 def _has(name: str, wanted: tuple[str, ...], there: set[str], lacking: bool | None, advice: str) -> Check:
-    absent = [one for one in wanted if one not in there]
-    if absent:
+    if absent := [one for one in wanted if one not in there]:
         return Check(name, lacking, f"no {', '.join(absent)}", advice)
     return Check(name, True, ", ".join(wanted))
 
@@ -147,6 +144,7 @@ def _has(name: str, wanted: tuple[str, ...], there: set[str], lacking: bool | No
 def _round_trip(ffmpeg: Ffmpeg, advice: str) -> Check:
     """One second of a test picture goes the way of every video, and has to come back as it was."""
     name, settings = "round trip", Settings()
+    scale = f"scale={settings.width}:{settings.height}"
     with tempfile.TemporaryDirectory(prefix="vprep-doctor-") as folder:
         film = Path(folder) / "test.mp4"
         quiet = [ffmpeg.path, "-v", "error", "-nostdin"]
@@ -154,14 +152,10 @@ def _round_trip(ffmpeg: Ffmpeg, advice: str) -> Check:
         made = run([*quiet, *picture, "-c:v", "mpeg4", "-q:v", "2", f"file:{film}"], timeout=DEADLINE)
         if made.code != 0:
             return Check(name, False, f"no test video: {made.words.strip()}", advice)
-        video = transcode(
-            Path(folder), Entry(source=film.name, bytes=film.stat().st_size), settings, ffmpeg, timeout=60
-        )
-        scale = f"scale={settings.width}:{settings.height}"
-        plain = run(
-            [*quiet, "-i", f"file:{film}", "-vf", scale, "-f", "rawvideo", "-pix_fmt", "bgr24", "pipe:1"],
-            timeout=DEADLINE,
-        )
+        entry = Entry(source=film.name, bytes=film.stat().st_size)
+        video = transcode(Path(folder), entry, settings, ffmpeg, timeout=DEADLINE)
+        raw = ["-i", f"file:{film}", "-vf", scale, "-f", "rawvideo", "-pix_fmt", "bgr24", "pipe:1"]
+        plain = run([*quiet, *raw], timeout=DEADLINE)
     if isinstance(video, Failure):
         return Check(name, False, f"{video.cause}: {video.detail}", advice)
     expected = np.frombuffer(plain.output, np.uint8).reshape(-1, settings.height, settings.width, 3)
@@ -180,8 +174,7 @@ def _compared(name: str, mjpeg: bytes, expected: np.ndarray[Any, np.dtype[np.uin
     # The median: JPEG keeps colours at half the resolution, so they are far off along the edges of the test picture.
     colour = float(np.median([cv2.absdiff(picture, wanted) for picture, wanted in pairs]))
     found = f"{len(pairs)} frames, light {light:.1f} and colours {colour:.1f} levels off"
-    fits = max(light, colour) <= MOST_DIFFERENCE
-    return Check(name, fits, found, "" if fits else advice)
+    return Check(name, True, found) if max(light, colour) <= MOST_DIFFERENCE else Check(name, False, found, advice)
 
 
 def _grey(picture: MatLike) -> MatLike:
@@ -233,8 +226,8 @@ def _files(place: Path) -> list[Check]:
         with tempfile.TemporaryDirectory(prefix=".vprep-doctor-", dir=place) as folder:
             return [_tried(name, attempt, Path(folder)) for name, attempt in tries.items()]
     except OSError as error:
-        found = f"cannot write to {place}: {(error.strerror or str(error)).lower()}"
-        return [Check("files", False, found, "choose another --out")]
+        said = (error.strerror or str(error)).lower()
+        return [Check("files", False, f"cannot write to {place}: {said}", "choose another --out")]
 
 
 def _tried(name: str, attempt: Callable[[Path], None], folder: Path) -> Check:

@@ -24,7 +24,7 @@ from vprep.settings import Settings
 from vprep.transcode import CONTAINERS, Failure, Video, transcode
 
 HEADERS = 32  # videos whose headers are read for the number of shards
-BYTES_PER_PIXEL = 0.23  # of JPEG at quality 3, over real clips; see benchmarks/LOG.md
+BYTES_PER_PIXEL = 0.24  # of JPEG at quality 3, over real clips; see benchmarks/LOG.md
 BYTES_PER_SECOND = 60_000  # of a source whose header tells no duration
 ENDS = 64 << 10  # bytes at the beginning and end of a file that are compared before the whole
 

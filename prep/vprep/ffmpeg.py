@@ -4,12 +4,14 @@ import os
 import selectors
 import signal
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import imageio_ffmpeg
 
@@ -66,52 +68,45 @@ def bundled() -> str:
 def run(argv: Sequence[str], *, timeout: float, stop: threading.Event | None = None) -> Outcome:
     """Run `argv`; at the deadline, or soon after `stop` is set, it is killed.
 
-    Its own process group keeps a Ctrl-C at the terminal away from it: whether it dies is decided here.
+    Its own process group keeps a Ctrl-C at the terminal away from it: whether it dies is decided here. What it
+    makes goes to a file in memory: with a pipe both sides would wake each other for every 64 kB.
     """
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
-    )
-    output: list[bytes] = []
-    words = _Words()
-    timed_out = False
-    try:
-        for is_output, piece in _pieces(process, time.monotonic() + timeout, stop):
-            if is_output:
-                output.append(piece)
-            else:
-                words.add(piece)
-    except TimeoutError:
-        timed_out = True
-    finally:
-        if process.poll() is None and (timed_out or (stop is not None and stop.is_set())):
-            os.killpg(process.pid, signal.SIGKILL)  # with whatever a wrapper around ffmpeg has started
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
-        code = process.wait()
-    return Outcome(b"".join(output), words.text(), code, timed_out)
+    with _in_memory() as output:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, process_group=0
+        )
+        words, deadline = _Words(), time.monotonic() + timeout
+        timed_out = not _listen(process, words, deadline, stop)
+        try:
+            code = process.wait(max(1.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:  # it has closed its stderr and goes on
+            os.killpg(process.pid, signal.SIGKILL)
+            code, timed_out = process.wait(), True
+        return Outcome(os.pread(output.fileno(), output.seek(0, os.SEEK_END), 0), words.text(), code, timed_out)
 
 
-def _pieces(
-    process: subprocess.Popen[bytes], deadline: float, stop: threading.Event | None
-) -> Iterator[tuple[bool, bytes]]:
-    """What comes out of both pipes, as it comes, until both are closed."""
-    with selectors.DefaultSelector() as selector:
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                selector.register(pipe, selectors.EVENT_READ, pipe is process.stdout)
-        while selector.get_map():
+def _in_memory() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("frames"), "w+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)
+
+
+def _listen(process: subprocess.Popen[bytes], words: "_Words", deadline: float, stop: threading.Event | None) -> bool:
+    """Hear the process out. False when the time was over; then, and when `stop` is set, it is killed."""
+    in_time = True
+    with process.stderr as pipe, selectors.DefaultSelector() as selector:  # type: ignore[union-attr]
+        selector.register(pipe, selectors.EVENT_READ)
+        while True:
             left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            if stop is not None and stop.is_set():
-                return
-            for ready, _ in selector.select(min(left, 0.5)):
-                piece = os.read(ready.fd, 1 << 20)
-                if piece:
-                    yield ready.data, piece
-                else:
-                    selector.unregister(ready.fileobj)
+            in_time = left > 0
+            if not in_time or (stop is not None and stop.is_set()):
+                os.killpg(process.pid, signal.SIGKILL)  # with whatever a wrapper around ffmpeg has started
+                return in_time
+            if selector.select(min(left, 0.5)):
+                piece = os.read(pipe.fileno(), 1 << 16)
+                if not piece:
+                    return in_time
+                words.add(piece)
 
 
 class _Words:

@@ -119,7 +119,7 @@ def _make_one(out: Path, name: str, triples: Iterator[tuple[str, Planned, Result
 
 def _transcode(job: Job, settings: Settings, planned: Planned) -> Result:
     result = transcode(job.root, planned.entry, settings, job.ffmpeg, timeout=job.timeout, stop=job.stop)
-    if isinstance(result, Failure) and result.cause in ("missing", "unreadable") and not _is_there(job.root):
+    if (isinstance(result, Failure) or result.facts["damaged"]) and not _is_there(job.root):
         raise WorkError(f"{job.root} is gone or empty; bring it back and run the same command again to go on")
     return result
 

@@ -1,5 +1,6 @@
 """One shard: its tar, written as a draft and placed whole, and the record of what is in it."""
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -64,7 +65,8 @@ class ShardWriter:
 
     def drop(self) -> None:
         """Leave nothing of the draft."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk refuses what was still to be written
+            self._file.close()
         self.draft.unlink(missing_ok=True)
 
     def _member(self, name: str, data: bytes) -> int:

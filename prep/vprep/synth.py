@@ -19,7 +19,7 @@ import numpy as np
 from vprep import scene
 from vprep.atomic import whole
 from vprep.encode import encode
-from vprep.errors import UsageError
+from vprep.errors import UsageError, WorkError
 from vprep.ffmpeg import find
 from vprep.pool import in_order, processors
 
@@ -87,16 +87,7 @@ def synth(
     clips = [clip for name in asked.names for clip in _clips(name, asked)]
     find()  # without an ffmpeg, nothing is left behind
     _open(out, asked, clips)
-    looks = cache(lambda group: scene.look(np.random.default_rng([seed, group])))
-    results = in_order(
-        lambda clip: _make(out / clip.source, clip, looks(clip.group), asked),
-        [clip for clip in clips if not (out / clip.source).exists()],
-        workers=workers or len(processors()),
-        size=lambda _: 0,
-        stop=threading.Event(),
-    )
-    for _ in results:
-        pass
+    _make_all(out, asked, clips, workers or len(processors()))
     _write_lists(out / LISTS, asked, clips)
     return {
         "videos": len(clips),
@@ -160,6 +151,24 @@ def _refuse_others(out: Path, asked: Asked) -> None:
         if made[name] != now:
             what = name.replace("_", "-")
             raise UsageError(f"{out} was made with --{what} {made[name]}, asked is {now}; choose another --out")
+
+
+def _make_all(out: Path, asked: Asked, clips: list[Clip], workers: int) -> None:
+    """Make the videos that are not there yet."""
+    looks = cache(lambda group: scene.look(np.random.default_rng([asked.seed, group])))
+    made = in_order(
+        lambda clip: _make(out / clip.source, clip, looks(clip.group), asked),
+        [clip for clip in clips if not (out / clip.source).exists()],
+        workers=workers,
+        size=lambda _: 0,
+        stop=threading.Event(),
+    )
+    try:
+        for _ in made:
+            pass
+    except OSError as error:
+        said = (error.strerror or str(error)).lower()
+        raise WorkError(f"{out}: {said}; mend that and run the same command again to go on") from error
 
 
 def _make(path: Path, clip: Clip, look: scene.Look, asked: Asked) -> None:

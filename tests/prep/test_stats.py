@@ -1,0 +1,183 @@
+"""What is in a set, counted from its index."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from vprep.errors import UsageError
+from vprep.format import INDEX_SCHEMA
+from vprep.stats import stats, table
+
+MakeSet = Callable[..., Path]
+NewSet = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def counted(make_set: MakeSet, tmp_path: Path) -> NewSet:
+    """Makes a set of the given videos and counts it."""
+
+    def count(*videos: dict[str, Any], failures: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+        named = [{"key": f"v{number}"} | video for number, video in enumerate(videos)]
+        return stats(make_set(tmp_path / "set", named, failures))
+
+    return count
+
+
+def test_a_small_set_is_counted_in_full(small_set: Path) -> None:
+    facts = stats(small_set)
+    index = pq.read_table(small_set / "index.parquet")
+    assert facts == {
+        "set": str(small_set),
+        "videos": 3,
+        "failures": 0,
+        "causes": {},
+        "hours": round((40 + 50 + 6) / 25 / 3600, 4),
+        "frames": 96,
+        "bytes": (small_set / "000.tar").stat().st_size,
+        "bytes_per_frame": round(sum(index["size"].to_pylist()) / 96, 1),
+        "shards": 1,
+        "classes": 2,
+        "class_sizes": {"least": ["Run", 1], "median": 1.0, "most": ["Walk", 1], "without_videos": 0},
+        "unlabelled": 1,
+        "splits": {"split1": {"test": 1, "train": 1}, "split2": {"test": 1}},
+        "damaged_videos": 1,
+        "damaged_frames": 3,
+        "rotated": 0,
+        "variable_rate": 0,
+        "silent": 0,
+        "duplicates": {"groups": 0, "videos": 0, "across": {}, "examples": []},
+        "seconds": {"0%": 0.24, "5%": 0.38, "25%": 0.92, "50%": 1.6, "75%": 1.8, "95%": 1.96, "100%": 2.0},
+        "source_fps": {"25": 3},
+        "codecs": {"h264": 3},
+    }
+
+
+def test_failures_are_counted_by_cause_the_most_frequent_first(counted: NewSet) -> None:
+    causes = ["timeout", "zero_bytes", "zero_bytes"]
+    failures = [{"source": f"{number}.mp4", "cause": cause, "detail": ""} for number, cause in enumerate(causes)]
+    facts = counted({}, failures=failures)
+    assert facts["failures"] == 3
+    assert list(facts["causes"].items()) == [("zero_bytes", 2), ("timeout", 1)]
+
+
+def test_class_sizes_name_the_ends_and_give_the_median(counted: NewSet) -> None:
+    videos = [{"class_name": name} for name in "abbccc"]
+    assert counted(*videos)["class_sizes"] == {
+        "least": ["a", 1],
+        "median": 2,
+        "most": ["c", 3],
+        "without_videos": 0,
+    }
+
+
+def test_rotated_silent_and_variable_videos_are_counted_and_unknown_ones_are_not(counted: NewSet) -> None:
+    facts = counted(
+        {"rotation": 90, "audio": False, "variable_rate": True},
+        {"rotation": 0, "audio": True, "variable_rate": False},
+        {"rotation": None, "audio": None, "variable_rate": None, "damaged": None},
+    )
+    assert [facts[name] for name in ("rotated", "silent", "variable_rate", "damaged_videos")] == [1, 1, 1, 0]
+
+
+def test_videos_of_the_same_content_are_grouped_and_those_in_train_and_test_are_told(counted: NewSet) -> None:
+    facts = counted(
+        {"source_hash": "x", "split1": "train", "split2": "train"},
+        {"source_hash": "x", "split1": "test", "split2": "train"},
+        {"source_hash": "y", "split1": "test", "split3": "train"},
+        {"source_hash": "y", "split1": "test", "split3": None},
+        {"source_hash": "z", "split1": "train"},
+    )
+    assert facts["duplicates"] == {
+        "groups": 2,
+        "videos": 4,
+        "across": {"split1": 1},
+        "examples": [["v0", "v1"], ["v2", "v3"]],
+    }
+
+
+def test_two_parts_of_one_file_are_no_duplicates(counted: NewSet) -> None:
+    facts = counted(
+        {"source_hash": "x", "start": 0.0, "end": 5.0},
+        {"source_hash": "x", "start": 5.0, "end": 9.0},
+        {"source_hash": "x", "start": 5.0, "end": 9.0},
+        {"source_hash": None},
+        {"source_hash": None},
+    )
+    assert facts["duplicates"]["examples"] == [["v1", "v2"]]
+
+
+def test_source_rates_and_codecs_are_counted_the_most_frequent_first(counted: NewSet) -> None:
+    facts = counted(
+        {"source_fps": 29.97, "codec": "mpeg4"},
+        {"source_fps": 30000 / 1001, "codec": "h264"},
+        {"source_fps": 12.5, "codec": "h264"},
+        {"source_fps": None, "codec": None},
+    )
+    assert list(facts["source_fps"].items()) == [("29.97", 2), ("12.5", 1)]
+    assert list(facts["codecs"].items()) == [("h264", 2), ("mpeg4", 1)]
+
+
+def test_the_rates_of_cameras_without_number_become_one_line(counted: NewSet) -> None:
+    facts = counted(*({"source_fps": 10.0 + number} for number in range(25)))
+    assert len(facts["source_fps"]) == 21
+    assert facts["source_fps"]["other"] == 5
+
+
+def test_a_set_in_which_everything_failed_is_counted_too(counted: NewSet) -> None:
+    facts = counted(failures=[{"source": "a.mp4", "cause": "truncated", "detail": ""}])
+    assert (facts["videos"], facts["bytes_per_frame"], facts["seconds"], facts["class_sizes"]) == (0, None, None, None)
+    assert table(facts).row_count > 0
+
+
+def test_a_large_set_is_counted_without_its_frame_offsets(small_set: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small_set, tmp_path / "set"))
+    columns = [name for name in INDEX_SCHEMA.names if name != "frame_offsets"]
+    rows = pq.read_table(small_set / "index.parquet", columns=columns).take(np.arange(100_000) % 3)
+    hashes = pa.array([f"{number:032x}" for number in range(len(rows))])
+    rows = rows.set_column(columns.index("source_hash"), "source_hash", hashes)
+    pq.write_table(rows, folder / "index.parquet")
+    began = time.monotonic()
+    assert stats(folder)["videos"] == 100_000
+    assert time.monotonic() - began < 5
+
+
+def test_people_read_names_and_numbers(small_set: Path) -> None:
+    facts = stats(small_set)
+    console = Console(width=100)
+    with console.capture() as seen:
+        console.print(table(facts | {"set": "k[400]", "duplicates": facts["duplicates"] | {"across": {"split1": 2}}}))
+    lines = [" ".join(line.split()) for line in seen.get().splitlines()]
+    assert [line for line in lines if not line.startswith(("frames", "size"))] == [
+        "set k[400]",
+        "videos 3 in 1 shards, 0.0 hours",
+        "failed 0",
+        "classes 2, of 1 (Run) to 1 videos (Walk), median 1; 0 without any",
+        "unlabelled 1",
+        "split1 1 test, 1 train",
+        "split2 1 test",
+        "damaged 3 frames in 1 videos",
+        "rotated 0",
+        "variable rate 0",
+        "silent 0",
+        "same content 0 groups, 0 videos",
+        "across split1 2 groups: train holds what is tested",
+        "seconds 0.24 to 2, median 1.6, nine in ten from 0.38 to 1.96",
+        "source fps 3 at 25",
+        "codecs 3 h264",
+    ]
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        stats(tmp_path / "no")
+    assert str(error.value) == (
+        f"no folder '{tmp_path / 'no'}'; a set is made with: vprep shard VIDEOS --out {tmp_path / 'no'}"
+    )
