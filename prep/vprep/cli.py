@@ -258,6 +258,9 @@ def _can_go_on(out: Path) -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """The first signal ends the work in order; further ones do not disturb that."""
+    for further in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(further, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vprep.atomic import whole
+from vprep.causes import Failure
 from vprep.entry import Entry
 from vprep.errors import UsageError
 from vprep.ffmpeg import VARIABLE, Ffmpeg, find, run
@@ -29,7 +30,7 @@ from vprep.format import split_frames
 from vprep.pool import processors
 from vprep.settings import Settings
 from vprep.summary import size
-from vprep.transcode import Failure, transcode
+from vprep.transcode import transcode
 
 DISTRIBUTION = "playspeed"
 PYTHON = (3, 11)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vprep import probe
+from vprep.causes import Failure
 from vprep.entry import Entry, Listing
 from vprep.ffmpeg import Ffmpeg, run
 from vprep.format import hash_file, hash_of
@@ -21,7 +22,7 @@ from vprep.layouts.walk import path_of
 from vprep.plan import Planned, keys_of, mixed
 from vprep.pool import in_order
 from vprep.settings import Settings
-from vprep.transcode import CONTAINERS, Failure, Video, transcode
+from vprep.transcode import CONTAINERS, Video, transcode
 
 HEADERS = 32  # videos whose headers are read for the number of shards
 BYTES_PER_PIXEL = 0.24  # of JPEG at quality 3, over real clips; see benchmarks/LOG.md

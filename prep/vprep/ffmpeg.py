@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,7 +65,13 @@ def bundled() -> str:
     )
 
 
-def run(argv: Sequence[str], *, timeout: float, stop: threading.Event | None = None) -> Outcome:
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    stop: threading.Event | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Outcome:
     """Run `argv`; at the deadline, or soon after `stop` is set, it is killed.
 
     Its own process group keeps a Ctrl-C at the terminal away from it: whether it dies is decided here. What it
@@ -73,7 +79,12 @@ def run(argv: Sequence[str], *, timeout: float, stop: threading.Event | None = N
     """
     with _in_memory() as output:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.PIPE, process_group=0
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            process_group=0,
+            env=os.environ | (env or {}),
         )
         words, deadline = _Words(), time.monotonic() + timeout
         timed_out = not _listen(process, words, deadline, stop)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from vprep.causes import Failure
 from vprep.entry import Entry, Listing
 from vprep.errors import UsageError, WorkError
 from vprep.estimate import shard_count
@@ -23,7 +24,7 @@ from vprep.pool import in_order
 from vprep.progress import Progress
 from vprep.settings import Settings
 from vprep.shard import WORK, ShardWriter, load
-from vprep.transcode import Failure, Video, transcode
+from vprep.transcode import Video, transcode
 
 Result = Video | Failure
 # A folder that holds nothing but these is as good as empty.

@@ -18,6 +18,9 @@ _FPS_FILTER = re.compile(r"(\d+) frames in, (\d+) frames out")
 _VARIABLE = re.compile(r"VFR:[\d.]+ \((\d+)/\d+\)")
 _STEPS = re.compile(r" min: (\d+) max: (\d+) avg: \d+")
 _TIME_BASE = re.compile(r"\] \[verbose\] w:\d+ h:\d+ .*? tb:(\d+)/(\d+)")
+# ffmpeg writes its description of the output in pieces, and a word of another thread can fall between them, without
+# the tag that would make it known as an error. Then nothing can be said about errors.
+_OUTPUT = re.compile(r"^\[info\] {3}Stream #0:0: Video: mjpeg.* tbn", re.MULTILINE)
 _TROUBLE = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal|panic)\] (.*)$", re.MULTILINE)
 ROUNDING = 0.002  # seconds; containers that count milliseconds put 30 fps at 33 and 34
 
@@ -42,6 +45,9 @@ class Report:
     """Frames that could not be decoded, or only in part."""
 
     cut: bool
+    garbled: bool
+    """Whether threads spoke at the same time, so that an error may have been missed."""
+
     troubles: tuple[str, ...]
     """ffmpeg's own error lines, without addresses."""
 
@@ -67,6 +73,7 @@ def read(words: str) -> Report:
         decoded=int(done[1]) if done else 0,
         bad=(int(done[2] or 0) if done else 0) + work.count("corrupt decoded frame"),
         cut=any(word in line for line in troubles for word in _CUT),
+        garbled="Output #0," in work and not _OUTPUT.search(work),
         troubles=troubles,
     )
 

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import xxhash
 
 from vprep.atomic import place, whole
+from vprep.causes import Failure
 from vprep.format import INDEX_SCHEMA, TRAILER, member, sample_json
 from vprep.plan import Planned, named
-from vprep.transcode import Failure, Video
+from vprep.transcode import Video
 
 WORK = ".work"  # in the set's folder, until the set is finished
 

@@ -45,7 +45,13 @@ def verify(folder: Path, depth: str = "hashes", *, workers: int = 1) -> dict[str
     """Look at a set; the result's `wrong` is empty when all is well."""
     if depth not in DEPTHS:
         raise UsageError(f"--depth is '{depth}'; there are {', '.join(DEPTHS)}")
-    facts = read_dataset(folder)
+    try:
+        facts = read_dataset(folder)
+    except UsageError as error:
+        if not (folder / DATASET).exists():
+            raise
+        unread = Wrong(DATASET, None, str(error))
+        return {"set": str(folder), "depth": depth, "shards": 0, "videos": 0, "wrong": [asdict(unread)]}
     level = DEPTHS.index(depth)
     wrong = [*_files(folder, facts, level), *_strangers(folder, facts)]
     found = in_order(
@@ -87,17 +93,19 @@ def _pairs(
     """Each shard with its rows, as far as the index can be read."""
     shards = {shard["name"]: shard for shard in facts["shards"]}
     columns = None if level else [name for name in INDEX_SCHEMA.names if name != "frame_offsets"]
-    if (folder / INDEX).exists():
+    # What an altered index says may be anything, so nobody looks at it; damage is then told by shard only.
+    usable = (folder / INDEX).exists() and not (level and any(item.file == INDEX for item in wrong))
+    if usable:
         try:
             for name, table in tables_by_shard(folder / INDEX, columns):
                 if name in shards:
                     yield shards.pop(name), table
                 else:
                     wrong.append(Wrong(INDEX, None, f"has rows of '{name}', which {DATASET} does not know"))
-        except (OSError, pa.ArrowException, KeyError) as error:
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             wrong.append(Wrong(INDEX, None, f"cannot be read: {str(error).splitlines()[0]}"))
     for shard in shards.values():
-        yield shard, None
+        yield shard, INDEX_SCHEMA.empty_table() if usable else None
 
 
 def _shard(folder: Path, shard: dict[str, Any], table: pa.Table | None, level: int) -> list[Wrong]:
@@ -106,9 +114,8 @@ def _shard(folder: Path, shard: dict[str, Any], table: pa.Table | None, level: i
         return [Wrong(name, None, "is missing; run vprep shard again: only this shard is made anew")]
     wrong = []
     size = path.stat().st_size
-    rows = table.num_rows if table is not None else 0
-    if rows != shard["videos"]:
-        wrong.append(Wrong(INDEX, None, f"has {rows} rows of {name}, {DATASET} tells of {shard['videos']}"))
+    if table is not None and table.num_rows != shard["videos"]:
+        wrong.append(Wrong(INDEX, None, f"has {table.num_rows} rows of {name}, {DATASET} tells of {shard['videos']}"))
     if size != shard["bytes"]:
         wrong.append(Wrong(name, None, f"has {size} bytes, was written with {shard['bytes']}"))
     elif level and hash_file(path) != shard["hash"]:

@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
+from vprep.causes import Failure
 from vprep.entry import Entry
 from vprep.ffmpeg import bundled, find
 from vprep.format import hash_of
 from vprep.settings import Settings
-from vprep.transcode import Failure, Video, transcode
+from vprep.transcode import Video, transcode
 
 MakeVideo = Callable[..., Path]
 

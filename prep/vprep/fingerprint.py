@@ -1,0 +1,41 @@
+"""A source file as bytes: how many, which, and what their beginning says."""
+
+import errno
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+# How they begin; ffmpeg also takes the file's name into account, and calls a text named .mp4 a cut mp4.
+MAGIC = (b"RIFF", b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"GIF8", b"0&\xb2u", b"\0\0\1\xba", b"\x06\x0e+4")
+BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A source as bytes."""
+
+    size: int
+    hash: str
+    is_container: bool
+    """Whether it begins as containers of videos do."""
+
+    is_short: bool
+    """Whether it is shorter than its first bytes say; of the containers only avi says it."""
+
+
+def look_at(path: Path) -> File:
+    """Read a whole file once."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    state = xxhash.xxh3_128()
+    size = 0
+    with path.open("rb") as file:
+        head = file.read(16)
+        file.seek(0)
+        while piece := file.read(1 << 22):
+            state.update(piece)
+            size += len(piece)
+    is_short = head.startswith(b"RIFF") and int.from_bytes(head[4:8], "little") + 8 > size
+    return File(size, state.hexdigest(), head.startswith(MAGIC) or head[4:8] in BOXES, is_short)
