@@ -254,9 +254,9 @@ def rival_section(bench: Bench, spent: Spent, ours: dict[str, float]) -> Section
     behind = [name for name, value in (("CPU", cpu), ("bytes", on_disk)) if value < 1]
     return "4. The usual way (OpenCV, quality 90, a tar member for each frame) / vprep", [
         Row("is vprep ahead, in CPU and in bytes at similar PSNR", f"NO: {', '.join(behind)}" if behind else "yes"),
-        Row("CPU, both with one thread", cpu, "x", least=1),
+        Row("CPU, both on one processor", cpu, "x", least=1),
         Row("the same, each further video (start left out)", each / one, "x", least=1),
-        Row("wall, both with one thread", ratio(spent["rival"], spent["one"], "wall"), "x", least=1),
+        Row("wall, both on one processor", ratio(spent["rival"], spent["one"], "wall"), "x", least=1),
         Row("CPU, OpenCV's own threads, all workers", ratio(spent["rival threads"], spent[workers]), "x", least=1),
         Row("wall, the same", ratio(spent["rival threads"], spent[workers], "wall"), "x", least=1),
         Row("CPU of a video, the usual way", 1000 * middle(spent["rival"], "cpu") / bench.count, "ms"),

@@ -213,6 +213,8 @@ def main() -> None:
     if args.threads:
         cv2.setNumThreads(args.threads)
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"threads;{args.threads}"
+        # Libraries keep threads beside those; on as many processors as vprep has workers they are worth no more.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     videos = sorted(args.folder.iterdir()) if args.what != "gather" else []
     found: object
     if args.what == "pack":
