@@ -94,8 +94,8 @@ def _packages() -> list[Check]:
 def _package(requirement: str) -> Check:
     name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
     least = re.search(r">=\s*([\d.]+)", requirement)
-    # vprep itself does without torch; a machine that only makes shards need not have it.
-    lacking = None if name == "torch" else False
+    # vprep itself does without these; a machine that only makes shards need not have them.
+    lacking = None if name in ("torch", "webdataset") else False
     try:
         version = metadata.version(name)
     except metadata.PackageNotFoundError:

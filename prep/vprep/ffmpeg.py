@@ -61,7 +61,7 @@ def bundled() -> str:
     for path in sorted(folder.glob("ffmpeg*")):
         return str(path)
     raise UsageError(
-        f"imageio-ffmpeg has no ffmpeg for this kind of machine; install one (6.0 or later) and name it in {VARIABLE}"
+        f"imageio-ffmpeg has no ffmpeg for this kind of machine; install one (5.1 or later) and name it in {VARIABLE}"
     )
 
 

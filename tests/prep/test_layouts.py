@@ -195,7 +195,7 @@ def test_a_folder_that_the_class_list_lacks_is_named_with_close_names(tmp_path: 
             '{"a": 1}',
             " has the labels 1; a class list in json is {name: label}, with labels from 0 without a gap",
         ),
-        ("c.json", '{"a":\n 0,}', ", line 2: not json (Expecting property name enclosed in double quotes)"),
+        ("c.json", '{"a":\n 0 "b"}', ", line 2: not json (Expecting ',' delimiter)"),
     ],
 )
 def test_a_bad_class_list_is_an_error(tmp_path: Path, name: str, text: str, wrong: str) -> None:
