@@ -31,8 +31,17 @@ def wrapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def altered(program: Path, change: str) -> None:
-    lines = [f"#!{sys.executable}", "import os, sys", f"real = {bundled()!r}", "words = sys.argv[1:]", change]
-    program.write_text("\n".join([*lines, "os.execv(real, [real, *words])"]))
+    script = program.with_suffix(".py")
+    lines = [
+        "import os, sys",
+        f"real = {bundled()!r}",
+        "words = sys.argv[1:]",
+        change,
+        "os.execv(real, [real, *words])",
+    ]
+    script.write_text("\n".join(lines))
+    # A first line of `#!python` would not do where the path of Python has a space in it.
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
     program.chmod(0o755)
 
 
