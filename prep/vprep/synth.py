@@ -121,10 +121,8 @@ def _open(out: Path, asked: Asked, clips: list[Clip]) -> None:
     try:
         if (out / MARK).exists():
             _refuse_others(out, asked)
-        elif out.exists() and (strangers := sorted(path.name for path in out.iterdir() if path.name not in HARMLESS)):
-            raise UsageError(
-                f"{out} holds '{strangers[0]}', which synth did not make; choose an empty folder for --out"
-            )
+        elif out.exists():
+            _refuse_strangers(out)
         for folder in {LISTS, *(clip.class_name for clip in clips)}:
             (out / folder).mkdir(parents=True, exist_ok=True)
         with whole(out / MARK) as file:
