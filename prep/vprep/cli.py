@@ -244,6 +244,10 @@ def _run(command: Callable[[], object]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:  # a disk or a file that refuses is no bug
+        named = f"{error.filename}: " if error.filename else ""
+        print(f"vprep: {named}{(error.strerror or str(error)).lower()}; mend that and run it again", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -130,7 +130,7 @@ class _Words:
     def add(self, piece: bytes) -> None:
         room = HEAD - len(self.head)
         self.head += piece[:room]
-        self.tail += piece[room:] if room > 0 else piece
+        self.tail += piece[room:]
         if len(self.tail) > 16 * TAIL:
             del self.tail[:-TAIL]
 

@@ -1,6 +1,7 @@
 """One video file becomes JPEG frames of one size at one rate, or a failure with a cause."""
 
 import threading
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,23 +54,27 @@ def transcode(
     if file.size == 0:
         return Failure("zero_bytes", "the file is empty")
     argv = command(path, settings, ffmpeg, entry.start, entry.end)
-    outcome, report = _decode(argv, timeout, stop)
+    deadline = time.monotonic() + timeout  # for all that is done to the video together
+    outcome, report = _decode(argv, deadline, stop)
     result = _result(outcome, report, file, entry, settings, timeout)
     if isinstance(result, Failure) or not (result.facts["damaged"] or report.codec in SILENT):
         return result
     if _raw_bytes(report) > MOST_HELD:
-        again = run(argv, timeout=timeout, stop=stop)
+        again = run(argv, timeout=deadline - time.monotonic(), stop=stop)
+        if again.timed_out:
+            return _result(again, report, file, entry, settings, timeout)
         same = again.output == outcome.output
         return result if same else Failure("unstable", "it is damaged and decodes to other pictures each time")
-    steady = run(_steady(argv), timeout=timeout, stop=stop, env=STEADY_MEMORY)
+    steady = run(_steady(argv), timeout=deadline - time.monotonic(), stop=stop, env=STEADY_MEMORY)
     return _result(steady, report, file, entry, settings, timeout)
 
 
-def _decode(argv: list[str], timeout: float, stop: threading.Event | None) -> tuple[Outcome, probe.Report]:
+def _decode(argv: list[str], deadline: float, stop: threading.Event | None) -> tuple[Outcome, probe.Report]:
+    """Again, a few times at most, when what ffmpeg said of its errors cannot be trusted."""
     for _ in range(5):
-        outcome = run(argv, timeout=timeout, stop=stop)
+        outcome = run(argv, timeout=deadline - time.monotonic(), stop=stop)
         report = probe.read(outcome.words)
-        if not report.garbled:
+        if not report.garbled or outcome.code < 0:
             break
     return outcome, report
 

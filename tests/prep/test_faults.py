@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from vprep.ffmpeg import bundled
-from vprep.verify import verify
 
 MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
@@ -377,18 +376,6 @@ def test_retry_makes_a_timed_out_video_and_the_set_is_as_if_nothing_had_been(
     done = run_vprep("retry", out, "--cause", "timeout", "--json", env=env)
     assert (done.returncode, json.loads(done.stdout)["causes"]) == (0, {})
     assert content(out) == content(whole)
-
-
-def test_a_run_with_too_many_failures_says_how_many_and_keeps_the_set(
-    source: Path, wrap: Wrap, run_vprep: RunVprep, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    done = run_vprep(*words(source, out), env=wrap('case "$*" in *v0[1-3].mp4*) kill -s KILL $$;; esac'))
-    assert sentence(done) == (
-        f"vprep: 3 of 12 videos failed (25.0%), more than --max-failures 5%; {out}/failures.parquet tells why"
-    )
-    assert done.returncode == 1
-    assert verify(out, "frames")["wrong"] == []
 
 
 def test_only_a_shard_that_was_removed_is_made_again(

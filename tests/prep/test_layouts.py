@@ -4,25 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from layout_trees import tree, write
 
 from vprep import layouts
 from vprep.entry import Entry, Listing
 from vprep.errors import UsageError
 from vprep.layouts.walk import LISTS_PER_FOLDER, VIDEO_SUFFIXES, walk
-
-
-def tree(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    return root
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def sources(listing: Listing) -> list[str]:

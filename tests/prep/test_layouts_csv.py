@@ -3,18 +3,11 @@
 from pathlib import Path
 
 import pytest
+from layout_trees import tree
 
 from vprep import layouts
 from vprep.entry import Entry, Listing
 from vprep.errors import UsageError
-
-
-def tree(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    return root
 
 
 def read(tmp_path: Path, text: str, *names: str) -> Listing:

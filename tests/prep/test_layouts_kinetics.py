@@ -3,33 +3,10 @@
 from pathlib import Path
 
 import pytest
+from layout_trees import facts, message, tree, write
 
 from vprep import layouts
-from vprep.entry import Entry, Listing
-from vprep.errors import UsageError
-
-
-def tree(root: Path, *names: str) -> Path:
-    for name in names:
-        write(root / name, "x")
-    return root
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode())
-    return path
-
-
-def facts(listing: Listing) -> list[tuple[str, str | None, int | None, tuple[str | None, ...]]]:
-    return [(one.source, one.class_name, one.label, one.splits) for one in listing.entries]
-
-
-def message(root: Path, layout: str, **words: Path) -> str:
-    with pytest.raises(UsageError) as error:
-        layouts.read(root, layout=layout, **words)  # type: ignore[arg-type]
-    return str(error.value)
-
+from vprep.entry import Entry
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 SOCCER = "shooting goal (soccer),-_ab5678901,5,15,{split}\n"
