@@ -132,3 +132,13 @@ def test_a_terminal_gets_a_bar(videos: Path, tmp_path: Path) -> None:
     assert process.wait() == 0
     assert b"12/12" in said
     assert "━".encode() in said
+
+
+def test_what_the_disk_refuses_is_one_sentence(run_vprep: RunVprep, small_shards: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(small_shards, tmp_path / "out")
+    (out / "dataset.json").unlink()
+    (out / "index.parquet").unlink()
+    (out / "index.parquet").mkdir()
+    done = run_vprep("index", out)
+    assert done.returncode == 1
+    assert re.fullmatch(r"vprep: \S+: is a directory; mend that and run it again\n", done.stderr)
