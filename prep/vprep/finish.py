@@ -22,6 +22,7 @@ from vprep.format import (
     FAILURES_SCHEMA,
     INDEX,
     INDEX_SCHEMA,
+    PER_FRAME,
     PLAN,
     ROWS_PER_GROUP,
     SCHEMA,
@@ -33,8 +34,8 @@ from vprep.format import (
 from vprep.plan import Plan
 from vprep.shard import WORK, Record, load, save
 
-_OFFSETS = "frame_offsets"
-_OTHERS = [name for name in INDEX_SCHEMA.names if name != _OFFSETS]
+_OFFSETS, _ = PER_FRAME
+_OTHERS = [name for name in INDEX_SCHEMA.names if name not in PER_FRAME]
 
 
 class IndexWriter:

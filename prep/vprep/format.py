@@ -7,6 +7,7 @@ plan.parquet      one row for each video that was planned, in order
 dataset.json      settings, classes, sizes and hashes of the files above; written last
 """
 
+import itertools
 import json
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ SCHEMA = 1
 DATASET, INDEX, FAILURES, PLAN = "dataset.json", "index.parquet", "failures.parquet", "plan.parquet"
 BLOCK = 512  # tar's unit: headers are one block, contents are padded to whole blocks
 TRAILER = bytes(2 * BLOCK)
+PER_FRAME = ("frame_offsets", "frame_checks")  # the large columns: a reader that lists videos leaves them out
+CHECK_DIGITS = 8  # of a frame in frame_checks
 ROWS_PER_GROUP = 4096  # of the index, so that a reader can hold a part of it
 
 _NAMED = [
@@ -53,6 +56,7 @@ _FACTS = [
     ("damaged", pa.int32()),
     ("hash", pa.string()),
     ("frame_offsets", pa.list_(pa.uint32())),
+    ("frame_checks", pa.string()),
 ]
 _PLACE = [("key", pa.string()), ("shard", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]
 
@@ -74,6 +78,17 @@ JSON_FIELDS = ("key", *(name for name, _ in _NAMED), *(name for name, _ in _FACT
 def hash_of(data: bytes | memoryview) -> str:
     """XXH3 with 128 bits, as 32 hexadecimal digits."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def check_of(frame: bytes | memoryview) -> str:
+    """The lower 32 bits of a frame's XXH3 with 64 bits: a reader of a few frames need not read the whole video."""
+    return xxhash.xxh3_64_hexdigest(frame)[-CHECK_DIGITS:]
+
+
+def checks_of(mjpeg: bytes, offsets: list[int]) -> str:
+    """The checks of all frames, one behind another."""
+    view = memoryview(mjpeg)
+    return "".join(check_of(view[begin:end]) for begin, end in itertools.pairwise(offsets))
 
 
 def hash_file(path: Path) -> str:

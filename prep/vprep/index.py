@@ -30,6 +30,7 @@ from vprep.format import (
     PLAN,
     SCHEMA,
     TRAILER,
+    checks_of,
     hash_file,
     hash_of,
     jpeg_size,
@@ -180,6 +181,7 @@ def _foreign(
         "damaged": 0,
         "hash": hash_of(data),
         "frame_offsets": offsets,
+        "frame_checks": checks_of(data, offsets),
     }
 
 

@@ -14,7 +14,7 @@ from vprep.causes import Failure, failure_of, most_frames, unread
 from vprep.entry import Entry
 from vprep.ffmpeg import Ffmpeg, Outcome, run
 from vprep.fingerprint import File, look_at
-from vprep.format import hash_of, jpeg_size, split_frames
+from vprep.format import checks_of, hash_of, jpeg_size, split_frames
 from vprep.layouts.walk import path_of
 from vprep.settings import Settings
 
@@ -192,4 +192,5 @@ def _facts(mjpeg: bytes, offsets: list[int], report: probe.Report, settings: Set
         "audio": report.audio,
         "hash": hash_of(mjpeg),
         "frame_offsets": offsets,
+        "frame_checks": checks_of(mjpeg, offsets),
     }

@@ -20,6 +20,7 @@ from vprep.format import (
     DATASET,
     INDEX,
     INDEX_SCHEMA,
+    PER_FRAME,
     hash_file,
     hash_of,
     member,
@@ -92,7 +93,7 @@ def _pairs(
 ) -> Iterator[tuple[dict[str, Any], pa.Table | None]]:
     """Each shard with its rows, as far as the index can be read."""
     shards = {shard["name"]: shard for shard in facts["shards"]}
-    columns = None if level else [name for name in INDEX_SCHEMA.names if name != "frame_offsets"]
+    columns = None if level else [name for name in INDEX_SCHEMA.names if name not in PER_FRAME]
     # What an altered index says may be anything, so nobody looks at it; damage is then told by shard only.
     usable = (folder / INDEX).exists() and not (level and any(item.file == INDEX for item in wrong))
     if usable:

@@ -19,6 +19,7 @@ from vprep.format import (
     INDEX_SCHEMA,
     SCHEMA,
     TRAILER,
+    checks_of,
     hash_file,
     hash_of,
     member,
@@ -75,6 +76,7 @@ def _row(video: dict[str, Any], classes: list[str]) -> tuple[dict[str, Any], byt
     name, count = video.get("class_name"), video.get("frames", 2)
     jpegs = [grey_jpeg(5 * number % 256) for number in range(count)]
     mjpeg = b"".join(jpegs)
+    offsets = np.cumsum([0, *map(len, jpegs)]).tolist()
     facts = {
         "shard": "000.tar",
         "size": len(mjpeg),
@@ -94,7 +96,8 @@ def _row(video: dict[str, Any], classes: list[str]) -> tuple[dict[str, Any], byt
         "audio": True,
         "damaged": 0,
         "hash": hash_of(mjpeg),
-        "frame_offsets": np.cumsum([0, *map(len, jpegs)]).tolist(),
+        "frame_offsets": offsets,
+        "frame_checks": checks_of(mjpeg, offsets),
     }
     return dict.fromkeys(INDEX_SCHEMA.names) | facts | video, mjpeg
 

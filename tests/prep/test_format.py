@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 
 from vprep.errors import UsageError
 from vprep.ffmpeg import bundled
@@ -106,6 +107,13 @@ def test_hash_and_offsets_of_a_row_are_those_of_the_bytes(small_shards: Path, ro
         data = (small_shards / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
         assert hash_of(data) == row["hash"]
         assert split_frames(data) == row["frame_offsets"]
+
+
+def test_every_frame_has_a_check_of_its_own_bytes(small_shards: Path, rows: Rows) -> None:
+    for row in rows(small_shards).values():
+        data = (small_shards / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
+        frames = [data[begin:end] for begin, end in itertools.pairwise(row["frame_offsets"])]
+        assert row["frame_checks"] == "".join(f"{xxhash.xxh3_64_intdigest(frame) & 0xFFFFFFFF:08x}" for frame in frames)
 
 
 def code_blocks() -> list[str]:
