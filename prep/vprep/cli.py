@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
-from vprep.errors import UsageError, WorkError
+from vprep.errors import UsageError, WorkError, exit_code
 
 if TYPE_CHECKING:
     from vprep.entry import Listing
@@ -229,26 +229,7 @@ def main(argv: list[str] | None = None) -> Never:
     """Run the command; 0 done, 1 failed while working, 2 asked wrongly."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a script's background job starts with SIGINT ignored
         signal.signal(number, _interrupt)
-    sys.exit(_run(lambda: app(argv, prog_name="vprep", standalone_mode=True)))
-
-
-def _run(command: Callable[[], object]) -> int:
-    try:
-        command()
-    except UsageError as error:
-        print(f"vprep: {error}", file=sys.stderr)
-        return 2
-    except WorkError as error:
-        print(f"vprep: {error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except OSError as error:  # a disk or a file that refuses is no bug
-        named = f"{error.filename}: " if error.filename else ""
-        print(f"vprep: {named}{(error.strerror or str(error)).lower()}; mend that and run it again", file=sys.stderr)
-        return 1
-    return 0
+    sys.exit(exit_code("vprep", lambda: app(argv, prog_name="vprep", standalone_mode=True)))
 
 
 @contextlib.contextmanager

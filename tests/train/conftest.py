@@ -1,0 +1,53 @@
+"""A small set for the loader: 30 videos of different lengths in 6 shards."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import hypothesis
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
+
+HEIGHT, WIDTH = 24, 32
+
+
+@pytest.fixture(scope="session")
+def synth_videos(run_vprep: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("synth") / "videos"
+    done = run_vprep("synth", "--out", folder, "--classes", 5, "--per-class", 6, "--seconds", 0.8)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shards(synth_videos: Path, run_vprep: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of 30 videos of 20 frames in 6 shards. Tests that change it copy it first."""
+    out = tmp_path_factory.mktemp("sets") / "shards"
+    done = run_vprep("shard", synth_videos, "--out", out, "--shards", 6, "--size", f"{HEIGHT}x{WIDTH}")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[[Path], dict[str, list[np.ndarray]]]:
+    """All frames of a set as RGB pictures, by key: read by the index, as data_shards/README.md tells."""
+
+    def read(folder: Path) -> dict[str, list[np.ndarray]]:
+        found = {}
+        for row in pq.read_table(folder / "index.parquet").to_pylist():
+            data = (folder / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
+            offsets = row["frame_offsets"]
+            found[row["key"]] = [_picture(data[begin:end]) for begin, end in pairwise(offsets)]
+        return found
+
+    return read
+
+
+def _picture(jpeg: bytes) -> np.ndarray:
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -1,0 +1,340 @@
+"""Damaged shards, dead workers, stops: a clear sentence, never a shorter epoch."""
+
+import gc
+import logging
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from vprep.errors import UsageError, WorkError
+from vtrain.data import EvenClips, Loader, OneClip, choose, open_shards
+
+ALL_FRAMES = EvenClips(clips=1, frames=20)  # so that every byte of a video is read
+
+
+@pytest.fixture
+def copy(shards: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shards, tmp_path / "set"))
+
+
+def walk(folder: Path, **options: object) -> list[str]:
+    loader = open_shards(folder, ALL_FRAMES, batch=5, epochs=1, **options)  # type: ignore[arg-type]
+    return [key for batch in loader for key in batch.keys]
+
+
+def cuts(path: Path) -> Iterator[tuple[str, int]]:
+    """A place of every kind at which a tar can end too early."""
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+    middle = members[len(members) // 2]
+    yield "nothing left", 0
+    yield "inside the first header", 300
+    yield "inside a header", middle.offset + 100
+    yield "between two members", middle.offset
+    yield "inside the frames", members[-1].offset_data + members[-1].size // 2
+    yield "inside the last padding", members[-1].offset_data + members[-1].size + 1
+    yield "without its end", path.stat().st_size - 1024
+    yield "by one byte", path.stat().st_size - 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_cut_anywhere_is_refused_by_name_before_anything_is_read(copy: Path, workers: int) -> None:
+    path = copy / "003.tar"
+    whole = path.read_bytes()
+    for what, size in cuts(path):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UsageError) as error:
+            walk(copy, workers=workers)
+        assert str(error.value) == (
+            f"{path} is cut off: it has {size} bytes, dataset.json tells of {len(whole)}; "
+            f"vprep verify {copy} says what is damaged"
+        ), what
+
+
+def test_a_shard_cut_while_training_is_an_error_that_names_it(copy: Path) -> None:
+    path = copy / "002.tar"
+    whole = path.read_bytes()
+    end = max(row["offset"] + row["size"] for row in index(copy) if row["shard"] == path.name)
+    for what, size in cuts(path):
+        path.write_bytes(whole)
+        loader = open_shards(copy, ALL_FRAMES, batch=5, epochs=1)
+        os.truncate(path, size)
+        if size >= end:  # all videos are still there
+            assert sum(len(batch) for batch in loader) == 30
+            continue
+        with pytest.raises(WorkError) as error:
+            list(loader)
+        assert str(error.value) == (
+            f"{path} is cut off: it has {size} bytes, dataset.json tells of {len(whole)}; "
+            f"vprep verify {copy} says what is damaged"
+        ), what
+
+
+def index(folder: Path) -> list[dict[str, object]]:
+    return pq.read_table(folder / "index.parquet").to_pylist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shard_deleted_while_training_is_an_error_that_names_it(copy: Path, workers: int) -> None:
+    loader = open_shards(copy, ALL_FRAMES, batch=2, workers=workers)
+    batches = iter(loader)
+    next(batches)
+    for path in copy.glob("*.tar"):  # files that are open stay readable, the others are gone
+        path.unlink()
+    with pytest.raises(WorkError) as error:
+        list(islice(batches, 30))
+    (gone,) = [path for path in map(str, sorted(choose_names(copy))) if path in str(error.value)]
+    assert str(error.value) == (
+        f"{gone} is gone; run the vprep shard that made the set again: only this shard is made anew"
+    )
+
+
+def choose_names(folder: Path) -> list[Path]:
+    return [folder / f"00{number}.tar" for number in range(6)]
+
+
+def test_a_missing_shard_is_refused_at_the_start(copy: Path) -> None:
+    (copy / "004.tar").unlink()
+    with pytest.raises(UsageError) as error:
+        walk(copy)
+    assert str(error.value) == (
+        f"{copy}/004.tar is gone; run the vprep shard that made the set again: only this shard is made anew"
+    )
+    assert len(walk(copy / "<000..003>.tar")) == 20  # those that are named are all that is needed
+
+
+def refused(path: Path) -> str | None:
+    """What is said against the videos of a shard."""
+    try:
+        walk(path)
+    except WorkError as error:
+        return str(error)
+    return None
+
+
+def test_any_flipped_byte_of_a_video_is_an_error_that_names_shard_and_key(copy: Path) -> None:
+    """Headers, json and frames; only bytes that mean nothing to a reader may pass: padding, modes, sums of headers."""
+    random.seed(4)
+    path = copy / "001.tar"
+    whole = path.read_bytes()
+    rows = [row for row in index(copy) if row["shard"] == path.name]
+    for _ in range(150):
+        row = random.choice(rows)
+        begin, size = int(row["offset"]), int(row["size"])  # type: ignore[call-overload]
+        at = random.choice([random.randrange(begin, begin + size), random.randrange(begin - 1500, begin)])
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << random.randrange(8))]) + whole[at + 1 :])
+        said = refused(path)
+        if said is None:
+            assert at < begin, "a byte of a frame was flipped and nobody saw it"
+        else:
+            assert said.startswith(str(path))
+            assert f"'{row['key']}'" in said
+            assert f"vprep verify {copy}" in said
+    path.write_bytes(whole)
+
+
+def test_a_flipped_byte_of_a_frame_is_told_in_one_sentence(copy: Path) -> None:
+    row = index(copy)[0]
+    path = copy / str(row["shard"])
+    data = bytearray(path.read_bytes())
+    data[int(row["offset"]) + int(row["frame_offsets"][7]) + 300] ^= 4  # type: ignore[call-overload, index]
+    path.write_bytes(data)
+    with pytest.raises(WorkError) as error:
+        walk(copy)
+    assert str(error.value) == (
+        f"{path}, video '{row['key']}': frame 7 is not the one that was written; "
+        f"vprep verify {copy} says what is damaged, and on_error=skip goes on without it"
+    )
+
+
+def test_shards_of_another_set_under_the_same_names_are_found_out(copy: Path, small_shards: Path) -> None:
+    other = index(small_shards)[0]
+    shard = (small_shards / str(other["shard"])).read_bytes()
+    path = copy / "000.tar"
+    path.write_bytes(shard[: path.stat().st_size].ljust(path.stat().st_size, b"\0"))  # of the right size, too
+    with pytest.raises(WorkError) as error:
+        walk(path)
+    key = next(row["key"] for row in index(copy) if f"'{row['key']}'" in str(error.value))
+    assert str(error.value) == (
+        f"{path} does not hold video '{key}' where the index says: the shard was altered, or the index is of other "
+        f"shards; vprep verify {copy} tells which"
+    )
+
+
+def test_an_index_of_another_set_is_refused(copy: Path, small_shards: Path) -> None:
+    shutil.copy(small_shards / "index.parquet", copy / "index.parquet")
+    with pytest.raises(UsageError, match=r"index.parquet is .*vprep verify"):
+        walk(copy)
+
+
+def damage(folder: Path, *numbers: int) -> list[str]:
+    """Flip a byte of some videos; their keys."""
+    rows = index(folder)
+    for number in numbers:
+        row = rows[number]
+        path = folder / str(row["shard"])
+        data = bytearray(path.read_bytes())
+        data[int(row["offset"]) + 700] ^= 1  # type: ignore[call-overload]
+        path.write_bytes(data)
+    return [str(rows[number]["key"]) for number in numbers]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_sample_can_be_skipped_and_keeps_its_slot(
+    copy: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = damage(copy, 3, 20)
+    loader = open_shards(copy, ALL_FRAMES, batch=6, epochs=2, on_error="skip", budget=0.1, workers=workers)
+    with caplog.at_level(logging.WARNING, "vtrain.data"):
+        batches = list(loader)
+    shown = [(key, valid) for one in batches for key, valid in zip(one.keys, one.valid.tolist(), strict=True)]
+    assert [len(one) for one in batches] == [6] * 10
+    assert [valid for _, valid in shown].count(False) == 4  # two videos, two epochs
+    assert not {key for key, _ in shown} & set(bad)
+    assert sorted(loader.bad) == sorted(bad)
+    assert len(caplog.messages) == 2  # each is told once
+    for key in bad:
+        found = loader.bad[key]
+        assert f"skipped: {found.shard}, video '{key}': frame 0 is not the one that was written; " in caplog.text
+        assert f"'{found.instead}' stands in its place" in caplog.text
+
+
+def test_what_stands_in_for_a_bad_sample_is_the_same_in_any_layout(copy: Path) -> None:
+    damage(copy, 0, 9, 17)
+    options = {"on_error": "skip", "budget": 0.5}
+    whole = list(open_shards(copy, ALL_FRAMES, batch=6, epochs=1, **options))  # type: ignore[arg-type]
+    ranks = [
+        list(open_shards(copy, ALL_FRAMES, batch=6, epochs=1, rank=rank, world=2, workers=rank, **options))  # type: ignore[arg-type]
+        for rank in range(2)
+    ]
+    for wanted, *parts in zip(whole, *ranks, strict=True):
+        assert [key for part in parts for key in part.keys] == wanted.keys
+        assert np.array_equal(np.concatenate([part.clips for part in parts]), wanted.clips)
+
+
+def test_more_bad_videos_than_the_budget_allows_is_an_error(copy: Path) -> None:
+    bad = damage(copy, 1, 2, 3, 4)
+    with pytest.raises(WorkError) as error:
+        walk(copy, on_error="skip", budget=0.1)
+    assert str(error.value).startswith("4 of 30 videos are bad, and 3 were allowed; the last: ")
+    assert any(f"video '{key}'" in str(error.value) for key in bad)
+    assert str(error.value).endswith(f"vprep verify {copy} lists them all")
+
+
+def test_a_set_in_which_all_is_bad_ends_with_an_error_and_not_with_a_search(copy: Path) -> None:
+    damage(copy, *range(30))
+    with pytest.raises(WorkError) as error:
+        walk(copy, on_error="skip", budget=1.0)
+    assert str(error.value) == f"16 videos in a row cannot be used; vprep verify {copy} says what is damaged"
+
+
+def test_a_clip_that_must_not_be_short_makes_its_video_a_bad_sample(shards: Path) -> None:
+    plan = OneClip(frames=30, short="error")
+    with pytest.raises(WorkError, match=r"it has 20 frames, 30 are needed"):
+        next(iter(open_shards(shards, plan, batch=1)))
+
+
+PROGRAM = """
+import sys, time
+from vtrain.data import open_shards, OneClip
+print("ready", flush=True)
+for number, batch in enumerate(open_shards(sys.argv[1], OneClip(), batch=4, workers=2)):
+    print(number, flush=True)
+    time.sleep(0.01)
+"""
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
+    """A process that loads without end, and its workers."""
+    words = [sys.executable, "-c", PROGRAM, str(folder)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    lines = iter(process.stdout)
+    assert next(line for line in lines if line == "3\n")
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
+    return process, [int(word) for word in found.stdout.split()]
+
+
+def gone(pids: list[int]) -> bool:
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}").exists() and "zombie" not in state(pid) for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return "zombie"
+
+
+def test_a_killed_worker_is_told_in_one_sentence(shards: Path) -> None:
+    process, workers = start(shards)
+    os.kill(workers[0], signal.SIGKILL)
+    _, words = process.communicate(timeout=60)
+    assert process.returncode == 1
+    last = words.strip().splitlines()[-1]
+    assert last.startswith("vprep.errors.WorkError: a worker of the loader was killed (")
+    assert last.endswith("most often memory was short: take fewer workers")
+    assert gone(workers)
+
+
+def test_workers_end_when_the_process_that_reads_is_killed(shards: Path) -> None:
+    process, workers = start(shards)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate(timeout=60)
+    assert gone(workers)
+
+
+def test_ctrl_c_ends_reader_and_workers_without_noise_from_the_workers(shards: Path) -> None:
+    process, workers = start(shards)
+    os.killpg(process.pid, signal.SIGINT)
+    _, words = process.communicate(timeout=60)
+    assert words.count("Traceback") == 1  # the reader's own KeyboardInterrupt
+    assert "Process " not in words
+    assert gone(workers)
+
+
+def test_nothing_is_left_behind_when_a_loader_is_dropped(shards: Path) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def children() -> int:
+        return len(subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split())
+
+    before, processes = 0, 0
+    for round in range(4):
+        list(islice(open_shards(shards, OneClip(), batch=4, workers=2), 2))
+        gc.collect()
+        if round == 0:
+            before, processes = open_files(), children()
+    assert open_files() <= before
+    assert children() <= processes
+
+
+def test_a_loader_reports_its_length_only_when_it_has_one(shards: Path) -> None:
+    assert len(Loader(choose(shards), OneClip(), batch=4, epochs=1, position=8)) == 6
+    with pytest.raises(TypeError, match=r"this loader has no end; give it epochs="):
+        len(Loader(choose(shards), OneClip(), batch=4))
+
+
+def test_dataset_json_of_a_set_that_is_still_made_is_asked_for(copy: Path) -> None:
+    (copy / "dataset.json").unlink()
+    with pytest.raises(UsageError) as error:
+        walk(copy)
+    assert str(error.value) == f"the set in {copy} is not finished; run vprep shard again with the same words to go on"

@@ -1,0 +1,75 @@
+"""The command line: parses, calls, prints."""
+
+import json as jsonlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Never
+
+import typer
+
+from vprep.errors import exit_code
+
+app = typer.Typer(
+    help="Train a 3D network from unlabelled video, by its playback speed.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+bench = typer.Typer(help="Measure this machine on your own shards.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench, name="bench")
+
+Shards = Annotated[str, typer.Option(help="Folder, glob, list, or 'data_shards/<000..999>.tar'.")]
+Subset = Annotated[Path | None, typer.Option(help="Only these videos: a file of vprep subset.")]
+Split = Annotated[str | None, typer.Option(help="Only this split, as in train or test. [default: all]")]
+Fold = Annotated[int, typer.Option(help="Of which fold: 1, 2 or 3.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+
+
+@app.callback()
+def _program() -> None:
+    """Only here so that `bench` stays a word of its own."""
+
+
+@bench.command("loader")
+def bench_loader(
+    shards: Shards = "data_shards",
+    method: Annotated[str, typer.Option(help="Whose clips: rspnet, ascnet, prp, pace, finetune or test.")] = "rspnet",
+    batch: Annotated[int, typer.Option(min=1, help="Videos in a batch.")] = 8,
+    workers: Annotated[str, typer.Option(help="Numbers of workers to try, as in 0,1,4. [default: up to all]")] = "",
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each number of workers is tried.")] = 5.0,
+    device: Annotated[str, typer.Option(help="cpu or cuda. [default: cuda where there is one]")] = "",
+    subset: Subset = None,
+    split: Split = None,
+    fold: Fold = 1,
+    json: Json = False,
+) -> None:
+    """Where the time goes from shards to the device, how it grows with workers, and what to do about it."""
+    from vtrain import bench as measure
+    from vtrain.data.videos import choose
+
+    videos = choose(shards, subset=subset, split=split, fold=fold)
+    facts = measure.loader(
+        videos, method, batch=batch, workers=measure.read_workers(workers), seconds=seconds, device=device
+    )
+    _show(facts, json, measure.as_table)
+
+
+def main(argv: list[str] | None = None) -> Never:
+    """Run the command; 0 done, 1 failed while working, 2 asked wrongly."""
+    sys.exit(exit_code("vtrain", lambda: app(argv, prog_name="vtrain", standalone_mode=True)))
+
+
+def _show(facts: dict[str, Any], json: bool, words: Callable[[dict[str, Any]], object]) -> None:
+    """The result on stdout: one JSON object, or words for people."""
+    if json:
+        print(jsonlib.dumps(facts, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        Console(highlight=False, soft_wrap=True).print(words(facts), markup=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""From shards to clips on the device.
+
+for batch in open_shards("data_shards/", plan, batch=64, workers=8, device="cuda"):
+    clips = augment(batch.clips, batch.draws)
+"""
+
+from vtrain.data.batch import Batch
+from vtrain.data.clip import Plan, Sample, Video, View
+from vtrain.data.loader import Loader, open_shards
+from vtrain.data.plans import EvenClips, OneClip
+from vtrain.data.videos import Videos, choose
+
+__all__ = [
+    "Batch",
+    "EvenClips",
+    "Loader",
+    "OneClip",
+    "Plan",
+    "Sample",
+    "Video",
+    "Videos",
+    "View",
+    "choose",
+    "open_shards",
+]

@@ -1,0 +1,299 @@
+"""From shards to batches.
+
+    positions -> tasks -> chunks (in the workers) -> batches (here) -> device
+
+Which videos a batch holds is a function of its position alone, so neither ranks nor workers nor a resume change it.
+WebDataset carries the pipeline and its processes; the order, and which worker makes what, is decided here.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import cv2
+import torch
+import webdataset as wds
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from vprep.errors import UsageError, WorkError
+from vtrain.data.ahead import on_device
+from vtrain.data.batch import Bad, Batch, Facts, batch_of
+from vtrain.data.chunks import ChunkMaker, OnError, Task
+from vtrain.data.clip import Plan
+from vtrain.data.order import BLOCK, Order, share
+from vtrain.data.rooms import Rooms, SharedRooms
+from vtrain.data.samples import Sampler
+from vtrain.data.spec import Spec
+from vtrain.data.videos import Videos, choose
+
+CHUNK_BYTES = 32 << 20  # of pixels; a larger batch leaves its workers in parts
+AHEAD = 2  # chunks that a worker makes before they are asked for
+HELD = 2  # rooms of a worker that tensors may hold
+
+log = logging.getLogger("vtrain.data")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A part of a batch; its pixels are here, or in a room of the worker that made it."""
+
+    samples: int
+    pixels: Tensor | None
+    worker: int
+    room: int
+    facts: Facts
+    bad: list[Bad]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What went wrong in a worker."""
+
+    error: type[Exception]
+    words: str
+
+
+class Options(TypedDict, total=False):
+    """What else a loader can be told; defaults are with the loader."""
+
+    seed: int
+    workers: int
+    rank: int
+    world: int
+    position: int
+    epochs: int | None
+    shuffled: bool
+    block: int
+    on_error: OnError
+    budget: float
+    device: torch.device | str
+
+
+class Loader:
+    """An iterator of batches. `position`, the count of samples that were handed out, is all of its state."""
+
+    def __init__(
+        self,
+        videos: Videos,
+        plan: Plan,
+        *,
+        batch: int,
+        seed: int = 0,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        position: int = 0,
+        epochs: int | None = None,
+        shuffled: bool = True,
+        block: int = BLOCK,
+        on_error: OnError = "raise",
+        budget: float = 0.001,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        _refuse_impossible(batch=batch, workers=workers, rank=rank, world=world, on_error=on_error)
+        self.videos = videos
+        self.batch = batch
+        self.position = position
+        self.end = None if epochs is None else epochs * len(videos)
+        self.bad: dict[str, Bad] = {}  # the first fault of each bad video, by key
+        self._most_bad = max(1, int(budget * len(videos)))
+        self._rank, self._world, self._workers = rank, world, workers
+        self._device = torch.device(device)
+        sampler = Sampler(videos, plan, seed)
+        self._maker = ChunkMaker(videos, sampler, Order(videos.shard, seed, block=block, shuffled=shuffled), on_error)
+        self._shape = (plan.views, plan.length, *sampler.canvas, 3)
+        local = batch // world
+        self._chunks = min(local, -(-local * prod(self._shape) // CHUNK_BYTES)) if workers else 1
+        self._rooms = Rooms(pinned=self._device.type == "cuda")
+        self._shared: list[SharedRooms] = []
+
+    def __len__(self) -> int:
+        """Batches that are left of a finite pass."""
+        if self.end is None:
+            raise TypeError("this loader has no end; give it epochs=")
+        return max(0, -(-(self.end - self.position) // self.batch))
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = self._batches()
+        # The first batch is made here and not by a thread: workers start, and early errors rise, where the caller is.
+        first = next(batches, None)
+        if first is None:
+            return
+        for batch in on_device(_with_first(first, batches), self._device):
+            self.position = batch.position
+            self._count(batch.bad)
+            yield batch
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        pipeline = wds.DataPipeline(self._tasks, self._make)
+        if not self._workers:
+            yield from self._collect(iter(pipeline))
+            return
+        size = -(-self.batch // self._world // self._chunks) * prod(self._shape)
+        self._shared = [SharedRooms(AHEAD + 1 + HELD, HELD, size) for _ in range(self._workers)]
+        chunks = wds.WebLoader(
+            pipeline,
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=self._workers,
+            prefetch_factor=AHEAD,
+            worker_init_fn=self._begin_worker,
+            multiprocessing_context="fork",  # arrays and rooms are shared; nothing is loaded again
+        )
+        stream = _alive(chunks)
+        try:
+            yield from self._collect(stream)
+        finally:
+            stream.close()  # ends the workers now; left to the garbage collector, torch may wait 5 s for each
+            for rooms in self._shared:
+                rooms.close()
+
+    def _steps(self) -> Iterator[tuple[int, list[Task]]]:
+        """Where each global batch begins, and this rank's part of it in chunks."""
+        first = self.position
+        while self.end is None or first < self.end:
+            mine = share(first, self.batch, self.end, self._rank, self._world)
+            edges = [len(mine) * number // self._chunks for number in range(self._chunks + 1)]
+            yield first, [Task(mine[begin:end], self.end) for begin, end in pairwise(edges) if end > begin]
+            first += self.batch
+
+    def _tasks(self) -> Iterator[Task]:
+        """The chunks that this worker makes: they are dealt out like cards, and collected in the same order."""
+        info = get_worker_info()
+        mine, workers = (info.id, info.num_workers) if info else (0, 1)
+        number = 0
+        for _, tasks in self._steps():
+            for task in tasks:
+                if number % workers == mine:
+                    yield task
+                number += 1
+
+    def _make(self, tasks: Iterable[Task]) -> Iterator[Chunk | Stop]:
+        try:
+            for task in tasks:
+                yield self._made(task)
+        except (UsageError, WorkError) as error:
+            yield Stop(type(error), str(error))
+
+    def _made(self, task: Task) -> Chunk:
+        info = get_worker_info()
+        shape = (len(task.positions), *self._shape)
+        if info is None:
+            tensor = self._rooms.take(shape)
+            return Chunk(shape[0], tensor, 0, 0, *self._maker.make(task, tensor.numpy()))
+        room, pixels = self._shared[info.id].fill(shape)
+        return Chunk(shape[0], None, info.id, room, *self._maker.make(task, pixels))
+
+    def _collect(self, chunks: Iterator[Chunk | Stop]) -> Generator[Batch, None, None]:
+        for first, tasks in self._steps():
+            parts = []
+            for _ in tasks:
+                part = next(chunks)
+                if isinstance(part, Stop):
+                    raise part.error(part.words)
+                parts.append(part)
+            behind = first + self.batch
+            position = behind if self.end is None else min(behind, self.end)
+            facts, bad = [part.facts for part in parts], [one for part in parts for one in part.bad]
+            yield batch_of(self._pixels(parts), facts, bad, position)
+
+    def _pixels(self, parts: list[Chunk]) -> Tensor:
+        """The pixels of a batch in one piece; as they are, when that is how they came and where they are wanted."""
+        shapes = [(part.samples, *self._shape) for part in parts]
+        if len(parts) == 1 and parts[0].pixels is not None:
+            return parts[0].pixels
+        if len(parts) == 1 and self._device.type == "cpu":
+            return self._shared[parts[0].worker].lend(parts[0].room, shapes[0])
+        whole = self._rooms.take((sum(part.samples for part in parts), *self._shape))
+        at = 0
+        for part, shape in zip(parts, shapes, strict=True):
+            place = whole[at : at + part.samples]
+            if part.pixels is not None:
+                place.copy_(part.pixels)
+            else:
+                shared = self._shared[part.worker]
+                place.copy_(torch.from_numpy(shared.look(part.room, shape)))
+                shared.give_back(part.room)
+            at += part.samples
+        return whole
+
+    def _begin_worker(self, _: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the reader's; it ends its workers
+        cv2.setNumThreads(0)
+        for rooms in self._shared:
+            rooms.only_fill()
+
+    def _count(self, found: list[Bad]) -> None:
+        for bad in found:
+            if bad.key not in self.bad:
+                log.warning("skipped: %s", bad)
+                self.bad[bad.key] = bad
+        if len(self.bad) > self._most_bad:
+            last = next(reversed(self.bad.values()))
+            raise WorkError(
+                f"{len(self.bad)} of {len(self.videos)} videos are bad, and {self._most_bad} were allowed; the last: "
+                f"{last.shard}, video '{last.key}': {last.what}; vprep verify {Path(last.shard).parent} lists them all"
+            )
+
+
+def open_shards(
+    spec: Spec,
+    plan: Plan,
+    *,
+    batch: int,
+    subset: Path | None = None,
+    split: str | None = None,
+    fold: int = 1,
+    **options: Unpack[Options],
+) -> Loader:
+    """A loader of the shards that `spec` names: batches of `batch` videos over all ranks, each with the clips that
+    `plan` asks for."""
+    return Loader(choose(spec, subset=subset, split=split, fold=fold), plan, batch=batch, **options)
+
+
+def _refuse_impossible(*, batch: int, workers: int, rank: int, world: int, on_error: str) -> None:
+    if batch < 1 or batch % world:
+        raise UsageError(f"batch is {batch} for {world} ranks; it is divided among them: give a multiple of {world}")
+    if not 0 <= rank < world:
+        raise UsageError(f"rank is {rank} of {world}; ranks count from 0")
+    if workers < 0:
+        raise UsageError(f"workers is {workers}; 0 works in this process, more are processes of their own")
+    if on_error not in ("raise", "skip"):
+        raise UsageError(f"on_error is '{on_error}'; there are raise and skip")
+
+
+def _alive(chunks: Iterable[Chunk | Stop]) -> Generator[Chunk | Stop, None, None]:
+    """The same, with the death of a worker in words."""
+    mine = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        for number, chunk in enumerate(chunks):
+            if number == 0 and mine and handler is not None:
+                # torch's own handler would raise in the middle of whatever is done with a batch; without it, a death
+                # is found when the next chunk is waited for.
+                signal.signal(signal.SIGCHLD, handler)
+            yield chunk
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkError(
+            f"a worker of the loader was killed ({str(error).splitlines()[0].lower()}); most often memory was short: "
+            "take fewer workers"
+        ) from None
+
+
+def _with_first(first: Batch, others: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    yield first
+    del first
+    yield from others
+
+
+def _as_it_is(chunk: Chunk | Stop) -> Chunk | Stop:
+    return chunk

@@ -1,0 +1,144 @@
+"""Reads some frames of a video from its shard: by offset, checked, and no more bytes than that takes.
+
+In front of a video's frames its shard has the tar header with its key, and before that the json that says where each
+frame is. So nothing has to be held in memory for that, and a shard that the index does not belong to is found out.
+"""
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+from vprep.errors import WorkError
+from vprep.format import BLOCK, CHECK_DIGITS, check_of
+from vtrain.data.spec import wrong_size
+from vtrain.data.videos import Videos
+
+MOST_OPEN = 64  # files at once
+GAP = 16 << 10  # bytes that are read and not used rather than reading twice
+FACTS, PER_FRAME = 2048, 20  # bytes of a json, about; more are read when these are not enough
+MAGIC, NAME, SIZE = b"ustar\x0000", slice(0, 100), slice(124, 135)  # in a tar header; MAGIC stands at 257
+AT = 257
+UNWRITTEN = "its json is not the one that was written"
+
+
+class BadSampleError(Exception):
+    """A video that cannot be used."""
+
+
+class ShardReader:
+    """Reads from the shards of `videos`; keeps some files open."""
+
+    def __init__(self, videos: Videos) -> None:
+        self._videos = videos
+        self._files: OrderedDict[int, int] = OrderedDict()
+
+    def frames(self, row: int, numbers: Sequence[int]) -> list[tuple[int, memoryview]]:
+        """The JPEG pictures of the frames `numbers`, which are sorted and differ."""
+        offsets, checks = self._layout(row)
+        base = int(self._videos.offset[row])
+        room = self._size(row) - base
+        found = []
+        for begin, end, members in spans(offsets, numbers):
+            if not 0 <= begin <= end <= room:
+                raise BadSampleError(UNWRITTEN)
+            data = memoryview(self._read(row, base + begin, end - begin))
+            for number in members:
+                frame = data[offsets[number] - begin : offsets[number + 1] - begin]
+                if check_of(frame) != checks[number * CHECK_DIGITS : (number + 1) * CHECK_DIGITS]:
+                    raise BadSampleError(f"frame {number} is not the one that was written")
+                found.append((number, frame))
+        return found
+
+    def close(self) -> None:
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def _layout(self, row: int) -> tuple[list[int], str]:
+        """Where the frames of a video are, counted from its offset in the shard, and their checks."""
+        inside = self._videos.inside
+        if inside is not None and inside.checks[row]:
+            return inside.of(row)
+        try:
+            facts = json.loads(self._json(row))
+            offsets: list[int] = facts["frame_offsets"]
+            checks: str = facts["frame_checks"]
+            if len(offsets) != self._videos.frames[row] + 1:
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise BadSampleError(UNWRITTEN) from None
+        return offsets, checks
+
+    def _json(self, row: int) -> bytes:
+        """The json before the frames of a video, found from behind."""
+        key, offset = self._videos.keys[row].as_py(), int(self._videos.offset[row])
+        room = FACTS + PER_FRAME * int(self._videos.frames[row])
+        while True:
+            begin = max(0, offset - room)
+            data = self._read(row, begin, offset - begin)
+            if _name(data[-BLOCK:]) != f"{key}.mjpeg".encode():
+                raise self._stranger(row, key)
+            header = data.rfind(MAGIC, 0, len(data) - BLOCK) - AT
+            if header >= 0:
+                break
+            if begin == 0:
+                raise self._stranger(row, key)
+            room *= 4
+        if _name(data[header:]) != f"{key}.json".encode():
+            raise self._stranger(row, key)
+        at = header + BLOCK
+        return data[at : at + int(data[header:][SIZE], 8)]
+
+    def _stranger(self, row: int, key: str) -> WorkError:
+        path = self._path(row)
+        where = f"{path} does not hold video '{key}' where the index says"
+        return WorkError(
+            f"{where}: the shard was altered, or the index is of other shards; vprep verify {path.parent} tells which"
+        )
+
+    def _read(self, row: int, begin: int, size: int) -> bytes:
+        number = int(self._videos.shard[row])
+        try:
+            file = self._files.get(number)
+            data = os.pread(self._open(number) if file is None else file, size, begin)
+        except OSError as error:
+            raise self._unread(row, (error.strerror or str(error)).lower()) from None
+        if len(data) != size:
+            raise self._unread(row, f"it ends at byte {begin + len(data)}, and the index says more is there")
+        return data
+
+    def _open(self, number: int) -> int:
+        if len(self._files) == MOST_OPEN:
+            os.close(self._files.popitem(last=False)[1])
+        self._files[number] = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)
+        return self._files[number]
+
+    def _unread(self, row: int, why: str) -> WorkError:
+        path = self._path(row)
+        return WorkError(wrong_size(path, self._size(row)) or f"{path} cannot be read: {why}")
+
+    def _path(self, row: int) -> Path:
+        return self._videos.paths[int(self._videos.shard[row])]
+
+    def _size(self, row: int) -> int:
+        return self._videos.sizes[int(self._videos.shard[row])]
+
+
+def spans(offsets: Sequence[int], numbers: Sequence[int]) -> list[tuple[int, int, list[int]]]:
+    """The stretches to read for the frames `numbers`: begin, end, and the frames in it. Frames that lie close
+    together are read at once."""
+    found: list[tuple[int, int, list[int]]] = []
+    for number in numbers:
+        begin, end = offsets[number], offsets[number + 1]
+        if found and begin - found[-1][1] <= GAP:
+            first, _, members = found[-1]
+            members.append(number)
+            found[-1] = (first, end, members)
+        else:
+            found.append((begin, end, [number]))
+    return found
+
+
+def _name(header: bytes) -> bytes:
+    return header[NAME].rstrip(b"\0")
