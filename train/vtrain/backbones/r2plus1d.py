@@ -1,0 +1,69 @@
+"""R(2+1)D: R3D with each convolution split into one over space and one over time.
+
+Tran et al.: A closer look at spatiotemporal convolutions for action recognition (CVPR 2018). VCOP's version, which
+PRP, Pace and RSPNet share, has one block a stage, splits the shortcuts too, and counts the channels in between for
+each convolution; torchvision's has two blocks, plain shortcuts, and one count a block. Weights fit only one of them.
+"""
+
+from torch import Tensor, nn
+
+from vtrain.backbones.backbone import Backbone
+from vtrain.backbones.conv import Conv3d, Residual, fan_out, sequence, stages, unit
+
+
+def between(channels: int, dim: int, time: int, side: int) -> int:
+    """As many channels as keep the number of weights of the whole `time` x `side` x `side` kernel."""
+    return time * side * side * channels * dim // (side * side * channels + time * dim)
+
+
+class Factorised(nn.Module):
+    """1 x k x k convolution, batch norm, ReLU, k x 1 x 1 convolution."""
+
+    def __init__(
+        self, channels: int, dim: int, *, time: int = 3, side: int = 3, stride: tuple[int, int] = (1, 1), mid: int = 0
+    ) -> None:
+        super().__init__()
+        mid = mid or between(channels, dim, time, side)
+        over_time, across = stride
+        size, pad = (1, side, side), (0, side // 2, side // 2)
+        self.spatial = Conv3d(channels, mid, size, (1, across, across), pad, bias=False)
+        self.bn = nn.BatchNorm3d(mid)
+        self.relu = nn.ReLU(inplace=True)
+        self.temporal = Conv3d(mid, dim, (time, 1, 1), (over_time, 1, 1), (time // 2, 0, 0), bias=False)
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        y: Tensor = self.temporal(self.relu(self.bn(self.spatial(x_BCTHW))))
+        return y
+
+
+def block(channels: int, dim: int, stride: int) -> Residual:
+    shortcut = None
+    if stride != 1 or channels != dim:
+        split = Factorised(channels, dim, time=1, side=1, stride=(stride, stride))
+        shortcut = sequence(conv=split, bn=nn.BatchNorm3d(dim))
+    first = Factorised(channels, dim, stride=(stride, stride))
+    return Residual(dim, first, Factorised(dim, dim), shortcut)
+
+
+def r2plus1d(width: int = 64, blocks: tuple[int, ...] = (1, 1, 1, 1)) -> Backbone:
+    """VCOP's."""
+    stem = Factorised(3, width, side=7, stride=(1, 2))
+    return Backbone(8 * width, conv1=unit(stem, nn.BatchNorm3d(width)), **stages(block, width, blocks))
+
+
+def block18(channels: int, dim: int, stride: int) -> Residual:
+    mid = between(channels, dim, 3, 3)
+    shortcut = None
+    if stride != 1 or channels != dim:
+        shortcut = sequence(conv=Conv3d(channels, dim, 1, stride, bias=False), bn=nn.BatchNorm3d(dim))
+    first = Factorised(channels, dim, stride=(stride, stride), mid=mid)
+    return Residual(dim, first, Factorised(dim, dim, mid=mid), shortcut)
+
+
+def r2plus1d18(width: int = 64) -> Backbone:
+    """torchvision's r2plus1d_18."""
+    # 45 is what torchvision has for 64; the rule above would give 83.
+    stem = Factorised(3, width, side=7, stride=(1, 2), mid=45 * width // 64)
+    net = Backbone(8 * width, conv1=unit(stem, nn.BatchNorm3d(width)), **stages(block18, width, (2, 2, 2, 2)))
+    fan_out(net)
+    return net

@@ -1,0 +1,36 @@
+"""R3D: residual blocks of 3x3x3 convolutions behind a 3x7x7 stem, without a max-pool.
+
+Tran et al.: A closer look at spatiotemporal convolutions for action recognition (CVPR 2018). Two depths are in use:
+VCOP, PRP and Pace have one block a stage (Pace calls it R3D-18), torchvision has two.
+"""
+
+from torch import nn
+
+from vtrain.backbones.backbone import Backbone
+from vtrain.backbones.conv import Conv3d, Residual, fan_out, sequence, stages, unit
+
+
+def block(channels: int, dim: int, stride: int) -> Residual:
+    shortcut = None
+    if stride != 1 or channels != dim:
+        shortcut = sequence(conv=Conv3d(channels, dim, 1, stride, bias=False), bn=nn.BatchNorm3d(dim))
+    first = Conv3d(channels, dim, 3, stride, padding=1, bias=False)
+    return Residual(dim, first, Conv3d(dim, dim, 3, padding=1, bias=False), shortcut)
+
+
+def r3d(width: int = 64, blocks: tuple[int, ...] = (1, 1, 1, 1)) -> Backbone:
+    """VCOP's: with (2, 2, 2, 2) it is torchvision's, except for how it is initialised."""
+    stem = Conv3d(3, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
+    return Backbone(8 * width, conv1=unit(stem, nn.BatchNorm3d(width)), **stages(block, width, blocks))
+
+
+def r3d18(width: int = 64) -> Backbone:
+    """torchvision's r3d_18."""
+    net = r3d(width, (2, 2, 2, 2))
+    fan_out(net)
+    return net
+
+
+def tiny(width: int = 16) -> Backbone:
+    """An R3D for a laptop: a quarter of the channels, a sixteenth of the work."""
+    return r3d(width)

@@ -1,0 +1,44 @@
+"""TSM: a 2D ResNet-18 in which neighbouring frames exchange channels. Lin, Gan, Han: TSM (ICCV 2019).
+
+The network of RSPNet's ablation: the shift stands before the first convolution of each block, an eighth of the
+channels goes each way. A 2D network is written here as a 3D one with kernels of one frame, so that time stays an
+axis of its own and any number of frames will do; the authors' release instead reshapes [B, C, T, H, W] to
+[B * T, 3, H, W] as it lies in memory, which mixes time with colour.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from vtrain.backbones.backbone import Backbone
+from vtrain.backbones.conv import Conv3d, Residual, fan_out, sequence, stages, unit
+
+
+class Shift(nn.Module):
+    """The first eighth of the channels comes from the next frame, the second from the one before; zero at the ends."""
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        fold = x_BCTHW.shape[1] // 8
+        shifted = torch.zeros_like(x_BCTHW)
+        shifted[:, :fold, :-1] = x_BCTHW[:, :fold, 1:]
+        shifted[:, fold : 2 * fold, 1:] = x_BCTHW[:, fold : 2 * fold, :-1]
+        shifted[:, 2 * fold :] = x_BCTHW[:, 2 * fold :]
+        return shifted
+
+
+def conv(channels: int, dim: int, side: int, stride: int = 1) -> Conv3d:
+    return Conv3d(channels, dim, (1, side, side), (1, stride, stride), (0, side // 2, side // 2), bias=False)
+
+
+def block(channels: int, dim: int, stride: int) -> Residual:
+    shortcut = None
+    if stride != 1 or channels != dim:
+        shortcut = sequence(conv=conv(channels, dim, 1, stride), bn=nn.BatchNorm3d(dim))
+    return Residual(dim, sequence(shift=Shift(), conv=conv(channels, dim, 3, stride)), conv(dim, dim, 3), shortcut)
+
+
+def tsm18(width: int = 64) -> Backbone:
+    pool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+    stem = unit(conv(3, width, 7, 2), nn.BatchNorm3d(width))
+    net = Backbone(8 * width, conv1=stem, **stages(block, width, (2, 2, 2, 2), pool))
+    fan_out(net)
+    return net

@@ -1,0 +1,83 @@
+"""Weights as this project keeps them: a backbone's tensors with the facts one needs to use them.
+
+A .safetensors file holds a backbone alone. A run's last.pt holds a method, in which the backbone is `backbone`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vprep.errors import UsageError
+from vtrain.backbones import BACKBONES, Backbone
+from vtrain.weights import safetensors
+from vtrain.weights.fit import blank, fitted, misfits, sentence
+from vtrain.weights.reader import read
+
+Facts = dict[str, Any]
+IN_HEADER = "vtrain"  # the key of the facts in a file's metadata
+
+
+def save_weights(path: Path, weights: nn.Module | dict[str, Tensor], facts: Facts) -> None:
+    """Write a backbone to `path`, whole or not at all; `facts` name it: backbone, settings, and whatever else."""
+    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    state = {name.removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
+    settings = facts.get("settings", {})
+    net = blank(facts["backbone"], settings)
+    if kinds := misfits(state, net):
+        raise UsageError(f"{path} is not written: no weights of backbone '{facts['backbone']}': {sentence(kinds)}")
+    facts = {**facts, "settings": settings, "dim": net.dim}
+    safetensors.write(path, state, {"format": "pt", IN_HEADER: json.dumps(facts)})
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts]:
+    """A backbone's state dict and its facts, from a file that this project wrote or from a run's folder."""
+    path = path / "last.pt" if path.is_dir() else path
+    found = read(path)
+    tensors, facts = found.tensors, found.facts
+    if IN_HEADER in facts:
+        try:
+            facts = json.loads(facts[IN_HEADER])
+        except ValueError as error:
+            raise UsageError(f"{path}: its facts cannot be read ({error})") from None
+    else:
+        tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+        inside = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
+        tensors = {name.removeprefix("backbone."): tensor for name, tensor in (inside or tensors).items()}
+    if not isinstance(facts, dict) or str(facts.get("backbone")) not in BACKBONES:
+        raise UsageError(
+            f"{path} does not say of which backbone it holds weights; what others have published "
+            f"comes in with `vtrain import {path} --from rspnet|prp|pace|vcop|torchvision --out FILE.safetensors`"
+        )
+    facts = {**facts, "settings": facts.get("settings") or {}}
+    try:
+        net = blank(facts["backbone"], facts["settings"])
+    except (TypeError, ValueError, RuntimeError, LookupError):
+        raise UsageError(f"{path}: no backbone '{facts['backbone']}' has settings {facts['settings']}") from None
+    state = fitted(tensors, net)
+    if kinds := misfits(state, net):
+        raise UsageError(f"{path} holds no whole backbone '{facts['backbone']}': {sentence(kinds)}")
+    return state, {**facts, "dim": net.dim}
+
+
+def load_backbone(path: str | Path) -> tuple[Backbone, Facts]:
+    """A ready network in eval mode, and what it is: backbone, settings, dim, clip, normalisation."""
+    state, facts = read_weights(Path(path))
+    net = blank(facts["backbone"], facts["settings"])
+    net.load_state_dict(state, assign=True)
+    return net.eval(), facts
+
+
+def load_weights(net: Backbone, name: str, path: Path) -> Facts:
+    """Give the weights in `path` to `net`, which is backbone `name`."""
+    state, facts = read_weights(path)
+    if facts["backbone"] != name:
+        raise UsageError(
+            f"{path} holds weights of backbone '{facts['backbone']}', wanted is '{name}'; "
+            f"set backbone={facts['backbone']} or take other weights"
+        )
+    if kinds := misfits(state, net):
+        raise UsageError(f"{path} holds backbone '{name}' with settings {facts['settings']}: {sentence(kinds)}")
+    net.load_state_dict(state)
+    return facts
