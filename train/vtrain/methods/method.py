@@ -1,0 +1,36 @@
+"""What the trainer asks of a method; it never asks which one runs.
+
+A method's file has a `Config`, a frozen dataclass that holds every choice and makes the `plan` of its clips, and a
+module that is built from a backbone and a config.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from vtrain.backbones import Backbone
+from vtrain.data.clip import Plan
+
+
+class Config(Protocol):
+    """All choices of a method."""
+
+    def plan(self) -> Plan: ...
+
+
+class Method(Protocol):
+    """A module; `backbone` is what is kept of it."""
+
+    backbone: Backbone
+
+    def __call__(self, clips_BNCTHW: Tensor, facts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Numbers without dimensions; "loss" is learned from, all others are logged.
+
+        `facts` has the plan's targets and, of each video, `row` (its number), `label` (-1: none), `valid` and, of
+        each view, `speed`. Clips and facts of different ranks are different; losses are means over the own rank.
+        """
+        ...
+
+    def after_step(self, progress: float) -> None:
+        """After the optimiser's step; `progress` goes from 0 to 1 over the whole training."""
+        ...
