@@ -91,10 +91,10 @@ def _stages(videos: Videos, plan: Plan, batch: int, device: torch.device, second
         drawn = [order.at(begin * batch + number) for number in range(batch)]
         with _timed(taken, "plan"):
             samples = [sampler.plan(epoch, row) for epoch, row in drawn]
-        with _timed(taken, "first read"):
-            jpegs = [sampler.read(planned) for planned in samples]
-        with _timed(taken, "read"):
-            jpegs = [sampler.read(planned) for planned in samples]
+        for name in ("first read", "read"):
+            with _timed(taken, name):
+                located = [sampler.locate(planned) for planned in samples]
+                jpegs = [sampler.read(one) for one in located]
         with _timed(taken, "decode"):
             for _, jpeg in (one for some in jpegs for one in some):
                 cv2.imdecode(np.frombuffer(jpeg, np.uint8), FLAGS)

@@ -7,19 +7,15 @@ WebDataset carries the pipeline and its processes; the order, and which worker m
 """
 
 import logging
-import signal
-import threading
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-import cv2
 import torch
 import webdataset as wds
-from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from vprep.errors import UsageError, WorkError
@@ -32,32 +28,13 @@ from vtrain.data.rooms import Rooms, SharedRooms
 from vtrain.data.samples import Sampler
 from vtrain.data.spec import Spec
 from vtrain.data.videos import Videos, choose
+from vtrain.data.workers import Chunk, Lent, Stop, from_workers
 
 CHUNK_BYTES = 32 << 20  # of pixels; a larger batch leaves its workers in parts
 AHEAD = 2  # chunks that a worker makes before they are asked for
 HELD = 2  # rooms of a worker that tensors may hold
 
 log = logging.getLogger("vtrain.data")
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A part of a batch; its pixels are here, or in a room of the worker that made it."""
-
-    samples: int
-    pixels: Tensor | None
-    worker: int
-    room: int
-    facts: Facts
-    bad: list[Bad]
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """What went wrong in a worker."""
-
-    error: type[Exception]
-    words: str
 
 
 class Options(TypedDict, total=False):
@@ -112,7 +89,6 @@ class Loader:
         local = batch // world
         self._chunks = min(local, -(-local * prod(self._shape) // CHUNK_BYTES)) if workers else 1
         self._rooms = Rooms(pinned=self._device.type == "cuda")
-        self._shared: list[SharedRooms] = []
 
     def __len__(self) -> int:
         """Batches that are left of a finite pass."""
@@ -126,33 +102,26 @@ class Loader:
         first = next(batches, None)
         if first is None:
             return
-        for batch in on_device(_with_first(first, batches), self._device):
+        stream = on_device(_with_first(first, batches), self._device)
+        del first  # its memory is wanted again
+        for batch in stream:
             self.position = batch.position
             self._count(batch.bad)
             yield batch
 
     def _batches(self) -> Generator[Batch, None, None]:
-        pipeline = wds.DataPipeline(self._tasks, self._make)
-        if not self._workers:
-            yield from self._collect(iter(pipeline))
-            return
         size = -(-self.batch // self._world // self._chunks) * prod(self._shape)
-        self._shared = [SharedRooms(AHEAD + 1 + HELD, HELD, size) for _ in range(self._workers)]
-        chunks = wds.WebLoader(
-            pipeline,
-            batch_size=None,
-            collate_fn=_as_it_is,
-            num_workers=self._workers,
-            prefetch_factor=AHEAD,
-            worker_init_fn=self._begin_worker,
-            multiprocessing_context="fork",  # arrays and rooms are shared; nothing is loaded again
-        )
-        stream = _alive(chunks)
+        shared = [SharedRooms(AHEAD + 1 + HELD, HELD, size) for _ in range(self._workers)]
+        pipeline = wds.DataPipeline(self._tasks, partial(self._make, shared))
+        if not shared:
+            yield from self._collect(iter(pipeline), shared)
+            return
+        stream = from_workers(pipeline, AHEAD, shared)
         try:
-            yield from self._collect(stream)
+            yield from self._collect(stream, shared)
         finally:
             stream.close()  # ends the workers now; left to the garbage collector, torch may wait 5 s for each
-            for rooms in self._shared:
+            for rooms in shared:
                 rooms.close()
 
     def _steps(self) -> Iterator[tuple[int, list[Task]]]:
@@ -175,60 +144,44 @@ class Loader:
                     yield task
                 number += 1
 
-    def _make(self, tasks: Iterable[Task]) -> Iterator[Chunk | Stop]:
+    def _make(self, shared: list[SharedRooms], tasks: Iterable[Task]) -> Iterator[Chunk | Stop]:
+        info = get_worker_info()
         try:
             for task in tasks:
-                yield self._made(task)
+                shape = (len(task.positions), *self._shape)
+                if info is None:
+                    tensor = self._rooms.take(shape)
+                    yield Chunk(tensor, *self._maker.make(task, tensor.numpy()))
+                else:
+                    room, pixels = shared[info.id].fill(shape)
+                    yield Chunk(Lent(info.id, room, shape), *self._maker.make(task, pixels))
         except (UsageError, WorkError) as error:
             yield Stop(type(error), str(error))
 
-    def _made(self, task: Task) -> Chunk:
-        info = get_worker_info()
-        shape = (len(task.positions), *self._shape)
-        if info is None:
-            tensor = self._rooms.take(shape)
-            return Chunk(shape[0], tensor, 0, 0, *self._maker.make(task, tensor.numpy()))
-        room, pixels = self._shared[info.id].fill(shape)
-        return Chunk(shape[0], None, info.id, room, *self._maker.make(task, pixels))
-
-    def _collect(self, chunks: Iterator[Chunk | Stop]) -> Generator[Batch, None, None]:
+    def _collect(self, chunks: Iterator[Chunk | Stop], shared: list[SharedRooms]) -> Generator[Batch, None, None]:
+        """Batches of the chunks. The pixels of one that came in one piece stay where they are, if they may."""
         for first, tasks in self._steps():
-            parts = []
-            for _ in tasks:
+            copied = len(tasks) > 1 or (len(shared) > 0 and self._device.type == "cuda")
+            samples = sum(len(task.positions) for task in tasks)
+            clips = self._rooms.take((samples, *self._shape)) if copied else None
+            facts: list[Facts] = []
+            bad: list[Bad] = []
+            at = 0
+            for task in tasks:
                 part = next(chunks)
                 if isinstance(part, Stop):
                     raise part.error(part.words)
-                parts.append(part)
-            behind = first + self.batch
-            position = behind if self.end is None else min(behind, self.end)
-            facts, bad = [part.facts for part in parts], [one for part in parts for one in part.bad]
-            yield batch_of(self._pixels(parts), facts, bad, position)
-
-    def _pixels(self, parts: list[Chunk]) -> Tensor:
-        """The pixels of a batch in one piece; as they are, when that is how they came and where they are wanted."""
-        shapes = [(part.samples, *self._shape) for part in parts]
-        if len(parts) == 1 and parts[0].pixels is not None:
-            return parts[0].pixels
-        if len(parts) == 1 and self._device.type == "cpu":
-            return self._shared[parts[0].worker].lend(parts[0].room, shapes[0])
-        whole = self._rooms.take((sum(part.samples for part in parts), *self._shape))
-        at = 0
-        for part, shape in zip(parts, shapes, strict=True):
-            place = whole[at : at + part.samples]
-            if part.pixels is not None:
-                place.copy_(part.pixels)
-            else:
-                shared = self._shared[part.worker]
-                place.copy_(torch.from_numpy(shared.look(part.room, shape)))
-                shared.give_back(part.room)
-            at += part.samples
-        return whole
-
-    def _begin_worker(self, _: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the reader's; it ends its workers
-        cv2.setNumThreads(0)
-        for rooms in self._shared:
-            rooms.only_fill()
+                if clips is None:
+                    clips = part.take(shared)
+                else:
+                    part.copy_to(clips[at : at + len(task.positions)], shared)
+                at += len(task.positions)
+                facts.append(part.facts)
+                bad += part.bad
+            if clips is not None:
+                behind = first + self.batch
+                yield batch_of(clips, facts, bad, behind if self.end is None else min(behind, self.end))
+            del clips, part  # their memory is wanted again
 
     def _count(self, found: list[Bad]) -> None:
         for bad in found:
@@ -269,31 +222,7 @@ def _refuse_impossible(*, batch: int, workers: int, rank: int, world: int, on_er
         raise UsageError(f"on_error is '{on_error}'; there are raise and skip")
 
 
-def _alive(chunks: Iterable[Chunk | Stop]) -> Generator[Chunk | Stop, None, None]:
-    """The same, with the death of a worker in words."""
-    mine = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGCHLD)
-    try:
-        for number, chunk in enumerate(chunks):
-            if number == 0 and mine and handler is not None:
-                # torch's own handler would raise in the middle of whatever is done with a batch; without it, a death
-                # is found when the next chunk is waited for.
-                signal.signal(signal.SIGCHLD, handler)
-            yield chunk
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise WorkError(
-            f"a worker of the loader was killed ({str(error).splitlines()[0].lower()}); most often memory was short: "
-            "take fewer workers"
-        ) from None
-
-
 def _with_first(first: Batch, others: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
     yield first
     del first
     yield from others
-
-
-def _as_it_is(chunk: Chunk | Stop) -> Chunk | Stop:
-    return chunk

@@ -16,7 +16,7 @@ from vprep.errors import WorkError
 from vtrain.data.clip import Plan, Sample, TooShortError, Video
 from vtrain.data.look import Box, Draw
 from vtrain.data.order import number_of
-from vtrain.data.shards import BadSampleError, ShardReader
+from vtrain.data.shards import BadSampleError, Located, ShardReader
 from vtrain.data.videos import Videos
 
 FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
@@ -63,11 +63,14 @@ class Sampler:
         """The row that takes the place of a bad one; with the next `number` another."""
         return number_of(self._seed, epoch, self._videos.keys[row], "substitute", number) % len(self._videos)
 
-    def read(self, planned: Planned) -> Jpegs:
-        """The pictures that the views show, each once however many do."""
-        return self._reader.frames(
-            planned.row, sorted({frame for view in planned.sample.views for frame in view.frames})
-        )
+    def locate(self, planned: Planned) -> Located:
+        """Where the pictures are that the views show, each once however many do; the disk begins to fetch them."""
+        numbers = {frame for view in planned.sample.views for frame in view.frames}
+        return self._reader.locate(planned.row, sorted(numbers))
+
+    def read(self, located: Located) -> Jpegs:
+        """Their bytes."""
+        return self._reader.frames(located)
 
     def fill(self, planned: Planned, jpegs: Jpegs, pixels_NTHWC: Pixels) -> None:
         """Decode the pictures and put them where they are shown."""

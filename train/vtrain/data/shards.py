@@ -8,6 +8,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vprep.errors import WorkError
@@ -16,15 +17,30 @@ from vtrain.data.spec import wrong_size
 from vtrain.data.videos import Videos
 
 MOST_OPEN = 64  # files at once
-GAP = 16 << 10  # bytes that are read and not used rather than reading twice
+GAP = 4 << 10  # bytes that are read and not used rather than reading twice: copying them costs as much
+NEAR = 64 << 10  # bytes that a disk reads and nobody uses rather than being asked twice
 FACTS, PER_FRAME = 2048, 20  # bytes of a json, about; more are read when these are not enough
 MAGIC, NAME, SIZE = b"ustar\x0000", slice(0, 100), slice(124, 135)  # in a tar header; MAGIC stands at 257
 AT = 257
 UNWRITTEN = "its json is not the one that was written"
 
 
+ADVISE = getattr(os, "posix_fadvise", None)  # not on every system
+Span = tuple[int, int, list[int]]  # where it begins and ends, and which frames are in it
+
+
 class BadSampleError(Exception):
     """A video that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where some frames of a video are; offsets count from the video's own in its shard."""
+
+    row: int
+    offsets: list[int]
+    checks: str
+    spans: list[Span]
 
 
 class ShardReader:
@@ -34,16 +50,25 @@ class ShardReader:
         self._videos = videos
         self._files: OrderedDict[int, int] = OrderedDict()
 
-    def frames(self, row: int, numbers: Sequence[int]) -> list[tuple[int, memoryview]]:
-        """The JPEG pictures of the frames `numbers`, which are sorted and differ."""
+    def locate(self, row: int, numbers: Sequence[int]) -> Located:
+        """Where the frames `numbers`, which are sorted and differ, are; the disk is told that they will be read."""
         offsets, checks = self._layout(row)
         base = int(self._videos.offset[row])
         room = self._size(row) - base
+        if any(not 0 <= offsets[number] < offsets[number + 1] <= room for number in numbers):
+            raise BadSampleError(UNWRITTEN)
+        if ADVISE is not None:
+            for begin, end, _ in spans(offsets, numbers, NEAR):
+                ADVISE(self._file(row), base + begin, end - begin, os.POSIX_FADV_WILLNEED)
+        return Located(row, offsets, checks, spans(offsets, numbers, GAP))
+
+    def frames(self, located: Located) -> list[tuple[int, memoryview]]:
+        """The JPEG pictures, each with the number of its frame."""
+        offsets, checks = located.offsets, located.checks
+        base = int(self._videos.offset[located.row])
         found = []
-        for begin, end, members in spans(offsets, numbers):
-            if not 0 <= begin <= end <= room:
-                raise BadSampleError(UNWRITTEN)
-            data = memoryview(self._read(row, base + begin, end - begin))
+        for begin, end, members in located.spans:
+            data = memoryview(self._read(located.row, base + begin, end - begin))
             for number in members:
                 frame = data[offsets[number] - begin : offsets[number + 1] - begin]
                 if check_of(frame) != checks[number * CHECK_DIGITS : (number + 1) * CHECK_DIGITS]:
@@ -98,21 +123,22 @@ class ShardReader:
         )
 
     def _read(self, row: int, begin: int, size: int) -> bytes:
-        number = int(self._videos.shard[row])
         try:
-            file = self._files.get(number)
-            data = os.pread(self._open(number) if file is None else file, size, begin)
+            data = os.pread(self._file(row), size, begin)
         except OSError as error:
             raise self._unread(row, (error.strerror or str(error)).lower()) from None
         if len(data) != size:
             raise self._unread(row, f"it ends at byte {begin + len(data)}, and the index says more is there")
         return data
 
-    def _open(self, number: int) -> int:
-        if len(self._files) == MOST_OPEN:
-            os.close(self._files.popitem(last=False)[1])
-        self._files[number] = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)
-        return self._files[number]
+    def _file(self, row: int) -> int:
+        number = int(self._videos.shard[row])
+        file = self._files.get(number)
+        if file is None:
+            if len(self._files) == MOST_OPEN:
+                os.close(self._files.popitem(last=False)[1])
+            file = self._files[number] = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)
+        return file
 
     def _unread(self, row: int, why: str) -> WorkError:
         path = self._path(row)
@@ -125,13 +151,12 @@ class ShardReader:
         return self._videos.sizes[int(self._videos.shard[row])]
 
 
-def spans(offsets: Sequence[int], numbers: Sequence[int]) -> list[tuple[int, int, list[int]]]:
-    """The stretches to read for the frames `numbers`: begin, end, and the frames in it. Frames that lie close
-    together are read at once."""
-    found: list[tuple[int, int, list[int]]] = []
+def spans(offsets: Sequence[int], numbers: Sequence[int], gap: int) -> list[Span]:
+    """The stretches to read for the frames `numbers`; those that lie closer than `gap` bytes are read at once."""
+    found: list[Span] = []
     for number in numbers:
         begin, end = offsets[number], offsets[number + 1]
-        if found and begin - found[-1][1] <= GAP:
+        if found and begin - found[-1][1] <= gap:
             first, _, members = found[-1]
             members.append(number)
             found[-1] = (first, end, members)
