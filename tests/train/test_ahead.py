@@ -102,6 +102,7 @@ def test_what_the_host_must_know_of_the_augmentation_stays_on_the_host(shards: P
     assert {name for name, value in vars_of(moved).items() if value.device.type == "meta"} == {
         "clips",
         "label",
+        "row",
         "valid",
         "speed",
     }

@@ -1,6 +1,7 @@
 """The command line: parses, calls, prints."""
 
 import json as jsonlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,9 @@ def bench_loader(
 
 def main(argv: list[str] | None = None) -> Never:
     """Run the command; 0 done, 1 failed while working, 2 asked wrongly."""
+    # A thread of torch that waits for the others must not keep a processor from them, nor from the loader's workers:
+    # with all processors busy, augmentation on the CPU took 50 times as long (benchmarks/LOG.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(exit_code("vtrain", lambda: app(argv, prog_name="vtrain", standalone_mode=True)))
 
 

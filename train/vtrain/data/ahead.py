@@ -84,7 +84,7 @@ class CudaCopies:
         """The copied batch, for the stream that is current now; the host does not wait."""
         current = torch.accelerator.current_stream(self._device)
         current.wait_event(ready)
-        for tensor in (copy.clips, copy.label, copy.valid, copy.speed, *copy.targets.values()):
+        for tensor in (copy.clips, copy.label, copy.row, copy.valid, copy.speed, *copy.targets.values()):
             tensor.record_stream(current)
         return copy
 

@@ -74,6 +74,7 @@ class Batch:
             self,
             clips=move(self.clips),
             label=move(self.label),
+            row=move(self.row),
             valid=move(self.valid),
             speed=move(self.speed),
             targets={name: move(target) for name, target in self.targets.items()},
@@ -84,6 +85,7 @@ class Batch:
         return replace(
             self,
             label=self.label.pin_memory(),
+            row=self.row.pin_memory(),
             valid=self.valid.pin_memory(),
             speed=self.speed.pin_memory(),
             targets={name: target.pin_memory() for name, target in self.targets.items()},
