@@ -1,12 +1,15 @@
 """Which frames are shown; numbers worked out by hand."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vprep.errors import UsageError
 from vtrain.data.clip import SHORTS, Plan, TooShortError, Video, fallback, random_clip, restarted
 from vtrain.data.plans import EvenClips, OneClip, covering
 from vtrain.methods import ascnet, pace, prp, rspnet
@@ -54,6 +57,7 @@ PLANS: list[Plan] = [
     ascnet.Sampling(),
     ascnet.Sampling(speeds=(1, 2, 4, 8)),
     prp.Sampling(short="loop"),
+    prp.Sampling(short="loop", rate=4, mask="paper"),
     pace.Sampling(),
     pace.Sampling(paces=(Fraction(1, 3), Fraction(1, 2), 1, 2, 3), clips=2),
     OneClip(),
@@ -129,30 +133,66 @@ def test_prp_paints_twice_as_many_real_frames_as_it_sees(speed: int) -> None:
     start = view.frames[0]
     assert list(view.frames[:32]) == list(range(start, start + 16 * speed, speed // 2))
     assert list(view.frames[:32:2]) == list(range(start, start + 16 * speed, speed))  # what the network sees
-    assert sample.targets["real"] == [True] * 32
-    assert not any(view.blend or [])
+    assert view.speed == speed
 
 
-def test_prp_paints_half_frames_at_speed_1_and_leaves_them_out_of_the_loss() -> None:
-    sample = prp.Sampling(speeds=(1,))(video(40), Random(0))
-    (view,) = sample.views
-    start = view.frames[0]
-    assert list(view.frames[:32]) == [start + number // 2 for number in range(32)]
-    assert view.blend is not None
-    assert list(view.blend[:32]) == [False, True] * 16
-    assert sample.targets["real"] == [True, False] * 16
+@pytest.mark.parametrize(("speed", "rate", "real"), [(1, 2, 16), (1, 4, 16), (2, 4, 32)])
+def test_prp_brings_all_frames_of_its_window_where_it_has_to_paint_more(speed: int, rate: int, real: int) -> None:
+    plan = prp.Sampling(speeds=(speed,), rate=rate)
+    (frames,) = shown(plan, 40)
+    start, last = frames[0], frames[0] + real - 1
+    assert frames[: 16 * rate] == [*range(start, last), *[last] * (16 * rate - real + 1)]
+    assert frames[16 * rate :] == [start + 16 * segment + n for segment in range(speed) for n in (0, 5, 10, 15)]
 
 
-def test_prp_compares_four_frames_of_each_segment_of_16() -> None:
-    plan = prp.Sampling(speeds=(2, 4))
+@pytest.mark.parametrize(
+    ("mask", "frames", "numbers"),
+    [
+        ("released", 16, (0, 5, 10, 15)),
+        ("released", 8, (0, 2, 5, 7)),  # 0, 7/3, 14/3, 7
+        ("released", 4, (0, 1, 2, 3)),
+        ("paper", 4, (0, 1, 2, 3)),
+        ("paper", 8, range(8)),
+        ("none", 8, ()),
+    ],
+)
+def test_prp_compares_some_frames_of_each_segment_as_long_as_its_clip(
+    mask: prp.Mask, frames: int, numbers: Sequence[int]
+) -> None:
+    plan = prp.Sampling(frames=frames, speeds=(2, 4), mask=mask)
     for seed in range(8):
-        sample = plan(video(200), Random(seed))
-        (view,) = sample.views
-        start, segments = view.frames[0], sample.targets["segments"]
-        motion = [start + 16 * segment + number for segment in range(segments) for number in (0, 5, 10, 15)]
-        last = start + 16 * segments - 1
-        assert segments == (2, 4)[sample.targets["rate"]]
-        assert list(view.frames[32:]) == motion + [last] * (16 - len(motion))
+        (view,) = plan(video(200), Random(seed)).views
+        start, segments = view.frames[0], int(view.speed)
+        motion = [start + frames * segment + number for segment in range(segments) for number in numbers]
+        last = start + frames * segments - 1
+        assert list(view.frames[2 * frames :]) == motion + [last] * (4 * len(numbers) - len(motion))
+
+
+def test_prp_names_the_speed_by_its_place() -> None:
+    plan = prp.Sampling(speeds=(1, 2, 4, 8, 16), rate=1, short="loop")
+    samples = [plan(video(300), Random(seed)) for seed in range(60)]
+    assert {(sample.targets["rate"], sample.views[0].speed) for sample in samples} == set(enumerate((1, 2, 4, 8, 16)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"speeds": (1, 3)},
+            "speed 3 with rate 2: the frames to be painted fall between those of the video; "
+            "let one be a multiple of the other",
+        ),
+        (
+            {"speeds": (3,), "rate": 1},
+            "speed 3 needs 3 motion maps for 16 x 1 painted frames, which do not share them evenly; "
+            'leave this speed out, or set mask to "none"',
+        ),
+    ],
+)
+def test_prp_refuses_a_speed_that_its_frames_do_not_fit(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        prp.Sampling(**settings)
+    assert str(error.value) == message
 
 
 def test_prp_begins_at_the_first_frame_twice_as_often_as_elsewhere() -> None:

@@ -1,0 +1,51 @@
+"""Training on labels: what the self-supervised networks are compared with.
+
+B batch   N views   T frames   C channels   H height   W width   D feature
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vtrain.backbones import Backbone
+from vtrain.data.clip import Plan
+from vtrain.data.plans import OneClip
+from vtrain.data.videos import NO_LABEL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All choices of training on labels."""
+
+    classes: int
+    sampling: OneClip = field(default_factory=OneClip)
+    dropout: float = 0.0  # none of the four papers has any; above 0 it draws from torch's own generator in each step
+
+    def plan(self) -> Plan:
+        return self.sampling
+
+
+class Supervised(nn.Module):
+    """Encoder, the mean over time and space, and a linear layer that names the class."""
+
+    def __init__(self, backbone: Backbone, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.dropout = nn.Dropout(config.dropout)
+        self.head = nn.Linear(backbone.dim, config.classes)
+
+    def forward(self, clips_BNCTHW: Tensor, facts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Means are over the videos that have a label."""
+        label_B = facts["label"]
+        features_BD = self.backbone(clips_BNCTHW[:, 0]).float().mean((2, 3, 4))
+        with torch.autocast(features_BD.device.type, enabled=False):
+            logits = self.head(self.dropout(features_BD))
+            labelled = (label_B != NO_LABEL).sum().clamp(min=1)
+            loss = F.cross_entropy(logits, label_B, ignore_index=NO_LABEL, reduction="sum") / labelled
+        return {"loss": loss, "accuracy": (logits.argmax(1) == label_B).sum() / labelled}
+
+    def after_step(self, progress: float) -> None:
+        pass
