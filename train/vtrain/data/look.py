@@ -3,7 +3,8 @@
 The same `random.Random` gives the same numbers, so a sample looks the same with 1 or 16 workers. The device only
 applies them (`augment.py`).
 
-What `Look.draw` returns, for one clip or for several that are to look alike (K boxes, F = 1 or one a frame):
+What `Look.draw` returns, for one clip or for several that are to look alike, and `stack` makes arrays of (K boxes,
+F = 1 or one a frame):
     box           float32 [K, 4]  top, left, height, width in stored pixels, whole numbers
     flip          bool    [K]
     grey          bool    []
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from vprep.errors import UsageError
 
 Array = npt.NDArray[Any]
-Draw = dict[str, Array]
+Draw = dict[str, Any]
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 Crop = Literal["area", "random", "centre", "three", "ten"]
@@ -34,6 +35,15 @@ Per = Literal["clip", "frame"]
 Normalise = Literal["imagenet", "unit", "bgr255"]
 OPS = ("grey", "jitter", "blur", "solarise", "flip")
 
+KINDS: dict[str, npt.DTypeLike] = {
+    "box": np.float32,
+    "flip": np.bool_,
+    "grey": np.bool_,
+    "jitter": np.float32,
+    "jitter_order": np.uint8,
+    "sigma": np.float32,
+    "solarise": np.bool_,
+}
 CROPS = {"three": 3, "ten": 10}  # all others give one
 THIRDS = (0.0, 0.5, 1.0)  # where the boxes of "three" lie on their way along the longer side
 TRIES = 10  # of an area crop, before it falls back to the centre
@@ -82,13 +92,13 @@ class Look:
         low, high = self.blur_sigma
         sigma = low + (high - low) * rng.random() if rng.random() < self.blur else 0.0
         return {
-            "box": np.array(boxes, np.float32),
-            "flip": np.array(flips),
-            "grey": np.array(grey),
-            "jitter": np.array([factors for factors, _ in jitters], np.float32),
-            "jitter_order": np.array([order for _, order in jitters], np.uint8),
-            "sigma": np.array(sigma, np.float32),
-            "solarise": np.array(rng.random() < self.solarise),
+            "box": boxes,
+            "flip": flips,
+            "grey": grey,
+            "jitter": [factors for factors, _ in jitters],
+            "jitter_order": [order for _, order in jitters],
+            "sigma": sigma,
+            "solarise": rng.random() < self.solarise,
         }
 
     def fixed_box(self, height: int, width: int) -> tuple[int, int] | None:
@@ -147,12 +157,9 @@ class Look:
         return factors, order
 
 
-def stack(draws: Sequence[Sequence[Draw]]) -> Draw:
+def stack(draws: Sequence[Sequence[Draw]]) -> dict[str, Array]:
     """The draws of a batch, [B samples][N views], as arrays that begin with [B, N]."""
-    samples, views = len(draws), len(draws[0])
-    flat = [view for sample in draws for view in sample]
-    stacked = {name: np.stack([view[name] for view in flat]) for name in flat[0]}
-    return {name: array.reshape(samples, views, *array.shape[1:]) for name, array in stacked.items()}
+    return {name: np.array([[view[name] for view in sample] for sample in draws], kind) for name, kind in KINDS.items()}
 
 
 def _demand(holds: bool, otherwise: str) -> None:

@@ -142,6 +142,7 @@ class Sampler:
 
 def _cut(draws: Draw) -> Box:
     """The box that is cut out here; what is handed over is then all box."""
-    top, left, height, width = draws["box"][0].astype(int).tolist()
-    draws["box"] = np.array([[0, 0, height, width]], np.float32)
+    (box,) = draws["box"]
+    top, left, height, width = box
+    draws["box"] = [(0, 0, height, width)]
     return top, left, height, width

@@ -66,9 +66,10 @@ class ShardReader:
         """The JPEG pictures, each with the number of its frame."""
         offsets, checks = located.offsets, located.checks
         base = int(self._videos.offset[located.row])
+        file = self._file(located.row)
         found = []
         for begin, end, members in located.spans:
-            data = memoryview(self._read(located.row, base + begin, end - begin))
+            data = memoryview(self._read(located.row, file, base + begin, end - begin))
             for number in members:
                 frame = data[offsets[number] - begin : offsets[number + 1] - begin]
                 if check_of(frame) != checks[number * CHECK_DIGITS : (number + 1) * CHECK_DIGITS]:
@@ -86,9 +87,7 @@ class ShardReader:
         if inside is not None and inside.checks[row]:
             return inside.of(row)
         try:
-            facts = json.loads(self._json(row))
-            offsets: list[int] = facts["frame_offsets"]
-            checks: str = facts["frame_checks"]
+            offsets, checks = per_frame(self._json(row))
             if len(offsets) != self._videos.frames[row] + 1:
                 raise ValueError
         except (ValueError, KeyError, TypeError):
@@ -101,7 +100,7 @@ class ShardReader:
         room = FACTS + PER_FRAME * int(self._videos.frames[row])
         while True:
             begin = max(0, offset - room)
-            data = self._read(row, begin, offset - begin)
+            data = self._read(row, self._file(row), begin, offset - begin)
             if _name(data[-BLOCK:]) != f"{key}.mjpeg".encode():
                 raise self._stranger(row, key)
             header = data.rfind(MAGIC, 0, len(data) - BLOCK) - AT
@@ -122,11 +121,11 @@ class ShardReader:
             f"{where}: the shard was altered, or the index is of other shards; vprep verify {path.parent} tells which"
         )
 
-    def _read(self, row: int, begin: int, size: int) -> bytes:
+    def _read(self, row: int, file: int, begin: int, size: int) -> bytes:
         try:
-            data = os.pread(self._file(row), size, begin)
+            data = os.pread(file, size, begin)
         except OSError as error:
-            raise self._unread(row, (error.strerror or str(error)).lower()) from None
+            raise self._unread(row, error) from None
         if len(data) != size:
             raise self._unread(row, f"it ends at byte {begin + len(data)}, and the index says more is there")
         return data
@@ -137,12 +136,16 @@ class ShardReader:
         if file is None:
             if len(self._files) == MOST_OPEN:
                 os.close(self._files.popitem(last=False)[1])
-            file = self._files[number] = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                file = self._files[number] = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise self._unread(row, error) from None
         return file
 
-    def _unread(self, row: int, why: str) -> WorkError:
+    def _unread(self, row: int, why: OSError | str) -> WorkError:
         path = self._path(row)
-        return WorkError(wrong_size(path, self._size(row)) or f"{path} cannot be read: {why}")
+        said = why if isinstance(why, str) else (why.strerror or str(why)).lower()
+        return WorkError(wrong_size(path, self._size(row)) or f"{path} cannot be read: {said}")
 
     def _path(self, row: int) -> Path:
         return self._videos.paths[int(self._videos.shard[row])]
@@ -163,6 +166,13 @@ def spans(offsets: Sequence[int], numbers: Sequence[int], gap: int) -> list[Span
         else:
             found.append((begin, end, [number]))
     return found
+
+
+def per_frame(text: bytes) -> tuple[list[int], str]:
+    """The offsets and checks of a video's json. They stand behind all other facts, which are not read."""
+    text = b"{" + text[text.index(b'"frame_offsets":') :]
+    facts = json.loads(text)
+    return facts["frame_offsets"], facts["frame_checks"]
 
 
 def _name(header: bytes) -> bytes:

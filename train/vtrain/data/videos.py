@@ -73,7 +73,10 @@ def choose(spec: Spec, *, subset: Path | None = None, split: str | None = None, 
     tables = [_rows(part, chosen, split, fold) for part in parts]
     if not sum(map(len, tables)):
         raise UsageError(f"{_named(parts)} has no video {_asked(parts, subset, split, fold)}")
-    return _videos(parts, tables, None if chosen is None else _classes(chosen))
+    videos = _videos(parts, tables, None if chosen is None else _classes(chosen))
+    del tables
+    pa.default_memory_pool().release_unused()  # workers would inherit what Arrow keeps of the whole index
+    return videos
 
 
 def _rows(part: Part, chosen: pa.Table | None, split: str | None, fold: int) -> pa.Table:
