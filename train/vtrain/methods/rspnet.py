@@ -2,14 +2,43 @@
 Representation Learning (AAAI 2021).
 
 Two windows of consecutive frames of a video; the clips at 1x and at `speed` are taken from them on the device, after
-the augmentation, so that clips of one window have the same crop and colours.
+the augmentation, so that clips of one window have the same crop and colours. The query q comes from one window; from
+the other come k+, at the query's speed, and k-, at the other speed. Two tasks: q is nearer to k+ than to k- (RSP,
+relative speed perception), and nearer to both than to clips of other videos (A-VID, appearance-focused video instance
+discrimination).
+
+Differs from the paper, as the authors' code does (each in brackets is a setting, with its value for the paper)
+- Keys come from a network that follows the learning one, and other videos' clips from a queue of earlier keys (MoCo),
+  among which may be one of the same video.
+- k- is a second positive of A-VID, and the two terms are summed. [positives="same"]
+- RSP's margin is on the cosines divided by tau. [margin=0.15, margin_on="cosine"]
+Differs from the authors' code
+- Of the batch every other query is at 1x, not a random half: batches are shuffled when they come. With an odd batch
+  the code has more at `speed`.
+- The keys' batch norm is shuffled in a fixed manner, and also on one device, where the code does not run.
+- The queue need not be a multiple of the batch. The key network follows after the optimiser's step, not before the
+  next forward: the same numbers.
+- VID (Table 1) cannot be run in the code; here q, k+ and the queue's keys are then all at 1x, and k- serves RSP alone.
+- SP (Table 1) is in the code as a head without its loss; here it is the cross-entropy of the query's speed.
+
+B batch, N windows, C channels, T time, H W height and width, D feature, K queue
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
-from vtrain.data.clip import Sample, Short, Video, View, random_clip
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vprep.errors import UsageError
+from vtrain.backbones import Backbone
+from vtrain.data.clip import Plan, Sample, Short, Video, View, random_clip
 from vtrain.data.look import Look
+from vtrain.methods.momentum import Queue, follow, twin, unit_noise
+from vtrain.methods.ranks import gather, own, rank, world
 
 # The authors' code: grey comes before the jitter, flip is in, blur (of which the paper speaks) is not.
 RELEASED = Look(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
@@ -35,3 +64,181 @@ class Sampling:
     def __call__(self, video: Video, rng: Random) -> Sample:
         windows = [random_clip(rng, self.length, 1, video.frames, self.short) for _ in range(2)]
         return Sample(views=[View(frames=window, group=group) for group, window in enumerate(windows)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Table 1 of the paper: "RSP only" is appearance_weight=0, "A-VID only" motion_weight=0, "SP + A-VID" motion="sp",
+    "RSP + VID" appearance="vid"."""
+
+    sampling: Sampling = Sampling()
+    motion: Literal["rsp", "sp"] = "rsp"  # sp: tell the speed of each clip
+    motion_weight: float = 1.0  # the code's M
+    margin: float = 2.0
+    margin_on: Literal["cosine", "cosine/tau"] = "cosine/tau"
+    appearance: Literal["a-vid", "vid"] = "a-vid"  # vid: without speed augmentation
+    appearance_weight: float = 1.0  # the code's A, the paper's lambda
+    positives: Literal["same", "both"] = "both"  # of A-VID: k+, or k- too
+    tau: float = 0.07
+    queue: int = 16384
+    head: Literal["linear", "mlp", "conv", "convbn"] = "linear"
+    dim: int = 128
+    momentum: float = 0.999
+    bn_groups: int = 2  # at least so many parts of the batch, over all ranks, have a batch norm of their own
+
+    def __post_init__(self) -> None:
+        if (self.motion, self.appearance) == ("sp", "vid"):
+            raise UsageError("motion is 'sp' and appearance 'vid', which shows one speed only: write another of either")
+
+    def plan(self) -> Plan:
+        return self.sampling
+
+
+class RSPNet(nn.Module):
+    """Sections 3.1 and 3.2."""
+
+    def __init__(self, backbone: Backbone, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.heads = Heads(backbone.dim, config)
+        self.key_backbone = twin(self.backbone)
+        self.key_heads = twin(self.heads)
+        self.queue = Queue(keys=unit_noise(config.queue, config.dim))
+
+    def forward(self, clips_BNCTHW: Tensor, facts: dict[str, Tensor]) -> dict[str, Tensor]:
+        config, speed = self.config, self.config.sampling.speed
+        q_BCTHW, k_BCTHW = clips_BNCTHW.unbind(1)
+        fast_B = self._fast(len(q_BCTHW), clips_BNCTHW.device)
+        all_far_a, all_far_m = self._keys(paced(k_BCTHW, ~fast_B, speed))  # k- first, as in the code
+        all_near_a, all_near_m = self._keys(paced(k_BCTHW, fast_B, speed))
+        a_BD, m_BD = self._features(self.backbone, self.heads, paced(q_BCTHW, fast_B, speed))
+
+        with torch.autocast(clips_BNCTHW.device.type, enabled=False):
+            # A copy, for the keys of this step are put into the queue before the gradient is taken.
+            queue_KD = self.queue["keys"].clone()
+            far_is_positive = config.appearance == "a-vid" and config.positives == "both"
+            positives = [own(all_near_a), own(all_far_a)] if far_is_positive else [own(all_near_a)]
+            appearance, found = contrast(a_BD, positives, queue_KD, config.tau)
+            if config.motion == "rsp":
+                gain = 1 / config.tau if config.margin_on == "cosine/tau" else 1.0
+                motion, right = relative_speed(m_BD, own(all_near_m), own(all_far_m), config.margin, gain)
+            else:
+                motion, right = speed_itself(m_BD.squeeze(1), fast_B)
+            loss = config.motion_weight * motion + config.appearance_weight * appearance  # equation 1
+
+        if self.training:
+            # The code's choice: so half of the queue is at either speed, whatever the query's own.
+            self.queue.push(keys=all_far_a if config.appearance == "a-vid" else all_near_a)
+        return {
+            "loss": loss,
+            "motion": motion.detach(),
+            "appearance": appearance.detach(),
+            f"{config.motion}_accuracy": right,
+            "contrast_accuracy": found,
+        }
+
+    def after_step(self, progress: float) -> None:
+        pairs = ((self.key_backbone, self.backbone), (self.key_heads, self.heads))
+        follow(pairs, self.config.momentum)
+
+    def _fast(self, count: int, device: torch.device) -> Tensor:
+        """Which queries [B] are at `speed`: every other one of the global batch, however many ranks share it."""
+        if self.config.appearance == "vid":
+            return torch.zeros(count, dtype=torch.bool, device=device)
+        return (torch.arange(count, device=device) + rank() * count) % 2 == 1
+
+    @property
+    def groups(self) -> int:
+        """Into how many the batch of one rank falls."""
+        return max(1, self.config.bn_groups // world())
+
+    def _features(self, backbone: nn.Module, heads: nn.Module, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Appearance and motion [B, D]. Each group of the batch is normalised on its own."""
+        parts = [heads(backbone(part)) for part in clips_BCTHW.chunk(self.groups)]
+        return torch.cat([appearance for appearance, _ in parts]), torch.cat([motion for _, motion in parts])
+
+    @torch.no_grad()
+    def _keys(self, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Appearance and motion of the clips of all ranks, as they were dealt out for their batch norm."""
+        order = dealt(len(clips_BCTHW) * world(), self.groups * world(), clips_BCTHW.device)
+        # Channels last, as the clips lie in memory, so that nothing is turned round for the way.
+        clips_BTHWC = gather(clips_BCTHW.movedim(1, -1)).index_select(0, own(order))
+        features = self._features(self.key_backbone, self.key_heads, clips_BTHWC.movedim(-1, 1))
+        back = order.argsort()
+        appearance, motion = (gather(feature).index_select(0, back) for feature in features)
+        return appearance, motion
+
+
+class Heads(nn.Module):
+    """A map in; out come appearance and motion [B, dim] of length 1, in float32. With SP the latter is one logit."""
+
+    def __init__(self, channels: int, config: Config) -> None:
+        super().__init__()
+        self.task = config.motion
+        self.appearance = head(channels, config.dim, config.head)
+        self.motion = head(channels, 1, "linear") if config.motion == "sp" else head(channels, config.dim, config.head)
+
+    def forward(self, map_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(map_BCTHW.device.type, enabled=False):
+            map_BCTHW = map_BCTHW.float()
+            appearance, motion = self.appearance(map_BCTHW), self.motion(map_BCTHW)
+            return F.normalize(appearance, dim=1), motion if self.task == "sp" else F.normalize(motion, dim=1)
+
+
+def head(channels: int, dim: int, kind: str) -> nn.Sequential:
+    """The paper has "linear"; the code all four."""
+    steps: list[nn.Module] = [nn.AdaptiveAvgPool3d(1), nn.Flatten()]
+    if kind == "mlp":
+        steps += [nn.Linear(channels, channels), nn.ReLU()]
+    elif kind == "conv":
+        steps = [conv(channels), nn.ReLU(), conv(channels), *steps]
+    elif kind == "convbn":
+        steps = [conv(channels), nn.BatchNorm3d(channels), nn.ReLU(), *steps]
+    return nn.Sequential(*steps, nn.Linear(channels, dim))
+
+
+def conv(channels: int) -> nn.Conv3d:
+    return nn.Conv3d(channels, channels, 3, padding=1)
+
+
+def paced(window_BCTHW: Tensor, fast_B: Tensor, speed: int) -> Tensor:
+    """Clips of the windows, both kinds from the first frame: consecutive frames, or where `fast` every `speed`-th."""
+    frames = window_BCTHW.shape[2] // speed
+    return torch.where(fast_B[:, None, None, None, None], window_BCTHW[:, :, ::speed], window_BCTHW[:, :, :frames])
+
+
+def dealt(count: int, groups: int, device: torch.device) -> Tensor:
+    """The order in which keys are cut into groups for their batch norm; queries are cut as they come.
+
+    If a query and its key were normalised in the same company, that would tell which key is its own (MoCo, section
+    3.3). Dealt like cards, a group of keys has an equal share of each group of queries; a random order could not do
+    better, as batches are shuffled when they come. Positions 2n - 1 and 2n go together: one at 1x and one at `speed`.
+    """
+    return ((torch.arange(count, device=device) + 1) // 2 % groups).argsort(stable=True)
+
+
+def cosine(one_BD: Tensor, other_BD: Tensor) -> Tensor:
+    """Of vectors of length 1."""
+    return (one_BD * other_BD).sum(1)
+
+
+def contrast(a_BD: Tensor, positives: Sequence[Tensor], queue_KD: Tensor, tau: float) -> tuple[Tensor, Tensor]:
+    """Equation 3, summed over the positives; and how often the first of them is above all of the queue."""
+    others_BK = a_BD @ queue_KD.T / tau
+    own_B = [cosine(a_BD, positive_BD) / tau for positive_BD in positives]
+    # -log(e^p / (e^p + sum e^n)) = log(1 + e^(log sum e^n - p))
+    all_others_B = others_BK.logsumexp(1)
+    loss = torch.stack([F.softplus(all_others_B - positive_B).mean() for positive_B in own_B]).sum()
+    return loss, (own_B[0] > others_BK.amax(1)).float().mean()
+
+
+def relative_speed(m_BD: Tensor, near_BD: Tensor, far_BD: Tensor, margin: float, gain: float) -> tuple[Tensor, Tensor]:
+    """Equation 2 on the cosines times `gain`; and how often the key of the same speed is the nearer one."""
+    ahead_B = cosine(m_BD, near_BD) - cosine(m_BD, far_BD)
+    return F.relu(margin - gain * ahead_B).mean(), (ahead_B > 0).float().mean()
+
+
+def speed_itself(logit_B: Tensor, fast_B: Tensor) -> tuple[Tensor, Tensor]:
+    """SP of Table 1: the cross-entropy of each clip's speed; and how often it is told right."""
+    return F.binary_cross_entropy_with_logits(logit_B, fast_B.float()), ((logit_B > 0) == fast_B).float().mean()

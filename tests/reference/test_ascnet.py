@@ -1,0 +1,117 @@
+"""ASCNet's Algorithm 1 with a memory, step by step and video by video, against the method that does it in batch."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vtrain.backbones import Backbone
+from vtrain.data.look import Look
+from vtrain.methods.ascnet import ASCNet, Config, Sampling
+
+HELD = 12  # clips, two batches and a half
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def made(memory: Literal["clip", "feature"]) -> ASCNet:
+    torch.manual_seed(2)
+    net = Backbone(6, conv1=nn.Sequential(nn.Conv3d(3, 6, 3, stride=2, padding=1), nn.ReLU()))
+    sampling = Sampling(frames=4, looks=(Look(size=8),))
+    return ASCNet(net, Config(sampling=sampling, memory=memory, pool=HELD, queue=HELD, dim=5, hidden=7))
+
+
+def batches() -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Five of every video's two clips; a video comes again after seven others, and once twice in a batch."""
+    generator = torch.Generator().manual_seed(0)
+    for step in range(6):
+        # Whole numbers of which bfloat16 holds each.
+        clips = torch.randint(-100, 100, (5, 2, 3, 4, 8, 8), generator=generator) / 64
+        row = (torch.arange(5) + 5 * step) % 8
+        if step == 3:
+            row[4] = row[0]
+        first = torch.randint(2, (5,), generator=generator)
+        speed = torch.stack([first, 1 - first], 1) * 4.0 + 4
+        yield clips, {"row": row, "speed": speed}
+
+
+def unit(vector: Tensor) -> Tensor:
+    return vector / sum(number * number for number in vector) ** 0.5
+
+
+def feature(backbone: nn.Module, heads: nn.Module, task: str, clip: Tensor) -> Tensor:
+    head = heads.get_submodule(task)
+    pooled = torch.stack([channel.mean() for channel in backbone(clip[None])[0]])
+    return unit(head.weight @ pooled + head.bias)
+
+
+def told(method: ASCNet, task: str, clips: Tensor) -> Tensor:
+    """Predictors see the batch together: they have a batch norm."""
+    return torch.stack(
+        [
+            unit(prediction)
+            for prediction in method.predictors[task](
+                torch.stack([feature(method.backbone, method.heads, task, clip) for clip in clips])
+            )
+        ]
+    )
+
+
+def squared(one: Tensor, other: Tensor) -> float:
+    return sum((a - b) ** 2 for a, b in zip(one.tolist(), other.tolist(), strict=True))
+
+
+def slow_step(
+    method: ASCNet, known: list[dict[str, Any]], clips: Tensor, facts: dict[str, Tensor]
+) -> tuple[float, float, int]:
+    """The two losses, and for how many clips there was a neighbour."""
+    target = (method.target_backbone, method.target_heads)
+    second = [feature(*target, "acp", pair[1]) for pair in clips]
+    acp = [squared(told_a, a) for told_a, a in zip(told(method, "acp", clips[:, 0]), second, strict=True)]
+    for n, (_, clip) in enumerate(clips):
+        motion = feature(*target, "scp", clip)
+        seen = {"row": facts["row"][n], "speed": facts["speed"][n, 1], "a": second[n], "m": motion, "clip": clip}
+        known.append(seen)
+    del known[:-HELD]
+    scp = []
+    for n, told_m in enumerate(told(method, "scp", clips[:, 0])):
+        best: dict[str, Any] = {}
+        for other in known:
+            if other["row"] == facts["row"][n] or other["speed"] != facts["speed"][n, 0]:
+                continue
+            if not best or other["a"] @ second[n] > best["a"] @ second[n]:
+                best = other
+        if best:
+            again = feature(*target, "scp", best["clip"])
+            scp.append(squared(told_m, again if method.config.memory == "clip" else best["m"]))
+    return sum(acp) / len(acp), sum(scp) / max(1, len(scp)), len(scp)
+
+
+@pytest.mark.parametrize("memory", ["clip", "feature"])
+def test_the_losses_of_some_steps_are_those_of_algorithm_1(memory: Literal["clip", "feature"]) -> None:
+    method = made(memory)
+    optimiser = torch.optim.SGD(method.parameters(), 0.5)
+    known: list[dict[str, Any]] = []
+    found = 0
+    for step, (clips, facts) in enumerate(batches()):
+        with torch.no_grad():
+            acp, scp, count = slow_step(method, known, clips, facts)
+        numbers = method(clips, facts)
+        assert numbers["acp"].item() == pytest.approx(acp, rel=1e-4)
+        assert numbers["scp"].item() == pytest.approx(scp, rel=1e-4)
+        assert numbers["neighbours"].item() == pytest.approx(count / 5)
+        assert numbers["loss"].item() == pytest.approx(0.5 * acp + 0.5 * scp, rel=1e-4)
+        optimiser.zero_grad()
+        numbers["loss"].backward()
+        optimiser.step()
+        method.after_step(step / 6)
+        found += count
+    assert found >= 26

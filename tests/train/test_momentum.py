@@ -1,0 +1,104 @@
+"""A network that follows another, and a memory of the last entries."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from vtrain.methods.momentum import Queue, follow, twin, unit_noise
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def test_a_twin_is_equal_shares_nothing_and_learns_nothing() -> None:
+    first = net()
+    second = twin(first)
+    assert not any(parameter.requires_grad for parameter in second.parameters())
+    assert all(parameter.requires_grad for parameter in first.parameters())
+    with torch.no_grad():
+        first[0].weight.add_(1)
+    assert torch.equal(second[0].weight, net()[0].weight)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.999, 1.0])
+def test_a_follower_keeps_its_share_and_takes_the_rest(keep: float) -> None:
+    first, second = net(), twin(net())
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    wanted = [keep * old + (1 - keep) * new for old, new in zip(net().parameters(), first.parameters(), strict=True)]
+    follow([(second[0], first[0]), (second[1:], first[1:])], keep)
+    for found, should in zip(second.parameters(), wanted, strict=True):
+        torch.testing.assert_close(found, should.detach(), rtol=0, atol=1e-7)
+
+
+def test_the_statistics_of_batch_norm_are_the_followers_own() -> None:
+    first, second = net(), twin(net())
+    first(torch.randn(8, 3))
+    before = second[1].running_mean.clone()
+    follow([(second, first)], 0.5)
+    assert torch.equal(second[1].running_mean, before)
+    assert not torch.equal(first[1].running_mean, before)
+
+
+@pytest.mark.parametrize("size", [5, 6, 7])
+def test_a_queue_holds_the_last_entries_of_every_kind_whatever_the_batches(size: int) -> None:
+    queue = Queue(keys=torch.full((size, 2), -1.0), row=torch.full((size,), -1))
+    shown: list[int] = []
+    for count in (3, 1, 4, 2, 20, 3, size, 0, 1):
+        new = torch.arange(len(shown), len(shown) + count)
+        queue.push(keys=new[:, None].expand(-1, 2).float(), row=new)
+        shown += new.tolist()
+        last = [*[-1] * size, *shown][-size:]
+        assert sorted(queue["row"].tolist()) == sorted(last)
+        assert torch.equal(queue["keys"][:, 1], queue["row"].float())
+        assert queue.cursor.item() == len(shown) % size
+        if count and len(shown) >= size:
+            # The next to go is the oldest.
+            assert queue["row"][queue.cursor] == len(shown) - size
+
+
+def test_a_queue_keeps_its_own_types() -> None:
+    queue = Queue(clip=torch.zeros(4, 2, dtype=torch.bfloat16))
+    queue.push(clip=torch.tensor([[1.0, 1 / 3]]))
+    assert queue["clip"].dtype == torch.bfloat16
+    assert queue["clip"][0].tolist() == [1.0, torch.tensor(1 / 3).bfloat16().item()]
+
+
+def test_a_queue_goes_on_from_a_checkpoint() -> None:
+    queue, other = (Queue(keys=torch.zeros(5, 1)) for _ in range(2))
+    queue.push(keys=torch.ones(3, 1))
+    other.load_state_dict(queue.state_dict())
+    for one in (queue, other):
+        one.push(keys=torch.full((4, 1), 2.0))
+    assert other["keys"].flatten().tolist() == queue["keys"].flatten().tolist() == [2, 2, 1, 2, 2]
+
+
+def test_entries_that_were_looked_at_before_a_push_keep_their_gradient() -> None:
+    queue = Queue(keys=unit_noise(4, 3))
+    before = queue["keys"].clone()
+    query = torch.randn(2, 3, requires_grad=True)
+    score = (query @ queue["keys"].clone().T).sum()
+    queue.push(keys=torch.ones(4, 3))
+    score.backward()
+    torch.testing.assert_close(query.grad, before.sum(0).expand(2, 3))
+
+
+def test_unit_noise_has_length_one_and_is_always_the_same() -> None:
+    noise = unit_noise(1000, 128)
+    torch.testing.assert_close(noise.norm(dim=1), torch.ones(1000))
+    torch.manual_seed(5)
+    assert torch.equal(unit_noise(1000, 128), noise)
+    assert noise.mean(0).norm() < 0.1

@@ -1,0 +1,35 @@
+"""What the processes of one training know of each other. Alone, without torch.distributed, all is identity."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, counted from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+@torch.no_grad()
+def gather(part: Tensor) -> Tensor:
+    """The parts of all ranks, one behind another in the order of the ranks; without gradient.
+
+    All parts have the same shape, as the loader's batches have.
+    """
+    if world() == 1:
+        return part.detach()
+    part = part.contiguous()
+    whole = part.new_empty(world() * len(part), *part.shape[1:])
+    # As bytes: not every backend knows every type.
+    dist.all_gather_into_tensor(whole.view(torch.uint8), part.view(torch.uint8))
+    return whole
+
+
+def own(whole: Tensor) -> Tensor:
+    """This rank's part of what was gathered."""
+    return whole.tensor_split(world())[rank()]
