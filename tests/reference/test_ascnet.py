@@ -14,14 +14,6 @@ from vtrain.methods.ascnet import ASCNet, Config, Sampling
 HELD = 12  # clips, two batches and a half
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def made(memory: Literal["clip", "feature"]) -> ASCNet:
     torch.manual_seed(2)
     net = Backbone(6, conv1=nn.Sequential(nn.Conv3d(3, 6, 3, stride=2, padding=1), nn.ReLU()))

@@ -1,6 +1,6 @@
 """A small set for the loader: 30 videos of different lengths in 6 shards."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,21 @@ import hypothesis
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("same")
 
 HEIGHT, WIDTH = 24, 32
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors, on processors that other processes want too, are worked on fastest by one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """ASCNet: which clips its networks see, whose neighbour is whose, where the gradient goes, and what is saved."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from random import Random
@@ -8,9 +8,8 @@ from typing import Literal
 
 import pytest
 import torch
+from host_waits import HostWaits
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vtrain.backbones import Backbone, backbone
 from vtrain.data.clip import Video
@@ -33,31 +32,6 @@ ALL = {
     "both": replace(SMALL, direction="both"),
 }
 every = pytest.mark.parametrize("config", ALL.values(), ids=ALL.keys())
-HOST_WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-class HostWaits(TorchDispatchMode):
-    """Collects the operations for which a host waits for its device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
-    ) -> object:
-        name = func.overloadpacket.__name__
-        if name in HOST_WAITS or name.startswith(("index_put", "index.")) or name == "index":
-            self.found.append(name)
-        return func(*args, **kwargs or {})
 
 
 def plain() -> Backbone:

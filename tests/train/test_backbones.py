@@ -1,6 +1,5 @@
 """The networks: their size, the shape of their maps, what they look at; and that speed does not change results."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,15 +18,6 @@ LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
 NARROW: dict[str, dict[str, Any]] = {
     name: {} if name.startswith("s3d") else {"width": 16} for name in BACKBONES if name != "resnet3d34"
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small only wait for one another's threads on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def narrow(name: str) -> Backbone:

@@ -1,20 +1,10 @@
 """A network that follows another, and a memory of the last entries."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import nn
 
 from vtrain.methods.momentum import Queue, follow, twin, unit_noise
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def net() -> nn.Sequential:

@@ -1,6 +1,5 @@
 """Pace prediction: both halves of its loss, and that they learn."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -23,14 +22,6 @@ LOOK = replace(RELEASED, size=24, crop_size=None)
 SMALL = Sampling(frames=4, paces=(1, 2, 3, 4), looks=(LOOK,))
 CONTRASTS: list[Contrast] = ["none", "same context", "same pace"]
 SOFTMAXES: list[Softmax] = ["anchor", "batch"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def method(config: Config) -> Pace:

@@ -1,7 +1,7 @@
 """PRP: what is painted, how much it counts, and that both halves learn."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from math import log
@@ -29,14 +29,6 @@ from vtrain.methods.prp_mask import Mask, compared, motion_mask
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "prp_masks.json").read_text())
 LOOK = Look(size=24, crop="centre", flip=0.0, normalise="unit")
 SMALL = Sampling(frames=4, speeds=(1, 2, 4), short="loop", looks=(LOOK,))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def method(config: Config, name: str = "tiny") -> PRP:

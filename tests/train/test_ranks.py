@@ -6,7 +6,6 @@ Run as a program, this file is one of the two.
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,6 @@ ASCNET = ascnet.Config(
 )
 Saved = dict[str, Any]
 NAMES = ["rspnet", "rspnet with odd batches", "rspnet with bn", "rspnet with more bn", "clip", "feature"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def plain() -> Backbone:

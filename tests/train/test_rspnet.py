@@ -1,15 +1,14 @@
 """RSPNet: which clips its networks see, what its keys are, where the gradient goes, and what a checkpoint holds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Literal
 
 import pytest
 import torch
+from host_waits import HostWaits
 from torch import Tensor, nn
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone, backbone
@@ -18,37 +17,6 @@ from vtrain.methods.rspnet import Config, RSPNet, Sampling, dealt, paced
 
 SMALL = Config(sampling=Sampling(frames=4), queue=32, dim=16)
 PAPER = replace(SMALL, positives="same", margin=0.15, margin_on="cosine")
-HOST_WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-class HostWaits(TorchDispatchMode):
-    """Collects the operations for which a host waits for its device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: tuple[object, ...] = (), kwargs: dict[str, object] | None = None
-    ) -> object:
-        name = func.overloadpacket.__name__
-        by_mask = name.startswith("index") and any(
-            isinstance(index, Tensor) and index.dtype == torch.bool
-            for arg in args
-            if isinstance(arg, list | tuple)
-            for index in arg
-        )
-        if name in HOST_WAITS or by_mask:
-            self.found.append(name)
-        return func(*args, **kwargs or {})
 
 
 def plain() -> Backbone:

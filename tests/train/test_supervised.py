@@ -1,6 +1,5 @@
 """Training on labels."""
 
-from collections.abc import Iterator
 from itertools import islice
 from math import log
 from pathlib import Path
@@ -20,14 +19,6 @@ from vtrain.methods.supervised import Config, Supervised
 
 SMALL = OneClip(frames=4, looks=(Look(size=24),))
 CONFIG = Config(classes=5, sampling=SMALL)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def method(config: Config = CONFIG) -> Supervised:

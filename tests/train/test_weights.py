@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,6 @@ from vtrain.weights import import_weights
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "architectures.json").read_text())
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 Shapes = dict[str, list[int]]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def golden(name: str) -> dict[str, Any]:
