@@ -28,11 +28,6 @@ Fold = Annotated[int, typer.Option(help="Of which fold: 1, 2 or 3.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 
 
-@app.callback()
-def _program() -> None:
-    """Only here so that `bench` stays a word of its own."""
-
-
 @bench.command("loader")
 def bench_loader(
     shards: Shards = "data_shards",
@@ -55,6 +50,34 @@ def bench_loader(
         videos, method, batch=batch, workers=measure.read_workers(workers), seconds=seconds, device=device
     )
     _show(facts, json, measure.as_table)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A checkpoint that others published.")],
+    origin: Annotated[str, typer.Option("--from", help="Whose: rspnet, prp, pace, vcop or torchvision.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write; an older one is replaced.")],
+    backbone: Annotated[str | None, typer.Option(help="Which network it has to be. [default: the one it is]")] = None,
+    json: Json = False,
+) -> None:
+    """Published weights become ours: whole or not at all, and nothing in the file is ever executed."""
+    from vtrain.weights import importer
+
+    _show(importer.import_file(file, origin, out, backbone), json, importer.as_lines)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a file with weights.")],
+    out: Annotated[Path, typer.Option(help="x.safetensors, x.ts (TorchScript) or x.onnx; an older one is replaced.")],
+    frames: Annotated[int | None, typer.Option(min=1, help="Of a clip. [default: the run's, or 16]")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side of a clip. [default: the run's, or 112]")] = None,
+    json: Json = False,
+) -> None:
+    """The backbone alone, for use elsewhere; checked against the network before it is called done."""
+    from vtrain import export as exporter
+
+    _show(exporter.export(source, out, frames, size), json, exporter.as_lines)
 
 
 def main(argv: list[str] | None = None) -> Never:

@@ -29,7 +29,7 @@ class Conv3d(nn.Conv3d):
     kernels: Kernels = "2d"
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        if self.kernels == "2d":
+        if self.kernels == "2d" or self._overruns(x_BCTHW):
             (depth, *plane), (step, *steps) = self.kernel_size, self.stride
             pad, *pads = map(int, self.padding)
             if (plane, steps, pads) == ([1, 1], [1, 1], [0, 0]):
@@ -37,6 +37,16 @@ class Conv3d(nn.Conv3d):
             if (depth, step, pad) == (1, 1, 0) and x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d):
                 return self._over_frames(x_BCTHW, steps, pads)
         return super().forward(x_BCTHW)
+
+    def _overruns(self, x_BCTHW: Tensor) -> bool:
+        """Would torch's own 3D kernel write where it must not, on the way back?
+
+        torch 2.13 on a CPU (oneDNN 3.12): the weight gradient of a (7, 1, 1) kernel of stride 2 over 5 to 7 frames,
+        S3D's stem, is NaN or ends the process, in both layouts. Its 2D kernel is right.
+        """
+        if not torch.is_grad_enabled() or x_BCTHW.device.type != "cpu":
+            return False
+        return (self.kernel_size, self.stride[0]) == ((7, 1, 1), 2) and 5 <= x_BCTHW.shape[2] <= 7
 
     def _over_frames(self, x_BCTHW: Tensor, steps: list[int], pads: list[int]) -> Tensor:
         frames = x_BCTHW.transpose(1, 2)

@@ -55,10 +55,12 @@ class SamePool(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         pads: list[int] = []
+        # Sizes that are no numbers yet are those of a trace, which has to do for any size: it skips nothing.
+        known = all(type(length) is int for length in x_BCTHW.shape)
         for length, size, stride in zip(x_BCTHW.shape[2:], self.size, self.stride, strict=True):
             near, far = max(size - stride, 0) // 2, (max(size - stride, 0) + 1) // 2
             # Where a window that hangs over the end gives as many outputs, padding would only copy the map.
-            needless = near == 0 and -((size - length) // stride) == -((size - length - far) // stride)
+            needless = known and near == 0 and -((size - length) // stride) == -((size - length - far) // stride)
             pads = [near, 0 if needless else far, *pads]  # F.pad counts from the last axis
         x = F.pad(x_BCTHW, pads) if any(pads) else x_BCTHW
         return F.max_pool3d(x, self.size, self.stride, ceil_mode=True)

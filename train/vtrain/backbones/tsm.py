@@ -7,6 +7,7 @@ axis of its own and any number of frames will do; the authors' release instead r
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.backbones.backbone import Backbone
@@ -17,12 +18,12 @@ class Shift(nn.Module):
     """The first eighth of the channels comes from the next frame, the second from the one before; zero at the ends."""
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        fold = x_BCTHW.shape[1] // 8
-        shifted = torch.zeros_like(x_BCTHW)
-        shifted[:, :fold, :-1] = x_BCTHW[:, :fold, 1:]
-        shifted[:, fold : 2 * fold, 1:] = x_BCTHW[:, fold : 2 * fold, :-1]
-        shifted[:, 2 * fold :] = x_BCTHW[:, 2 * fold :]
-        return shifted
+        channels = x_BCTHW.shape[1]
+        fold = channels // 8
+        # Written into a map of zeros instead, it takes three times as long forward and backward, and the gradient
+        # leaves channels-last; the latter also when the three parts are slices.
+        ahead, behind, stay = x_BCTHW.split_with_sizes([fold, fold, channels - 2 * fold], dim=1)
+        return torch.cat([F.pad(ahead, (0, 0, 0, 0, -1, 1)), F.pad(behind, (0, 0, 0, 0, 1, -1)), stay], dim=1)
 
 
 def conv(channels: int, dim: int, side: int, stride: int = 1) -> Conv3d:

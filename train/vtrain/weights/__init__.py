@@ -2,6 +2,7 @@
 
 from vtrain.weights.importer import ORIGINS as ORIGINS
 from vtrain.weights.importer import Imported as Imported
+from vtrain.weights.importer import import_file as import_file
 from vtrain.weights.importer import import_weights as import_weights
 from vtrain.weights.own import load_backbone as load_backbone
 from vtrain.weights.own import load_weights as load_weights

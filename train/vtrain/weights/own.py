@@ -16,6 +16,7 @@ from vtrain.weights.fit import blank, fitted, misfits, sentence
 from vtrain.weights.reader import read
 
 Facts = dict[str, Any]
+PROGRAMS = (".ts", ".onnx")  # what `vtrain export` writes for others to run
 IN_HEADER = "vtrain"  # the key of the facts in a file's metadata
 
 
@@ -33,7 +34,13 @@ def save_weights(path: Path, weights: nn.Module | dict[str, Tensor], facts: Fact
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts]:
     """A backbone's state dict and its facts, from a file that this project wrote or from a run's folder."""
+    if not path.exists():
+        raise UsageError(f"there is no {path}; name a run's folder or a .safetensors file")
+    if path.is_dir() and not (path / "last.pt").is_file():
+        raise UsageError(f"{path} holds no last.pt; name the folder of a run that has saved, or a .safetensors file")
     path = path / "last.pt" if path.is_dir() else path
+    if path.suffix in PROGRAMS:
+        raise UsageError(f"{path} is a program and no weights; export the same run with --out {path.stem}.safetensors")
     found = read(path)
     tensors, facts = found.tensors, found.facts
     if IN_HEADER in facts:

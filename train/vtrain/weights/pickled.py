@@ -130,6 +130,9 @@ def read_zip(file: IO[bytes]) -> Any:  # noqa: ANN401
 def read_legacy(file: IO[bytes], size: int) -> Any:  # noqa: ANN401
     """Before PyTorch 1.6: pickles one after another, then the bytes of the storages."""
     file.seek(0)
+    if file.read(4) == b"PK\x03\x04":
+        raise ValueError("it begins as a zip and does not end as one: the file is cut")
+    file.seek(0)
     if Reader(file).load() != MAGIC:
         raise ValueError("it does not begin as one")
     Reader(file).load()  # version of the format

@@ -1,0 +1,221 @@
+"""vtrain import: what others published becomes a file of ours, or one sentence; the command as people run it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from vtrain import cli
+from vtrain.data.augment import DEVIATION, MEAN
+from vtrain.data.look import Normalise
+from vtrain.weights import ORIGINS, load_backbone, read_weights
+from vtrain.weights.words import WORDS, as_words, spelled
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "architectures.json").read_text())
+NORM = ("weight", "bias", "running_mean", "running_var")
+IMAGENET = {
+    "word": "imagenet",
+    "scale": 1,
+    "channels": "rgb",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+}
+Vtrain = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def vtrain(capsys: pytest.CaptureFixture[str]) -> Vtrain:
+    """`vtrain WORDS` in this process: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(word) for word in words])
+        assert isinstance(end.value.code, int)
+        said = capsys.readouterr()
+        return end.value.code, said.out, said.err
+
+    return run
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """A checkpoint with the authors' names and shapes, each tensor full of one number, as a file of 0.4.0 has it."""
+    network = next(network for network in GOLDEN if network["name"] == name)
+    state: dict[str, Tensor] = {}
+    for entry in "; ".join(network["tensors"]).split("; "):
+        key, *numbers = entry.split(" ")
+        names = [f"{key}.{word}" for word in NORM] if numbers[:1] == ["norm"] else [key]
+        shape = [int(number) for number in numbers if number != "norm"]
+        for one in names:
+            state[network["prefix"] + one] = torch.tensor(len(state) / 1000).expand(shape)
+    return {key: x for key, x in state.items() if not key.endswith("num_batches_tracked")}
+
+
+@pytest.fixture(scope="module")
+def s3dg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("published") / "s3dg.pth.tar"
+    heads = {f"encoder_q.fc{n}.2.weight": torch.zeros(1) for n in (1, 2)} | {"queue": torch.zeros(1)}
+    torch.save({"epoch": 200, "arch": "s3dg", "model": published("rspnet/s3dg") | heads}, path)
+    return path
+
+
+def test_a_published_file_becomes_weights_that_say_what_they_are(s3dg: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ours.safetensors"
+    words = ["import", s3dg, "--from", "rspnet", "--out", out, "--backbone", "s3dg", "--json"]
+    done = subprocess.run([sys.executable, "-m", "vtrain", *map(str, words)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    facts = {
+        "backbone": "s3dg", "settings": {}, "dim": 1024, "origin": "rspnet", "clip": [16, 224, 224],
+        "normalisation": IMAGENET, "file": "s3dg.pth.tar",
+    }  # fmt: skip
+    assert json.loads(done.stdout) == {
+        **facts,
+        "heads": {},
+        "skipped": {"fc": 2, "fc1": 1, "fc2": 1, "queue": 1},
+        "out": str(out),
+        "replaced": False,
+        "report": "rspnet: 425 tensors loaded, 5 skipped (fc, fc1, fc2, queue)",
+    }
+    net, found = load_backbone(out)
+    assert found == facts
+    theirs = published("rspnet/s3dg")["encoder_q.encoder.feature.sepConv1.sep_conv.0.conv3d.weight"]
+    assert torch.equal(net.state_dict()["conv1.spatial.conv.weight"], theirs)
+    assert os.listdir(tmp_path) == ["ours.safetensors"]
+
+
+def test_people_read_what_was_loaded_and_what_was_left_out(vtrain: Vtrain, tmp_path: Path) -> None:
+    path, out = tmp_path / "prp.pth", tmp_path / "ours.safetensors"
+    torch.save(published("prp/r3d"), path)
+    words = ("import", path, "--from", "prp", "--out", out)
+    lines = [
+        "prp: 60 tensors loaded, 46 of heads (decoder, rates)",
+        "backbone r3d, 512 channels, for clips of 16 x 112 x 112, normalised as 'unit'",
+        "not written, since they are of no backbone: decoder, rates",
+    ]
+    code, said, _ = vtrain(*words)
+    assert (code, said.splitlines()) == (0, [*lines, f"written: {out}"])
+    before = read_weights(out)[0]
+    out.write_bytes(b"older")
+    code, said, _ = vtrain(*words)
+    assert (code, said.splitlines()) == (0, [*lines, f"replaced: {out}"])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in read_weights(out)[0].items())
+
+
+@pytest.mark.parametrize("by", ["name", "link"])
+def test_the_file_that_is_read_is_never_written(by: str, vtrain: Vtrain, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(b"theirs")
+    out = path if by == "name" else tmp_path / "b.safetensors"
+    if by == "link":
+        out.symlink_to(path)
+    assert vtrain("import", path, "--from", "vcop", "--out", out) == (
+        2, "", f"vtrain: --out is '{out}', the file that is read; name another\n"
+    )  # fmt: skip
+    assert path.read_bytes() == b"theirs"
+
+
+def test_a_disk_that_refuses_leaves_the_older_file(
+    s3dg: Path, vtrain: Vtrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.safetensors"
+    out.write_bytes(b"older")
+
+    def refuse(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    code, said, error = vtrain("import", s3dg, "--from", "rspnet", "--out", out)
+    assert (code, said, error) == (1, "", "vtrain: no space left on device; mend that and run it again\n")
+    assert (os.listdir(tmp_path), out.read_bytes()) == (["a.safetensors"], b"older")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "FILE cannot be read as a checkpoint of torch (Ran out of input)"),
+        (b"weights\n", "FILE cannot be read as a checkpoint of torch (invalid load key, 'w'.)"),
+        (None, "FILE is not a file"),
+        ("cut", "FILE cannot be read as a checkpoint of torch (it begins as a zip and does not end as one: "
+         "the file is cut)"),
+    ],
+    ids=["empty", "text", "missing", "cut"],
+)  # fmt: skip
+def test_a_file_without_weights_is_one_sentence(
+    content: bytes | str | None, message: str, s3dg: Path, vtrain: Vtrain, tmp_path: Path
+) -> None:
+    path = tmp_path / "file.pth"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else s3dg.read_bytes()[:-1000])
+    said = vtrain("import", path, "--from", "rspnet", "--out", tmp_path / "a.safetensors")
+    assert said == (2, "", f"vtrain: {message.replace('FILE', str(path))}\n")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--from": "coclr"}, "no origin 'coclr'; there are rspnet, prp, pace, vcop, torchvision"),
+        ({"--backbone": "c3d"}, "FILE holds backbone 's3dg', wanted is 'c3d'; write --backbone s3dg or none"),
+        ({"--backbone": "s3d"}, "no backbone 's3d' comes from rspnet; there are resnet3d18, c3d, r2plus1d, s3dg"),
+        ({"--out": "a.pt"}, "--out is 'a.pt'; it ends in .safetensors, as in --out a.safetensors"),
+        ({"--out": "no/a.safetensors"}, "--out is 'no/a.safetensors', and there is no folder 'no'; make it first"),
+        ({"--out": "d.safetensors"}, "--out is 'd.safetensors', which is a folder; name a file in it, as in "
+         "d.safetensors/a.safetensors"),
+    ],
+)  # fmt: skip
+def test_what_was_asked_wrongly_is_one_sentence(
+    change: dict[str, str],
+    message: str,
+    s3dg: Path,
+    vtrain: Vtrain,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("d.safetensors").mkdir()
+    words = {"--from": "rspnet", "--out": "a.safetensors"} | change
+    said = vtrain("import", s3dg, *(word for pair in words.items() for word in pair))
+    assert said == (2, "", f"vtrain: {message.replace('FILE', str(s3dg))}\n")
+    assert os.listdir() == ["d.safetensors"]
+
+
+def test_a_named_backbone_is_what_a_misfit_is_compared_with(vtrain: Vtrain, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"conv1.weight": torch.zeros(1)}, path)
+    words = ("--from", "vcop", "--out", tmp_path / "a.safetensors", "--backbone", "r2plus1d")
+    code, said, error = vtrain("import", path, *words)
+    assert (code, said) == (2, "")
+    assert error.startswith(
+        f"vtrain: {path} holds none of the networks of vcop (c3d, r3d, r2plus1d); what keeps it from being r2plus1d: "
+        "120 missing (conv1.conv.spatial.weight, "
+    )
+
+
+def test_the_words_for_normalisation_are_those_of_the_data_path() -> None:
+    assert tuple(WORDS) == get_args(Normalise)
+    assert (WORDS["imagenet"].mean, WORDS["imagenet"].std) == (MEAN, DEVIATION)
+    words = {name: spelled(origin.facts("")["normalisation"]) for name, origin in ORIGINS.items()}
+    assert {name: found and found["word"] for name, found in words.items()} == {
+        "rspnet": "imagenet", "prp": "unit", "pace": "bgr255", "vcop": "unit", "torchvision": None
+    }  # fmt: skip
+
+
+def test_a_normalisation_without_a_word_is_told_in_numbers() -> None:
+    assert as_words(spelled(ORIGINS["torchvision"].facts("s3d")["normalisation"])) == (
+        "normalised by scale 1, channels rgb, mean (0.43216, 0.394666, 0.37645), std (0.22803, 0.22145, 0.216989) "
+        "(none of imagenet, unit, bgr255)"
+    )
+
+
+@pytest.mark.parametrize("found", [None, 3, "grey", ["imagenet"]])
+def test_what_is_no_normalisation_is_none(found: Any) -> None:  # noqa: ANN401
+    assert spelled(found) is None
+    assert spelled("bgr255") == spelled(spelled("bgr255")) == {
+        "word": "bgr255", "scale": 255, "channels": "bgr", "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)
+    }  # fmt: skip
