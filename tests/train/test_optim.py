@@ -1,0 +1,320 @@
+"""The optimisers: which parameters they move, how far, and what they remember."""
+
+import io
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from vprep.errors import UsageError
+from vtrain.backbones import BACKBONES, backbone
+from vtrain.methods import ascnet, prp
+from vtrain.optim import Exclude, Name, Optim, build, set_lr
+
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+every_optimiser = pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
+excluded_or_not = pytest.mark.parametrize("exclude", ["none", "bias and norm"])
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv3d(2, 3, 2)
+        self.norm = nn.BatchNorm3d(3)
+        self.head = nn.Linear(3, 4)
+        self.idle = nn.Linear(2, 2)  # no gradient reaches it
+        self.target = nn.Linear(3, 4).requires_grad_(False)
+
+    def learn(self, seed: int) -> None:
+        """Gradients, the same for the same seed and weights."""
+        self.zero_grad()
+        noise = torch.Generator().manual_seed(seed)
+        features = self.norm(self.conv(torch.randn(4, 2, 3, 4, 4, generator=noise))).square().mean((2, 3, 4))
+        (self.head(features) * torch.randn(4, 4, generator=noise)).sum().backward()
+
+
+def step(net: Net, optimizer: Optimizer, seed: int, lr: float) -> None:
+    net.learn(seed)
+    set_lr(optimizer, lr)
+    optimizer.step()
+
+
+def learning(net: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+
+
+def told(net: nn.Module, optimizer: Optimizer, word: str) -> dict[str, Any]:
+    """What its group says of each parameter; one that is in two groups is refused."""
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    pairs = [(names[id(parameter)], group[word]) for group in optimizer.param_groups for parameter in group["params"]]
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def assert_same(one: nn.Module, other: nn.Module, rtol: float | None = None, atol: float | None = None) -> None:
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name], rtol=rtol, atol=atol)
+
+
+# ---- groups
+
+
+@every_optimiser
+@excluded_or_not
+def test_every_parameter_that_learns_is_in_exactly_one_group(name: Name, exclude: Exclude) -> None:
+    net = Net()
+    optimizer = build(net, Optim(name=name, exclude=exclude), {"head.": 10.0, "conv.bias": 0.5})
+    assert told(net, optimizer, "lr_factor").keys() == learning(net).keys()
+    assert not any(member.startswith("target.") for member in learning(net))
+
+
+@every_optimiser
+def test_biases_and_norms_are_spared_where_the_config_says_so(name: Name) -> None:
+    net = Net()
+    optimizer = build(net, Optim(name=name, weight_decay=0.1, eta=0.01, exclude="bias and norm"))
+    full = {"conv.weight", "head.weight", "idle.weight"}
+    decays = told(net, optimizer, "weight_decay")
+    assert decays == {member: 0.1 if member in full else 0.0 for member in learning(net)}
+    if name == "lars":
+        assert told(net, optimizer, "eta") == {member: 0.01 if member in full else None for member in decays}
+    everything = build(net, Optim(name=name, weight_decay=0.1))
+    assert told(net, everything, "weight_decay") == dict.fromkeys(learning(net), 0.1)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_in_every_backbone_one_dimension_means_bias_or_norm(name: str) -> None:
+    with torch.device("meta"):
+        net = backbone(name)
+    wanted = {
+        f"{path}.{own}"
+        for path, module in net.named_modules()
+        for own, _ in module.named_parameters(recurse=False)
+        if own == "bias" or isinstance(module, NORMS)
+    }
+    etas = told(net, build(net, Optim(name="lars", exclude="bias and norm")), "eta")
+    assert {member for member, eta in etas.items() if eta is None} == wanted
+
+
+def test_the_last_layer_of_prps_rate_head_learns_ten_times_as_fast() -> None:
+    net = prp.PRP(backbone("tiny"), prp.Config())
+    optimizer = build(net, Optim(weight_decay=5e-4), net.lr_factors)
+    set_lr(optimizer, 0.01)
+    fast = {"rates.fc.weight", "rates.fc.bias"}
+    assert told(net, optimizer, "lr") == {member: 0.1 if member in fast else 0.01 for member in learning(net)}
+    assert fast < learning(net).keys()
+
+
+def test_a_network_that_follows_another_is_left_out() -> None:
+    net = ascnet.ASCNet(backbone("tiny"), ascnet.Config(pool=2, hidden=8, dim=4))
+    members = told(net, build(net, Optim(name="lars", exclude="bias and norm")), "lr")
+    assert {member.split(".")[0] for member in members} == {"backbone", "heads", "predictors"}
+
+
+def test_of_two_beginnings_the_longer_one_holds() -> None:
+    net = Net()
+    factors = told(net, build(net, Optim(), {"head.bias": 3.0, "head": 2.0, "": 0.5}), "lr_factor")
+    assert (factors["head.bias"], factors["head.weight"], factors["conv.bias"]) == (3.0, 2.0, 0.5)
+
+
+def test_a_beginning_that_no_parameter_has_is_an_error() -> None:
+    with pytest.raises(ValueError) as caught:
+        build(nn.Linear(1, 1), Optim(), {"fc8": 10.0})
+    assert str(caught.value) == "no parameter's name begins with 'fc8'; they are weight, bias"
+
+
+def test_a_shared_weight_is_moved_once() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    net[1].weight = net[0].weight
+    assert told(net, build(net, Optim()), "lr").keys() == {"0.weight", "0.bias", "1.bias"}
+
+
+@every_optimiser
+def test_nothing_moves_before_a_learning_rate_is_set(name: Name) -> None:
+    net, before = Net(), Net()
+    net.learn(1)
+    before.learn(1)
+    build(net, Optim(name=name)).step()
+    assert_same(net, before, rtol=0, atol=0)
+
+
+# ---- steps
+
+
+class SlowLars:
+    """One parameter after another, in float64; every length is looked at."""
+
+    def __init__(self, net: Net, config: Optim, factors: dict[str, float]) -> None:
+        self.config, self.factors = config, factors
+        self.weights = {name: parameter.detach().double() for name, parameter in learning(net).items()}
+        self.moving = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
+
+    def step(self, net: Net, lr: float) -> None:
+        for name, parameter in learning(net).items():
+            if parameter.grad is None:
+                continue
+            weight, update = self.weights[name], parameter.grad.double()
+            if self.config.exclude == "none" or not (name.endswith("bias") or name.startswith("norm")):
+                update = update + self.config.weight_decay * weight
+                length, other = (tensor.square().sum().sqrt().item() for tensor in (weight, update))
+                update = update * (self.config.eta * length / other if length > 0 and other > 0 else 1.0)
+            self.moving[name] = self.config.momentum * self.moving[name] + update
+            factor = next((factor for start, factor in self.factors.items() if name.startswith(start)), 1.0)
+            self.weights[name] = weight - lr * factor * self.moving[name]
+
+
+@excluded_or_not
+@pytest.mark.parametrize(("momentum", "weight_decay"), [(0.9, 1e-2), (0.9, 0.0), (0.0, 1e-2)])
+def test_lars_takes_the_steps_of_a_slow_loop(exclude: Exclude, momentum: float, weight_decay: float) -> None:
+    net = Net()
+    nn.init.zeros_(net.head.weight)  # a length of 0
+    config = Optim(name="lars", momentum=momentum, weight_decay=weight_decay, eta=0.02, exclude=exclude)
+    factors = {"head.": 10.0}
+    optimizer, slow = build(net, config, factors), SlowLars(net, config, factors)
+    for number in range(8):
+        step(net, optimizer, number, lr=0.5 / (number + 1))
+        slow.step(net, lr=0.5 / (number + 1))
+        for name, weight in slow.weights.items():
+            torch.testing.assert_close(learning(net)[name].detach().double(), weight, rtol=2e-5, atol=2e-6)
+    assert not torch.equal(net.conv.weight, Net().conv.weight)
+    assert torch.equal(net.idle.weight, Net().idle.weight)
+
+
+@pytest.mark.parametrize(
+    ("weight", "gradient", "wanted"),
+    [
+        # 2.0 * 0.1 * 5 = 1, in the direction of the gradient, whatever its length
+        ([3.0, 4.0], [0.0, 1e-4], [3.0, 3.0]),
+        ([3.0, 4.0], [500.0, 0.0], [2.0, 4.0]),
+        # where a length is 0, the gradient is taken as it is
+        ([0.0, 0.0], [3.0, 1.0], [-6.0, -2.0]),
+        ([3.0, 4.0], [0.0, 0.0], [3.0, 4.0]),
+        ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]),
+    ],
+)
+def test_a_first_step_of_lars_is_worked_out(weight: list[float], gradient: list[float], wanted: list[float]) -> None:
+    net = nn.Linear(2, 1, bias=False)
+    net.weight.data, net.weight.grad = torch.tensor([weight]), torch.tensor([gradient])
+    optimizer = build(net, Optim(name="lars", weight_decay=0.0, eta=0.1))
+    set_lr(optimizer, 2.0)
+    optimizer.step()
+    torch.testing.assert_close(net.weight.data, torch.tensor([wanted]))
+    assert net.weight.grad.tolist() == torch.tensor([gradient]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("config", "plain"),
+    [
+        (Optim(name="sgd", momentum=0.8, weight_decay=0.1, nesterov=True), partial(SGD, momentum=0.8, nesterov=True)),
+        (Optim(name="sgd", momentum=0.8, weight_decay=0.1), partial(SGD, momentum=0.8)),
+        (Optim(name="adamw", momentum=0.8, weight_decay=0.1), partial(AdamW, betas=(0.8, 0.999))),
+    ],
+)
+def test_sgd_and_adamw_are_torchs(config: Optim, plain: partial[Optimizer]) -> None:
+    net, other = Net(), Net()
+    optimizer, slow = build(net, config), plain(learning(other).values(), lr=0.05, weight_decay=0.1, foreach=False)
+    for number in range(5):
+        step(net, optimizer, number, lr=0.05)
+        other.learn(number)
+        slow.step()
+    assert_same(net, other)
+    assert optimizer.defaults["foreach"] is True
+
+
+# ---- what a checkpoint holds, and what a step asks of the device
+
+
+@every_optimiser
+def test_an_optimiser_goes_on_from_a_checkpoint_to_the_bit(name: Name) -> None:
+    (net, optimizer), (other, resumed) = (
+        (one, build(one, Optim(name=name, exclude="bias and norm"), {"head.": 10.0})) for one in (Net(), Net())
+    )
+    for number in range(3):
+        step(net, optimizer, number, lr=0.01)
+    file = io.BytesIO()
+    torch.save((net.state_dict(), optimizer.state_dict()), file)
+    weights, state = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+    other.load_state_dict(weights)
+    resumed.load_state_dict(state)
+    for number in range(3, 6):
+        step(net, optimizer, number, lr=0.005)
+        step(other, resumed, number, lr=0.005)
+    assert_same(net, other, rtol=0, atol=0)
+    assert not torch.equal(net.conv.weight, Net().conv.weight)
+
+
+def ready(device: str, name: Name) -> Optimizer:
+    net = Net().to(device)
+    for parameter in learning(net).values():
+        parameter.grad = torch.ones_like(parameter)
+    return build(net, Optim(name=name, exclude="bias and norm"))
+
+
+def two_steps(optimizer: Optimizer) -> None:
+    for lr in (0.1, 0.2):
+        set_lr(optimizer, lr)
+        optimizer.step()
+
+
+@every_optimiser
+def test_a_step_asks_for_no_value_from_the_device(name: Name) -> None:
+    """Tensors of the device "meta" have none: asking for one is an error."""
+    optimizer = ready("meta", name)
+    two_steps(optimizer)
+    with pytest.raises(RuntimeError):
+        optimizer.param_groups[0]["params"][0].sum().item()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@every_optimiser
+def test_a_step_on_a_gpu_waits_for_nothing(name: Name) -> None:
+    optimizer = ready("cuda", name)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        two_steps(optimizer)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_lars_keeps_the_layout_of_the_weights() -> None:
+    net = nn.Conv3d(2, 3, 2)
+    net.weight.data = net.weight.data.contiguous(memory_format=torch.channels_last_3d)
+    net(torch.randn(1, 2, 4, 4, 4)).sum().backward()
+    optimizer = build(net, Optim(name="lars"))
+    optimizer.step()
+    assert optimizer.state[net.weight]["momentum_buffer"].stride() == net.weight.stride()
+    assert net.weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"momentum": 1.5}, "momentum of the optimiser is 1.5; let it be from 0 to 0.9999"),
+        ({"weight_decay": -1.0}, "weight_decay of the optimiser is -1.0; let it be at least 0"),
+        ({"name": "lars", "nesterov": True}, "nesterov with lars: only sgd has it; set nesterov to false"),
+        (
+            {"momentum": 0.0, "nesterov": True},
+            "nesterov with a momentum of 0: set momentum above 0, or nesterov to false",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(nn.Linear(1, 1), Optim(**settings))
+    assert str(caught.value) == message

@@ -1,0 +1,137 @@
+"""The optimisers. What they are given are groups of parameters, and each group knows its share of the learning rate."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from vprep.errors import UsageError
+
+Name = Literal["sgd", "lars", "adamw"]
+Exclude = Literal["none", "bias and norm"]
+
+LIMITS = {"momentum": (0, 0.9999), "weight_decay": (0, inf), "eta": (0, inf)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optim:
+    """How gradients become steps; how long the steps are, a `Schedule` tells."""
+
+    name: Name = "sgd"
+    momentum: float = 0.9  # AdamW's first beta; the second is 0.999
+    weight_decay: float = 1e-4
+    nesterov: bool = False  # with sgd only
+    eta: float = 1e-3  # with lars only: a layer's step, in lengths of its weights, at a learning rate of 1
+    exclude: Exclude = "none"  # from weight decay, and from LARS's scaling
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                wanted = f"at least {low}" if high == inf else f"from {low} to {high}"
+                raise UsageError(f"{name} of the optimiser is {value}; let it be {wanted}")
+
+
+class LARS(Optimizer):
+    """SGD with momentum in which each layer's step is as long as its weights tell.
+
+    You, Gitman, Ginsburg: Large batch training of convolutional networks (2017), in the form of BYOL's code: weight
+    decay is added to the gradient before its length is taken (the paper adds the two lengths), and the learning rate
+    stands outside the momentum. A group whose `eta` is None takes SGD's steps.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float = 0.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        eta: float | None = 1e-3,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # nothing here looks at a loss twice
+        for group in self.param_groups:
+            learning = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if learning:
+                self._step_group(group, learning)
+
+    def _step_group(self, group: dict[str, Any], weights: list[Tensor]) -> None:
+        updates = [weight.grad for weight in weights if weight.grad is not None]
+        if group["weight_decay"]:
+            updates = list(torch._foreach_add(updates, weights, alpha=group["weight_decay"]))
+        if group["eta"] is not None:
+            updates = list(torch._foreach_mul(updates, trust_ratios(weights, updates, group["eta"])))
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        moving = [self.state[weight]["momentum_buffer"] for weight in weights]
+        torch._foreach_mul_(moving, group["momentum"])
+        torch._foreach_add_(moving, updates)
+        torch._foreach_add_(weights, moving, alpha=-group["lr"])
+
+
+def trust_ratios(weights: list[Tensor], updates: list[Tensor], eta: float) -> list[Tensor]:
+    """For each layer, what brings its update to `eta` times the length of its weights; 1 where either length is 0.
+
+    They stay on the device: no step waits for their values.
+    """
+    weight_lengths = torch.stack(torch._foreach_norm(weights))
+    update_lengths = torch.stack(torch._foreach_norm(updates))
+    known = (weight_lengths > 0) & (update_lengths > 0)
+    return list(torch.where(known, eta * weight_lengths / update_lengths, 1.0).unbind())
+
+
+def build(module: nn.Module, config: Optim, lr_factors: Mapping[str, float] | None = None) -> Optimizer:
+    """The optimiser of a module's parameters; its learning rate is 0 until `set_lr` is called.
+
+    `lr_factors` multiply the learning rate of parameters, by the beginning of their names in `module`: give the module
+    itself, not what DDP or torch.compile has wrapped it in.
+    """
+    if config.nesterov and config.name != "sgd":
+        raise UsageError(f"nesterov with {config.name}: only sgd has it; set nesterov to false")
+    if config.nesterov and not config.momentum:
+        raise UsageError("nesterov with a momentum of 0: set momentum above 0, or nesterov to false")
+    groups = parameter_groups(module, config, lr_factors or {})
+    match config.name:
+        case "sgd":
+            return SGD(groups, lr=0.0, momentum=config.momentum, nesterov=config.nesterov, foreach=True)
+        case "lars":
+            return LARS(groups, momentum=config.momentum)
+        case "adamw":
+            return AdamW(groups, lr=0.0, betas=(config.momentum, 0.999), foreach=True)
+
+
+def parameter_groups(module: nn.Module, config: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Each parameter that learns, in one group; of several beginnings that fit its name, the longest holds."""
+    names = [name for name, _ in module.named_parameters()]
+    for start in lr_factors:
+        if not any(name.startswith(start) for name in names):
+            raise ValueError(f"no parameter's name begins with '{start}'; they are {', '.join(names)}")
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            fitting = [start for start in lr_factors if name.startswith(start)]
+            factor = lr_factors[max(fitting, key=len)] if fitting else 1.0
+            # Biases and what batch norm learns have one dimension, and nothing else in these networks has.
+            excluded = config.exclude == "bias and norm" and parameter.ndim <= 1
+            members.setdefault((factor, excluded), []).append(parameter)
+    groups: list[dict[str, Any]] = []
+    for (factor, excluded), parameters in members.items():
+        group = {"params": parameters, "lr_factor": factor, "weight_decay": 0.0 if excluded else config.weight_decay}
+        if config.name == "lars":
+            group["eta"] = None if excluded else config.eta
+        groups.append(group)
+    return groups
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    """Give each group of an optimiser made by `build` its share of the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]
