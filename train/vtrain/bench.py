@@ -94,7 +94,9 @@ def _stages(videos: Videos, plan: Plan, batch: int, device: torch.device, second
         for name in ("first read", "read"):
             with _timed(taken, name):
                 located = [sampler.locate(planned) for planned in samples]
-                jpegs = [sampler.read(one) for one in located]
+                for one in located:
+                    sampler.read(one)
+        jpegs = [[(frame, memoryview(bytes(jpeg))) for frame, jpeg in sampler.read(one)] for one in located]
         with _timed(taken, "decode"):
             for _, jpeg in (one for some in jpegs for one in some):
                 cv2.imdecode(np.frombuffer(jpeg, np.uint8), FLAGS)

@@ -14,7 +14,7 @@ from vtrain.data.samples import Pixels, Planned, Sampler
 from vtrain.data.shards import BadSampleError
 from vtrain.data.videos import Videos
 
-GROUP = 8  # samples that go from stage to stage together
+GROUP = 8  # samples that the disk may fetch at once
 TRIES = 16  # at a video that can stand in for a bad one
 
 OnError = Literal["raise", "skip"]
@@ -57,13 +57,11 @@ class ChunkMaker:
         return facts_of(samples, valid), [fault for fault in bad if fault is not None]
 
     def _at_once(self, drawn: list[tuple[int, int]], places: Pixels) -> list[Planned]:
-        """Samples stage by stage: the disk fetches for all at once, and each stage's code stays in the processor's
-        cache, which saves 2 % of the whole (benchmarks/LOG.md)."""
+        """Some samples; the disk is told of all of them before the first is read."""
         samples = [self._sampler.plan(epoch, row) for epoch, row in drawn]
         located = [self._sampler.locate(planned) for planned in samples]
-        jpegs = [self._sampler.read(one) for one in located]
-        for planned, pictures, place in zip(samples, jpegs, places, strict=True):
-            self._sampler.fill(planned, pictures, place)
+        for planned, where, place in zip(samples, located, places, strict=True):
+            self._sampler.fill(planned, self._sampler.read(where), place)
         return samples
 
     def _alone(self, epoch: int, row: int, place: Pixels) -> tuple[Planned, Bad | None]:

@@ -69,7 +69,7 @@ class Sampler:
         return self._reader.locate(planned.row, sorted(numbers))
 
     def read(self, located: Located) -> Jpegs:
-        """Their bytes."""
+        """Their bytes, which stay until the next are read."""
         return self._reader.frames(located)
 
     def fill(self, planned: Planned, jpegs: Jpegs, pixels_NTHWC: Pixels) -> None:

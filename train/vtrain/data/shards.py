@@ -18,10 +18,10 @@ from vtrain.data.videos import Videos
 
 MOST_OPEN = 64  # files at once
 GAP = 4 << 10  # bytes that are read and not used rather than reading twice: copying them costs as much
-NEAR = 64 << 10  # bytes that a disk reads and nobody uses rather than being asked twice
+NEAR = 1 << 20  # bytes within which a disk is asked for all at once, used or not
 FACTS, PER_FRAME = 2048, 20  # bytes of a json, about; more are read when these are not enough
-MAGIC, NAME, SIZE = b"ustar\x0000", slice(0, 100), slice(124, 135)  # in a tar header; MAGIC stands at 257
-AT = 257
+MAGIC, AT = b"ustar\x0000", 257  # in a tar header, and where it stands in it
+NAME, SIZE = 100, 124  # bytes of the name, which comes first; where the size stands, in 11 octal digits
 UNWRITTEN = "its json is not the one that was written"
 
 
@@ -49,27 +49,36 @@ class ShardReader:
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
         self._files: OrderedDict[int, int] = OrderedDict()
+        self._buffer = memoryview(bytearray(1 << 20))  # fresh memory for each video would cost more than reading it
 
     def locate(self, row: int, numbers: Sequence[int]) -> Located:
         """Where the frames `numbers`, which are sorted and differ, are; the disk is told that they will be read."""
         offsets, checks = self._layout(row)
         base = int(self._videos.offset[row])
         room = self._size(row) - base
-        if any(not 0 <= offsets[number] < offsets[number + 1] <= room for number in numbers):
+        parts = spans(offsets, numbers, GAP)
+        first, last = parts[0][0], parts[-1][1]
+        if any(not 0 <= begin < end <= room for begin, end, _ in parts):
             raise BadSampleError(UNWRITTEN)
         if ADVISE is not None:
-            for begin, end, _ in spans(offsets, numbers, NEAR):
+            near = [(first, last)] if last - first <= NEAR else [(begin, end) for begin, end, _ in parts]
+            for begin, end in near:
                 ADVISE(self._file(row), base + begin, end - begin, os.POSIX_FADV_WILLNEED)
-        return Located(row, offsets, checks, spans(offsets, numbers, GAP))
+        return Located(row, offsets, checks, parts)
 
     def frames(self, located: Located) -> list[tuple[int, memoryview]]:
-        """The JPEG pictures, each with the number of its frame."""
+        """The JPEG pictures, each with the number of its frame; they stay until the next are asked for."""
         offsets, checks = located.offsets, located.checks
         base = int(self._videos.offset[located.row])
         file = self._file(located.row)
-        found = []
+        size = sum(end - begin for begin, end, _ in located.spans)
+        if len(self._buffer) < size:
+            self._buffer = memoryview(bytearray(2 * size))
+        at, found = 0, []
         for begin, end, members in located.spans:
-            data = memoryview(self._read(located.row, file, base + begin, end - begin))
+            data = self._buffer[at : at + end - begin]
+            self._read(located.row, file, base + begin, data)
+            at += end - begin
             for number in members:
                 frame = data[offsets[number] - begin : offsets[number + 1] - begin]
                 if check_of(frame) != checks[number * CHECK_DIGITS : (number + 1) * CHECK_DIGITS]:
@@ -94,25 +103,21 @@ class ShardReader:
             raise BadSampleError(UNWRITTEN) from None
         return offsets, checks
 
-    def _json(self, row: int) -> bytes:
+    def _json(self, row: int) -> bytearray:
         """The json before the frames of a video, found from behind."""
         key, offset = self._videos.keys[row].as_py(), int(self._videos.offset[row])
         room = FACTS + PER_FRAME * int(self._videos.frames[row])
         while True:
             begin = max(0, offset - room)
-            data = self._read(row, self._file(row), begin, offset - begin)
-            if _name(data[-BLOCK:]) != f"{key}.mjpeg".encode():
-                raise self._stranger(row, key)
-            header = data.rfind(MAGIC, 0, len(data) - BLOCK) - AT
-            if header >= 0:
+            data = bytearray(offset - begin)
+            self._read(row, self._file(row), begin, memoryview(data))
+            at = data.rfind(MAGIC, 0, len(data) - BLOCK) - AT  # where the header of the json is
+            if at >= 0 or begin == 0:
                 break
-            if begin == 0:
-                raise self._stranger(row, key)
             room *= 4
-        if _name(data[header:]) != f"{key}.json".encode():
+        if at < 0 or _name(data, len(data) - BLOCK) != f"{key}.mjpeg" or _name(data, at) != f"{key}.json":
             raise self._stranger(row, key)
-        at = header + BLOCK
-        return data[at : at + int(data[header:][SIZE], 8)]
+        return data[at + BLOCK : at + BLOCK + int(data[at + SIZE : at + SIZE + 11], 8)]
 
     def _stranger(self, row: int, key: str) -> WorkError:
         path = self._path(row)
@@ -121,14 +126,13 @@ class ShardReader:
             f"{where}: the shard was altered, or the index is of other shards; vprep verify {path.parent} tells which"
         )
 
-    def _read(self, row: int, file: int, begin: int, size: int) -> bytes:
+    def _read(self, row: int, file: int, begin: int, place: memoryview) -> None:
         try:
-            data = os.pread(file, size, begin)
+            size = os.preadv(file, [place], begin)
         except OSError as error:
             raise self._unread(row, error) from None
-        if len(data) != size:
-            raise self._unread(row, f"it ends at byte {begin + len(data)}, and the index says more is there")
-        return data
+        if size != len(place):
+            raise self._unread(row, f"it ends at byte {begin + size}, and the index says more is there")
 
     def _file(self, row: int) -> int:
         number = int(self._videos.shard[row])
@@ -168,12 +172,12 @@ def spans(offsets: Sequence[int], numbers: Sequence[int], gap: int) -> list[Span
     return found
 
 
-def per_frame(text: bytes) -> tuple[list[int], str]:
+def per_frame(text: bytearray) -> tuple[list[int], str]:
     """The offsets and checks of a video's json. They stand behind all other facts, which are not read."""
-    text = b"{" + text[text.index(b'"frame_offsets":') :]
-    facts = json.loads(text)
+    facts = json.loads(b"{" + text[text.index(b'"frame_offsets":') :])
     return facts["frame_offsets"], facts["frame_checks"]
 
 
-def _name(header: bytes) -> bytes:
-    return header[NAME].rstrip(b"\0")
+def _name(data: bytearray, at: int) -> str:
+    """The name in the tar header at `at`."""
+    return data[at : at + NAME].split(b"\0", 1)[0].decode("ascii", "replace")
