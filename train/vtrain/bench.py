@@ -11,7 +11,6 @@ from statistics import median
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 from rich.console import Group
 from rich.table import Table
@@ -96,10 +95,10 @@ def _stages(videos: Videos, plan: Plan, batch: int, device: torch.device, second
                 located = [sampler.locate(planned) for planned in samples]
                 for one in located:
                     sampler.read(one)
-        jpegs = [[(frame, memoryview(bytes(jpeg))) for frame, jpeg in sampler.read(one)] for one in located]
+        jpegs = [[(frame, jpeg.copy()) for frame, jpeg in sampler.read(one)] for one in located]
         with _timed(taken, "decode"):
             for _, jpeg in (one for some in jpegs for one in some):
-                cv2.imdecode(np.frombuffer(jpeg, np.uint8), FLAGS)
+                cv2.imdecode(jpeg, FLAGS)
         with _timed(taken, "fill"):
             for planned, some, places in zip(samples, jpegs, pixels.numpy(), strict=True):
                 sampler.fill(planned, some, places)

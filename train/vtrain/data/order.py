@@ -11,7 +11,7 @@ from vprep.format import hash_of
 
 BLOCK = 1 << 16  # videos, at least
 
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int32]
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
@@ -40,7 +40,8 @@ def epoch_order(shards: npt.NDArray[np.integer], seed: int, epoch: int, block: i
     before = np.empty(len(sizes), np.int64)
     before[drawn] = np.cumsum(sizes[drawn]) - sizes[drawn]
     blocks = max(1, len(shards) // block)  # of equal size, none of them smaller than `block`
-    return np.lexsort((_ranks(len(shards), seed, epoch, "videos"), (before * blocks // len(shards))[shards]))
+    block_of = (before * blocks // len(shards)).astype(np.int32)
+    return np.lexsort((_ranks(len(shards), seed, epoch, "videos"), block_of[shards])).astype(np.int32)
 
 
 class Order:
@@ -64,7 +65,7 @@ class Order:
         if epoch not in self._epochs:
             # A batch may reach into the next epoch; older ones are not needed again.
             self._epochs = {known: rows for known, rows in self._epochs.items() if known == epoch - 1}
-            everything = np.arange(len(self._shards))
+            everything = np.arange(len(self._shards), dtype=np.int32)
             shuffled = epoch_order(self._shards, self._seed, epoch, self._block) if self._shuffled else everything
             self._epochs[epoch] = shuffled
         return self._epochs[epoch]

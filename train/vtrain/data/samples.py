@@ -16,12 +16,12 @@ from vprep.errors import WorkError
 from vtrain.data.clip import Plan, Sample, TooShortError, Video
 from vtrain.data.look import Box, Draw
 from vtrain.data.order import number_of
-from vtrain.data.shards import BadSampleError, Located, ShardReader
+from vtrain.data.shards import BadSampleError, Bytes, Located, ShardReader
 from vtrain.data.videos import Videos
 
 FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
-Jpegs = list[tuple[int, memoryview]]  # frame number, bytes
+Jpegs = list[tuple[int, Bytes]]  # frame number, its bytes
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -32,6 +32,7 @@ class Planned:
     row: int
     video: Video
     sample: Sample
+    shown: dict[int, list[int]]  # by frame: where it is shown, counted through all views
     draws: list[Draw]
     boxes: list[Box] | None  # what of a frame each view shows, when that is cut out here
 
@@ -65,8 +66,7 @@ class Sampler:
 
     def locate(self, planned: Planned) -> Located:
         """Where the pictures are that the views show, each once however many do; the disk begins to fetch them."""
-        numbers = {frame for view in planned.sample.views for frame in view.frames}
-        return self._reader.locate(planned.row, sorted(numbers))
+        return self._reader.locate(planned.row, sorted(planned.shown))
 
     def read(self, located: Located) -> Jpegs:
         """Their bytes, which stay until the next are read."""
@@ -74,14 +74,12 @@ class Sampler:
 
     def fill(self, planned: Planned, jpegs: Jpegs, pixels_NTHWC: Pixels) -> None:
         """Decode the pictures and put them where they are shown."""
-        shown: dict[int, list[int]] = {}
-        for place, frame in enumerate([frame for view in planned.sample.views for frame in view.frames]):
-            shown.setdefault(frame, []).append(place)
         places = pixels_NTHWC.reshape(-1, *pixels_NTHWC.shape[2:])
         size = (planned.video.height, planned.video.width, 3)
         whole = planned.boxes is None and places.shape[1:] == size
+        shown, decode = planned.shown, cv2.imdecode
         for frame, jpeg in jpegs:
-            picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), FLAGS)
+            picture = decode(jpeg, FLAGS)
             if picture is None or picture.shape != size:
                 raise BadSampleError(f"frame {frame} does not decode to the size that the index tells")
             for place in shown[frame]:
@@ -123,7 +121,7 @@ class Sampler:
         cuts = {group: _cut(draws) for group, draws in drawn.items()} if self._cut else None
         groups = [view.group for view in sample.views]
         boxes = None if cuts is None else [cuts[group] for group in groups]
-        return Planned(row, video, sample, [drawn[group] for group in groups], boxes)
+        return Planned(row, video, sample, _shown(sample), [drawn[group] for group in groups], boxes)
 
     @cached_property
     def _by_length(self) -> npt.NDArray[np.int64]:
@@ -146,3 +144,16 @@ def _cut(draws: Draw) -> Box:
     top, left, height, width = box
     draws["box"] = [(0, 0, height, width)]
     return top, left, height, width
+
+
+def _shown(sample: Sample) -> dict[int, list[int]]:
+    shown: dict[int, list[int]] = {}
+    place = 0
+    for view in sample.views:
+        for frame in view.frames:
+            if frame in shown:
+                shown[frame].append(place)
+            else:
+                shown[frame] = [place]
+            place += 1
+    return shown

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from vprep.errors import WorkError
 from vprep.format import BLOCK, CHECK_DIGITS, check_of
 from vtrain.data.spec import wrong_size
@@ -26,6 +29,7 @@ UNWRITTEN = "its json is not the one that was written"
 
 
 ADVISE = getattr(os, "posix_fadvise", None)  # not on every system
+Bytes = npt.NDArray[np.uint8]
 Span = tuple[int, int, list[int]]  # where it begins and ends, and which frames are in it
 
 
@@ -49,7 +53,7 @@ class ShardReader:
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
         self._files: OrderedDict[int, int] = OrderedDict()
-        self._buffer = memoryview(bytearray(1 << 20))  # fresh memory for each video would cost more than reading it
+        self._make_room(1 << 20)
 
     def locate(self, row: int, numbers: Sequence[int]) -> Located:
         """Where the frames `numbers`, which are sorted and differ, are; the disk is told that they will be read."""
@@ -66,25 +70,31 @@ class ShardReader:
                 ADVISE(self._file(row), base + begin, end - begin, os.POSIX_FADV_WILLNEED)
         return Located(row, offsets, checks, parts)
 
-    def frames(self, located: Located) -> list[tuple[int, memoryview]]:
+    def frames(self, located: Located) -> list[tuple[int, Bytes]]:
         """The JPEG pictures, each with the number of its frame; they stay until the next are asked for."""
         offsets, checks = located.offsets, located.checks
         base = int(self._videos.offset[located.row])
         file = self._file(located.row)
         size = sum(end - begin for begin, end, _ in located.spans)
-        if len(self._buffer) < size:
-            self._buffer = memoryview(bytearray(2 * size))
+        if len(self._room) < size:
+            self._make_room(2 * size)
+        view, room = self._view, self._room
         at, found = 0, []
         for begin, end, members in located.spans:
-            data = self._buffer[at : at + end - begin]
-            self._read(located.row, file, base + begin, data)
-            at += end - begin
+            shift = at - begin
+            self._read(located.row, file, base + begin, view[at : end + shift])
+            at = end + shift
             for number in members:
-                frame = data[offsets[number] - begin : offsets[number + 1] - begin]
-                if check_of(frame) != checks[number * CHECK_DIGITS : (number + 1) * CHECK_DIGITS]:
+                first, last = offsets[number] + shift, offsets[number + 1] + shift
+                if check_of(view[first:last]) != checks[number * CHECK_DIGITS : (number + 1) * CHECK_DIGITS]:
                     raise BadSampleError(f"frame {number} is not the one that was written")
-                found.append((number, frame))
+                found.append((number, room[first:last]))
         return found
+
+    def _make_room(self, size: int) -> None:
+        """Fresh memory for each video would cost more than reading it."""
+        memory = bytearray(size)
+        self._room, self._view = np.frombuffer(memory, np.uint8), memoryview(memory)
 
     def close(self) -> None:
         while self._files:
