@@ -1,18 +1,21 @@
 # make demo    set up .venv and run the whole way on small videos made on the spot
-# make test    set up .venv and run the tests
+# make test    set up .venv and run the tests, in under five minutes; make test-all: those marked slow, too
 # make check   ruff and mypy
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check clean
+.PHONY: demo test test-all check clean
 
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
 
 test: $(READY)
 	$(BIN)/pytest
+
+test-all: $(READY)
+	$(BIN)/pytest -m "slow or not slow"
 
 check: $(READY)
 	$(BIN)/ruff check .

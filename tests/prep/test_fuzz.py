@@ -324,6 +324,7 @@ def test_the_set_passes_verify(fuzzed: Fuzzed, run_vprep: RunVprep) -> None:
     assert (done.returncode, json.loads(done.stdout)["wrong"]) == (0, [])
 
 
+@pytest.mark.slow
 def test_damage_gives_the_same_bytes_every_time(
     fuzzed: Fuzzed, run_vprep: RunVprep, content: Content, tmp_path: Path
 ) -> None:
