@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, M
 from vprep.errors import UsageError
 from vtrain.schedule import Kind, Scaling, Schedule, scaled
 
-# What METHODS.md tells of the authors' code and texts.
+# As the authors' code and texts have them.
 RSPNET = Schedule(kind="cosine", lr=0.4, floor=0.001, per="epoch")
 ASCNET = Schedule(kind="cosine", lr=0.3, scaling="linear 128", warmup=10)
 PACE = Schedule(kind="step", lr=0.001, milestones=(6, 12))
