@@ -1,4 +1,4 @@
-"""RSPNet's losses as the paper and METHODS write them, term by term."""
+"""RSPNet's losses as the paper and the authors' code have them, term by term."""
 
 from math import exp, log
 
