@@ -168,9 +168,14 @@ def _advice(facts: dict[str, Any]) -> list[str]:
     rows, stages = facts["sweep"], facts["stages_ms"]
     best = max(row["samples_per_s"] for row in rows)
     fewest = next(row for row in rows if row["samples_per_s"] >= ENOUGH * best)
-    lines = [f"workers={fewest['workers']} gives {fewest['clips_per_s']} clips/s; more do not add to it here"]
-    if fewest["workers"] == max(row["workers"] for row in rows) < facts["processors"]:
-        lines = [f"the rate still grows at workers={fewest['workers']}: try more with --workers"]
+    said = f"workers={fewest['workers']} gives {fewest['clips_per_s']} clips/s"
+    most = max(row["workers"] for row in rows)
+    if fewest["workers"] < most:
+        lines = [f"{said}; more do not add to it here"]
+    elif most < facts["processors"]:
+        lines = [f"{said}, and more may give more: try them with --workers"]
+    else:
+        lines = [f"{said}, with all processors"]
     if facts["bottleneck"] == "decode":
         lines.append(f"decoding is {stages['decode'] / _work(stages):.0%} of a worker's time: only processors help")
     if facts["bottleneck"] == "read":
