@@ -1,7 +1,6 @@
 """The optimisers: which parameters they move, how far, and what they remember."""
 
 import io
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -19,14 +18,6 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 every_optimiser = pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
 excluded_or_not = pytest.mark.parametrize("exclude", ["none", "bias and norm"])
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Net(nn.Module):
