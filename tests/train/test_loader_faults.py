@@ -310,7 +310,8 @@ def test_ctrl_c_ends_reader_and_workers_without_noise_from_the_workers(shards: P
     assert gone(workers)
 
 
-def test_nothing_is_left_behind_when_a_loader_is_dropped(shards: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_is_left_behind_when_a_loader_is_dropped(shards: Path, workers: int) -> None:
     def open_files() -> int:
         return len(os.listdir("/proc/self/fd"))
 
@@ -319,7 +320,7 @@ def test_nothing_is_left_behind_when_a_loader_is_dropped(shards: Path) -> None:
 
     before, processes = 0, 0
     for round in range(4):
-        list(islice(open_shards(shards, OneClip(), batch=4, workers=2), 2))
+        list(islice(open_shards(shards, OneClip(), batch=4, workers=workers), 2))
         gc.collect()
         if round == 0:
             before, processes = open_files(), children()

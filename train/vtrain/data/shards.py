@@ -6,6 +6,7 @@ frame is. So nothing has to be held in memory for that, and a shard that the ind
 
 import json
 import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class ShardReader:
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
         self._files: OrderedDict[int, int] = OrderedDict()
+        weakref.finalize(self, _close, self._files)
         self._make_room(1 << 20)
 
     def locate(self, row: int, numbers: Sequence[int]) -> Located:
@@ -95,10 +97,6 @@ class ShardReader:
         """Fresh memory for each video would cost more than reading it."""
         memory = bytearray(size)
         self._room, self._view = np.frombuffer(memory, np.uint8), memoryview(memory)
-
-    def close(self) -> None:
-        while self._files:
-            os.close(self._files.popitem()[1])
 
     def _layout(self, row: int) -> tuple[list[int], str]:
         """Where the frames of a video are, counted from its offset in the shard, and their checks."""
@@ -166,6 +164,11 @@ class ShardReader:
 
     def _size(self, row: int) -> int:
         return self._videos.sizes[int(self._videos.shard[row])]
+
+
+def _close(files: OrderedDict[int, int]) -> None:
+    while files:
+        os.close(files.popitem()[1])
 
 
 def spans(offsets: Sequence[int], numbers: Sequence[int], gap: int) -> list[Span]:
