@@ -1,0 +1,1 @@
+"""Evaluation of video representations, each number with the protocol it was measured by."""

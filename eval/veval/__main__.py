@@ -1,0 +1,5 @@
+"""`python -m veval`, for torchrun."""
+
+from veval.cli import main
+
+main()
