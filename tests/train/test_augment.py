@@ -265,31 +265,6 @@ def test_pixels_stay_between_black_and_white(strength: float) -> None:
     assert out.max() <= 1 + 1e-6
 
 
-def test_a_half_frame_is_the_mean_of_its_neighbours(both_ways: str) -> None:
-    pixels = torch.zeros(2, 1, T, S, S, 3, dtype=torch.uint8)
-    for frame, value in enumerate((10, 20, 31, 200)):
-        pixels[:, :, frame] = value
-    batch = draws(PLAIN, 2, 1, height=S, width=S)
-    blend = torch.tensor([[[False, True, False, True]], [[True, True, True, False]]])
-    out = seen(PLAIN, pixels, batch, blend=blend)[:, 0, 0, :, 0, 0] * 255
-    # Of the first clip, frame 1 lies between 10 and 31; frame 3 is the last, so only 31 is left. Of the second, frame
-    # 0 is the first, so only 20 is left; and all means are of frames as they were stored.
-    expected = torch.tensor([[10, 20.5, 31, 31], [20, 20.5, 110, 200]])
-    assert torch.allclose(out, expected, atol=1e-4)
-
-
-def test_half_frames_are_made_before_everything_else(both_ways: str) -> None:
-    look = replace(EVERYTHING, crop="three", crop_size=13)
-    pixels, batch = clips(2, 2), draws(look, 2, 2)
-    blend = torch.rand(2, 2, T, generator=torch.Generator().manual_seed(1)) < 0.5
-    stored = pixels.float()
-    for sample, view, frame in blend.nonzero().tolist():
-        before, after = (frame - 1 if frame else 1), (frame + 1 if frame < T - 1 else T - 2)
-        stored[sample, view, frame] = (pixels[sample, view, before].float() + pixels[sample, view, after]) / 2
-    out = seen(look, pixels, batch, blend=blend)
-    assert differs_little(out, slow_batch(look, stored, batch), least=1e-3)
-
-
 def test_views_of_different_looks_share_a_batch() -> None:
     looks = (replace(EVERYTHING, blur=1, solarise=0), replace(EVERYTHING, blur=0, solarise=1))
     rng = Random(0)
@@ -302,8 +277,7 @@ def test_views_of_different_looks_share_a_batch() -> None:
 @pytest.mark.parametrize("look", [EVERYTHING, replace(EVERYTHING, crop="random", crop_size=S, jitter_per="frame")])
 def test_nothing_is_read_back_from_the_device(look: Look) -> None:
     # The meta device has shapes and no values: whoever asks for one gets an error.
-    blend = torch.ones(3, 2, T, dtype=torch.bool)
-    out = seen(look, clips(3, 2).to("meta"), draws(look, 3, 2), blend=blend)
+    out = seen(look, clips(3, 2).to("meta"), draws(look, 3, 2))
     assert out.device.type == "meta"
     assert out.flatten(0, 1).is_contiguous(memory_format=torch.channels_last_3d)
 
@@ -326,7 +300,7 @@ def test_no_random_state_is_used() -> None:
 def test_what_is_handed_over_stays_as_it_was() -> None:
     pixels, batch = clips(2, 2, height=S, width=S), draws(EVERYTHING, 2, 2, height=S, width=S)
     copies = pixels.clone(), {name: drawn.clone() for name, drawn in batch.items()}
-    seen(EVERYTHING, pixels, batch, blend=torch.ones(2, 2, T, dtype=torch.bool))
+    seen(EVERYTHING, pixels, batch)
     assert torch.equal(pixels, copies[0])
     assert all(torch.equal(drawn, copies[1][name]) for name, drawn in batch.items())
 

@@ -78,7 +78,6 @@ def test_every_plan_shows_as_many_frames_as_it_says_and_only_those_there_are(
         assert len(view.frames) == plan.length
         assert min(view.frames) >= 0
         assert max(view.frames) < frames
-        assert view.blend is None or len(view.blend) == plan.length
     assert plan(video(frames), Random(seed)) == sample
 
 

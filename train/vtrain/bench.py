@@ -107,7 +107,7 @@ def _stages(videos: Videos, plan: Plan, batch: int, device: torch.device, second
         with _timed(taken, "transfer", device):
             made = made.to(device)
         with _timed(taken, "augment", device):
-            augment(made.clips, made.draws, made.blend)
+            augment(made.clips, made.draws)
         taken.setdefault("bytes", []).append(sum(len(jpeg) for some in jpegs for _, jpeg in some))
         taken.setdefault("frames", []).append(sum(map(len, jpegs)))
     stages = {name: median(values) / batch for name, values in taken.items()}

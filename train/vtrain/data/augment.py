@@ -41,21 +41,14 @@ class Augment:
                 )
 
     @torch.no_grad()
-    def __call__(
-        self,
-        clips_BNTHWC: Tensor,
-        draws: dict[str, Tensor],
-        blend: Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> Tensor:
+    def __call__(self, clips_BNTHWC: Tensor, draws: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
         """Clips [B, N x K, C, T, S, S]; with B, N and K as one they are channels_last_3d.
 
-        The clips are uint8 RGB and may be anywhere; the draws (`look.stack`, as tensors) and `blend` [B, N, T] are on
-        the CPU. Where `blend` is true, a frame is the mean of those before and after it (half frames of PRP).
+        The clips are uint8 RGB and may be anywhere; the draws (`look.stack`, as tensors) are on the CPU.
         """
         samples, views, frames, _, _, channels = clips_BNTHWC.shape
         crops, size = self.look.crops, self.look.size
-        rows = _by_row(self.look, clips_BNTHWC, draws, blend)
+        rows = _by_row(self.look, clips_BNTHWC, draws)
         clips_MTHWC = clips_BNTHWC.flatten(0, 1)
         out_RCTSS = torch.empty(
             (len(clips_MTHWC) * crops, channels, frames, size, size),
@@ -74,12 +67,10 @@ class Augment:
 
     def _looked(self, clips_MTHWC: Tensor, rows: dict[str, Array]) -> Tensor:
         """Cropped, flipped and coloured pixels [R, T, C, S, S], from 0 to 255."""
-        # A flip changes place with every op, so it costs nothing here; and a mean of frames with a crop.
+        # A flip changes place with every op, so it costs nothing here.
         pixels = crop(clips_MTHWC, rows["box"], rows["flip"], self.look.size)
         if self.look.normalise == "bgr255":
             pixels = pixels.flip(2)
-        if "blend" in rows:
-            _blend(pixels, rows["blend"])
         for name in self.look.order:
             if name == "jitter":
                 alone = self.look.jitter_per == "frame"
@@ -106,14 +97,12 @@ class Augment:
             pixels_RTCSS.index_copy_(0, index, chosen_RTCSS)
 
 
-def _by_row(look: Look, clips_BNTHWC: Tensor, draws: dict[str, Tensor], blend: Tensor | None) -> dict[str, Array]:
+def _by_row(look: Look, clips_BNTHWC: Tensor, draws: dict[str, Tensor]) -> dict[str, Array]:
     """What was drawn, one row for each box of each clip; a wrong shape would else end as wrong pixels."""
     samples, views, frames, height, width, _ = clips_BNTHWC.shape
     if clips_BNTHWC.dtype != torch.uint8:
         raise ValueError(f"clips are {clips_BNTHWC.dtype}; stored pixels are torch.uint8: hand over what was decoded")
     per_clip = {name: drawn.numpy() for name, drawn in draws.items()}
-    if blend is not None:
-        per_clip["blend"] = blend.numpy()
     given, alone = per_clip["box"].shape, frames if look.jitter_per == "frame" else 1
     if given != (samples, views, look.crops, 4) or per_clip["jitter"].shape[2] != alone:
         raise ValueError(
@@ -130,18 +119,6 @@ def _by_row(look: Look, clips_BNTHWC: Tensor, draws: dict[str, Tensor], blend: T
             "draw it for the frames that are handed over"
         )
     return repeated
-
-
-def _blend(pixels_RTCSS: Tensor, blend_RT: Array) -> None:
-    rows, times = np.nonzero(blend_RT)
-    frames, last = blend_RT.shape[1], blend_RT.shape[1] - 1
-    if not len(rows) or not last:
-        return
-    # At either end only one neighbour is left.
-    before, after = np.where(times > 0, times - 1, 1), np.where(times < last, times + 1, last - 1)
-    where, before, after = send(np.stack((times, before, after)) + rows * frames, pixels_RTCSS.device)
-    pixels = pixels_RTCSS.flatten(0, 1)
-    pixels.index_copy_(0, where, pixels.index_select(0, before).add_(pixels.index_select(0, after)).div_(2))
 
 
 def _normalise(pixels_RTCSS: Tensor, out_RCTSS: Tensor, normalise: Normalise) -> None:

@@ -55,7 +55,6 @@ class Batch:
     frame: Tensor  # int32 B,N,T; number of each frame in its video
     speed: Tensor  # float32 B,N
     group: Tensor  # int64 B,N; views of one group are cut and coloured alike
-    blend: Tensor | None  # bool B,N,T; true where a frame is to be the mean of its neighbours
     targets: dict[str, Tensor]
     draws: dict[str, Tensor]  # parameters of the augmentation, always on the host
     position: int = 0  # of the loader behind this batch
@@ -95,7 +94,6 @@ class Batch:
 def facts_of(samples: Sequence[Planned], valid: Sequence[bool]) -> Facts:
     """All but the pixels of some samples."""
     views = [one.sample.views for one in samples]
-    plain = [False] * len(views[0][0].frames)
     own = {
         "label": np.array([NO_LABEL if one.video.label is None else one.video.label for one in samples], np.int64),
         "row": np.array([one.row for one in samples], np.int64),
@@ -103,7 +101,6 @@ def facts_of(samples: Sequence[Planned], valid: Sequence[bool]) -> Facts:
         "frame": np.array([[view.frames for view in group] for group in views], np.int32),
         "speed": np.array([[view.speed for view in group] for group in views], np.float32),
         "group": np.array([[view.group for view in group] for group in views], np.int64),
-        "blend": np.array([[view.blend or plain for view in group] for group in views], bool),
     }
     targets = {name: _array([one.sample.targets[name] for one in samples]) for name in samples[0].sample.targets}
     return Facts([one.video.key for one in samples], own, targets, stack([one.draws for one in samples]))
@@ -111,17 +108,14 @@ def facts_of(samples: Sequence[Planned], valid: Sequence[bool]) -> Facts:
 
 def batch_of(clips: Tensor, parts: Sequence[Facts], bad: list[Bad], position: int) -> Batch:
     """One batch of the parts it came in; `clips` holds the pixels of all."""
-    own = _joined([part.own for part in parts])
-    blend = own.pop("blend")
     return Batch(
         clips=clips,
         keys=[key for part in parts for key in part.keys],
-        blend=blend if blend.any() else None,
         targets=_joined([part.targets for part in parts]),
         draws=_joined([part.draws for part in parts]),
         position=position,
         bad=bad,
-        **own,
+        **_joined([part.own for part in parts]),
     )
 
 

@@ -36,16 +36,11 @@ class Video:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One clip: the numbers of its frames, in the order shown.
-
-    Views of one `group` get the same crop and colours. Where `blend` is true a frame shows the mean of the frames
-    before and behind it in the view.
-    """
+    """One clip: the numbers of its frames, in the order shown. Views of one `group` get the same crop and colours."""
 
     frames: Sequence[int]
     group: int = 0
     speed: float = 1.0
-    blend: Sequence[bool] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

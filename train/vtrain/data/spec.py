@@ -8,6 +8,7 @@ a,b                              a list of the above, with commas or as several 
 
 import fnmatch
 import glob
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ Spec = str | Path | Iterable[str | Path]
 RANGE = re.compile(r"[<{](\d+)\.\.(\d+)[>}]")
 COMMA = re.compile(r",(?![^{]*})")
 REMOTE = re.compile(r"^[a-z0-9]+://")
+LAYOUTS = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "SSv2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,31 @@ class Part:
 
 def read_spec(spec: Spec) -> list[Part]:
     """The shards that `spec` names, by set; each of them is there and has the size it was written with."""
-    words = [spec] if isinstance(spec, str | Path) else list(spec)
-    patterns = [piece for word in words for piece in (COMMA.split(word) if isinstance(word, str) else [str(word)])]
     chosen: dict[Path, set[str]] = {}
-    for pattern in filter(None, patterns):
+    for pattern in pieces(spec):
         for folder, name in _places(pattern):
             chosen.setdefault(folder, set()).update(_matching(folder, name))
     if not chosen:
         raise UsageError("no shards are named; --shards takes a folder, a glob, or 'data_shards/<000..999>.tar'")
     return [_part(folder, names) for folder, names in chosen.items()]
+
+
+def pieces(spec: Spec) -> list[str]:
+    """The words of a SPEC, with the commas taken apart."""
+    words = [spec] if isinstance(spec, str | Path) else list(spec)
+    patterns = [piece for word in words for piece in (COMMA.split(word) if isinstance(word, str) else [str(word)])]
+    return list(filter(None, patterns))
+
+
+def absolute(spec: Spec) -> str:
+    """The same shards, named from everywhere."""
+    return ",".join(piece if REMOTE.match(piece) else os.path.abspath(piece) for piece in pieces(spec))
+
+
+def set_name(spec: Spec) -> str:
+    """What the videos of these shards are called, as tables of results have it."""
+    names = [LAYOUTS.get(part.facts.get("settings", {}).get("layout", "")) or part.folder.name for part in read_spec(spec)]
+    return "+".join(dict.fromkeys(names))
 
 
 def _places(pattern: str) -> list[tuple[Path, str]]:

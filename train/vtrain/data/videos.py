@@ -1,6 +1,6 @@
 """The chosen videos as arrays: what the loader must know of each to find its bytes, about 70 bytes a video."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vprep.errors import UsageError
-from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME
+from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME, hash_of
 from vtrain.data.clip import Video
 from vtrain.data.spec import Part, Spec, read_spec
 
 COLUMNS = ["key", "shard", "offset", "label", "frames", "fps", "height", "width", "codec"]
+PER_VIDEO = ("shard", "offset", "frames", "label", "fps", "height", "width")  # arrays of `Videos`
 NO_LABEL = -1
 FOLDS = (1, 2, 3)
 
@@ -51,6 +52,25 @@ class Videos:
 
     def __len__(self) -> int:
         return len(self.offset)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells whether these are the same bytes of the same videos, as far as the index says."""
+        numbers = (self.shard, self.offset, self.frames, self.label)
+        said = "\n".join(self.keys.to_pylist()).encode() + repr(self.sizes).encode()
+        return hash_of(said + b"".join(array.tobytes() for array in numbers))
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> "Videos":
+        """Some of them."""
+        if self.inside is not None:
+            starts, ends = self.inside.starts[rows], self.inside.starts[rows + 1]
+            numbers = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)] or [rows[:0]])
+            counts = np.concatenate([[0], np.cumsum(ends - starts)])
+            inside = Frames(counts, self.inside.offsets[numbers], [self.inside.checks[row] for row in rows])
+        else:
+            inside = None
+        chosen = {name: getattr(self, name)[rows] for name in PER_VIDEO}
+        return replace(self, keys=self.keys.take(pa.array(rows)), inside=inside, **chosen)
 
     def __getitem__(self, row: int) -> Video:
         label = int(self.label[row])

@@ -10,16 +10,32 @@ from torch import Tensor
 
 from vtrain.backbones import Backbone
 from vtrain.data.clip import Plan
+from vtrain.data.look import Look
+
+
+class Sampling(Protocol):
+    """How a method's clips are taken; `frames` is what the network sees of one."""
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def looks(self) -> tuple[Look, ...]: ...
 
 
 class Config(Protocol):
     """All choices of a method."""
 
+    @property
+    def sampling(self) -> Sampling: ...
     def plan(self) -> Plan: ...
 
 
 class Method(Protocol):
-    """A module; `backbone` is what is kept of it."""
+    """A module; `backbone` is what is kept of it.
+
+    Where `lr_factors` is there, it tells by how much the learning rate of parameters is multiplied; its keys are the
+    beginnings of their names.
+    """
 
     backbone: Backbone
 

@@ -19,7 +19,7 @@ from vtrain.data.videos import NO_LABEL
 class Config:
     """All choices of training on labels."""
 
-    classes: int
+    classes: int = 0  # 0: as many as the videos have
     sampling: OneClip = field(default_factory=OneClip)
     dropout: float = 0.0  # none of the four papers has any; above 0 it draws from torch's own generator in each step
 

@@ -1,0 +1,317 @@
+"""Is this machine fit for training? What training rests on is tried on small tensors, not only looked up."""
+
+import math
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from vprep.errors import UsageError
+from vtrain.environment import environment, installed
+
+NOT_TRAINING = ("torch", "ffmpeg-python", "imageio-ffmpeg")  # the first has a line of its own, the others make shards
+EXTRAS = {
+    "tensorboard": ("curves for TensorBoard need it", "tensorboard"),
+    "onnxscript": ("vtrain export --out x.onnx needs it", "playspeed[onnx]"),
+    "onnxruntime": ("vtrain export --out x.onnx needs it", "playspeed[onnx]"),
+}
+FEW_FILES = 1024  # a worker has up to 64 shards open; some systems allow 256 files in all
+DEADLINE = 30.0
+
+# By type of device: enough work to take some milliseconds.
+SHAPES = {"cpu": (1, 64, 4, 28, 28), "cuda": (16, 64, 8, 56, 56)}
+TURNS = 5
+# Relative, in the norm; bf16 rounds to 8 bits, and 0.003 is what that gives here.
+MOST_OFF = 0.01
+
+SMALL_MAPS = (8, 64, 2, 7, 7)
+SMALL_MAPS_SECONDS, SMALL_MAPS_RUNS = 1.0, 400
+
+# For a process of its own, which it may end; that leaves no image of its memory behind.
+STEM = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+import torch
+torch.set_num_threads(1)
+draw = torch.Generator().manual_seed(0)
+off = []
+for frames in (7, 6, 5):
+    clips = torch.randn(2, 64, frames, 8, 8, generator=draw)
+    weight = torch.randn(64, 64, 7, 1, 1, generator=draw).mul_(0.05).requires_grad_()
+    flat = weight.detach().squeeze(4).requires_grad_()
+    torch.nn.functional.conv3d(clips, weight, stride=(2, 1, 1), padding=(3, 0, 0)).square().sum().backward()
+    torch.nn.functional.conv2d(clips.flatten(3), flat, stride=(2, 1), padding=(3, 0)).square().sum().backward()
+    off.append(((weight.grad.squeeze(4) - flat.grad).norm() / flat.grad.norm()).item())
+print("right" if all(one < {MOST_OFF} for one in off) else "wrong")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `ok` is None when training works all the same."""
+
+    name: str
+    ok: bool | None
+    found: str
+    advice: str = ""
+
+
+def report() -> dict[str, Any]:
+    """Everything that was found, for JSON; `ok` tells whether nothing failed."""
+    known = environment()
+    devices = [f"cuda:{number}" for number in range(len(known["gpus"]))] or ["cpu"]
+    checks = [
+        Check("python", True, f"{known['python']} on {known['platform']}"),
+        torch_version(known["versions"]["torch"]),
+        packages(metadata.requires("playspeed") or []),
+        Check("processors", True, f"{known['processors']} usable, {known['threads']} threads, {known['instructions']}"),
+        wait_policy(known["OMP_WAIT_POLICY"]),
+        open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        cuda(known["gpus"], known["cuda"]),
+        *([cudnn(known["cudnn"])] if known["gpus"] else []),
+        *(check for device in devices for check in convolutions(torch.device(device))),
+        bf16_on_small_maps(*_runs_with_nan()),
+        stem(*_stem_in_a_process()),
+        distributed(_backends(), len(known["gpus"])),
+        *(optional(name, installed(name)) for name in EXTRAS),
+    ]
+    return {
+        "ok": all(check.ok is not False for check in checks),
+        "checks": [asdict(check) for check in checks],
+        "environment": known,
+    }
+
+
+def as_table(facts: dict[str, Any]) -> Table:
+    """The checks for people."""
+    words = {True: ("ok", "green"), None: ("note", "yellow"), False: ("fails", "red")}
+    lines = Table(box=None, show_header=False, pad_edge=False)
+    lines.add_column()
+    lines.add_column(no_wrap=True)
+    lines.add_column(overflow="fold")
+    for check in facts["checks"]:
+        found = Text(check["found"])
+        if check["advice"]:
+            found.append(f"\n{check['advice']}", "bold")
+        lines.add_row(Text(*words[check["ok"]]), Text(check["name"]), found)
+    return lines
+
+
+def refuse_bad_torch(version: str) -> None:
+    """A torch that trains wrongly or many times slower than it should is not trained with."""
+    numbers = _numbers(version)
+    if numbers[:2] == [2, 9]:  # pytorch/pytorch 166643
+        raise UsageError(
+            f"torch is {version}, which turns cuDNN off for half-precision conv3d, so that it takes 4 times as long "
+            "and 3 to 17 times the memory; pip install 'torch>=2.10'"
+        )
+    if numbers < [2, 10]:
+        raise UsageError(f"torch is {version}, and 2.10 or later is wanted; pip install 'torch>=2.10'")
+
+
+def torch_version(version: str) -> Check:
+    try:
+        refuse_bad_torch(version)
+    except UsageError as error:
+        found, _, advice = str(error).removeprefix("torch is ").rpartition("; ")
+        return Check("torch", False, found, advice)
+    return Check("torch", True, version)
+
+
+def packages(required: Sequence[str]) -> Check:
+    """What else training needs, by the requirements of this distribution, as in 'numpy>=1.26'."""
+    found, wanted = [], []
+    for line in (line for line in required if "extra ==" not in line):
+        name, _, least = line.partition(">=")
+        if name in NOT_TRAINING:
+            continue
+        there = installed(name)
+        found.append(f"{name} {there or 'not installed'}")
+        if there is None or _numbers(there) < _numbers(least):
+            wanted.append(f"'{line}'")
+    return Check("packages", not wanted, ", ".join(found), f"pip install {' '.join(wanted)}" if wanted else "")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in re.split(r"[^\d.]", version)[0].split(".") if part]
+
+
+def wait_policy(policy: str | None) -> Check:
+    if (policy or "").upper() == "PASSIVE":
+        return Check("OMP_WAIT_POLICY", True, "PASSIVE")
+    # Measured with all processors busy: augmentation took 50 times as long (benchmarks/LOG.md).
+    advice = "threads that wait take processors from the loader's workers: export OMP_WAIT_POLICY=PASSIVE"
+    return Check("OMP_WAIT_POLICY", None, policy or "not set", advice)
+
+
+def open_files(limit: int) -> Check:
+    if limit == resource.RLIM_INFINITY:
+        return Check("open files", True, "unlimited")
+    fits = True if limit >= FEW_FILES else None
+    return Check("open files", fits, f"{limit} at once", "" if fits else "ulimit -n 4096 allows more")
+
+
+def cuda(gpus: Sequence[dict[str, Any]], built: str | None) -> Check:
+    """`built` is the version of CUDA that torch was built for, None when for none."""
+    if gpus:
+        words = [f"{gpu['name']} ({gpu['memory'] / 1e9:.0f} GB, capability {gpu['capability']})" for gpu in gpus]
+        return Check("cuda", True, f"{built or 'unknown version'}: {', '.join(words)}")
+    slow = "the CPU does for recipe tiny; for more"
+    if built is None:
+        return Check(
+            "cuda", None, "torch is built without it", f"{slow}, install torch for CUDA: pytorch.org tells how"
+        )
+    return Check("cuda", None, f"torch is built for {built} and sees no GPU", f"{slow}, nvidia-smi tells what is wrong")
+
+
+def cudnn(version: int | None) -> Check:
+    if version is None or not torch.backends.cudnn.enabled:
+        return Check("cudnn", False, "none that torch uses", "3D convolutions need it: install torch for CUDA anew")
+    return Check("cudnn", True, str(version))
+
+
+def convolutions(device: torch.device) -> list[Check]:
+    """A 3x3x3 convolution of 64 channels there and back, in float32 and as it is trained."""
+    try:
+        _, usual = _timed(device, torch.contiguous_format, torch.float32)
+        plain, last = _timed(device, torch.channels_last_3d, torch.float32)
+        half, rounded = _timed(device, torch.channels_last_3d, torch.bfloat16)
+    except RuntimeError as error:  # no memory left, no kernel for this GPU, a driver too old
+        said, advice = str(error).partition("\n")[0], "another program may fill the GPU, or torch not be made for it"
+        return [Check(f"conv3d on {device}", False, said, advice)]
+    kept = last[0].is_contiguous(memory_format=torch.channels_last_3d)
+    return [channels_last(device, _off(last, usual), kept), bf16(device, plain, half, _off(rounded, usual))]
+
+
+def _timed(device: torch.device, layout: torch.memory_format, dtype: torch.dtype) -> tuple[float, list[Tensor]]:
+    """The least seconds it takes, and its result with the gradients of what went in and of the weight."""
+    draw, shape = torch.Generator().manual_seed(0), SHAPES[device.type]
+    drawn = [torch.randn(size, generator=draw) for size in (shape, (64, 64, 3, 3, 3), shape)]
+    clips, weight, back = (tensor.to(device, memory_format=layout) for tensor in drawn)
+    inputs = [clips.requires_grad_(), weight.mul_(0.02).requires_grad_()]
+    seconds, found = math.inf, []
+    for _ in range(TURNS):
+        _wait_for(device)
+        began = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16):
+            out = F.conv3d(clips, weight, padding=1)
+        gradients = torch.autograd.grad(out, inputs, back.to(out.dtype))
+        _wait_for(device)
+        seconds, found = min(seconds, time.perf_counter() - began), [out.detach(), *gradients]
+    return seconds, found
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _off(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """The largest relative difference in the norm; infinite where a number is not finite."""
+    pairs = zip(found, wanted, strict=True)
+    ratios = [((one.float() - other).norm() / other.norm()).item() for one, other in pairs]
+    return max(ratio if math.isfinite(ratio) else math.inf for ratio in ratios)
+
+
+def channels_last(device: torch.device, off: float, kept: bool) -> Check:
+    """Of `float32`; `off` is how far from the same in the usual layout."""
+    name = f"channels_last_3d on {device}"
+    if off > MOST_OFF:
+        return Check(name, False, f"float32 is {off:.2g} off", "convolutions are computed wrongly: take another torch")
+    return Check(name, True, "kept by conv3d" if kept else "right; conv3d hands its result on in the usual layout")
+
+
+def bf16(device: torch.device, plain: float, half: float, off: float) -> Check:
+    """`plain` and `half` are seconds in float32 and bf16, `off` how far they are apart."""
+    name, times = f"bf16 on {device}", f"conv3d in {half * 1e3:.1f} ms, {plain * 1e3:.1f} in float32"
+    if device.type == "cpu":
+        return Check(name, True if off <= MOST_OFF else None, f"{times}, {off:.2g} off; not used on a CPU")
+    if off > MOST_OFF:
+        advice = "gradients in bf16 would be wrong: take another torch or cuDNN"
+        return Check(name, False, f"{times}, {off:.2g} off", advice)
+    if half >= plain:
+        # torch tells by cuDNN's version whether to use it for half-precision conv3d (pytorch/pytorch 166643).
+        advice = "it should be faster: take cuDNN 9.15 or later; GPUs before capability 8.0 have no bf16"
+        return Check(name, None, times, advice)
+    return Check(name, True, times)
+
+
+def _runs_with_nan() -> tuple[int, int]:
+    """How many of some weight gradients of small maps on the CPU, clean on the way in, are not finite; and of many."""
+    draw, ends = torch.Generator().manual_seed(0), time.monotonic() + SMALL_MAPS_SECONDS
+    weight = torch.randn(64, 64, 3, 3, 3, generator=draw).mul_(0.02).bfloat16()
+    weight = weight.to(memory_format=torch.channels_last_3d).requires_grad_()
+    bad = runs = 0
+    while not runs or (runs < SMALL_MAPS_RUNS and time.monotonic() < ends):
+        clips = torch.randn(SMALL_MAPS, generator=draw).bfloat16().to(memory_format=torch.channels_last_3d)
+        out = F.conv3d(clips, weight, padding=1)
+        (gradient,) = torch.autograd.grad(out, weight, torch.ones_like(out))
+        bad += not gradient.isfinite().all().item()
+        runs += 1
+    return bad, runs
+
+
+def bf16_on_small_maps(bad: int, runs: int) -> Check:
+    if not bad:
+        return Check("bf16 gradients on a CPU", True, f"finite in {runs} runs")
+    found = f"not finite in {bad} of {runs} runs of a conv3d on maps of 2x7x7: why training on a CPU is in float32"
+    return Check("bf16 gradients on a CPU", None, found)
+
+
+def _stem_in_a_process() -> tuple[int | None, str]:
+    """Its exit code, None when it did not end, and what it printed last."""
+    words = [sys.executable, "-P", "-c", STEM]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return None, ""
+    return done.returncode, (done.stdout + done.stderr).strip().rpartition("\n")[2]
+
+
+def stem(code: int | None, said: str) -> Check:
+    """How the process went that computed the weight gradient of S3D's stem over 5 to 7 frames, in 3D."""
+    name, advice = "(7,1,1) conv3d on a CPU", "vtrain computes it in 2D, and is right; networks of others are at risk"
+    if (code, said) == (0, "right"):
+        return Check(name, True, "right over 5 to 7 frames, with stride 2")
+    if code == 0:
+        return Check(name, None, "its gradient over 5 to 7 frames is wrong, with stride 2", advice)
+    if code is None:
+        return Check(name, None, f"its gradient was not there after {DEADLINE:g} s", advice)
+    if code < 0:
+        found = f"its gradient over 5 to 7 frames ends the process, with stride 2 ({signal.Signals(-code).name})"
+        return Check(name, None, found, advice)
+    return Check(name, None, f"could not be tried: {said}")
+
+
+def _backends() -> list[str]:
+    if not torch.distributed.is_available():
+        return []
+    there = {"gloo": torch.distributed.is_gloo_available(), "nccl": torch.distributed.is_nccl_available()}
+    return [name for name, available in there.items() if available]
+
+
+def distributed(backends: Sequence[str], gpus: int) -> Check:
+    found = ", ".join(backends) or "none"
+    wanted = "nccl" if gpus else "gloo"
+    if wanted in backends:
+        return Check("distributed", True, found)
+    return Check("distributed", None, found, f"torchrun needs {wanted} here: take another build of torch")
+
+
+def optional(name: str, version: str | None) -> Check:
+    why, package = EXTRAS[name]
+    return (
+        Check(name, True, version) if version else Check(name, None, "not installed", f"{why}: pip install '{package}'")
+    )
