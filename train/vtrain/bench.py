@@ -3,7 +3,6 @@
 Stages are timed alone, in this process, on the same samples; then whole loaders with more and more workers.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from vtrain.data.order import Order
 from vtrain.data.plans import EvenClips, OneClip
 from vtrain.data.samples import FLAGS, Sampler
 from vtrain.data.videos import Videos
+from vtrain.environment import processors
 from vtrain.methods import ascnet, pace, prp, rspnet
 
 PLANS: dict[str, Callable[[], Plan]] = {
@@ -46,7 +46,7 @@ def loader(
     """Time the stages, and the loader with each number of `workers`."""
     if method not in PLANS:
         raise UsageError(f"no clips of '{method}'; there are {', '.join(PLANS)}")
-    plan, place = PLANS[method](), _device(device)
+    plan, place = PLANS[method](), device_of(device)
     stages = _stages(videos, plan, batch, place, seconds)
     sweep = [_rate(videos, plan, batch, number, seconds, place) for number in workers]
     facts = {
@@ -54,8 +54,8 @@ def loader(
         "videos": len(videos),
         "batch": batch,
         "clips": plan.views,
-        "device": _name(place),
-        "processors": _processors(),
+        "device": name_of(place),
+        "processors": processors(),
         "stages_ms": {name: round(stages[name] * 1e3, 3) for name in STAGES if name in stages},
         "read_mb_per_s": round(stages["bytes"] / stages["read"] / 1e6),
         "first_read_ms": round(stages["first read"] * 1e3, 3),
@@ -73,7 +73,7 @@ def read_workers(text: str) -> list[int]:
             return [int(word) for word in text.split(",")]
         except ValueError:
             raise UsageError(f"--workers is '{text}'; write numbers with commas, as in 0,1,4") from None
-    most = _processors()
+    most = processors()
     return sorted({0, most, *(1 << power for power in range(most.bit_length()))} - {1 << most.bit_length()})
 
 
@@ -119,14 +119,14 @@ def _stages(videos: Videos, plan: Plan, batch: int, device: torch.device, second
 
 @contextmanager
 def _timed(taken: dict[str, list[float]], name: str, device: torch.device | None = None) -> Iterator[None]:
-    _wait_for(device)
+    wait_for(device)
     began = time.perf_counter()
     yield
-    _wait_for(device)
+    wait_for(device)
     taken.setdefault(name, []).append(time.perf_counter() - began)
 
 
-def _wait_for(device: torch.device | None) -> None:
+def wait_for(device: torch.device | None) -> None:
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -193,7 +193,7 @@ def _work(stages: dict[str, float]) -> float:
     return sum(stages[name] for name in ("plan", "read", "decode", "assemble", "collate"))
 
 
-def _device(word: str) -> torch.device:
+def device_of(word: str) -> torch.device:
     try:
         device = torch.device(word or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
@@ -203,12 +203,8 @@ def _device(word: str) -> torch.device:
     return device
 
 
-def _name(device: torch.device) -> str:
+def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_table(facts: dict[str, Any]) -> Group:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Never
 
 import typer
 
-from vprep.errors import exit_code
+from vprep.errors import UsageError, exit_code
 
 app = typer.Typer(
     help="Train a 3D network from unlabelled video, by its playback speed.",
@@ -21,11 +21,110 @@ app = typer.Typer(
 bench = typer.Typer(help="Measure this machine on your own shards.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench")
 
-Shards = Annotated[str, typer.Option(help="Folder, glob, list, or 'data_shards/<000..999>.tar'.")]
+SHARDS = "Folder, glob, list, or 'data_shards/<000..999>.tar'."
+Shards = Annotated[str, typer.Option(help=SHARDS)]
 Subset = Annotated[Path | None, typer.Option(help="Only these videos: a file of vprep subset.")]
 Split = Annotated[str | None, typer.Option(help="Only this split, as in train or test. [default: all]")]
 Fold = Annotated[int, typer.Option(help="Of which fold: 1, 2 or 3.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+
+
+Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Changes of the recipe.")]
+KEEPS = ("workers", "log_every", "save_every", "keep_every")  # what changes no number, and so may with --resume
+
+
+def _method_command(method: str, about: str) -> None:
+    @app.command(method, help=about)
+    def command(
+        settings: Settings = None,
+        shards: Annotated[str | None, typer.Option(help=SHARDS)] = None,
+        recipe: Annotated[str, typer.Option(help="released, paper, tiny, a name, or a recipe.json.")] = "released",
+        backbone: Annotated[str | None, typer.Option(help="Instead of the recipe's.")] = None,
+        out: Annotated[Path | None, typer.Option(help="The run's folder. [default: runs/METHOD-TIME]")] = None,
+        resume: Annotated[bool, typer.Option("--resume", help="Go on, by the recipe of the run.")] = False,
+        weights: Annotated[Path | None, typer.Option(help="Of the backbone, to begin with: a run or a file.")] = None,
+        subset: Subset = None,
+        json: Json = False,
+    ) -> None:
+        words = settings or []
+        if resume:
+            facts = _resumed(method, words, shards, out, recipe != "released" or bool(backbone or weights or subset))
+        else:
+            from vtrain.recipes import find
+            from vtrain.settings import change
+            from vtrain.train import train
+
+            given = {"data.shards": shards, "weights": weights, "data.subset": subset}
+            first = [f"{name}={value}" for name, value in given.items() if value is not None]
+            facts = train(change(find(method, recipe, backbone), first + words), out)
+        if facts:
+            _show(facts, json, _trained)
+
+
+def _resumed(method: str, words: list[str], shards: str | None, out: Path | None, more: bool) -> dict[str, Any]:
+    from vtrain.settings import change
+    from vtrain.train import newest_run, recipe_in, train
+
+    folder = out or newest_run(method)
+    told = recipe_in(folder)
+    if told.method_name != method:
+        raise UsageError(f"{folder} is a run of {told.method_name}; write: vtrain {told.method_name} --resume")
+    other = [word for word in words if word.partition("=")[0] not in KEEPS]
+    if other or more:
+        what = other[0] if other else "--recipe, --backbone, --weights or --subset"
+        raise UsageError(
+            f"{what} with --resume, which goes on by the run's own recipe; only {', '.join(KEEPS)} may change: "
+            f"leave it out, or start another run"
+        )
+    first = [] if shards is None else [f"data.shards={shards}"]
+    return train(change(told, first + words), folder, resume=True)
+
+
+def _trained(facts: dict[str, Any]) -> str:
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in facts.items() if isinstance(value, float))
+    return "\n".join((
+        f"{facts['run']}: {facts['steps']} steps of {facts['recipe']}, {told}",
+        f"next: veval retrieval --weights {facts['run']}",
+    ))  # fmt: skip
+
+
+for _name, _about in (
+    ("rspnet", "RSPNet: relative speed perception, and telling videos apart."),
+    ("ascnet", "ASCNet: consistency of appearance and of speed."),
+    ("prp", "PRP: tell the playback rate, and paint what was left out."),
+    ("pace", "Pace prediction, with its contrastive half."),
+    ("supervised", "Training on labels, from scratch or from --weights."),
+):
+    _method_command(_name, _about)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show all settings of this one.")] = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> None:
+    """The published configurations; with a name, everything that one says, as key=value takes it."""
+    from vtrain import recipes as book
+    from vtrain.settings import as_json, change, listed
+
+    if name is None:
+        rows = book.listed()
+        _show({"recipes": rows}, json, lambda _: book.as_table(rows))
+    else:
+        recipe = change(book.named(name), settings or [])
+        _show(as_json(recipe), json, lambda _: "\n".join(f"{key}={value}" for key, value in listed(recipe)))
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Can this machine train, and how well? Versions, cuDNN, and convolutions that are known to go wrong."""
+    from vtrain import doctor as checks
+
+    facts = checks.report()
+    _show(facts, json, checks.as_table)
+    if not facts["ok"]:
+        raise typer.Exit(1)
 
 
 @bench.command("loader")

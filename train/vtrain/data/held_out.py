@@ -18,9 +18,10 @@ def held_out(videos: Videos, count: int, by: By = "video", seed: int = 0) -> tup
     """What is left, and `count` videos drawn by seed; with by="group" whole groups, until there are at least so many.
 
     Clips of one group are alike: where they are on both sides, what is told of the held-out ones says little.
+    So, too, with videos of one name in several sets, which are held out together.
     """
     if not 0 <= count < len(videos):
-        raise UsageError(f"{count} videos are to be held out of {len(videos)}; hold out fewer")
+        raise UsageError(f"{count} videos are to be held out of {len(videos)}; hold out 0 to {len(videos) - 1}")
     keys = videos.keys.to_pylist()
     groups = keys if by == "video" else [_group(key) for key in keys]
     order = sorted(set(groups), key=lambda group: number_of(seed, "held out", group))

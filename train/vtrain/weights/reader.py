@@ -69,10 +69,16 @@ def collect(found: Any, before: str, tensors: dict[str, Tensor]) -> None:  # noq
 
 def plain(found: dict[Any, Any]) -> dict[str, Any]:
     """What JSON could hold too."""
-    kept: dict[str, Any] = {}
-    for key, value in found.items():
-        if isinstance(value, PLAIN) or (isinstance(value, list | tuple) and all(isinstance(x, PLAIN) for x in value)):
-            kept[str(key)] = value
-        elif isinstance(value, dict):
-            kept[str(key)] = plain(value)
-    return kept
+    return {str(key): kept(value) for key, value in found.items() if is_plain(value) or isinstance(value, dict)}
+
+
+def is_plain(value: Any) -> bool:  # noqa: ANN401
+    if isinstance(value, list | tuple):
+        return all(isinstance(one, dict) or is_plain(one) for one in value)
+    return isinstance(value, PLAIN)
+
+
+def kept(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, dict):
+        return plain(value)
+    return type(value)(kept(one) for one in value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,74 @@
+"""Recipes for a laptop: each method in minutes on a CPU, with a small network on small clips.
+
+They fit any set of videos, and were tuned for none of the papers' numbers.
+"""
+
+from dataclasses import replace
+
+from vtrain.data.look import Look
+from vtrain.data.plans import PLAIN, OneClip
+from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.optim import Optim
+from vtrain.recipe import Method, Recipe
+from vtrain.recipes.names import by_name
+from vtrain.schedule import Schedule
+
+FRAMES, SIZE = 8, 56
+BATCH, STEPS, LR, WARMUP = 32, 1500, 1e-3, 1.0
+
+
+def on_a_laptop(name: str, method: Method, steps: int = STEPS) -> Recipe:
+    return Recipe(
+        name=name,
+        method=method,
+        backbone="tiny",
+        batch=BATCH,
+        epochs=1,  # the steps hold
+        steps=steps,
+        optim=Optim(name="adamw", weight_decay=0.01, exclude="bias and norm"),
+        schedule=Schedule(lr=LR, warmup=WARMUP),
+    )
+
+
+def rspnet_tiny() -> Recipe:
+    """RSPNet, tiny, any data: minutes on a CPU."""
+    sampling = rspnet.Sampling(frames=FRAMES, looks=(replace(rspnet.RELEASED, size=SIZE),))
+    return on_a_laptop("rspnet-tiny", rspnet.Config(sampling=sampling, queue=2048, momentum=0.99))
+
+
+def ascnet_tiny() -> Recipe:
+    """ASCNet, tiny, any data: minutes on a CPU."""
+    looks = tuple(replace(look, size=SIZE, blur_kernel=5) for look in (ascnet.ONLINE, ascnet.TARGET))
+    sampling = ascnet.Sampling(frames=FRAMES, speeds=(1, 2), looks=looks)
+    return on_a_laptop("ascnet-tiny", ascnet.Config(sampling=sampling, pool=256, queue=2048, hidden=512))
+
+
+def prp_tiny() -> Recipe:
+    """PRP, tiny, any data: minutes on a CPU."""
+    # A CPU needs longer for the decoder than for the network: smaller clips, and as many frames painted as seen.
+    look = Look(size=32, crop="random", normalise="unit")
+    sampling = prp.Sampling(frames=FRAMES, speeds=(1, 2, 4), rate=1, short="loop", looks=(look,))
+    return on_a_laptop("prp-tiny", prp.Config(sampling=sampling))
+
+
+def pace_tiny() -> Recipe:
+    """Pace, tiny, any data: minutes on a CPU."""
+    sampling = pace.Sampling(frames=FRAMES, looks=(Look(size=SIZE, crop="random"),))
+    return on_a_laptop("pace-tiny", pace.Config(sampling=sampling))
+
+
+def supervised_tiny() -> Recipe:
+    """Training on labels, tiny, any data: minutes on a CPU."""
+    return on_a_laptop("supervised-tiny", labelled())
+
+
+def finetune_tiny() -> Recipe:
+    """Fine-tuning, tiny, any data: minutes on a CPU."""
+    return on_a_laptop("finetune-tiny", labelled(), STEPS // 3)
+
+
+def labelled() -> supervised.Config:
+    return supervised.Config(sampling=OneClip(frames=FRAMES, looks=(replace(PLAIN, size=SIZE),)))
+
+
+RECIPES = by_name(rspnet_tiny, ascnet_tiny, prp_tiny, pace_tiny, supervised_tiny, finetune_tiny)

@@ -1,0 +1,272 @@
+"""One training, from a recipe to a folder with weights.
+
+    recipe -> videos -> loader -> augment -> method -> loop -> last.pt
+
+`train` is what the command `vtrain METHOD` calls, and any program may.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vprep.errors import UsageError, WorkError
+from vtrain import checkpoint
+from vtrain.backbones import backbone
+from vtrain.book import Book
+from vtrain.data.augment import Augment
+from vtrain.data.held_out import held_out
+from vtrain.data.loader import Loader
+from vtrain.data.spec import absolute, set_name
+from vtrain.data.videos import Videos, choose
+from vtrain.doctor import refuse_bad_torch
+from vtrain.environment import environment
+from vtrain.loop import Feed
+from vtrain.loop import train as loop
+from vtrain.methods import METHODS
+from vtrain.methods.ranks import rank, world
+from vtrain.observe import validation, watching
+from vtrain.optim import build
+from vtrain.recipe import Length, Recipe, for_classes
+from vtrain.run import Place, Run
+from vtrain.settings import as_json, from_json
+from vtrain.weights import load_weights
+
+Facts = dict[str, Any]
+
+
+def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False) -> Facts:
+    """Train as `recipe` says, and keep all of it in `folder`. What comes back is its end in short."""
+    refuse_bad_torch(torch.__version__)
+    with processes() as device:
+        workers = recipe.workers if recipe.workers is not None else default_workers(device)
+        place = Place(device, precision_of(recipe, device), workers)
+        at_a_time = recipe.at_a_time(world())
+        folder = agreed_folder(folder, recipe.method_name)
+        if not resume:
+            recipe = resolved(recipe)
+        videos, held = chosen(recipe)
+        recipe = for_classes(recipe, len(videos.classes) if videos.classes else None)
+        if rank() == 0 and not resume:
+            begin_folder(folder)
+        length = recipe.length(len(videos))
+        run = make(recipe, place)
+        with checkpoint.alone(folder) if rank() == 0 else nothing():
+            facts = facts_of_run(recipe, videos)
+            if resume:
+                go_on(run, folder, facts)
+            elif rank() == 0:
+                checkpoint.write_json(folder / checkpoint.RECIPE, as_json(recipe))
+            if rank() == 0:
+                note_environment(folder, run.step)
+            feed = feed_of(recipe, videos, run.step, at_a_time, place)
+            return carry_out(run, feed, recipe, length, folder, facts, place, held)
+
+
+def carry_out(
+    run: Run, feed: Feed, recipe: Recipe, length: Length, folder: Path, facts: Facts, place: Place,
+    held: Videos | None,
+) -> Facts:  # fmt: skip
+    began, first = time.perf_counter(), run.step
+    validate = validation(recipe, held, place) if held is not None and recipe.validate.every else None
+    watch = watching(recipe, place) if recipe.watch.every else None
+    book = Book(folder, recipe, length, feed, facts, place.device, first=first, validate=validate, watch=watch)
+    try:
+        with book.progress:
+            done = loop(run, feed, recipe, length, book, place)
+    finally:
+        book.close()
+    if not done:
+        again = f"vtrain {recipe.method_name} --resume --out {folder}"
+        raise WorkError(f"stopped at step {run.step} of {length.steps}, which is saved; go on with: {again}")
+    seconds = time.perf_counter() - began
+    return {
+        "run": str(folder),
+        "method": recipe.method_name,
+        "recipe": recipe.name,
+        "steps": run.step,
+        "seconds": round(seconds, 1),
+        "clips_per_s": round((run.step - first) * recipe.batch / seconds, 2),
+        **{name: value for name, value in book.last.items() if name not in ("step", "clips_per_s")},
+    }
+
+
+def make(recipe: Recipe, place: Place) -> Run:
+    """The method with its network, its optimiser, and all that goes with several processes."""
+    torch.manual_seed(recipe.seed)
+    net = backbone(recipe.backbone, **recipe.backbone_settings)
+    if recipe.weights is not None:
+        load_weights(net, recipe.backbone, Path(recipe.weights))
+    module: nn.Module = METHODS[recipe.method_name](net, recipe.method).to(place.device)
+    if place.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if recipe.batch_norm == "sync":
+        from vtrain.sync_norm import synced
+
+        module = synced(module, place.device)
+    optimizer = build(module, recipe.optim, getattr(module, "lr_factors", {}))
+    if recipe.compile == "yes":
+        module.compile(dynamic=False)
+    model = module
+    if world() > 1:
+        # Each rank's batch norm has statistics of its own; those of the first are saved.
+        devices = [place.device] if place.device.type == "cuda" else None
+        model = DistributedDataParallel(module, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return Run(module, model, optimizer, place.device)
+
+
+def chosen(recipe: Recipe) -> tuple[Videos, Videos | None]:
+    """The videos that are learned from, and those that are validated on, if any."""
+    data = recipe.data
+    subset = None if data.subset is None else Path(data.subset)
+    split = None if data.split in ("all", "") else data.split
+    videos = choose(data.shards, subset=subset, split=split, fold=data.fold)
+    if recipe.validate.split:
+        return videos, choose(data.shards, split=recipe.validate.split, fold=data.fold)
+    if not data.hold_out:
+        return videos, None
+    return held_out(videos, data.hold_out, data.hold_out_by, recipe.seed)
+
+
+def feed_of(recipe: Recipe, videos: Videos, step: int, at_a_time: int, place: Place) -> Feed:
+    plan = recipe.method.plan()
+    loader = Loader(
+        videos, plan, batch=at_a_time, seed=recipe.seed, workers=place.workers, rank=rank(), world=world(),
+        position=step * recipe.batch, on_error=recipe.data.on_error, budget=recipe.data.budget, device=place.device,
+    )  # fmt: skip
+    return Feed(loader, Augment(plan.looks))
+
+
+def default_workers(device: torch.device) -> int:
+    """On a CPU the network needs the processors itself; beside a GPU all of them are free for decoding."""
+    mine = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(16, mine - 1)) if device.type == "cuda" else max(1, mine // 4)
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
+    if recipe.precision == "bf16" and device.type == "cpu":
+        raise UsageError(
+            "precision is bf16 on a CPU, where weight gradients of 3D convolutions come out as NaN now and then "
+            "(vtrain doctor shows it); set precision=auto"
+        )
+    half = device.type == "cuda" and recipe.precision != "float32"
+    return torch.bfloat16 if half else torch.float32
+
+
+def facts_of_run(recipe: Recipe, videos: Videos) -> Facts:
+    """What is saved beside the weights, so that they can be used without the recipe's file."""
+    return {
+        "format": 1,
+        "method": recipe.method_name,
+        "backbone": recipe.backbone,
+        "settings": dict(recipe.backbone_settings),
+        "clip": list(recipe.clip),
+        "normalisation": recipe.method.sampling.looks[0].normalise,
+        "classes": videos.classes if recipe.method_name == "supervised" else None,
+        "data": {
+            "name": set_name(recipe.data.shards),
+            "hash": videos.fingerprint,
+            "videos": len(videos),
+            "split": recipe.data.split,
+            "fold": recipe.data.fold,
+        },
+        "recipe": as_json(recipe),
+    }
+
+
+def agreed_folder(folder: Path | None, method: str) -> Path:
+    """The same on all ranks."""
+    named = [str(folder or Path("runs") / f"{method}-{time.strftime('%Y%m%d-%H%M%S')}")]
+    if world() > 1:
+        dist.broadcast_object_list(named)
+    return Path(named[0])
+
+
+def newest_run(method: str = "*", runs: Path = Path("runs")) -> Path:
+    """The folder of the run that saved last."""
+    saved = sorted(runs.glob(f"{method}-*/{checkpoint.LAST}"), key=lambda path: path.stat().st_mtime)
+    if not saved:
+        whose = "" if method == "*" else f" of {method}"
+        raise UsageError(f"no run{whose} in {runs}/ has saved; name the folder of one")
+    return saved[-1].parent
+
+
+def begin_folder(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already; go on with it by --resume, or take another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def go_on(run: Run, folder: Path, facts: Facts) -> None:
+    """Bring `run` to where the folder's last state is."""
+    state = checkpoint.load(folder)
+    if state["data"]["hash"] != facts["data"]["hash"]:
+        raise UsageError(
+            f"{folder} was trained on {state['data']['videos']} videos of other shards than these "
+            f"{facts['data']['videos']}; give it its own, or start from its weights: --weights {folder}"
+        )
+    try:
+        run.load(state)
+    except (RuntimeError, ValueError, KeyError) as error:  # torch has many words for it
+        raise UsageError(
+            f"{folder / checkpoint.LAST} was not saved by a training as {checkpoint.RECIPE} says "
+            f"({str(error).splitlines()[0]}); bring back the recipe that it began with"
+        ) from None
+
+
+def note_environment(folder: Path, step: int) -> None:
+    """Beside that of the beginning, that of each time it went on."""
+    path, here = folder / checkpoint.ENVIRONMENT, {"step": step, **environment()}
+    before = checkpoint.read_json(path) if path.exists() else []
+    checkpoint.write_json(path, [*before, here] if isinstance(before, list) else [here])
+
+
+def recipe_in(folder: Path) -> Recipe:
+    """The recipe that a run was trained by."""
+    return from_json(Recipe, checkpoint.read_json(folder / checkpoint.RECIPE))
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """With all said that depends on the data and on where this is: paths in full, and the split."""
+    data, spec = recipe.data, absolute(recipe.data.shards)
+    split = data.split
+    if split == "auto":
+        try:
+            choose(spec, split="train", fold=data.fold)
+            split = "train"
+        except UsageError:
+            split = "all"
+    subset = None if data.subset is None else str(Path(data.subset).absolute())
+    weights = None if recipe.weights is None else str(Path(recipe.weights).absolute())
+    return replace(recipe, data=replace(data, shards=spec, split=split, subset=subset), weights=weights)
+
+
+@contextmanager
+def processes() -> Iterator[torch.device]:
+    """This process' device; with torchrun, among the others."""
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    mine = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized()
+    if mine:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def nothing() -> Iterator[None]:
+    yield
