@@ -81,7 +81,8 @@ def _resumed(method: str, words: list[str], shards: str | None, out: Path | None
 
 
 def _trained(facts: dict[str, Any]) -> str:
-    told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in facts.items() if isinstance(value, float))
+    numbers = {name.replace("_", " "): value for name, value in facts.items() if isinstance(value, float)}
+    told = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
     return "\n".join((
         f"{facts['run']}: {facts['steps']} steps of {facts['recipe']}, {told}",
         f"next: veval retrieval --weights {facts['run']}",

@@ -9,7 +9,7 @@ from typing import Literal
 
 from vprep.errors import UsageError
 from vtrain.data.held_out import By
-from vtrain.methods import METHODS, ascnet, pace, prp, rspnet, supervised
+from vtrain.methods import ascnet, pace, prp, rspnet, supervised
 from vtrain.optim import Optim
 from vtrain.schedule import Schedule
 from vtrain.settings import name_of
@@ -80,7 +80,8 @@ class Recipe:
         for name in ("batch", "accumulate", "repeat", "log_every", "save_every"):
             _demand(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _demand(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
-        _demand(self.epochs > 0, "epochs", self.epochs, "above 0")
+        _demand(0 < self.epochs <= 1e9, "epochs", self.epochs, "above 0, and at most 1e9")
+        _demand(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
         _demand(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more")
         for name, value in (("validate.every", self.validate.every), ("watch.every", self.watch.every)):
             _demand(value >= 0, name, value, "0 (never) or a number of epochs")

@@ -178,7 +178,7 @@ def _word(options: tuple[Any, ...], value: Any, where: str) -> Any:  # noqa: ANN
 
 
 def _either(kinds: tuple[Any, ...], value: Any, where: str) -> Any:  # noqa: ANN401
-    if NoneType in kinds and (value is None or value == "none"):
+    if NoneType in kinds and value in (None, "none", ""):
         return None
     groups = {name_of(kind): kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)}
     if groups:

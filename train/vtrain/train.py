@@ -7,6 +7,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,11 +34,12 @@ from vtrain.loop import Feed
 from vtrain.loop import train as loop
 from vtrain.methods import METHODS
 from vtrain.methods.ranks import rank, world
-from vtrain.observe import validation, watching
+from vtrain.observe import Observation, validation, watching
 from vtrain.optim import build
 from vtrain.recipe import Length, Recipe, for_classes
 from vtrain.run import Place, Run
 from vtrain.settings import as_json, from_json
+from vtrain.sync_norm import synced
 from vtrain.weights import load_weights
 
 Facts = dict[str, Any]
@@ -51,10 +53,10 @@ def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False) -
         place = Place(device, precision_of(recipe, device), workers)
         at_a_time = recipe.at_a_time(world())
         folder = agreed_folder(folder, recipe.method_name)
-        if not resume:
-            recipe = resolved(recipe)
+        recipe = resolved(recipe)
         videos, held = chosen(recipe)
         recipe = for_classes(recipe, len(videos.classes) if videos.classes else None)
+        looks = observations(recipe, held, place)
         if rank() == 0 and not resume:
             begin_folder(folder)
         length = recipe.length(len(videos))
@@ -68,16 +70,15 @@ def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False) -
             if rank() == 0:
                 note_environment(folder, run.step)
             feed = feed_of(recipe, videos, run.step, at_a_time, place)
-            return carry_out(run, feed, recipe, length, folder, facts, place, held)
+            return carry_out(run, feed, recipe, length, folder, facts, place, looks)
 
 
 def carry_out(
     run: Run, feed: Feed, recipe: Recipe, length: Length, folder: Path, facts: Facts, place: Place,
-    held: Videos | None,
+    looks: tuple[Observation | None, Observation | None],
 ) -> Facts:  # fmt: skip
     began, first = time.perf_counter(), run.step
-    validate = validation(recipe, held, place) if held is not None and recipe.validate.every else None
-    watch = watching(recipe, place) if recipe.watch.every else None
+    validate, watch = looks
     book = Book(folder, recipe, length, feed, facts, place.device, first=first, validate=validate, watch=watch)
     try:
         with book.progress:
@@ -102,7 +103,14 @@ def carry_out(
 def make(recipe: Recipe, place: Place) -> Run:
     """The method with its network, its optimiser, and all that goes with several processes."""
     torch.manual_seed(recipe.seed)
-    net = backbone(recipe.backbone, **recipe.backbone_settings)
+    try:
+        net = backbone(recipe.backbone, **recipe.backbone_settings)
+    except (TypeError, ValueError, RuntimeError) as error:
+        said = str(error).splitlines()[0]
+        raise UsageError(
+            f"backbone_settings are {recipe.backbone_settings}, of which backbone '{recipe.backbone}' cannot be made "
+            f"({said}); change them"
+        ) from None
     if recipe.weights is not None:
         load_weights(net, recipe.backbone, Path(recipe.weights))
     module: nn.Module = METHODS[recipe.method_name](net, recipe.method).to(place.device)
@@ -110,8 +118,6 @@ def make(recipe: Recipe, place: Place) -> Run:
         torch.backends.cudnn.benchmark = True
         module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if recipe.batch_norm == "sync":
-        from vtrain.sync_norm import synced
-
         module = synced(module, place.device)
     optimizer = build(module, recipe.optim, getattr(module, "lr_factors", {}))
     if recipe.compile == "yes":
@@ -120,7 +126,10 @@ def make(recipe: Recipe, place: Place) -> Run:
     if world() > 1:
         # Each rank's batch norm has statistics of its own; those of the first are saved.
         devices = [place.device] if place.device.type == "cuda" else None
-        model = DistributedDataParallel(module, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        with warnings.catch_warnings():
+            # Newer torch has another word for it, which 2.10 does not know.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            model = DistributedDataParallel(module, devices, broadcast_buffers=False, gradient_as_bucket_view=True)
     return Run(module, model, optimizer, place.device)
 
 
@@ -135,6 +144,12 @@ def chosen(recipe: Recipe) -> tuple[Videos, Videos | None]:
     if not data.hold_out:
         return videos, None
     return held_out(videos, data.hold_out, data.hold_out_by, recipe.seed)
+
+
+def observations(recipe: Recipe, held: Videos | None, place: Place) -> tuple[Observation | None, Observation | None]:
+    """What is looked at during the training: the task on held-out videos, and nearest neighbours."""
+    validate = validation(recipe, held, place) if held is not None and recipe.validate.every else None
+    return validate, watching(recipe, place) if recipe.watch.every else None
 
 
 def feed_of(recipe: Recipe, videos: Videos, step: int, at_a_time: int, place: Place) -> Feed:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal, Protocol
 
+from vprep.errors import UsageError
 from vtrain.data.look import Look
 
 Short = Literal["loop", "restart", "stretch", "replace", "error"]
@@ -74,6 +75,15 @@ class TooShortError(Exception):
         super().__init__(f"a video of {needed} frames is needed")
         self.needed = needed
         self.short = short
+
+
+def demand_positive(**settings: object) -> None:
+    """Frames, speeds and the like are at least 1 (a pace may be a fraction), and of several there is one at least."""
+    for name, value in settings.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if not values or any(not one > 0 for one in values):
+            said = ",".join(map(str, values))
+            raise UsageError(f"{name} is '{said}'; write one or more numbers above 0")
 
 
 def span(count: int, step: int) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from vtrain.data.clip import Sample, Short, Video, View, even, fallback, random_clip, span, strided
+from vtrain.data.clip import Sample, Short, Video, View, demand_positive, even, fallback, random_clip, span, strided
 from vtrain.data.look import Look
 
 PLAIN = Look(scale=(0.25, 1.0))
@@ -22,6 +22,9 @@ class OneClip:
     looks: tuple[Look, ...] = (PLAIN,)
 
     views = 1
+
+    def __post_init__(self) -> None:
+        demand_positive(frames=self.frames, step=self.step, looks=len(self.looks))
 
     @property
     def length(self) -> int:
@@ -50,6 +53,9 @@ class EvenClips:
     how: Literal["starts", "centres", "cover"] = "starts"
     short: Short = "loop"
     looks: tuple[Look, ...] = (CENTRE,)
+
+    def __post_init__(self) -> None:
+        demand_positive(clips=self.clips, frames=self.frames, step=self.step, looks=len(self.looks))
 
     @property
     def views(self) -> int:

@@ -60,7 +60,9 @@ def absolute(spec: Spec) -> str:
 
 def set_name(spec: Spec) -> str:
     """What the videos of these shards are called, as tables of results have it."""
-    names = [LAYOUTS.get(part.facts.get("settings", {}).get("layout", "")) or part.folder.name for part in read_spec(spec)]
+    names = [
+        LAYOUTS.get(part.facts.get("settings", {}).get("layout", "")) or part.folder.name for part in read_spec(spec)
+    ]
     return "+".join(dict.fromkeys(names))
 
 

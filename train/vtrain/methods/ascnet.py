@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
-from vtrain.data.clip import Plan, Sample, Short, Video, View, random_clip
+from vtrain.data.clip import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.data.look import Look
 from vtrain.methods.momentum import Queue, follow, twin
 from vtrain.methods.ranks import gather
@@ -55,6 +55,9 @@ class Sampling:
     again: int = 0
     short: Short = "loop"
     looks: tuple[Look, ...] = (ONLINE, TARGET)
+
+    def __post_init__(self) -> None:
+        demand_positive(frames=self.frames, speeds=self.speeds, looks=len(self.looks))
 
     @property
     def views(self) -> int:

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
-from vtrain.data.clip import Sample, Short, Video, View, looped, random_clip, restarted
+from vtrain.data.clip import Sample, Short, Video, View, demand_positive, looped, random_clip, restarted
 from vtrain.data.look import Look
 
 Contrast = Literal["none", "same context", "same pace"]
@@ -58,6 +58,9 @@ class Sampling:
     clips: int = 1
     short: Short = "restart"
     looks: tuple[Look, ...] = (RELEASED,)
+
+    def __post_init__(self) -> None:
+        demand_positive(frames=self.frames, paces=self.paces, clips=self.clips, looks=len(self.looks))
 
     @property
     def views(self) -> int:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.backbones.decoder import Decoder, RateHead
-from vtrain.data.clip import Sample, Short, TooShortError, Video, View, fallback
+from vtrain.data.clip import Sample, Short, TooShortError, Video, View, demand_positive, fallback
 from vtrain.data.look import Look
 from vtrain.methods.prp_mask import Mask, blended, compared, motion_mask
 
@@ -58,6 +58,7 @@ class Sampling:
     looks: tuple[Look, ...] = (RELEASED,)
 
     def __post_init__(self) -> None:
+        demand_positive(frames=self.frames, speeds=self.speeds, rate=self.rate, looks=len(self.looks))
         for speed in self.speeds:
             if speed % self.rate and self.rate % speed:
                 raise UsageError(

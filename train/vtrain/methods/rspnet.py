@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
-from vtrain.data.clip import Plan, Sample, Short, Video, View, random_clip
+from vtrain.data.clip import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.data.look import Look
 from vtrain.methods.momentum import Queue, follow, twin, unit_noise
 from vtrain.methods.ranks import gather, own, rank, world
@@ -52,6 +52,9 @@ class Sampling:
     speed: int = 2
     short: Short = "loop"
     looks: tuple[Look, ...] = (RELEASED,)
+
+    def __post_init__(self) -> None:
+        demand_positive(frames=self.frames, speed=self.speed, looks=len(self.looks))
 
     @property
     def views(self) -> int:

@@ -6,7 +6,7 @@ Without `paper` in its name a recipe is what the authors' code does.
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from vprep.errors import UsageError
 from vtrain.backbones import BACKBONES
@@ -77,7 +77,7 @@ def listed() -> list[dict[str, Any]]:
 
 def as_table(rows: list[dict[str, Any]]) -> Table:
     """The same for people."""
-    table = Table("recipe", "length", "batch", "what")
+    table = Table(Column("recipe", no_wrap=True), "length", "batch", "what")
     for row in rows:
         length = f"{row['steps']} steps" if row["steps"] else f"{row['epochs']:g} epochs"
         table.add_row(row["name"], length, str(row["batch"]), row["says"])

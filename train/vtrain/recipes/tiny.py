@@ -1,4 +1,4 @@
-"""Recipes for a laptop: each method in minutes on a CPU, with a small network on small clips.
+"""Recipes for a laptop: each method with a small network on small clips, to try on a CPU.
 
 They fit any set of videos, and were tuned for none of the papers' numbers.
 """
@@ -31,20 +31,20 @@ def on_a_laptop(name: str, method: Method, steps: int = STEPS) -> Recipe:
 
 
 def rspnet_tiny() -> Recipe:
-    """RSPNet, tiny, any data: minutes on a CPU."""
+    """RSPNet, tiny, any data: to try on a CPU."""
     sampling = rspnet.Sampling(frames=FRAMES, looks=(replace(rspnet.RELEASED, size=SIZE),))
     return on_a_laptop("rspnet-tiny", rspnet.Config(sampling=sampling, queue=2048, momentum=0.99))
 
 
 def ascnet_tiny() -> Recipe:
-    """ASCNet, tiny, any data: minutes on a CPU."""
+    """ASCNet, tiny, any data: to try on a CPU."""
     looks = tuple(replace(look, size=SIZE, blur_kernel=5) for look in (ascnet.ONLINE, ascnet.TARGET))
     sampling = ascnet.Sampling(frames=FRAMES, speeds=(1, 2), looks=looks)
     return on_a_laptop("ascnet-tiny", ascnet.Config(sampling=sampling, pool=256, queue=2048, hidden=512))
 
 
 def prp_tiny() -> Recipe:
-    """PRP, tiny, any data: minutes on a CPU."""
+    """PRP, tiny, any data: to try on a CPU."""
     # A CPU needs longer for the decoder than for the network: smaller clips, and as many frames painted as seen.
     look = Look(size=32, crop="random", normalise="unit")
     sampling = prp.Sampling(frames=FRAMES, speeds=(1, 2, 4), rate=1, short="loop", looks=(look,))
@@ -52,18 +52,18 @@ def prp_tiny() -> Recipe:
 
 
 def pace_tiny() -> Recipe:
-    """Pace, tiny, any data: minutes on a CPU."""
+    """Pace, tiny, any data: to try on a CPU."""
     sampling = pace.Sampling(frames=FRAMES, looks=(Look(size=SIZE, crop="random"),))
     return on_a_laptop("pace-tiny", pace.Config(sampling=sampling))
 
 
 def supervised_tiny() -> Recipe:
-    """Training on labels, tiny, any data: minutes on a CPU."""
+    """Training on labels, tiny, any data: to try on a CPU."""
     return on_a_laptop("supervised-tiny", labelled())
 
 
 def finetune_tiny() -> Recipe:
-    """Fine-tuning, tiny, any data: minutes on a CPU."""
+    """Fine-tuning, tiny, any data: to try on a CPU."""
     return on_a_laptop("finetune-tiny", labelled(), STEPS // 3)
 
 

@@ -1,0 +1,147 @@
+"""Results of the same thing put together: several seeds are one line, and several folds when that is asked for.
+
+The same thing is the same task, protocol, videos and weights, but for the seeds they were trained with.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+import numpy as np
+
+from veval import bootstrap, result
+from veval.published import METHODS
+from veval.result import Result
+
+Folds = Literal["separate", "averaged"]
+
+OF_WEIGHTS = ("method", "recipe", "backbone", "settings", "step", "epochs", "data")
+OF_DATA = ("name", "hash", "split", "subset")
+# What goes with the weights, in a comparison with a network that had none.
+WITH_WEIGHTS = ("name", "normalise")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Results that are one line of a table."""
+
+    results: list[Result]
+
+    @property
+    def first(self) -> Result:
+        return self.results[0]
+
+    @property
+    def folds(self) -> list[int]:
+        return sorted({fold for one in self.results if (fold := one["data"].get("fold")) is not None})
+
+    @property
+    def over(self) -> str:
+        """What the value is the mean of."""
+        counts = {"seeds": len({seeds(one) for one in self.results}), "folds": len(self.folds)}
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count > 1)
+
+    def value(self, metric: str) -> float:
+        return fmean(one[metric] for one in self.results)
+
+    def deviation(self, metric: str) -> float | None:
+        """The sample's standard deviation: of the seeds, each the mean of its folds; of the folds, if seeds are one."""
+        by_seed: dict[str, list[float]] = {}
+        for one in self.results:
+            by_seed.setdefault(seeds(one), []).append(one[metric])
+        means = [fmean(values) for values in by_seed.values()]
+        values = means if len(means) > 1 else [one[metric] for one in self.results]
+        return stdev(values) if len(values) > 1 else None
+
+    def hits(self, metric: str) -> dict[str, float] | None:
+        """Of each video the mean over the results; a video of two folds is two."""
+        found: dict[str, list[float]] = {}
+        for one in self.results:
+            told = result.hits(one, metric)
+            if told is None:
+                return None
+            for key, hit in told.items():
+                found.setdefault(f"{one['data'].get('fold')}/{key}", []).append(hit)
+        return {key: fmean(hits) for key, hits in found.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """What pre-training is worth: a group against the network from scratch, on the same videos."""
+
+    group: Group
+    scratch: Group
+    metric: str
+    points: float
+    interval: tuple[float, float] | None
+    why: str  # there is no interval; empty when there is one
+
+
+def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
+    """In the order of their first. What has no seed of its own is never averaged."""
+    alike: dict[str, list[Result]] = {}
+    for one in results:
+        alike.setdefault(_words(one, folds), []).append(one)
+    found = []
+    for members in alike.values():
+        own = {(seeds(one), one["data"].get("fold")) for one in members}
+        together = len(own) == len(members)
+        found += [Group(results=members)] if together else [Group(results=[one]) for one in members]
+    return found
+
+
+def gains(found: Sequence[Group]) -> list[Gain]:
+    """Each group against that of untrained weights of the same backbone, protocol and videos."""
+    untrained = {_apart_from_weights(group): group for group in found if is_scratch(group.first)}
+    compared = []
+    for group in found:
+        scratch = untrained.get(_apart_from_weights(group))
+        if scratch is None or is_scratch(group.first):
+            continue
+        shared = [metric for metric in result.metrics(group.first) if metric in scratch.first]
+        compared += [_gain(group, scratch, metric) for metric in shared]
+    return compared
+
+
+def is_scratch(one: Mapping[str, Any]) -> bool:
+    return METHODS.get(str(one["weights"].get("method"))) == "scratch"
+
+
+def seeds(one: Mapping[str, Any]) -> str:
+    """All that a result says of seeds: of its weights, of the fine-tuning, and of the measuring."""
+    tuned = one.get("fine_tuned")
+    places = (one["weights"], tuned if isinstance(tuned, dict) else {}, one["protocol"])
+    return json.dumps([place.get("seed") for place in places])
+
+
+def _gain(group: Group, scratch: Group, metric: str) -> Gain:
+    points, interval, why = group.value(metric) - scratch.value(metric), None, ""
+    ours, theirs = group.hits(metric), scratch.hits(metric)
+    if ours is None or theirs is None:
+        why = "the results do not tell of each video"
+    elif set(ours) != set(theirs):
+        why = "they are not of the same videos"
+    else:
+        keys = sorted(ours)
+        pair = [np.array([hits[key] for key in keys]) for hits in (ours, theirs)]
+        _, *interval_of_points = bootstrap.difference(pair[0], pair[1])
+        interval = (interval_of_points[0], interval_of_points[1])
+    return Gain(group=group, scratch=scratch, metric=metric, points=points, interval=interval, why=why)
+
+
+def _words(one: Result, folds: Folds) -> str:
+    """The same for results of the same thing."""
+    data = {name: one["data"].get(name) for name in (*OF_DATA, *(() if folds == "averaged" else ("fold",)))}
+    weights = {name: one["weights"].get(name) for name in OF_WEIGHTS}
+    protocol = {name: value for name, value in one["protocol"].items() if name != "seed"}
+    return json.dumps([one["kind"], data, weights, protocol, result.metrics(one)], sort_keys=True)
+
+
+def _apart_from_weights(group: Group) -> str:
+    one = group.first
+    data = {name: one["data"].get(name) for name in OF_DATA}
+    network = {name: one["weights"].get(name) or None for name in ("backbone", "settings")}
+    protocol = {name: value for name, value in one["protocol"].items() if name not in ("seed", *WITH_WEIGHTS)}
+    return json.dumps([one["kind"], data, group.folds, network, protocol], sort_keys=True)

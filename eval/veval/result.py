@@ -1,0 +1,207 @@
+"""A result: one JSON object with numbers in percent, the protocol they were measured by, and what was measured.
+
+Its metrics (top1 and others that begin with top) stand at the top, beside `protocol`, flat words and numbers;
+`weights` and `data`, what is known of them; `intervals`, from where to where by metric; `dropped`, the keys of
+videos that could not be read. `videos`, where it is there, tells of each video whether it was right: by `label` and
+`predicted`, by `hit` from 0 to 1, or by `first`, the place of its first right neighbour (0: none, a list: of each
+clip). Tests of classifiers have `predictions` instead, with the words for `class` and `named`.
+"""
+
+import json
+import math
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vprep.atomic import whole
+from vprep.errors import UsageError, WorkError
+
+SCHEMA = 1
+KINDS = ("finetune", "test", "retrieval", "linear", "knn")
+VIDEOS = "videos"
+TOLD = (VIDEOS, "predictions")  # where results tell of each video
+# What numbers may depend on; whoever installed another cv2 finds it under that name.
+PACKAGES = ("playspeed", "torch", "numpy", "opencv-python-headless", "opencv-python", "webdataset", "pyarrow")
+TOP = re.compile(r"top(\d+)$")
+
+Result = dict[str, Any]
+
+
+def write(path: Path, result: Mapping[str, Any]) -> None:
+    """Write it whole or not at all; one line for each of its videos."""
+    for place, value in _leaves(result):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise WorkError(f"the result's {place} is {value}, which is no number; it was not written to {path}")
+    lists = {name: result[name] for name in TOLD if isinstance(result.get(name), list)}
+    text = json.dumps({name: value for name, value in result.items() if name not in lists}, indent=1, allow_nan=False)
+    for name, videos in lists.items():
+        lines = ",\n".join(f"  {json.dumps(video, allow_nan=False)}" for video in videos)
+        text = f'{text[:-2]},\n "{name}": [\n{lines}\n ]\n}}'
+    with whole(path) as file:
+        file.write(f"{text}\n".encode())
+
+
+def read(path: Path) -> Result:
+    """A result that this version understands."""
+    try:
+        found = json.loads(path.read_bytes(), parse_constant=_no_number)
+    except FileNotFoundError:
+        raise UsageError(f"there is no {path}; name files that veval wrote with --out") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder; name the files in it that veval wrote with --out") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is no JSON ({error}); name files that veval wrote with --out") from None
+    what = _wrong(found)
+    if what:
+        raise UsageError(f"{path} is no result: {what}; name files that veval wrote with --out")
+    return dict(found)
+
+
+def metrics(result: Mapping[str, Any]) -> list[str]:
+    """Their names, in the order of their k."""
+    found = [(int(match.group(1)), name) for name in result if (match := TOP.match(name))]
+    return [name for _, name in sorted(found)]
+
+
+def hits(result: Mapping[str, Any], metric: str = "top1") -> dict[str, float] | None:
+    """How right each video was, by its key; None where the result does not say."""
+    k = int(metric.removeprefix("top"))
+    found: dict[str, float] = {}
+    for video in _videos(result):
+        if "first" in video:
+            places = video["first"] if isinstance(video["first"], list) else [video["first"]]
+            found[video["key"]] = sum(0 < place <= k for place in places) / len(places)
+        elif k > 1:
+            return None
+        elif "hit" in video:
+            found[video["key"]] = float(video["hit"])
+        elif "named" in video:
+            if video["class"] is not None:
+                found[video["key"]] = float(video["named"] == video["class"])
+        else:
+            found[video["key"]] = float(video["predicted"] == video["label"])
+    return found or None
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that numbers may depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def described(result: Mapping[str, Any]) -> str:
+    """For people: the numbers first, then how they were measured, then what was dropped."""
+    intervals = result.get("intervals", {})
+    lines = []
+    for name in metrics(result):
+        around = f"  [{intervals[name][0]:.2f}, {intervals[name][1]:.2f}]" if name in intervals else ""
+        lines.append(f"{name:<6}{result[name]:6.2f} %{around}")
+    lines += [_counted(result), *_named(result), f"protocol  {words(result['protocol'])}"]
+    dropped = result.get("dropped") or []
+    if dropped:
+        more = f" and {len(dropped) - 5} more" if len(dropped) > 5 else ""
+        lines.append(f"dropped   {len(dropped)} videos: {', '.join(map(_key, dropped[:5]))}{more}")
+    else:
+        lines.append("dropped   none")
+    return "\n".join(filter(None, lines))
+
+
+def words(facts: Mapping[str, Any]) -> str:
+    """Flat facts in one line."""
+    return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+
+
+def _counted(result: Mapping[str, Any]) -> str:
+    counts = {name: result[name] for name in ("queries", "gallery", "train", "test") if name in result}
+    return f"of        {words(counts)}" if counts else ""
+
+
+def _named(result: Mapping[str, Any]) -> Iterator[str]:
+    weights, data = result["weights"], result["data"]
+    about = [weights.get("method"), weights.get("recipe"), weights.get("backbone"), str(weights.get("hash", ""))[:8]]
+    yield f"weights   {', '.join(str(word) for word in about if word)} ({weights.get('path')})"
+    where = [data.get("name"), data.get("split"), None if data.get("fold") is None else f"fold {data['fold']}"]
+    yield f"data      {', '.join(str(word) for word in where if word)} ({data.get('shards')})"
+
+
+def _key(dropped: Any) -> str:  # noqa: ANN401  a key, or what is known of a video
+    return str(dropped.get("key")) if isinstance(dropped, dict) else str(dropped)
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401  all that JSON holds
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{place}.{name}" if place else str(name))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{place}[{number}]")
+    else:
+        yield place, value
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not a number")
+
+
+def _wrong(found: Any) -> str | None:  # noqa: ANN401  whatever a file holds
+    if not isinstance(found, dict):
+        return "it holds no object"
+    if found.get("schema") != SCHEMA:
+        return f"its schema is {found.get('schema')}, and this veval reads {SCHEMA}"
+    if found.get("kind") not in KINDS:
+        return f"its kind is {found.get('kind')!r}; there are {', '.join(KINDS)}"
+    for name in ("protocol", "weights", "data"):
+        if not isinstance(found.get(name), dict):
+            return f"it has no {name}"
+    if any(isinstance(value, dict | list) for value in found["protocol"].values()):
+        return "its protocol is not flat"
+    named = metrics(found)
+    if "top1" not in named:
+        return "it has no top1"
+    for name in named:
+        if not _is_percent(found[name]):
+            return f"its {name} is {found[name]!r}, which is no percentage"
+    return _wrong_beside(found)
+
+
+def _wrong_beside(found: dict[str, Any]) -> str | None:
+    """What of the parts that may be missing is not as it should be."""
+    intervals = found.get("intervals", {})
+    if not isinstance(intervals, dict) or not all(map(_is_interval, intervals.values())):
+        return "its intervals are not two percentages each"
+    if not isinstance(found.get("dropped", []), list):
+        return "its dropped is no list"
+    if not all(map(_is_video, _videos(found))):
+        return f"its {VIDEOS} do not each have a key, and a label and predicted, a hit, or a first"
+    return None
+
+
+def _videos(result: Mapping[str, Any]) -> list[Any]:
+    return next((result[name] for name in TOLD if isinstance(result.get(name), list)), [])
+
+
+def _is_percent(value: Any) -> bool:  # noqa: ANN401  whatever a file holds
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100 + 1e-9
+
+
+def _is_interval(value: Any) -> bool:  # noqa: ANN401  whatever a file holds
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_percent, value))
+
+
+def _is_video(value: Any) -> bool:  # noqa: ANN401  whatever a file holds
+    if not isinstance(value, dict) or not isinstance(value.get("key"), str):
+        return False
+    if "first" in value:
+        places = value["first"] if isinstance(value["first"], list) else [value["first"]]
+        return bool(places) and all(isinstance(place, int) for place in places)
+    if "hit" in value:
+        return isinstance(value["hit"], int | float)
+    return {"label", "predicted"} <= set(value) or {"class", "named"} <= set(value)

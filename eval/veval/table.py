@@ -1,0 +1,103 @@
+"""Features of videos, one row a video, with what retrieval, k-NN and linear classification need to know of each.
+
+V videos   K clips of each   D feature
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vprep.errors import UsageError
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.int64]
+
+PART = 64 << 20  # bytes of features that are looked at at once
+
+# How UCF101 names its videos: those of one group were cut from the same film.
+UCF101 = re.compile(r"(v_.+_g\d+)_c\d+$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """What a network makes of videos: [V, D], or [V, K, D] where each clip has its own."""
+
+    keys: list[str]
+    label: Ints  # -1 is a video without
+    group: list[str] | None = None  # a hash of the content; "" where it is not known
+    features: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        videos = len(self.keys)
+        shapes = {"label": self.label.shape, "group": (videos if self.group is None else len(self.group),)}
+        for name, shape in shapes.items():
+            if shape != (videos,):
+                raise UsageError(f"{name} has the shape {shape} for {videos} videos; one for each is needed")
+        shape = self.features.shape
+        if len(shape) not in (2, 3) or shape[0] != videos or 0 in shape[1:]:
+            raise UsageError(f"features have the shape {shape} for {videos} videos; [V, D] or [V, K, D] is needed")
+        if self.features.dtype != np.float32:
+            raise UsageError(f"features are {self.features.dtype}; float32 is needed")
+
+    @property
+    def clips(self) -> int:
+        """Feature vectors of a video."""
+        return 1 if self.features.ndim == 2 else self.features.shape[1]
+
+    def labelled(self) -> Ints:
+        """Which rows have a label."""
+        return np.flatnonzero(self.label >= 0)
+
+    def taken(self, rows: Ints) -> "Features":
+        """The videos of these rows only."""
+        return Features(
+            keys=[self.keys[row] for row in rows],
+            label=self.label[rows],
+            group=None if self.group is None else [self.group[row] for row in rows],
+            features=self.features[rows],
+        )
+
+
+def refuse_unusable(features: Features, name: str) -> None:
+    """A number that is not finite would make each similarity with its video one."""
+    flat = features.features.reshape(len(features.keys), -1)
+    for rows in parts(len(flat), 4 * flat.shape[1] if flat.size else 1):
+        bad = np.flatnonzero(~np.isfinite(flat[rows]).all(axis=1))
+        if len(bad):
+            key = features.keys[rows.start + int(bad[0])]
+            raise UsageError(
+                f"{name}: the features of video '{key}' are not all finite; "
+                "extract them anew, or leave the video out if its clips are damaged"
+            )
+
+
+def by_video(features: Features) -> NDArray[np.float32]:
+    """[V, D]: the mean over a video's clips."""
+    if features.features.ndim == 2:
+        return features.features
+    videos, _, width = features.features.shape
+    mean_VD = np.empty((videos, width), np.float32)
+    for rows in parts(videos, 8 * features.features[0].size if videos else 1):
+        mean_VD[rows] = features.features[rows].mean(axis=1, dtype=np.float64)
+    return mean_VD
+
+
+def film(key: str, content: str = "") -> str:
+    """What videos share that must not be on two sides of a split."""
+    found = UCF101.match(key)
+    return found.group(1) if found else content or key
+
+
+def films(features: Features) -> list[str]:
+    contents: Sequence[str] = features.group or [""] * len(features.keys)
+    return [film(key, content) for key, content in zip(features.keys, contents, strict=True)]
+
+
+def parts(rows: int, bytes_per_row: int, at_once: int = PART) -> Iterator[slice]:
+    """All rows in parts of at most `at_once` bytes, and of one row at least."""
+    step = max(1, at_once // bytes_per_row)
+    for begin in range(0, rows, step):
+        yield slice(begin, min(begin + step, rows))

@@ -1,0 +1,175 @@
+"""What each command does: from weights and shards to a result. Any program may call these.
+
+A result is one JSON object: the numbers at its top, and all that they depend on.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from veval import keep, knn, linear, result
+from veval.bootstrap import interval
+from veval.classifier import Classifier
+from veval.features import How, extract
+from veval.find import Facts, Weights, demand_labels
+from veval.keep import Kept
+from veval.protocol import Protocol
+from veval.retrieval import KS, LeaveOut, retrieve
+from veval.table import Features
+from veval.testing import test
+from vprep.errors import UsageError
+from vtrain.data.spec import read_spec
+from vtrain.data.videos import Videos
+
+Chosen = dict[str, Videos]
+Numbers = dict[str, Any]
+
+
+def retrieval(
+    weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, *, how: How, kept: Path | None = None,
+    leave_out: LeaveOut = "nothing", ks: Sequence[int] = KS,
+) -> Facts | None:  # fmt: skip
+    """The second split is searched for the videos of the first. With several processes only the first one's is not
+    None."""
+    began = time.monotonic()
+    query, gallery = videos
+    with extracted(weights, videos, data, protocol, how, kept, gallery) as found:
+        if found is None:
+            return None
+        by_pool = {
+            pool: _retrieved(found, query, gallery, pool, protocol, leave_out, ks, data) for pool in found.arrays
+        }
+    first, *others = by_pool.items()
+    numbers = first[1] | {"pools": {pool: _short(told) for pool, told in others}, "dropped": found.facts["dropped"]}
+    return finished("retrieval", numbers, found.facts, began, {"pool": first[0], "leave_out": leave_out})
+
+
+def _retrieved(
+    found: Kept, query: str, gallery: str, pool: str, protocol: Protocol, leave_out: LeaveOut, ks: Sequence[int],
+    data: Facts,
+) -> Numbers:  # fmt: skip
+    sides = [with_content(found.of(split, pool), data) for split in (query, gallery)]
+    got = retrieve(sides[0], sides[1], ks=ks, level=protocol.level, leave_out=leave_out)
+    return {
+        **got.entries(),
+        "intervals": {f"top{k}": interval(got.hits(k)) for k in ks},
+        "same_content": [{"query": one, "gallery": other} for one, other in got.duplicates],
+        "videos": got.videos(),
+    }
+
+
+def _short(told: Numbers) -> Numbers:
+    return {name: value for name, value in told.items() if name.startswith("top") or name == "intervals"}
+
+
+def by_linear(
+    weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, *, how: How, kept: Path | None = None,
+    few: int | None = None, seed: int = 0,
+) -> Facts | None:  # fmt: skip
+    """A linear layer on frozen features; `videos` are test and train."""
+    began = time.monotonic()
+    with extracted(weights, videos, data, protocol, how, kept, "") as found:
+        if found is None:
+            return None
+        asked, known = _sides(found, videos, few, seed)
+        told = linear.classify(known, asked, seed=seed)
+    return finished(
+        "linear", _classified(told, found), found.facts, began, {"few": few, "few_seed": seed if few else None}
+    )
+
+
+def by_neighbours(
+    weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, *, how: How, kept: Path | None = None,
+    few: int | None = None, seed: int = 0, k: int = 20, temperature: float = 0.07, votes: knn.Weights = "similarity",
+) -> Facts | None:  # fmt: skip
+    """The nearest labelled videos vote; `videos` are test and train."""
+    began = time.monotonic()
+    with extracted(weights, videos, data, protocol, how, kept, "") as found:
+        if found is None:
+            return None
+        asked, known = _sides(found, videos, few, seed)
+        told = knn.classify(known, asked, k=k, temperature=temperature, weights=votes)
+    by = {"k": k, "temperature": temperature, "votes": votes, "few": few, "few_seed": seed if few else None}
+    return finished("knn", _classified(told, found), found.facts, began, by)
+
+
+def _sides(found: Kept, videos: Chosen, few: int | None, seed: int) -> tuple[Features, Features]:
+    asked, known = (found.of(split) for split in videos)
+    return asked, known if few is None else linear.few(known, few, seed)
+
+
+def _classified(told: knn.Classified, found: Kept) -> Numbers:
+    right = told.predicted == told.label
+    rows = zip(told.keys, told.label.tolist(), told.predicted.tolist(), strict=True)
+    return {
+        "top1": 100 * float(right.mean()),
+        "intervals": {"top1": interval(right)},
+        **told.facts,
+        "dropped": found.facts["dropped"],
+        "videos": [{"key": key, "label": label, "predicted": said} for key, label, said in rows],
+    }
+
+
+def testing(
+    network: Classifier, videos: Videos, data: Facts, protocol: Protocol, *, how: How, logits: Path | None
+) -> Facts | None:
+    """A fine-tuned network on whole videos."""
+    began = time.monotonic()
+    found = test(network, videos, protocol, data=data, how=how, logits=logits)
+    return None if found is None else finished("test", tested(found), found, began, {})
+
+
+def tested(found: Facts) -> Numbers:
+    """The numbers of a test, with intervals."""
+    right = np.array([one["named"] == one["class"] for one in found["predictions"] if one["class"] is not None])
+    numbers = {name: value for name, value in found.items() if name not in ("protocol", "weights", "data")}
+    return numbers | {"intervals": {"top1": interval(right)}}
+
+
+def finished(kind: str, numbers: Numbers, facts: Facts, began: float, more: dict[str, Any]) -> Facts:
+    """The whole result."""
+    given = {name: value for name, value in more.items() if value is not None}
+    return {
+        "schema": 1,
+        "kind": kind,
+        **numbers,
+        "protocol": {**facts["protocol"], **given},
+        "weights": facts["weights"],
+        "data": facts["data"],
+        "precision": facts["precision"],
+        "versions": result.versions(),
+        "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+@contextmanager
+def extracted(
+    weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, how: How, kept: Path | None, gallery: str
+) -> Iterator[Kept | None]:
+    """The features of all splits, from the file `kept` if it has them; else that is where they go, or nowhere."""
+    for split in videos.values():
+        demand_labels(split, data)
+    rank, world = how.place
+    if kept is None and world > 1:
+        raise UsageError(f"{world} processes share their work over a file; name one: --features FILE.parquet")
+    with tempfile.TemporaryDirectory(prefix="veval-") as folder:
+        out = kept or Path(folder) / "features.npz"
+        extract(weights, videos, protocol, out, data=data, how=how, gallery=gallery)
+        yield keep.read(out) if rank == 0 else None
+
+
+def with_content(features: Features, data: Facts) -> Features:
+    """With the hashes of the videos' frames, by which duplicates are found."""
+    known: dict[str, str] = {}
+    for part in read_spec(data["shards"]):
+        table = pq.read_table(part.folder / "index.parquet", columns=["key", "hash"])
+        known |= dict(zip(table["key"].to_pylist(), table["hash"].to_pylist(), strict=True))
+    group = [known.get(key) or "" for key in features.keys]
+    return Features(keys=features.keys, label=features.label, group=group, features=features.features)

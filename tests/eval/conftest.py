@@ -1,0 +1,46 @@
+"""Small sets whose videos are in splits, and one in which the class can be seen by anyone."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+MakeVideo = Callable[..., Path]
+RunVprep = Callable[..., Any]
+BRIGHT = 60  # what a class is brighter than the one before it, in the set `told`
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors, on processors that other processes want too, are worked on fastest by one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def shards(run_vprep: RunVprep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 videos of 20 frames and 24 x 32 pixels, of 4 classes, in 3 shards; 20 to train and 4 to test."""
+    folder = tmp_path_factory.mktemp("eval")
+    made = run_vprep("synth", "--out", folder / "videos", "--classes", 4, "--per-class", 6, "--seconds", 0.8)
+    assert made.returncode == 0, made.stderr
+    done = run_vprep("shard", folder / "videos", "--out", folder / "shards", "--shards", 3, "--size", "24x32")
+    assert done.returncode == 0, done.stderr
+    return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def told(make_video: MakeVideo, run_vprep: RunVprep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """9 grey videos, of 8 to 25 frames, whose class is how bright they are: dark, grey or white."""
+    folder = tmp_path_factory.mktemp("told")
+    for label, name in enumerate(("a dark", "b grey", "c white")):
+        for number, seconds in enumerate((0.32, 0.6, 1.0)):
+            luma = f"lutyuv=y={40 + BRIGHT * label}:u=128:v=128"
+            path = folder / "videos" / name / f"{name[0]}{number}.mp4"
+            make_video(path, "-vf", luma, pattern="color", size="64x48", seconds=seconds)
+    done = run_vprep("shard", folder / "videos", "--out", folder / "shards", "--shards", 2, "--size", "24x32")
+    assert done.returncode == 0, done.stderr
+    return folder / "shards"

@@ -1,0 +1,77 @@
+"""Intervals: as wide as they should be, the same each time, and paired where videos are the same."""
+
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from veval.bootstrap import difference, interval
+from vprep.errors import UsageError
+
+
+def test_an_interval_is_as_wide_as_the_binomial_distribution_says() -> None:
+    hits = np.arange(1000) < 300
+    low, high = interval(hits)
+    # 30 % of 1000: 1.96 standard errors of 100 sqrt(0.3 * 0.7 / 1000) = 1.449 points.
+    assert low == pytest.approx(30 - 1.96 * 1.449, abs=0.3)
+    assert high == pytest.approx(30 + 1.96 * 1.449, abs=0.3)
+    narrow = interval(hits, level=0.5)
+    assert low < narrow[0] < 30 < narrow[1] < high
+
+
+def test_an_interval_is_the_same_each_time_and_another_with_another_seed() -> None:
+    hits = np.random.default_rng(2).random(100)
+    assert interval(hits) == interval(hits)
+    assert interval(hits) != interval(hits, seed=1)
+
+
+def test_many_samples_in_parts_are_those_of_a_loop() -> None:
+    values = np.random.default_rng(1).random(50)
+    rng = np.random.default_rng(0)
+    means = [100 * values[rng.integers(50, size=50)].mean() for _ in range(1000)]
+    assert interval(values) == pytest.approx((np.quantile(means, 0.025), np.quantile(means, 0.975)))
+
+
+def test_groups_are_drawn_whole() -> None:
+    # Ten clips of one video are right or wrong together: ten times the videos that there are would look too sure.
+    hits = np.repeat(np.arange(100) % 2, 10)
+    names = [str(number // 10) for number in range(1000)]
+    low, high = interval(hits, names)
+    assert high - low == pytest.approx(2 * 1.96 * 100 * sqrt(0.25 / 100), rel=0.1)
+    alone_low, alone_high = interval(hits)
+    assert alone_high - alone_low == pytest.approx(2 * 1.96 * 100 * sqrt(0.25 / 1000), rel=0.1)
+
+
+def test_a_difference_is_that_of_the_same_videos() -> None:
+    first = np.arange(200) < 120
+    second = np.arange(200) < 110
+    points, low, high = difference(first, second)
+    # Ten videos of 200 are gained and none lost: 5 points, standard error 100 sqrt(0.05 * 0.95 / 200) = 1.54.
+    assert points == 5
+    assert (low, high) == pytest.approx((5 - 1.96 * 1.54, 5 + 1.96 * 1.54), abs=0.6)
+    assert low > 0
+    assert difference(first, first) == (0, 0, 0)
+
+
+def test_where_all_are_right_the_interval_is_a_point() -> None:
+    assert interval(np.ones(5)) == (100, 100)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: interval(np.ones(0)), "1000 samples of 0 videos; an interval needs one of each at least"),
+        (lambda: interval(np.ones(3), samples=0), "0 samples of 3 videos; an interval needs one of each at least"),
+        (lambda: interval(np.ones(3), level=95), "level is 95; it lies between 0 and 1, as 0.95"),
+        (lambda: interval(np.ones(3), ["a"]), "1 groups for 3 videos; each video has one"),
+        (
+            lambda: difference(np.ones(3), np.ones(2)),
+            "hits of 3 videos and of 2; a difference is that of the same videos",
+        ),
+    ],
+)
+def test_what_has_no_interval_is_one_sentence(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        call()
+    assert str(error.value) == message

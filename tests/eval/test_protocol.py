@@ -1,0 +1,164 @@
+"""What a number depends on: all of it is said, and the papers' protocols show the clips that they describe."""
+
+from random import Random
+
+import pytest
+
+from veval.protocol import OF_METHOD, PRESETS, Protocol, for_weights, preset
+from vprep.errors import UsageError
+from vtrain.data import Video
+
+FRAMES = 40
+
+
+def starts(protocol: Protocol, frames: int = FRAMES) -> list[int]:
+    views = protocol.plan()(Video("v", frames, 25.0, 128, 171), Random(0)).views
+    return [view.frames[0] for view in views]
+
+
+def box(protocol: Protocol) -> tuple[float, ...]:
+    (only,) = protocol.plan().looks[0].draw(Random(0), 128, 171, 16)["box"]
+    return tuple(only)
+
+
+def test_rspnet_shows_ten_clips_from_the_first_frame_to_the_last_and_the_largest_square() -> None:
+    protocol = preset("features", "rspnet")
+    # 24 frames of room: 0, 2.67, 5.33, 8, 10.67, 13.33, 16, 18.67, 21.33, 24
+    assert starts(protocol) == [0, 3, 5, 8, 11, 13, 16, 19, 21, 24]
+    assert box(protocol) == (0, 22, 128, 128)
+
+
+@pytest.mark.parametrize("name", ["vcop", "prp", "pace-p5", "pace-p4"])
+def test_vcop_and_those_after_it_centre_ten_clips_and_cut_112_pixels(name: str) -> None:
+    protocol = preset("features", name)
+    # centres 8, 10.67, 13.33, 16, 18.67, 21.33, 24, 26.67, 29.33, 32, less 8, cut off
+    assert starts(protocol) == [0, 2, 5, 8, 10, 13, 16, 18, 21, 24]
+    assert box(protocol) == (8, 30, 112, 112)
+
+
+def test_a_video_shorter_than_a_clip_is_shown_ten_times_as_the_protocol_says() -> None:
+    for name, shown in (("rspnet", [0, 1, 2, 3, 4, 5, 0, 1]), ("pace", [0, 1, 2, 3, 4, 5, 0, 1])):
+        protocol = for_weights("testing", {}, name, ["frames=8"])
+        views = protocol.plan()(Video("v", 6, 25.0, 128, 171), Random(0)).views
+        assert [view.frames for view in views] == [shown] * 10
+    twice = for_weights("testing", {}, "pace", ["frames=4", "step=2"])
+    assert twice.plan()(Video("v", 5, 25.0, 128, 171), Random(0)).views[0].frames == [0, 2, 4, 0]
+    strided = for_weights("testing", {}, "rspnet", ["frames=4", "step=2"])
+    assert strided.plan()(Video("v", 5, 25.0, 128, 171), Random(0)).views[0].frames == [0, 1, 3, 4]  # stretched
+
+
+def test_crops_count_as_rows() -> None:
+    assert [for_weights("testing", {}, words=[f"crop={word}"]).rows for word in ("centre", "three", "ten")] == [
+        10,
+        30,
+        100,
+    ]
+
+
+def test_the_released_gallery_is_cropped_and_flipped_at_random_and_the_queries_are_not() -> None:
+    released = for_weights("features", {}, "rspnet", ["gallery=released"])
+    gallery, queries = released.plan(of_gallery=True).looks[0], released.plan().looks[0]
+    assert (gallery.crop, gallery.scale, gallery.flip) == ("area", (0.25, 1.0), 0.5)
+    assert (queries.crop, queries.flip) == ("centre", 0.0)
+    assert preset("features", "rspnet").plan(of_gallery=True).looks[0] == queries
+
+
+def test_words_are_flat_and_say_everything_that_counts_for_the_task() -> None:
+    protocol = preset("features", "rspnet")
+    assert protocol.words("features") == {
+        "name": "rspnet",
+        "clips": 10,
+        "frames": 16,
+        "step": 1,
+        "how": "starts",
+        "short": "stretch",
+        "crop": "centre",
+        "crop_size": "largest",
+        "size": 112,
+        "normalise": "imagenet",
+        "pools": "gap,spatial-max",
+        "level": "video",
+        "gallery": "all",
+    }
+    tested = preset("testing", "prp").words("testing")
+    assert set(tested) == set(protocol.words("features")) - {"pools", "level", "gallery"} | {"fusion"}
+    assert (tested["crop_size"], tested["fusion"]) == (112, "logits")
+
+
+def test_a_protocol_in_one_line() -> None:
+    assert preset("features", "pace-p4").line("features") == (
+        "pace-p4: 10 clips of 16 frames (centres, restart if short), centre crop of 112 pixels at 112, bgr255, "
+        "p4 of each video"
+    )
+    assert for_weights("testing", {}, words=["clips=3", "step=2"]).line("testing") == (
+        "rspnet, changed: 3 clips of 16 frames, every 2 frames (starts, stretch if short), centre crop of the largest "
+        "square at 112, imagenet, mean of logits"
+    )
+
+
+def test_weights_bring_their_method_their_clip_and_their_normalisation() -> None:
+    facts = {"method": "pace", "clip": [64, 224, 224], "normalisation": "unit"}
+    protocol = for_weights("features", facts)
+    assert (protocol.name, protocol.pools, protocol.how) == ("pace-p5", ("pool5",), "centres")
+    assert (protocol.clip, protocol.normalise) == ((64, 224, 224), "unit")
+    assert protocol.crop_size == 224  # cut, not resized
+    assert protocol.words("features")["name"] == "pace-p5"  # what the weights decide is no change of it
+    assert for_weights("features", {"method": "random"}).name == "rspnet"
+    assert for_weights("features", facts, "vcop", ["size=56"]).clip == (64, 56, 56)
+
+
+def test_a_fine_tuned_network_is_shown_what_it_was_trained_on_unless_a_protocol_is_named() -> None:
+    own = {"how": "cover", "clips": 2, "crop_size": 112}
+    assert for_weights("testing", {}, own=own).words("testing")["name"] == "rspnet, changed"
+    assert for_weights("testing", {}, own=own).crop_size == 112
+    assert for_weights("testing", {}, "ascnet", own=own).how == "starts"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        ("finetune-rspnet-c3d-ucf101", "rspnet"),
+        ("finetune-rspnet-c3d-ssv2", "rspnet-ssv2"),
+        ("finetune-rspnet-c3d-ssv2-paper", "rspnet-ssv2"),
+        ("finetune-prp-c3d-ucf101", "prp"),
+        ("finetune-pace-s3dg-hmdb51", "pace"),
+        ("finetune-tiny", "rspnet"),
+        ("mine", "rspnet"),
+    ],
+)
+def test_a_fine_tuned_network_is_tested_as_those_do_it_whose_recipe_it_has(recipe: str, name: str) -> None:
+    assert for_weights("testing", {"method": "supervised", "recipe": recipe}).name == name
+
+
+def test_one_pool_of_a_preset_is_still_the_preset() -> None:
+    assert for_weights("features", {}, "rspnet", ["pools=spatial-max"]).words("features")["name"] == "rspnet"
+    assert for_weights("features", {}, "rspnet", ["pools=p4"]).words("features")["name"] == "rspnet, changed"
+
+
+def test_every_preset_is_called_by_its_name() -> None:
+    for task, presets in PRESETS.items():
+        assert all(name == protocol.name == protocol.words(task)["name"] for name, protocol in presets.items())
+        assert set(OF_METHOD[task].values()) <= set(presets)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["clips=0"], "clips is 0; it is at least 1: write a larger one"),
+        (["pools=gap,gap"], "pools is 'gap,gap'; write one or more, each once"),
+        (["short=replace"], "short is 'replace'; there are loop, restart, stretch, error"),
+        (["clip=3"], "no setting 'clip'; did you mean 'clips'?"),
+    ],
+)
+def test_what_cannot_be_is_refused(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        for_weights("features", {}, words=words)
+    assert str(error.value) == message
+
+
+def test_an_unknown_protocol_is_told_which_there_are() -> None:
+    with pytest.raises(UsageError) as error:
+        preset("testing", "pace-p4")
+    assert str(error.value) == (
+        "no protocol 'pace-p4' for testing; there are rspnet, ascnet, vcop, prp, pace, rspnet-ssv2"
+    )

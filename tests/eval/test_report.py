@@ -1,0 +1,371 @@
+"""Results beside what was published: never another protocol's number, and what differs in words."""
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from veval import published as papers
+from veval import result
+from veval.published import BACKBONES, compare, load, published
+from veval.report import facts, markdown, of_results, report, terminal
+from vprep.errors import UsageError
+from vtrain.backbones import BACKBONES as NETWORKS
+from vtrain.recipes import RECIPES
+
+Result = dict[str, Any]
+
+RETRIEVAL = {"name": "vcop", "clips": 10, "frames": 16, "size": 112, "pools": "pool5", "level": "video"}
+FINETUNE = {"name": "pace", "clips": 10, "frames": 16, "size": 112, "crop": "centre", "fusion": "softmax"}
+
+
+def made(kind: str = "retrieval", protocol: Result | None = None, **changes: object) -> Result:
+    """PRP's C3D on UCF101; `changes` are of the weights, the data and the top, wherever the word is."""
+    weights = {
+        "path": "runs/prp/last.pt",
+        "hash": "0123456789abcdef",
+        "method": "prp",
+        "recipe": "prp-c3d-ucf101",
+        "backbone": "c3d",
+        "settings": {},
+        "step": 4200,
+        "epochs": 300.0,
+        "seed": 0,
+        "data": {"name": "UCF101", "videos": 9537},
+    }
+    data = {"shards": "ucf", "hash": "d", "name": "UCF101", "split": "train,test", "fold": 1, "subset": None}
+    of_weights = {name: changes.pop(name) for name in list(changes) if name in weights}
+    of_data = {name.removeprefix("on_"): changes.pop(name) for name in list(changes) if name.startswith("on_")}
+    if kind in ("finetune", "test"):
+        data["split"] = "test"
+    return {
+        "schema": 1,
+        "kind": kind,
+        "protocol": dict(RETRIEVAL if kind == "retrieval" else FINETUNE) | (protocol or {}),
+        "weights": weights | of_weights,
+        "data": data | of_data,
+        "top1": 20.0,
+        **changes,
+    }
+
+
+def scratch(kind: str = "retrieval", **changes: object) -> Result:
+    untrained: Result = {
+        "path": "random",
+        "method": "random",
+        "recipe": None,
+        "step": None,
+        "epochs": None,
+        "data": None,
+    }
+    return made(kind, **{**untrained, **changes})
+
+
+def places(one: Result, metric: str = "top1", folds: str | None = None) -> list[tuple[float, str]]:
+    return [(row.value, row.place) for row in compare(one, metric, folds).rows]
+
+
+def test_all_published_values_are_there() -> None:
+    rows = load()
+    assert len(rows) == 648
+    assert {row.paper: 0 for row in rows} == dict.fromkeys(("RSPNet", "ASCNet", "PRP", "Pace"), 0)
+
+
+# Copied by hand from the papers' tables.
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        ("paper=PRP task=retrieval method=PRP backbone=C3D dataset=UCF101", "23.2 38.1 46 55.7 68.4"),
+        ("paper=PRP task=retrieval method=PRP backbone=R(2+1)D dataset=HMDB51", "8.2 25.3 36.2 51 73"),
+        ("paper=ASCNet task=retrieval method=ascnet", "58.9 76.3 82.2 87.5 93.4"),
+        ("paper=RSPNet task=retrieval method=RSPNet backbone=resnet3d18", "41.1 59.4 68.4 77.8 88.7"),
+        ("paper=Pace task=retrieval method=Pace backbone=r3d metric=top1", "19.9 23.8 8.2 9.6"),
+        ("paper=RSPNet dataset=something-something-v2 method=scratch", "42.1 45.8 51.2"),
+        ("paper=PRP task=finetune method=random backbone=c3d", "62 61.8 24.7"),
+        ("paper=Pace task=finetune method=Pace backbone=s3dg_pace", "87.1 52.6"),
+        ("paper=PRP task=pretext", "88.3 80.1 69.7 60.1"),
+    ],
+)
+def test_published_values_are_those_of_the_tables(words: str, values: str) -> None:
+    asked = dict(word.split("=") for word in words.split())
+    assert [row.value for row in published(**asked)] == [float(value) for value in values.split()]
+
+
+def test_our_names_of_networks_are_ours_and_those_of_the_tables_are_theirs() -> None:
+    assert set(BACKBONES) <= set(NETWORKS)
+    printed = {row.backbone for row in load()}
+    assert set(BACKBONES.values()) <= printed
+
+
+def test_each_row_of_a_table_that_a_recipe_trains_names_it() -> None:
+    ends = {papers.end_of(name) for name in RECIPES if not name.startswith(("finetune", "supervised"))}
+    told = {end for row in load() for end in row.recipe.split("|") if end}
+    assert told <= ends
+    # Those have no number in a paper.
+    assert ends - told == {"tiny", "augplus", "jitter-clip"}
+
+
+def test_what_a_recipe_says_it_gave_is_what_was_published() -> None:
+    for name in ("rspnet-s3dg-k400-1000epochs", "ascnet-resnet3d18-minik200-1-4", "pace-r2plus1d-ucf101-slow"):
+        recipe = RECIPES[name]()
+        row = next(r for r in load() if r.own and papers.end_of(name) in r.recipe and r.dataset == "UCF101")
+        assert f"UCF101 {row.value:.2f}".rstrip("0").rstrip(".") in str(RECIPES[name].__doc__)
+        assert (row.backbone, float(row.epochs)) == (BACKBONES[recipe.backbone], recipe.epochs)
+
+
+def test_a_number_stands_beside_that_of_the_same_protocol() -> None:
+    assert places(made()) == [(23.2, "PRP table 4")]
+    assert places(made(), "top50") == [(68.4, "PRP table 4")]
+    # Two tables, of PRP and of Pace, have the same untrained networks.
+    assert places(scratch()) == [(16.7, "PRP table 4"), (16.7, "Pace table 4")]
+
+
+@pytest.mark.parametrize(
+    ("one", "differs"),
+    [
+        (made(data={"name": "k400"}), ["pre-trained on: UCF101 there, k400 here"]),
+        (made(data=None), ["pre-trained on: UCF101 there, not said here"]),
+        (made(on_fold=2), ["folds: 1 there, 2 here"]),
+        (made(on_split="all"), ["folds: 1 there, 1, split all here"]),
+        (made(on_subset="few.txt"), ["folds: 1 there, a subset of train,test here"]),
+        (made(protocol={"clips": 1, "size": 64}), ["pixels: 112 there, 64 here", "clips: 10 there, 1 here"]),
+        (made(protocol={"pools": "gap"}), ["pooled by: pool5 there, gap here"]),
+        (made(protocol={"level": None}), ["level: video there, not said here"]),
+        (made(recipe="prp-c3d-ucf101-gp-r4"), ["recipe: main or paper there, gp-r4 here"]),
+        (made(epochs=3), ["epochs of pre-training: 300 there, 3 here"]),
+        # A run of which nobody knows how long it was; its recipe says what was meant, not what was done.
+        (made(epochs=None), ["epochs of pre-training: 300 there, not said here"]),
+    ],
+)
+def test_another_protocol_is_not_beside_it_and_what_differs_is_said(one: Result, differs: list[str]) -> None:
+    answer = compare(one, "top1")
+    assert answer.rows == []
+    assert answer.nearest is not None
+    assert (answer.nearest.value, answer.differs) == (23.2, differs)
+
+
+def test_of_the_authors_own_weights_it_is_said_what_is_not_known() -> None:
+    answer = compare(made(recipe=None, epochs=None, step=None), "top1")
+    assert [row.value for row in answer.rows] == [23.2]
+    assert answer.not_said == ["recipe", "epochs of pre-training"]
+
+
+def test_the_nearest_has_the_same_method_before_all_else() -> None:
+    one = made(backbone="resnet3d18", data={"name": "Kinetics-400"})
+    answer = compare(one, "top1")
+    assert answer.nearest is not None
+    assert (answer.nearest.method, answer.nearest.dataset) == ("PRP", "UCF101")
+    assert "backbone: C3D there, 3D ResNet-18 here" in answer.differs
+
+
+def test_no_paper_has_linear_classification() -> None:
+    answer = compare(made("linear"), "top1")
+    assert (answer.rows, answer.nearest, answer.differs) == ([], None, ["no paper has linear"])
+
+
+def test_a_fine_tuned_network_does_not_say_what_came_before() -> None:
+    answer = compare(made("test", method="supervised"), "top1")
+    assert answer.differs == ["what came before the fine-tuning, the result does not say"]
+
+
+def test_an_ablation_is_found_by_the_end_of_its_recipe() -> None:
+    row = {"method": "ascnet", "backbone": "resnet3d18", "data": {"name": "minik200"}, "epochs": 200}
+    assert places(made("finetune", recipe="ascnet-resnet3d18-minik200-1-4", **row)) == [(70.5, "ASCNet table 1c")]
+    main = {value for value, _ in places(made("finetune", recipe="ascnet-resnet3d18-minik200", **row))}
+    assert main == {72.16}
+
+
+def test_what_is_not_in_a_paper_does_not_keep_a_number_apart() -> None:
+    # RSPNet's text says neither clips nor fusion of its fine-tuned networks.
+    row = {"method": "rspnet", "recipe": "rspnet-c3d-k400", "data": {"name": "k400"}, "epochs": 200}
+    one = made("finetune", {"clips": 3, "fusion": "logits"}, **row)
+    assert places(one) == [(76.7, "RSPNet table 2"), (76.71, "RSPNet README")]
+
+
+def test_three_folds_together_stand_beside_the_mean_of_three_splits() -> None:
+    tops = {1: 70.0, 2: 66.0, 3: 68.0}
+    files = [made("finetune", on_fold=fold, top1=top) for fold, top in tops.items()]
+    (line,) = of_results(files, "averaged").lines
+    assert (line.value, line.fold, line.over) == (68.0, "1,2,3", "3 folds")
+    assert line.deviation == pytest.approx(2)
+    assert line.published == [{"value": 69.1, "place": "PRP table 3"}]
+    assert line.difference == pytest.approx(-1.1)
+    apart = of_results(files).lines
+    assert [line.fold for line in apart] == ["1", "2", "3"]
+    assert apart[0].published == [{"value": 70.9, "place": "PRP table 2"}]  # which is of split 1
+    assert apart[1].published == []
+
+
+def test_two_folds_of_three_are_not_the_mean_of_three() -> None:
+    (line,) = of_results([made("finetune", on_fold=1), made("finetune", on_fold=3)], "averaged").lines
+    assert line.published == []
+    assert line.notes[0] == "folds: 1 there, 1,3 here"
+
+
+def test_several_seeds_are_one_line_with_their_deviation() -> None:
+    tops = [21.0, 24.0, 27.0]
+    files = [made(seed=seed, hash=f"{seed}" * 16, top1=top) for seed, top in enumerate(tops)]
+    (line,) = of_results([*files, made(seed=0, recipe="prp-c3d-ucf101-paper", top1=30.0)]).lines[:1]
+    assert (line.value, line.over, line.weights) == (24.0, "3 seeds", "00000000, 11111111, 22222222")
+    assert line.deviation == pytest.approx(3)  # of 21, 24 and 27: sqrt((9 + 0 + 9) / 2)
+    assert line.interval is None
+    assert line.difference == pytest.approx(0.8)
+    assert len(of_results([*files, made(seed=0, recipe="prp-c3d-ucf101-paper", top1=30.0)]).lines) == 2
+
+
+def test_seeds_and_folds_together_deviate_by_seed() -> None:
+    tops = {(0, 1): 60.0, (0, 2): 70.0, (1, 1): 62.0, (1, 2): 76.0}
+    files = [made("finetune", seed=seed, on_fold=fold, top1=top) for (seed, fold), top in tops.items()]
+    (line,) = of_results(files, "averaged").lines
+    assert (line.value, line.over) == (67.0, "2 seeds, 2 folds")
+    assert line.deviation == pytest.approx(8**0.5)  # the means of the seeds are 65 and 69
+
+
+def test_the_seeds_of_fine_tuning_count_too() -> None:
+    files = [made("finetune", fine_tuned={"seed": seed}, top1=70.0 + seed) for seed in (0, 1)]
+    assert [(line.value, line.over) for line in of_results(files).lines] == [(70.5, "2 seeds")]
+
+
+def test_the_same_seed_twice_is_not_averaged() -> None:
+    assert [line.value for line in of_results([made(top1=20.0), made(top1=22.0)]).lines] == [20.0, 22.0]
+
+
+def test_retrieval_has_a_line_for_each_k() -> None:
+    lines = of_results([made(top50=70.0, top5=40.0)]).lines
+    assert [(line.metric, line.value) for line in lines] == [("top1", 20.0), ("top5", 40.0), ("top50", 70.0)]
+    assert [line.published[0]["value"] for line in lines] == [23.2, 38.1, 68.4]
+
+
+def told(rights: str) -> list[Result]:
+    return [{"key": f"v{n}", "label": 0, "first": int(right)} for n, right in enumerate(rights)]
+
+
+def test_pretraining_is_set_against_the_network_from_scratch() -> None:
+    # Four of twenty videos are gained, and none is lost.
+    found = of_results(
+        [made(top1=50.0, videos=told("1" * 10 + "0" * 10)), scratch(top1=30.0, videos=told("1" * 6 + "0" * 14))]
+    )
+    (one,) = found.against
+    assert (one.method, one.value, one.scratch, one.points) == ("PRP", 50.0, 30.0, 20.0)
+    assert one.interval is not None
+    # Standard error of 4 of 20: 100 sqrt(0.2 * 0.8 / 20) = 8.9 points.
+    assert one.interval[0] == pytest.approx(20 - 1.96 * 8.9, abs=4)
+    assert one.interval[1] == pytest.approx(20 + 1.96 * 8.9, abs=4)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "why"),
+    [
+        ({}, {}, "the results do not tell of each video"),
+        ({"videos": told("11")}, {"videos": told("110")}, "they are not of the same videos"),
+    ],
+)
+def test_without_the_same_videos_the_gain_has_no_interval(first: Result, second: Result, why: str) -> None:
+    (one,) = of_results([made(**first), scratch(top1=12.0, **second)]).against
+    assert (one.points, one.interval, one.notes) == (8.0, None, [f"no interval: {why}"])
+
+
+def test_a_gain_is_never_that_over_another_protocol_or_network() -> None:
+    others = [
+        scratch(protocol={"clips": 1}),
+        scratch(backbone="r3d"),
+        scratch(on_fold=2),
+        scratch("finetune"),
+    ]
+    assert of_results([made(), *others]).against == []
+    # How clips are normalised goes with the weights.
+    assert len(of_results([made(protocol={"normalise": "unit"}), scratch()]).against) == 1
+
+
+def test_an_epoch_chosen_on_the_test_videos_is_said() -> None:
+    (line,) = of_results([made("finetune", {"selection": "best-on-test"})]).lines
+    assert line.protocol == "pace 10x16x112 softmax best-on-test"
+    assert "the epoch was chosen on the test videos" in line.notes
+
+
+def test_dropped_videos_are_said() -> None:
+    (line,) = of_results([made(dropped=["a", "b"])]).lines
+    assert "2 videos could not be read and are left out" in line.notes
+
+
+def test_where_tables_of_papers_disagree_it_is_said() -> None:
+    pace = {"method": "pace", "recipe": "pace-s3dg-ucf101-paper", "backbone": "s3dg_pace", "epochs": 18}
+    (line,) = of_results([made("finetune", {"frames": 64, "size": 224}, **pace)]).lines
+    assert line.published == [{"value": 87.1, "place": "Pace table 3"}]
+    assert line.notes == [
+        "Pace table 3: ASCNet's table 2 lists it as pre-trained on Kinetics-400, RSPNet's table 2 leaves it out"
+    ]
+    notes = {row.place: row.note for row in load() if row.note}
+    assert notes["ASCNet table 1e"] == "62.42 in the text"
+    found = [(row.paper, row.value, row.note) for row in published(method="3DRotNet", dataset="HMDB51")]
+    assert found == [
+        ("RSPNet", 37.1, "33.7 in the tables of Pace and ASCNet"),
+        ("ASCNet", 33.7, "37.1 in RSPNet's table 2"),
+        ("Pace", 33.7, "37.1 in RSPNet's table 2"),
+    ]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    rows = [
+        made(top1=23.9, top5=39.0, intervals={"top1": [22.5, 25.25], "top5": [37.0, 41.0]}),
+        scratch(top1=15.0, top5=30.0),
+        made("finetune", on_fold=2, on_name="a|b [red]\x1b[2J"),
+    ]
+    for number, one in enumerate(rows):
+        result.write(tmp_path / f"{number}.json", one)
+    return sorted(tmp_path.iterdir())
+
+
+def test_the_page_and_the_terminal_say_the_same(files: list[Path]) -> None:
+    found = report(files)
+    page = markdown(found)
+    lines = page.splitlines()
+    assert lines[0].startswith(
+        "|  | task | data | fold | method | backbone | recipe | weights | protocol | metric | % |"
+    )
+    assert lines[2] == (
+        "| 1 | retrieval | UCF101 | 1 | PRP | C3D | prp-c3d-ucf101 | 01234567 | vcop 10x16x112 pool5 video | top1 "
+        "| 23.90 [22.50, 25.25] | 23.2 (PRP table 4) | +0.70 |"
+    )
+    assert "| 15.00 | 16.7 (PRP table 4, Pace table 4) | -1.70 |" in lines[4]
+    assert "| none; nearest 70.9 (PRP table 2) | - |" in lines[6]
+    assert "a\\|b [red]?[2J" in lines[6]
+    assert "- 5: tested on: UCF101 there, a|b [red]?[2J here; folds: 1 there, 2 here".replace("|", "\\|") in lines
+    assert "| 23.90 | 15.00 | +8.90 |" in page
+    assert "- 1: no interval: the results do not tell of each video" in lines
+    console = Console(width=400, record=True, file=StringIO())
+    console.print(terminal(found))
+    shown = console.export_text()
+    for words in ("23.90 [22.50, 25.25]", "23.2 (PRP table 4)", "+0.70", "a|b [red]?[2J", "+8.90", "fold"):
+        assert words in shown
+    assert "\x1b" not in shown
+
+
+def test_a_report_is_json_too(files: list[Path]) -> None:
+    found = json.loads(json.dumps(facts(report(files)), allow_nan=False))
+    assert [line["value"] for line in found["lines"]] == [23.9, 39.0, 15.0, 30.0, 20.0]
+    assert found["against"][0]["points"] == pytest.approx(8.9)
+
+
+def test_the_published_values_are_a_table_too() -> None:
+    console = Console(width=300, record=True, file=StringIO())
+    console.print(papers.as_table(published(paper="PRP", task="pretext")))
+    assert "DP {1,2,4,8}" in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: report([]), "no results are named; write the files that veval wrote with --out"),
+        (lambda: of_results([made()], "both"), "folds is 'both'; there are separate, averaged"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_sentence(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        call()
+    assert str(error.value) == message

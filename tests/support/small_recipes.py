@@ -1,0 +1,112 @@
+"""One recipe of each method that takes 10 to 20 ms for a step, for the set of tests/train/conftest.py; and what tests
+of the trainer ask of a run."""
+
+import json
+import multiprocessing
+import os
+import sys
+from multiprocessing.context import ForkProcess as Training
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vprep.errors import exit_code
+from vtrain.data.look import Look
+from vtrain.data.plans import OneClip
+from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.optim import Optim
+from vtrain.recipe import Data, Method, Recipe
+from vtrain.schedule import Schedule
+from vtrain.settings import change
+from vtrain.train import train
+
+FRAMES, SIZE = 4, 16
+LOOK = Look(size=SIZE, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grey=0.2)
+PLAIN = Look(size=SIZE, crop="random", crop_size=SIZE, normalise="unit")
+
+CONFIGS: dict[str, Method] = {
+    # Queue and memory hold no whole number of batches.
+    "rspnet": rspnet.Config(sampling=rspnet.Sampling(frames=FRAMES, looks=(LOOK,)), queue=21, dim=8, momentum=0.9),
+    "ascnet": ascnet.Config(
+        sampling=ascnet.Sampling(frames=FRAMES, speeds=(1, 2), looks=(LOOK, LOOK)), pool=21, dim=8, hidden=16
+    ),
+    "prp": prp.Config(sampling=prp.Sampling(frames=FRAMES, speeds=(1, 2, 4), short="loop", looks=(PLAIN,))),
+    "pace": pace.Config(
+        sampling=pace.Sampling(frames=FRAMES, paces=(1, 2), looks=(LOOK,)), contrast="same context", layer="fc"
+    ),
+    "supervised": supervised.Config(sampling=OneClip(frames=FRAMES, looks=(LOOK,)), dropout=0.3),
+}
+METHODS = tuple(CONFIGS)
+ON_THE_MACHINE = ("clips_per_s", "wait", "memory_mb")
+MAY_CHANGE = ("workers", "log_every", "save_every", "keep_every")
+
+
+def small(method: str, shards: Path, *changes: str) -> Recipe:
+    """Of `method`; `changes` are written key=value."""
+    recipe = Recipe(
+        name=f"small {method}",
+        method=CONFIGS[method],
+        backbone="tiny",
+        backbone_settings={"width": 4},
+        data=Data(shards=str(shards)),
+        batch=4,
+        epochs=1,
+        steps=12,
+        optim=Optim(name="lars" if method == "ascnet" else "adamw" if method == "pace" else "sgd", weight_decay=1e-3),
+        schedule=Schedule(lr=0.01, warmup=0.5),
+        workers=0,
+        log_every=1,
+        save_every=3,
+    )
+    return change(recipe, changes)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of a run, but for what depends on the machine."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in ON_THE_MACHINE} for line in found]
+
+
+def saved(folder: Path) -> dict[str, Any]:
+    """The last state, but for what a resume may change."""
+    state: dict[str, Any] = torch.load(folder / "last.pt", weights_only=True)
+    return state | {"recipe": {name: value for name, value in state["recipe"].items() if name not in MAY_CHANGE}}
+
+
+def assert_same(found: Any, wanted: Any, where: str = "") -> None:  # noqa: ANN401  a state, and what is in it
+    """Bit for bit."""
+    assert type(found) is type(wanted), where
+    if isinstance(wanted, dict):
+        assert list(found) == list(wanted), where
+        for key in wanted:
+            assert_same(found[key], wanted[key], f"{where}.{key}")
+    elif isinstance(wanted, list | tuple):
+        assert len(found) == len(wanted), where
+        for number, one in enumerate(wanted):
+            assert_same(found[number], one, f"{where}.{number}")
+    elif isinstance(wanted, Tensor):
+        assert found.dtype == wanted.dtype, where
+        assert torch.equal(found, wanted), where
+    else:
+        assert found == wanted, where
+
+
+def begin(recipe: Recipe, folder: Path, *, resume: bool = False, words: Path | None = None) -> Training:
+    """A training in a process of its own, with exit code and words as the command has them.
+
+    It is forked, for a new Python needs longer to load torch than a small training takes. `words` gets what it says.
+    """
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(recipe, folder, resume, words))
+    process.start()
+    return process
+
+
+def _train(recipe: Recipe, folder: Path, resume: bool, words: Path | None) -> None:
+    os.setpgrp()
+    if words is not None:
+        os.dup2(os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    torch.set_num_threads(1)
+    os._exit(exit_code("vtrain", lambda: train(recipe, folder, resume=resume)))

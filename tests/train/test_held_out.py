@@ -1,0 +1,242 @@
+"""Videos that are kept from training, and what some videos of a set are: theirs are the pixels, and no others."""
+
+import io
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from vprep.errors import UsageError
+from vtrain.data import Loader, OneClip, Videos, choose
+from vtrain.data.held_out import By, held_out
+from vtrain.data.videos import PER_VIDEO
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+Pictures = Callable[[Path], dict[str, list[np.ndarray]]]
+
+
+def keys(videos: Videos) -> list[str]:
+    found: list[str] = videos.keys.to_pylist()
+    return found
+
+
+def group(key: str) -> str:
+    """v_StarSpins_g03_c01 is of g03."""
+    return key.split("_")[2]
+
+
+@pytest.fixture(scope="module")
+def foreign(shards: Path, run_vprep: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine of the videos as a tar of another maker: a member for each frame."""
+    folder = tmp_path_factory.mktemp("sets") / "foreign"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for row in pq.read_table(shards / "index.parquet").to_pylist()[:9]:
+            data = (shards / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
+            offsets = row["frame_offsets"]
+            for number in range(row["frames"]):
+                member = tarfile.TarInfo(f"part/{row['key']}.{number:03d}.jpg")
+                member.size = offsets[number + 1] - offsets[number]
+                tar.addfile(member, io.BytesIO(data[offsets[number] : offsets[number + 1]]))
+    done = run_vprep("index", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("by", ["video", "group"])
+@pytest.mark.parametrize("count", [0, 1, 7, 20])
+def test_what_is_left_and_what_is_held_out_are_all_there_are_in_the_order_they_had(
+    shards: Path, by: By, count: int
+) -> None:
+    videos = choose(shards)
+    left, held = held_out(videos, count, by)
+    assert not set(keys(left)) & set(keys(held))
+    assert len(left) + len(held) == len(videos) == 30
+    for part in (left, held):
+        chosen = set(keys(part))
+        assert keys(part) == [key for key in keys(videos) if key in chosen]
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 29])
+def test_as_many_videos_are_held_out_as_were_asked_for(shards: Path, count: int) -> None:
+    assert len(held_out(choose(shards), count)[1]) == count
+
+
+def test_of_groups_there_are_just_enough_and_each_is_on_one_side(shards: Path) -> None:
+    """Of a class two videos are of group 1, one of 2, two of 3 and one of 4; a group goes through all five classes."""
+    videos = choose(shards)
+    sizes = Counter(map(group, keys(videos)))
+    assert sizes == {"g01": 10, "g02": 5, "g03": 10, "g04": 5}
+    for seed in range(10):
+        for count in (1, 5, 6, 14, 19):
+            left, held = held_out(videos, count, "group", seed)
+            whole = {name: sizes[name] for name in map(group, keys(held))}
+            assert not set(whole) & set(map(group, keys(left)))
+            assert len(held) == sum(whole.values()) >= count
+            assert len(held) - max(whole.values()) < count
+
+
+def test_the_same_seed_holds_out_the_same_and_another_one_others(shards: Path) -> None:
+    videos = choose(shards)
+    drawn = [keys(held_out(videos, 10, seed=seed)[1]) for seed in (0, 0, 1, 2)]
+    assert drawn[0] == drawn[1]
+    assert len({tuple(one) for one in drawn}) == 3
+    groups = {tuple(keys(held_out(videos, 1, "group", seed)[1])) for seed in range(20)}
+    assert len(groups) == 4
+
+
+def test_each_video_is_held_out_as_often_as_any_other(shards: Path) -> None:
+    """6 of 30 in 300 draws: 60 times each, give or take four standard deviations."""
+    videos = choose(shards)
+    times = Counter(key for seed in range(300) for key in keys(held_out(videos, 6, seed=seed)[1]))
+    assert len(times) == 30
+    assert all(abs(count - 60) < 4 * (300 * 0.2 * 0.8) ** 0.5 for count in times.values())
+
+
+def test_who_is_held_out_does_not_depend_on_where_the_videos_are_stored(shards: Path) -> None:
+    """Nor on how many are asked for: those of a smaller number are among them."""
+    videos = choose(shards)
+    few, more = (set(keys(held_out(videos, count, seed=3)[1])) for count in (5, 12))
+    assert few < more
+    turned = videos.take(np.arange(30)[::-1])
+    assert set(keys(held_out(turned, 12, seed=3)[1])) == more
+
+
+def test_a_video_that_two_sets_have_is_not_on_both_sides(shards: Path, tmp_path: Path) -> None:
+    again = Path(shutil.copytree(shards, tmp_path / "again"))
+    left, held = held_out(choose([shards, again]), 6)
+    assert len(held) == 6
+    assert len(set(keys(held))) == 3
+    assert not set(keys(left)) & set(keys(held))
+
+
+@pytest.mark.parametrize(
+    ("count", "by", "message"),
+    [
+        (30, "video", "30 videos are to be held out of 30; hold out 0 to 29"),
+        (31, "group", "31 videos are to be held out of 30; hold out 0 to 29"),
+        (-1, "video", "-1 videos are to be held out of 30; hold out 0 to 29"),
+        (26, "group", "the 4 groups are too large to hold out 26 videos; hold out fewer"),
+    ],
+)
+def test_nothing_would_be_left(shards: Path, count: int, by: By, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        held_out(choose(shards), count, by)
+    assert str(error.value) == message
+
+
+def test_videos_without_a_group_in_their_name_are_refused(small_shards: Path) -> None:
+    videos = choose(small_shards)
+    with pytest.raises(UsageError) as error:
+        held_out(videos, 3, "group")
+    assert str(error.value) == (
+        f"video '{keys(videos)[0]}' has no group in its name, as in v_Archery_g01_c02; hold out by video"
+    )
+    assert len(held_out(videos, 3)[1]) == 3
+
+
+ROWS = [[4, 7, 8], [8, 0, 3, 5], [2], list(range(9))]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("which", ["own", "foreign", "both"])
+def test_a_loader_over_some_videos_shows_their_pixels(
+    shards: Path, foreign: Path, pictures: Pictures, which: str, rows: list[int], workers: int
+) -> None:
+    spec = {"own": [shards], "foreign": [foreign], "both": [shards, foreign]}[which]
+    everything = choose(spec)
+    # Of both, every other one is from each.
+    taken = [row + 30 * (at % 2) for at, row in enumerate(rows)] if which == "both" else rows
+    videos = everything.take(np.array(taken))
+    assert keys(videos) == [keys(everything)[row] for row in taken]
+    known = pictures(shards)
+    (batch,) = Loader(videos, OneClip(frames=4), batch=len(taken), epochs=1, workers=workers)
+    assert sorted(batch.row.tolist()) == list(range(len(taken)))
+    for number, row in enumerate(batch.row.tolist()):
+        assert batch.keys[number] == videos[row].key == everything[taken[row]].key
+        assert batch.label[number] == videos.label[row]
+        for place, frame in enumerate(batch.frame[number, 0].tolist()):
+            picture = known[batch.keys[number].removeprefix("part/")][frame]
+            assert np.array_equal(batch.clips[number, 0, place].numpy(), picture)
+
+
+def test_some_of_some_are_some_of_all(shards: Path, foreign: Path) -> None:
+    everything = choose([shards, foreign])
+    twice = everything.take(np.array([35, 2, 31, 38])).take(np.array([3, 0]))
+    once = everything.take(np.array([38, 35]))
+    assert keys(twice) == keys(once)
+    assert twice.fingerprint == once.fingerprint
+    assert twice.inside is not None
+    assert everything.inside is not None
+    for row, before in enumerate((38, 35)):
+        assert twice.inside.of(row) == everything.inside.of(before)
+        assert len(twice.inside.of(row)[0]) > 20
+
+
+def test_what_is_known_of_a_video_goes_with_it(shards: Path) -> None:
+    videos = choose(shards)
+    assert [videos.take(np.array([9, 4]))[row] for row in range(2)] == [videos[9], videos[4]]
+    none = videos.take(np.array([], int))
+    assert len(none) == 0
+    assert keys(none) == []
+
+
+def test_the_same_videos_have_the_same_fingerprint_wherever_they_lie(shards: Path, tmp_path: Path) -> None:
+    videos = choose(shards)
+    assert choose(shards).fingerprint == videos.fingerprint
+    assert choose(Path(shutil.copytree(shards, tmp_path / "moved"))).fingerprint == videos.fingerprint
+    assert videos.take(np.arange(30)).fingerprint == videos.fingerprint
+    assert held_out(videos, 0)[0].fingerprint == videos.fingerprint
+
+
+def test_what_the_index_says_beside_the_bytes_has_no_part_in_the_fingerprint(shards: Path, foreign: Path) -> None:
+    videos = choose(shards)
+    assert replace(videos, classes=None).fingerprint == videos.fingerprint
+    assert replace(videos, paths=[Path("elsewhere") / path.name for path in videos.paths]).fingerprint == (
+        videos.fingerprint
+    )
+    others = choose(foreign)
+    assert replace(others, inside=None).fingerprint == others.fingerprint
+
+
+def test_other_videos_have_another_fingerprint(shards: Path, foreign: Path) -> None:
+    videos = choose(shards)
+    left, held = held_out(videos, 10)
+    parts = [
+        videos,
+        left,
+        held,
+        choose(shards, split="train"),
+        choose(shards / "000.tar"),
+        choose(foreign),
+        choose([shards, foreign]),
+        choose([foreign, shards]),
+        videos.take(np.arange(30)[::-1]),
+        videos.take(np.array([1, 0, *range(2, 30)])),
+        videos.take(np.array([], int)),
+    ]
+    assert len({part.fingerprint for part in parts}) == len(parts)
+
+
+@pytest.mark.parametrize("name", ["label", "frames", "offset", "shard"])
+def test_a_number_that_is_another_makes_another_fingerprint(shards: Path, name: str) -> None:
+    videos = choose(shards)
+    assert name in PER_VIDEO
+    numbers = getattr(videos, name).copy()
+    numbers[17] += 1
+    assert replace(videos, **{name: numbers}).fingerprint != videos.fingerprint
+
+
+def test_a_shard_of_another_size_makes_another_fingerprint(shards: Path) -> None:
+    videos = choose(shards)
+    sizes = [*videos.sizes[:-1], videos.sizes[-1] + 512]
+    assert replace(videos, sizes=sizes).fingerprint != videos.fingerprint

@@ -1,0 +1,171 @@
+"""A training that was stopped or killed, and went on, comes to what one comes to that nothing disturbed: bit for bit."""
+
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import pytest
+from small_recipes import METHODS, assert_same, begin, lines, saved, small
+
+from vtrain.recipe import Recipe
+from vtrain.settings import change
+from vtrain.train import recipe_in, train
+
+STEPS = 6
+Undisturbed = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The folder of a training that is done in one go. The state of each step is kept, and lines do not come with it:
+    what a line tells of has been saved in part with the step before."""
+    done: dict[tuple[str, ...], Path] = {}
+
+    def folder(method: str, *changes: str) -> Path:
+        asked = (method, *changes)
+        if asked not in done:
+            done[asked] = tmp_path_factory.mktemp(method) / "run"
+            recipe = small(method, shards, f"steps={STEPS}", "log_every=4", "save_every=3", "keep_every=1", *changes)
+            train(recipe, done[asked])
+        return done[asked]
+
+    return folder
+
+
+def killed_behind(run: Path, step: int, folder: Path) -> Recipe:
+    """Make `folder` what a kill leaves that comes when `step` has been saved, and later lines are written already."""
+    folder.mkdir()
+    for name in ("recipe.json", "metrics.jsonl", "environment.json"):
+        shutil.copy(run / name, folder)
+    shutil.copy(run / "kept" / f"step_{step:07}.pt", folder / "last.pt")
+    return recipe_in(folder)
+
+
+def assert_same_run(found: Path, wanted: Path) -> None:
+    assert lines(found) == lines(wanted)
+    assert_same(saved(found), saved(wanted))
+
+
+@pytest.mark.parametrize("step", range(1, STEPS + 1))
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_after_any_step_and_resumed_the_end_is_the_same(
+    method: str, step: int, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    wanted = undisturbed(method)
+    recipe = killed_behind(wanted, step, tmp_path / "run")
+    facts = train(recipe, tmp_path / "run", resume=True)
+    assert facts["steps"] == STEPS
+    assert_same_run(tmp_path / "run", wanted)
+
+
+VARIANTS = {
+    "accumulated": ("rspnet", "batch=8", "accumulate=2"),
+    "accumulated with dropout": ("supervised", "accumulate=2"),
+    "plateau": (
+        "prp", "schedule.kind=plateau", "schedule.patience=0", "schedule.warmup=0", "data.hold_out=5", "validate.every=1", "batch=5"
+    ),
+    "epochs are repeated": ("pace", "repeat=3", "steps=none", "epochs=1", "schedule.per=epoch", "batch=10"),
+    "validated and watched": ("ascnet", "data.hold_out=5", "validate.every=0.3", "watch.every=0.2"),
+    "memory of features": ("ascnet", "memory=feature", "tasks=scp", "direction=both"),
+    "adamw": ("prp", "optim.name=adamw"),
+    "bad videos are skipped": ("pace", "data.on_error=skip"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step", [1, 4, 5])
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+def test_so_it_is_with_other_settings(
+    variant: tuple[str, ...], step: int, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    wanted = undisturbed(*variant)
+    recipe = killed_behind(wanted, step, tmp_path / "run")
+    train(recipe, tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", wanted)
+
+
+def test_the_learning_rate_of_a_plateau_did_go_down_in_that_test(undisturbed: Undisturbed) -> None:
+    rates = {line["lr"] for line in lines(undisturbed(*VARIANTS["plateau"]))}
+    assert len(rates) > 1
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_the_number_of_workers_may_change(workers: int, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    wanted = undisturbed("pace")
+    recipe = killed_behind(wanted, 2, tmp_path / "run")
+    train(change(recipe, [f"workers={workers}"]), tmp_path / "run", resume=True)
+    assert_same_run(tmp_path / "run", wanted)
+
+
+def killed_until_done(recipe: Recipe, folder: Path, rng: Random, kills: int, longest: float) -> list[int]:
+    """Train in processes that are killed after a random while, with other workers each time. At which steps they were
+    saved when they were killed."""
+    steps = []
+    for number in count():
+        if not (folder / "last.pt").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        changed = change(recipe, [f"workers={rng.choice([0, 0, 1, 2])}", f"save_every={rng.choice([1, 1, 2, 3])}"])
+        process = begin(changed, folder, resume=folder.exists())
+        if number < kills:
+            process.join(rng.uniform(0.02, longest))
+            process.kill()
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        if (folder / "last.pt").exists():
+            steps.append(saved(folder)["step"])  # it is whole, whenever the kill came
+    return steps
+
+
+def test_killed_at_any_moment_a_training_goes_on_to_the_same_end(
+    undisturbed: Undisturbed, shards: Path, tmp_path: Path
+) -> None:
+    settings = ("steps=20", "log_every=3")
+    wanted = undisturbed("pace", *settings)
+    recipe = small("pace", shards, *settings)
+    steps = killed_until_done(recipe, tmp_path / "run", Random(3), 8, 0.8)
+    assert steps == sorted(steps)
+    assert_same_run(tmp_path / "run", wanted)
+    assert not list((tmp_path / "run").glob(".*draft"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [*((method,) for method in METHODS), *VARIANTS.values()], ids=" ".join)
+def test_so_it_does_with_every_method_and_setting(
+    settings: tuple[str, ...], undisturbed: Undisturbed, shards: Path, tmp_path: Path
+) -> None:
+    longer = (*settings, *(() if "steps=none" in settings else ("steps=25",)), "log_every=4")
+    wanted = undisturbed(*longer)
+    rng = Random(str(settings))
+    for round in range(3):
+        folder = tmp_path / str(round)
+        killed_until_done(small(settings[0], shards, *longer[1:]), folder, rng, 10, 1.2)
+        assert_same_run(folder, wanted)
+
+
+def test_killed_while_it_saves_a_training_goes_on_from_the_state_before(
+    undisturbed: Undisturbed, shards: Path, tmp_path: Path
+) -> None:
+    wanted = undisturbed("supervised", "steps=20")
+    recipe, folder = small("supervised", shards, "steps=20", "save_every=1", "log_every=4"), tmp_path / "run"
+    drafts = 0
+    while drafts < 3:
+        process = begin(recipe, folder, resume=folder.exists())
+        while process.is_alive():
+            if (folder / "last.pt").exists() and any(folder.glob(".last.pt.*draft")):
+                process.kill()
+                break
+            time.sleep(0.0005)
+        process.join()
+        drafts += len(list(folder.glob(".last.pt.*draft")))
+        if process.exitcode == 0:  # it was faster: once more
+            shutil.rmtree(folder)
+            continue
+        saved(folder)
+    train(recipe, folder, resume=True)
+    assert_same_run(folder, wanted)
+    assert not list(folder.glob(".*draft"))

@@ -1,0 +1,281 @@
+"""What a training leaves in its folder, and what it refuses to do there; full disks and other faults while it writes."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_recipes import METHODS, ON_THE_MACHINE, assert_same, begin, lines, saved, small
+
+from vprep.errors import UsageError, WorkError
+from vtrain import checkpoint, load_backbone
+from vtrain.backbones import backbone
+from vtrain.log import Metrics
+from vtrain.recipe import Recipe
+from vtrain.settings import as_json, change, from_json
+from vtrain.train import recipe_in, train
+
+ALL_FILES = {".lock", "environment.json", "kept", "last.pt", "metrics.jsonl", "recipe.json"}
+
+
+@pytest.fixture(scope="module")
+def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six steps of pace prediction. Tests that change the folder copy it first."""
+    folder = tmp_path_factory.mktemp("runs") / "pace"
+    recipe = small("pace", shards, "steps=6", "log_every=2", "save_every=2", "keep_every=4", "data.hold_out=5")
+    facts = train(change(recipe, ["validate.every=0.5"]), folder)
+    assert facts["run"] == str(folder)
+    return folder
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    subprocess.run(["cp", "-r", run, tmp_path / "run"], check=True)
+    return tmp_path / "run"
+
+
+def test_a_run_s_folder_holds_these_files(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} == ALL_FILES
+    assert [path.name for path in (run / "kept").iterdir()] == ["step_0000004.pt"]
+    assert torch.load(run / "kept" / "step_0000004.pt", weights_only=True)["step"] == 4
+
+
+def test_the_last_state_opens_without_pickle_and_says_what_it_is(run: Path, shards: Path) -> None:
+    state = torch.load(run / "last.pt", weights_only=True)
+    assert state["step"] == 6
+    assert (state["method"], state["backbone"], state["settings"]) == ("pace", "tiny", {"width": 4})
+    assert (state["clip"], state["normalisation"]) == ([4, 16, 16], "imagenet")
+    assert state["data"]["videos"] == 15  # 20 of the split, 5 of them held out
+    assert state["data"]["split"] == "train"
+    assert from_json(Recipe, state["recipe"]) == recipe_in(run)
+    assert recipe_in(run).data.shards == str(shards)
+
+
+def test_a_line_of_the_metrics_has_these_numbers(run: Path) -> None:
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in found] == [2, 4, 6]
+    for line in found:
+        assert line["epoch"] == round(line["step"] * 4 / 15, 4)
+        for name in ("loss", "pace", "contrast", "pace_accuracy", "lr", "clips_per_s", "wait", "memory_mb", "skipped"):
+            assert isinstance(line[name], int | float), name
+        assert line["loss"] == pytest.approx(line["pace"] + 0.1 * line["contrast"], rel=1e-5)
+        assert 0 <= line["wait"] <= 1
+        assert 0 <= line["pace_accuracy"] <= 1
+    assert [sorted(line) for line in found if "held_out_loss" in line] == [
+        sorted({*found[0], "held_out_loss", "held_out_pace", "held_out_contrast", "held_out_pace_accuracy"})
+    ] * len([line for line in found if "held_out_loss" in line])
+    assert "held_out_loss" in found[-1]
+
+
+def test_a_line_is_the_mean_of_the_steps_since_the_one_before(run: Path, shards: Path, tmp_path: Path) -> None:
+    train(change(recipe_in(run), ["log_every=1", "validate.every=0"]), tmp_path / "each")
+    each = lines(tmp_path / "each")
+    for line in lines(run):
+        two = [one for one in each if line["step"] - 2 < one["step"] <= line["step"]]
+        for name in ("loss", "pace", "contrast", "pace_accuracy"):
+            assert line[name] == pytest.approx(sum(one[name] for one in two) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_recipe_in_the_folder_trains_to_the_same_losses_again(method: str, shards: Path, tmp_path: Path) -> None:
+    """The paths in it are whole, so that it does so from anywhere."""
+    nearby = Path(os.path.relpath(shards))
+    train(small(method, nearby, "steps=3"), tmp_path / "one")
+    told = json.loads((tmp_path / "one" / "recipe.json").read_text())
+    recipe = from_json(Recipe, told)
+    assert as_json(recipe) == told
+    train(recipe, tmp_path / "two")
+    assert lines(tmp_path / "two") == lines(tmp_path / "one")
+    assert_same(saved(tmp_path / "two"), saved(tmp_path / "one"))
+    assert (tmp_path / "two" / "recipe.json").read_bytes() == (tmp_path / "one" / "recipe.json").read_bytes()
+
+
+def test_another_seed_gives_another_training(run: Path, tmp_path: Path) -> None:
+    train(change(recipe_in(run), ["seed=1"]), tmp_path / "run")
+    assert lines(tmp_path / "run")[0]["loss"] != lines(run)[0]["loss"]
+
+
+def test_the_environment_of_each_beginning_is_noted(copy: Path) -> None:
+    (first,) = json.loads((copy / "environment.json").read_text())
+    assert first["step"] == 0
+    assert first["versions"]["torch"] == str(torch.__version__)
+    train(change(recipe_in(copy), ["steps=8"]), copy, resume=True)
+    assert [one["step"] for one in json.loads((copy / "environment.json").read_text())] == [0, 6]
+
+
+def test_a_run_is_a_file_of_weights_to_all_that_takes_one(run: Path) -> None:
+    net, facts = load_backbone(run)
+    inside = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in torch.load(run / "last.pt", weights_only=True)["model"].items()
+        if name.startswith("backbone.")
+    }
+    assert_same(dict(net.state_dict()), inside)
+    assert not net.training
+    assert (facts["backbone"], facts["clip"], facts["normalisation"]) == ("tiny", [4, 16, 16], "imagenet")
+
+
+def test_a_training_begins_with_the_weights_it_is_given(run: Path, shards: Path, tmp_path: Path) -> None:
+    recipe = small("supervised", shards, "steps=1", "schedule.lr=0", f"weights={run}")
+    train(recipe, tmp_path / "run")
+    begun, given = load_backbone(tmp_path / "run")[0], load_backbone(run)[0]
+    fresh = backbone("tiny", width=4)
+    for (name, weight), other in zip(begun.named_parameters(), given.parameters(), strict=True):
+        assert torch.equal(weight, other), name
+        assert weight.ndim == 1 or not torch.equal(weight, fresh.get_parameter(name))
+
+
+def refused(recipe: Recipe, folder: Path, *, resume: bool = False) -> str:
+    with pytest.raises(UsageError) as error:
+        train(recipe, folder, resume=resume)
+    return str(error.value)
+
+
+def test_a_folder_in_which_something_is_is_left_alone(run: Path, shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    (tmp_path / "file").touch()
+    for folder in (run, tmp_path / "other", tmp_path / "file"):
+        said = refused(small("pace", shards), folder)
+        assert said == f"{folder} is there already; go on with it by --resume, or take another --out"
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
+
+
+def test_an_empty_folder_is_taken_and_its_parents_are_made(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "a" / "b" / "run"):
+        train(small("supervised", shards, "steps=1"), folder)
+        assert (folder / "last.pt").exists()
+
+
+def test_what_cannot_be_trained_leaves_no_folder(shards: Path, tmp_path: Path) -> None:
+    for words in (["batch=3", "accumulate=2"], ["data.split=other"], ["watch.every=1", "watch.queries=other"]):
+        refused(small("supervised", shards, *words), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_there_to_go_on_with(run: Path, shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("pace", shards), tmp_path / "run"
+    assert refused(recipe, folder, resume=True) == f"there is no run in {folder}; name the folder of one"
+    folder.mkdir()
+    checkpoint.write_json(folder / "recipe.json", as_json(recipe))
+    said = refused(recipe, folder, resume=True)
+    assert said == f"{folder} has no last.pt; it stopped before it had saved: delete it and start anew"
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(1000)])
+def test_a_last_state_that_is_none_is_told_from_one(content: bytes, copy: Path) -> None:
+    (copy / "last.pt").write_bytes(content)
+    said = refused(recipe_in(copy), copy, resume=True)
+    assert said.startswith(f"{copy / 'last.pt'} is no state of a training (")
+    assert said.endswith(f"); take one of {copy / 'kept'} for it")
+    (copy / "kept" / "step_0000004.pt").replace(copy / "last.pt")
+    assert train(recipe_in(copy), copy, resume=True)["steps"] == 6
+
+
+def test_it_goes_on_with_the_same_videos_only(copy: Path, small_shards: Path) -> None:
+    before = (copy / "last.pt").read_bytes()
+    recipe = change(recipe_in(copy), [f"data.shards={small_shards}", "data.split=all", "data.hold_out=0", "validate.every=0"])
+    assert refused(recipe, copy, resume=True) == (
+        f"{copy} was trained on 15 videos of other shards than these 12; give it its own, or start from its weights: "
+        f"--weights {copy}"
+    )
+    assert (copy / "last.pt").read_bytes() == before
+
+
+def test_shards_that_have_moved_are_still_the_same_videos(copy: Path, shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "moved").symlink_to(shards)
+    recipe = change(recipe_in(copy), [f"data.shards={tmp_path / 'moved'}", "steps=7"])
+    assert train(recipe, copy, resume=True)["steps"] == 7
+
+
+def test_it_goes_on_with_the_network_only_that_it_began_with(copy: Path) -> None:
+    said = refused(change(recipe_in(copy), ["backbone_settings.width=8"]), copy, resume=True)
+    assert said.startswith(f"{copy / 'last.pt'} was not saved by a training as recipe.json says (")
+    assert said.endswith("); bring back the recipe that it began with")
+
+
+def test_a_training_that_is_done_has_nothing_to_go_on_with(copy: Path) -> None:
+    before = saved(copy), lines(copy)
+    assert train(recipe_in(copy), copy, resume=True)["steps"] == 6
+    assert_same((saved(copy), lines(copy)), before)
+
+
+@pytest.mark.parametrize("end", ['{"step": 5, "lo', '{"step": 4}', '{"step": 6}\n{"step": 8}\n', "\0\0\0\0", "é"])
+def test_lines_behind_the_last_state_are_taken_away_and_none_is_there_twice(end: str, copy: Path) -> None:
+    path = copy / "metrics.jsonl"
+    whole = lines(copy)
+    first = path.read_text().splitlines(keepends=True)[:2]
+    path.write_text("".join(first[: 1 if "4" in end else 2]) + end)
+    (copy / "kept" / "step_0000004.pt").replace(copy / "last.pt")
+    train(recipe_in(copy), copy, resume=True)
+    assert [line["step"] for line in lines(copy)] == [2, 4, 6]
+    assert lines(copy)[2:] == whole[2:]
+
+
+def test_a_number_that_json_has_no_word_for_is_null(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path / "metrics.jsonl", 0)
+    metrics.write({"step": 1, "loss": 0.5, "held_out_loss": float("nan"), "held_out_rate": float("inf"), "skipped": 0})
+    metrics.close()
+    said = (tmp_path / "metrics.jsonl").read_text()
+    assert said == '{"step": 1, "loss": 0.5, "held_out_loss": null, "held_out_rate": null, "skipped": 0}\n'
+
+
+def test_drafts_of_one_that_was_killed_are_gone_when_it_goes_on(copy: Path) -> None:
+    for draft in (copy / ".last.pt.123.draft", copy / "kept" / ".step_0000008.pt.123.draft"):
+        draft.write_bytes(b"half")
+    train(recipe_in(copy), copy, resume=True)
+    assert not list(copy.rglob("*.draft"))
+
+
+def test_a_state_is_kept_also_where_files_cannot_have_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    checkpoint.save(tmp_path, {"step": 3, "model": {}}, keep=True)
+    assert (tmp_path / "last.pt").read_bytes() == (tmp_path / "kept" / "step_0000003.pt").read_bytes()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_two_trainings_in_one_folder_are_one_too_many(shards: Path, tmp_path: Path) -> None:
+    folder, recipe = tmp_path / "run", small("pace", shards, "steps=10000", "save_every=2")
+    first = begin(recipe, folder)
+    until((folder / "last.pt").exists)
+    said = refused(recipe, folder, resume=True)
+    assert said == f"{folder} is being trained in by another process; wait for it, or take --out"
+    assert first.is_alive()
+    first.kill()
+    first.join()
+    assert train(change(recipe, ["steps=1"]), folder, resume=True)["steps"] >= 2  # the lock is gone with its holder
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+PROGRAM = """
+import sys
+import torch
+from pathlib import Path
+from vprep.errors import exit_code
+from vtrain.recipe import Recipe
+from vtrain.settings import from_json
+from vtrain.checkpoint import read_json
+from vtrain.train import train
+torch.set_num_threads(1)
+recipe = from_json(Recipe, read_json(Path(sys.argv[1])))
+sys.exit(exit_code("vtrain", lambda: train(recipe, Path(sys.argv[2]), resume=len(sys.argv) > 3)))
+"""
