@@ -1,8 +1,9 @@
 """What a training reaches of what this machine could: fed from shards against fed from memory, and against the same
 method as published code runs it.
 
-    .venv/bin/python benchmarks/train.py [key=value ...] [--method rspnet] [--recipe released] [--backbone r2plus1d]
-        [--shards DIR] [--batch 64] [--device cuda] [--workers N] [--seconds 20] [--repeats 3] [--json]
+    OMP_WAIT_POLICY=PASSIVE .venv/bin/python benchmarks/train.py [key=value ...] [--method rspnet]
+        [--recipe released] [--backbone r2plus1d] [--shards DIR] [--batch 64] [--device cuda] [--workers N]
+        [--seconds 20] [--repeats 3] [--json]
 
 memory       the trainer's loop on one batch, which stays on the device
 shards       the same loop on what the loader reads, decodes and hands over
@@ -76,7 +77,8 @@ def heading(recipe: Recipe, videos: Videos, load: tuple[float, float, float], ar
 
 def rows_of(turns: list[Facts], alone: Facts) -> list[Row]:
     def rate(name: str, what: str = "videos_per_s") -> float:
-        return median(turn[name][what] for turn in turns)
+        rates: list[float] = [turn[name][what] for turn in turns]
+        return median(rates)
 
     rows = [
         Row("fed from shards / fed from memory", over(turns, "together", "model"), least=0.95),
@@ -84,7 +86,7 @@ def rows_of(turns: list[Facts], alone: Facts) -> list[Row]:
         Row("fed from shards", rate("together"), "videos/s"),
         Row("the same", rate("together", "clips_per_s"), "clips/s"),
         Row("fed from memory", rate("model"), "videos/s"),
-        Row(f"loader alone, {turns[0]['workers']} workers", rate("loader"), "videos/s"),
+        Row(f"loader alone, workers={turns[0]['workers']}", rate("loader"), "videos/s"),
         Row("share of the time that is spent waiting for the loader", rate("together", "waited")),
         Row("a step on noise, in memory", alone["model"]["step_ms"], "ms"),
         *(Row(f"of it {name}", spent, "ms") for name, spent in alone["model"]["parts_ms"].items()),
@@ -97,7 +99,8 @@ def rows_of(turns: list[Facts], alone: Facts) -> list[Row]:
 
 
 def over(turns: list[Facts], name: str, other: str) -> float:
-    return median(turn[name]["videos_per_s"] / turn[other]["videos_per_s"] for turn in turns)
+    ratios: list[float] = [turn[name]["videos_per_s"] / turn[other]["videos_per_s"] for turn in turns]
+    return median(ratios)
 
 
 def authors(alone: Facts) -> list[Row]:
@@ -168,5 +171,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # A thread of torch that waits must not keep a processor from the workers; `vtrain` sets the same.
     main()

@@ -24,7 +24,7 @@ RANDOM = "random"
 LARGEST = "largest"  # square of a frame
 RANDOM_BACKBONE = "r3d"  # with which VCOP, PRP and Pace show what untrained networks come to
 DATASET = "dataset.json"
-KEPT = ("backbone", "settings", "dim", "step", "clip")  # of a file's facts, as they are
+KEPT = ("backbone", "settings", "dim", "step", "epochs", "clip")  # of a file's facts, as they are
 KINETICS = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)  # mean and deviation of torchvision's networks
 
 Facts = dict[str, Any]

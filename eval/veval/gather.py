@@ -19,6 +19,8 @@ Folds = Literal["separate", "averaged"]
 
 OF_WEIGHTS = ("method", "recipe", "backbone", "settings", "step", "epochs", "data")
 OF_DATA = ("name", "hash", "split", "subset")
+ALIKE = ("kind", "weights", "data", "dropped")  # for all pools
+SEEDS = ("seed", "few_seed")  # of the measuring, among a protocol's words
 # What goes with the weights, in a comparison with a network that had none.
 WITH_WEIGHTS = ("name", "normalise")
 
@@ -79,6 +81,17 @@ class Gain:
     why: str  # there is no interval; empty when there is one
 
 
+def pool_by_pool(one: Result) -> list[Result]:
+    """A result of retrieval whose features were pooled in several ways is several: each has numbers of its own."""
+    others = one.get("pools")
+    found = [one]
+    for pool, numbers in others.items() if isinstance(others, dict) else ():
+        if isinstance(numbers, dict) and "top1" in numbers:
+            protocol = one["protocol"] | {"pool": pool}
+            found.append({name: one.get(name) for name in ALIKE} | numbers | {"protocol": protocol})
+    return found
+
+
 def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
     """In the order of their first. What has no seed of its own is never averaged."""
     alike: dict[str, list[Result]] = {}
@@ -112,8 +125,8 @@ def is_scratch(one: Mapping[str, Any]) -> bool:
 def seeds(one: Mapping[str, Any]) -> str:
     """All that a result says of seeds: of its weights, of the fine-tuning, and of the measuring."""
     tuned = one.get("fine_tuned")
-    places = (one["weights"], tuned if isinstance(tuned, dict) else {}, one["protocol"])
-    return json.dumps([place.get("seed") for place in places])
+    places = (one["weights"], tuned if isinstance(tuned, dict) else {})
+    return json.dumps([place.get("seed") for place in places] + [one["protocol"].get(name) for name in SEEDS])
 
 
 def _gain(group: Group, scratch: Group, metric: str) -> Gain:
@@ -135,7 +148,7 @@ def _words(one: Result, folds: Folds) -> str:
     """The same for results of the same thing."""
     data = {name: one["data"].get(name) for name in (*OF_DATA, *(() if folds == "averaged" else ("fold",)))}
     weights = {name: one["weights"].get(name) for name in OF_WEIGHTS}
-    protocol = {name: value for name, value in one["protocol"].items() if name != "seed"}
+    protocol = {name: value for name, value in one["protocol"].items() if name not in SEEDS}
     return json.dumps([one["kind"], data, weights, protocol, result.metrics(one)], sort_keys=True)
 
 
@@ -143,5 +156,5 @@ def _apart_from_weights(group: Group) -> str:
     one = group.first
     data = {name: one["data"].get(name) for name in OF_DATA}
     network = {name: one["weights"].get(name) or None for name in ("backbone", "settings")}
-    protocol = {name: value for name, value in one["protocol"].items() if name not in ("seed", *WITH_WEIGHTS)}
+    protocol = {name: value for name, value in one["protocol"].items() if name not in (*SEEDS, *WITH_WEIGHTS)}
     return json.dumps([one["kind"], data, group.folds, network, protocol], sort_keys=True)

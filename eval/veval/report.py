@@ -11,15 +11,16 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from veval import result
-from veval.gather import Folds, Gain, Group, gains, groups
-from veval.published import ABOUT, BACKBONES, METHODS, Answer, Published, compare
+from veval.compare import ABOUT, Answer, compare
+from veval.gather import Folds, Gain, Group, gains, groups, pool_by_pool
+from veval.published import BACKBONES, METHODS, Published
 from veval.result import Result
 from vprep.errors import UsageError
 
 NONE = "-"
 ON_TEST = "best-on-test"
 # Facts that say most of a protocol in few words.
-SHORT = ("name", "fusion", "pools", "level", "k", "selection")
+SHORT = ("fusion", "pool", "level", "few", "k", "selection")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,7 @@ def report(files: Sequence[Path], folds: Folds = "separate") -> Report:
 def of_results(results: Sequence[Result], folds: Folds = "separate") -> Report:
     if folds not in get_args(Folds):
         raise UsageError(f"folds is '{folds}'; there are {', '.join(get_args(Folds))}")
-    found = groups(results, folds)
+    found = groups([one for several in results for one in pool_by_pool(several)], folds)
     lines = [_line(group, metric) for group in found for metric in _shown(group.first)]
     return Report(lines=lines, against=[_against(gain) for gain in gains(found) if gain.metric == "top1"])
 
@@ -167,9 +168,11 @@ def _names(group: Group, metric: str) -> dict[str, str]:
 
 
 def _short(protocol: dict[str, Any]) -> str:
-    sizes = [str(protocol[name]) for name in ("clips", "frames", "size") if protocol.get(name) is not None]
-    words = [str(protocol[name]) for name in SHORT if protocol.get(name) is not None]
-    return " ".join(filter(None, [words[0] if words else "", "x".join(sizes), *words[1:]])) or NONE
+    told = protocol | {"pool": protocol.get("pool") or protocol.get("pools")}
+    sizes = "x".join(str(told[name]) for name in ("clips", "frames", "size") if told.get(name) is not None)
+    known = {name: told[name] for name in SHORT if told.get(name) is not None}
+    words = [f"{name} {value}" if isinstance(value, int) else str(value) for name, value in known.items()]
+    return " ".join(filter(None, [str(told.get("name") or ""), sizes, *words])) or NONE
 
 
 def _notes(group: Group, answer: Answer) -> list[str]:

@@ -43,7 +43,7 @@ def retrieval(
         if found is None:
             return None
         by_pool = {
-            pool: _retrieved(found, query, gallery, pool, protocol, leave_out, ks, data) for pool in found.arrays
+            pool: _retrieved(found, query, gallery, pool, protocol, leave_out, ks, data, how) for pool in found.arrays
         }
     first, *others = by_pool.items()
     numbers = first[1] | {"pools": {pool: _short(told) for pool, told in others}, "dropped": found.facts["dropped"]}
@@ -52,10 +52,10 @@ def retrieval(
 
 def _retrieved(
     found: Kept, query: str, gallery: str, pool: str, protocol: Protocol, leave_out: LeaveOut, ks: Sequence[int],
-    data: Facts,
+    data: Facts, how: How,
 ) -> Numbers:  # fmt: skip
     sides = [with_content(found.of(split, pool), data) for split in (query, gallery)]
-    got = retrieve(sides[0], sides[1], ks=ks, level=protocol.level, leave_out=leave_out)
+    got = retrieve(sides[0], sides[1], ks=ks, level=protocol.level, leave_out=leave_out, device=str(how.device))
     return {
         **got.entries(),
         "intervals": {f"top{k}": interval(got.hits(k)) for k in ks},
@@ -78,7 +78,7 @@ def by_linear(
         if found is None:
             return None
         asked, known = _sides(found, videos, few, seed)
-        told = linear.classify(known, asked, seed=seed)
+        told = linear.classify(known, asked, seed=seed, device=str(how.device))
     return finished(
         "linear", _classified(told, found), found.facts, began, {"few": few, "few_seed": seed if few else None}
     )
@@ -94,7 +94,7 @@ def by_neighbours(
         if found is None:
             return None
         asked, known = _sides(found, videos, few, seed)
-        told = knn.classify(known, asked, k=k, temperature=temperature, weights=votes)
+        told = knn.classify(known, asked, k=k, temperature=temperature, weights=votes, device=str(how.device))
     by = {"k": k, "temperature": temperature, "votes": votes, "few": few, "few_seed": seed if few else None}
     return finished("knn", _classified(told, found), found.facts, began, by)
 

@@ -62,8 +62,10 @@ def test_a_run_brings_its_network_and_its_facts(tmp_path: Path) -> None:
         "settings": {},
         "dim": 128,
         "step": 7,
+        "epochs": None,
         "clip": [4, 32, 32],
         "seed": 5,
+        "crop": "largest",
         "normalisation": "unit",
         "data": {"name": "UCF101", "hash": "x"},
     }

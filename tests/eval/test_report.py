@@ -11,7 +11,8 @@ from rich.console import Console
 
 from veval import published as papers
 from veval import result
-from veval.published import BACKBONES, compare, load, published
+from veval.compare import compare, end_of
+from veval.published import BACKBONES, load, published
 from veval.report import facts, markdown, of_results, report, terminal
 from vprep.errors import UsageError
 from vtrain.backbones import BACKBONES as NETWORKS
@@ -19,7 +20,15 @@ from vtrain.recipes import RECIPES
 
 Result = dict[str, Any]
 
-RETRIEVAL = {"name": "vcop", "clips": 10, "frames": 16, "size": 112, "pools": "pool5", "level": "video"}
+RETRIEVAL = {
+    "name": "vcop",
+    "clips": 10,
+    "frames": 16,
+    "size": 112,
+    "pools": "pool5",
+    "pool": "pool5",
+    "level": "video",
+}
 FINETUNE = {"name": "pace", "clips": 10, "frames": 16, "size": 112, "crop": "centre", "fusion": "softmax"}
 
 
@@ -102,7 +111,7 @@ def test_our_names_of_networks_are_ours_and_those_of_the_tables_are_theirs() -> 
 
 
 def test_each_row_of_a_table_that_a_recipe_trains_names_it() -> None:
-    ends = {papers.end_of(name) for name in RECIPES if not name.startswith(("finetune", "supervised"))}
+    ends = {end_of(name) for name in RECIPES if not name.startswith(("finetune", "supervised"))}
     told = {end for row in load() for end in row.recipe.split("|") if end}
     assert told <= ends
     # Those have no number in a paper.
@@ -112,7 +121,7 @@ def test_each_row_of_a_table_that_a_recipe_trains_names_it() -> None:
 def test_what_a_recipe_says_it_gave_is_what_was_published() -> None:
     for name in ("rspnet-s3dg-k400-1000epochs", "ascnet-resnet3d18-minik200-1-4", "pace-r2plus1d-ucf101-slow"):
         recipe = RECIPES[name]()
-        row = next(r for r in load() if r.own and papers.end_of(name) in r.recipe and r.dataset == "UCF101")
+        row = next(r for r in load() if r.own and end_of(name) in r.recipe and r.dataset == "UCF101")
         assert f"UCF101 {row.value:.2f}".rstrip("0").rstrip(".") in str(RECIPES[name].__doc__)
         assert (row.backbone, float(row.epochs)) == (BACKBONES[recipe.backbone], recipe.epochs)
 
@@ -133,7 +142,7 @@ def test_a_number_stands_beside_that_of_the_same_protocol() -> None:
         (made(on_split="all"), ["folds: 1 there, 1, split all here"]),
         (made(on_subset="few.txt"), ["folds: 1 there, a subset of train,test here"]),
         (made(protocol={"clips": 1, "size": 64}), ["pixels: 112 there, 64 here", "clips: 10 there, 1 here"]),
-        (made(protocol={"pools": "gap"}), ["pooled by: pool5 there, gap here"]),
+        (made(protocol={"pool": "gap"}), ["pooled by: pool5 there, gap here"]),
         (made(protocol={"level": None}), ["level: video there, not said here"]),
         (made(recipe="prp-c3d-ucf101-gp-r4"), ["recipe: main or paper there, gp-r4 here"]),
         (made(epochs=3), ["epochs of pre-training: 300 there, 3 here"]),
@@ -238,6 +247,24 @@ def test_retrieval_has_a_line_for_each_k() -> None:
     lines = of_results([made(top50=70.0, top5=40.0)]).lines
     assert [(line.metric, line.value) for line in lines] == [("top1", 20.0), ("top5", 40.0), ("top50", 70.0)]
     assert [line.published[0]["value"] for line in lines] == [23.2, 38.1, 68.4]
+
+
+def test_each_pool_is_a_line_of_its_own_beside_its_own_number() -> None:
+    both = made(protocol={"pools": "gap,pool5", "pool": "gap"}, pools={"pool5": {"top1": 25.0, "intervals": {}}})
+    first, second = of_results([both]).lines
+    assert (first.value, first.protocol, first.published) == (20.0, "vcop 10x16x112 gap video", [])
+    assert (second.value, second.protocol, second.difference) == (
+        25.0,
+        "vcop 10x16x112 pool5 video",
+        pytest.approx(1.8),
+    )
+
+
+def test_few_videos_chosen_by_several_seeds_are_one_line() -> None:
+    files = [made("knn", {"few": 5, "few_seed": seed}, top1=30.0 + seed) for seed in (0, 1, 2)]
+    (line,) = of_results(files).lines
+    assert (line.value, line.over, line.protocol) == (31.0, "3 seeds", "pace 10x16x112 softmax few 5")
+    assert len(of_results([*files, made("knn", {"few": 9, "few_seed": 0})]).lines) == 2
 
 
 def told(rights: str) -> list[Result]:

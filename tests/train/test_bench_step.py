@@ -4,7 +4,7 @@ import math
 import multiprocessing
 import signal
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -161,7 +161,7 @@ def test_model_loader_and_both_are_timed_on_the_same_videos(shards: Path, worker
     assert facts["advice"]
     assert (facts["videos"], facts["workers"]) == (30, workers)
     text = shown(facts)
-    assert f"loader alone, {workers} workers" in text
+    assert f"loader alone, workers={workers}" in text
     assert f"bottleneck: {facts['bottleneck']}" in text
     assert facts["advice"][0] in text
     assert not multiprocessing.active_children()
@@ -171,6 +171,14 @@ def test_model_loader_and_both_are_timed_on_the_same_videos(shards: Path, worker
 def test_classes_of_a_supervised_recipe_are_those_of_the_videos(shards: Path) -> None:
     facts = bench_step.all(small("supervised", shards), choose(shards), workers=0, seconds=0.02, device="cpu")
     assert facts["model"]["videos_per_s"] > 0
+
+
+def test_without_time_three_steps_are_taken_of_which_the_last_counts() -> None:
+    recipe = small("pace", Path("none"))
+    batch, run, place = bench_step.random_batch(recipe, CPU), make(recipe, HERE), replace(HERE, workers=5)
+    batches = iter([batch] * 10)
+    speed(run, batches, recipe, place, 0.0)
+    assert (run.step, len(list(batches))) == (3, 7)
 
 
 def test_ctrl_c_ends_the_timing() -> None:

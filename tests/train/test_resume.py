@@ -1,4 +1,4 @@
-"""A training that was stopped or killed, and went on, comes to what one comes to that nothing disturbed: bit for bit."""
+"""A training that was stopped or killed, and went on, comes to what an undisturbed one comes to: bit for bit."""
 
 import shutil
 import signal
@@ -66,7 +66,8 @@ VARIANTS = {
     "accumulated": ("rspnet", "batch=8", "accumulate=2"),
     "accumulated with dropout": ("supervised", "accumulate=2"),
     "plateau": (
-        "prp", "schedule.kind=plateau", "schedule.patience=0", "schedule.warmup=0", "data.hold_out=5", "validate.every=1", "batch=5"
+        "prp", "schedule.kind=plateau", "schedule.patience=0", "schedule.warmup=0", "data.hold_out=14",
+        "validate.every=1", "batch=6", "schedule.lr=0.3",
     ),
     "epochs are repeated": ("pace", "repeat=3", "steps=none", "epochs=1", "schedule.per=epoch", "batch=10"),
     "validated and watched": ("ascnet", "data.hold_out=5", "validate.every=0.3", "watch.every=0.2"),
@@ -92,9 +93,10 @@ def test_the_learning_rate_of_a_plateau_did_go_down_in_that_test(undisturbed: Un
     assert len(rates) > 1
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_may_change(workers: int, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    wanted = undisturbed("pace")
+    """With dropout, whose random numbers are not those that the start of a worker takes."""
+    wanted = undisturbed("supervised")
     recipe = killed_behind(wanted, 2, tmp_path / "run")
     train(change(recipe, [f"workers={workers}"]), tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", wanted)

@@ -1,18 +1,18 @@
-"""What a training leaves in its folder, and what it refuses to do there; full disks and other faults while it writes."""
+"""What a training leaves in its folder, what it refuses to do there, and what a full disk does to it."""
 
-import contextlib
+import ctypes
 import json
+import multiprocessing
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_recipes import METHODS, ON_THE_MACHINE, assert_same, begin, lines, saved, small
+from small_recipes import METHODS, assert_same, begin, lines, saved, small
 
 from vprep.errors import UsageError, WorkError
 from vtrain import checkpoint, load_backbone
@@ -21,6 +21,8 @@ from vtrain.log import Metrics
 from vtrain.recipe import Recipe
 from vtrain.settings import as_json, change, from_json
 from vtrain.train import recipe_in, train
+
+Act = Callable[[Callable[[str], None]], Any]
 
 ALL_FILES = {".lock", "environment.json", "kept", "last.pt", "metrics.jsonl", "recipe.json"}
 
@@ -182,7 +184,9 @@ def test_a_last_state_that_is_none_is_told_from_one(content: bytes, copy: Path) 
 
 def test_it_goes_on_with_the_same_videos_only(copy: Path, small_shards: Path) -> None:
     before = (copy / "last.pt").read_bytes()
-    recipe = change(recipe_in(copy), [f"data.shards={small_shards}", "data.split=all", "data.hold_out=0", "validate.every=0"])
+    recipe = change(
+        recipe_in(copy), [f"data.shards={small_shards}", "data.split=all", "data.hold_out=0", "validate.every=0"]
+    )
     assert refused(recipe, copy, resume=True) == (
         f"{copy} was trained on 15 videos of other shards than these 12; give it its own, or start from its weights: "
         f"--weights {copy}"
@@ -266,16 +270,118 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.005)
 
 
-PROGRAM = """
-import sys
-import torch
-from pathlib import Path
-from vprep.errors import exit_code
-from vtrain.recipe import Recipe
-from vtrain.settings import from_json
-from vtrain.checkpoint import read_json
-from vtrain.train import train
-torch.set_num_threads(1)
-recipe = from_json(Recipe, read_json(Path(sys.argv[1])))
-sys.exit(exit_code("vtrain", lambda: train(recipe, Path(sys.argv[2]), resume=len(sys.argv) > 3)))
-"""
+def on_a_disk(folder: Path, size: int, act: Act) -> Any:  # noqa: ANN401  what JSON holds
+    """What `act` gives in a process for which `folder` is a disk of `size` bytes; it is handed what changes the mount.
+
+    The disk is in a mount namespace of that process, and goes with it.
+    """
+    folder.mkdir()
+    answer = folder.with_suffix(".json")
+    process = multiprocessing.get_context("fork").Process(target=_on_a_disk, args=(folder, size, act, answer))
+    process.start()
+    process.join()
+    if process.exitcode == NOT_PERMITTED:
+        pytest.skip("a mount namespace with a tmpfs is not permitted here, so there is no disk that can be full")
+    assert process.exitcode == 0
+    return json.loads(answer.read_text())
+
+
+def _on_a_disk(folder: Path, size: int, act: Act, answer: Path) -> None:
+    user, group = os.getuid(), os.getgid()
+    if ctypes.CDLL(None).unshare(NEW_MOUNTS | NEW_USER):
+        os._exit(NOT_PERMITTED)
+    for name, words in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+        Path("/proc/self", name).write_text(words)
+
+    def mount(options: str) -> None:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], stderr=subprocess.DEVNULL
+        ).returncode:
+            os._exit(NOT_PERMITTED)
+
+    mount(f"size={size}")
+    torch.set_num_threads(1)
+    answer.write_text(json.dumps(act(mount)))
+    os._exit(0)
+
+
+NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000  # of linux/sched.h
+NOT_PERMITTED = 77
+
+
+def failed(recipe: Recipe, folder: Path, *, resume: bool = False) -> tuple[str, str]:
+    """Which error ends a training, and its words."""
+    try:
+        train(recipe, folder, resume=resume)
+    except (WorkError, OSError) as error:
+        return type(error).__name__, str(error)
+    return "", ""
+
+
+@pytest.mark.parametrize("keep", ["0", "1"])
+def test_a_full_disk_leaves_the_older_state_and_room_lets_it_go_on(
+    keep: str, run: Path, shards: Path, tmp_path: Path
+) -> None:
+    recipe = small("pace", shards, "steps=6", "save_every=2", f"keep_every={keep}")
+    size = (run / "last.pt").stat().st_size
+    folder = tmp_path / "disk"
+    name = "last.pt" if keep == "0" else "kept/step_0000002.pt"
+
+    def act(mount: Callable[[str], None]) -> Any:  # noqa: ANN401  what JSON holds
+        words = failed(recipe, folder)
+        left = sorted(path.name for path in folder.rglob("*.*") if path.name != ".lock")
+        step = saved(folder)["step"]
+        mount(f"remount,size={20 * size}")
+        train(recipe, folder, resume=True)
+        return words, left, step, lines(folder)
+
+    # Rooms for one state and a half; and the last one is not there twice, though it has two names.
+    (kind, words), left, step, numbers = on_a_disk(folder, size * 3 // 2 + 30_000, act)
+    assert kind == "WorkError"
+    first = 2 if keep == "0" else 1
+    assert step == first
+    name = "last.pt" if keep == "0" else "kept/step_0000002.pt"
+    assert words == (
+        f"step {2 * first} could not be saved to {folder / name} (no space left on device); the last good state is "
+        f"{folder / 'last.pt'}, of step {first}: mend that and go on with --resume --out {folder}"
+    )
+    assert not [one for one in left if one.startswith(".")]
+    train(recipe, tmp_path / "wanted")
+    assert numbers == lines(tmp_path / "wanted")
+
+
+def test_a_full_disk_before_anything_is_saved_is_told_so(run: Path, shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("pace", shards, "steps=3", "save_every=1"), tmp_path / "disk"
+    words = on_a_disk(folder, (run / "last.pt").stat().st_size // 2, lambda mount: failed(recipe, folder))
+    assert words == [
+        "WorkError",
+        f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); none was saved yet: mend that "
+        f"and start anew without {folder}",
+    ]
+
+
+def test_a_full_disk_stops_the_metrics_with_a_sentence(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("supervised", shards, "steps=200", "save_every=1000"), tmp_path / "disk"
+
+    def act(mount: Callable[[str], None]) -> Any:  # noqa: ANN401  what JSON holds
+        words = failed(recipe, folder)
+        return words, (folder / "metrics.jsonl").read_text()
+
+    (kind, words), written = on_a_disk(folder, 16384, act)
+    assert kind == "WorkError"
+    assert words == (
+        f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); none was saved yet: mend that and "
+        f"start anew without {folder}"
+    )
+    assert len(written) % 4096 == 0
+
+
+def test_a_folder_that_cannot_be_written_is_told(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("supervised", shards, "steps=3"), tmp_path / "disk"
+
+    def act(mount: Callable[[str], None]) -> Any:  # noqa: ANN401  what JSON holds
+        train(recipe, folder)
+        mount("remount,ro")
+        return failed(change(recipe, ["steps=4"]), folder, resume=True)
+
+    assert on_a_disk(folder, 10_000_000, act) == ["OSError", f"[Errno 30] Read-only file system: '{folder / '.lock'}'"]

@@ -92,7 +92,7 @@ def _parts(model: Facts) -> Table:
 
 def _speeds(facts: Facts) -> Table:
     table = Table("", "videos/s", "clips/s")
-    names = {"model": "model alone", "loader": f"loader alone, {facts['workers']} workers", "together": "together"}
+    names = {"model": "model alone", "loader": f"loader alone, workers={facts['workers']}", "together": "together"}
     for name, said in names.items():
         table.add_row(said, *(f"{facts[name][rate]:.1f}" for rate in ("videos_per_s", "clips_per_s")))
     return table

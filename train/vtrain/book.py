@@ -98,7 +98,7 @@ class Book:
         self._refuse_nan(run)
         run.sums.agree()
         if rank() == 0:
-            checkpoint.save(self.folder, {**self.facts, **run.state()}, keep=keep)
+            checkpoint.save(self.folder, {**self.facts, "epochs": round(self.length.epoch(run.step), 4), **run.state()}, keep=keep)
         self._paused += time.perf_counter() - began
 
     def _refuse_nan(self, run: Run) -> None:

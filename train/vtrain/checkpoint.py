@@ -105,7 +105,8 @@ def alone(folder: Path) -> Iterator[None]:
         raise UsageError(f"there is no run in {folder}; name the folder of one")
     with (folder / LOCK).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not flock, which the loader's workers would hold on to for some seconds when this process is killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"{folder} is being trained in by another process; wait for it, or take --out") from None
         except OSError:

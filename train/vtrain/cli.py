@@ -26,6 +26,8 @@ Shards = Annotated[str, typer.Option(help=SHARDS)]
 Subset = Annotated[Path | None, typer.Option(help="Only these videos: a file of vprep subset.")]
 Split = Annotated[str | None, typer.Option(help="Only this split, as in train or test. [default: all]")]
 Fold = Annotated[int, typer.Option(help="Of which fold: 1, 2 or 3.")]
+Seconds = Annotated[float, typer.Option(min=0.1, help="How long each measurement takes.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda. [default: cuda where there is one]")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 
 
@@ -134,8 +136,8 @@ def bench_loader(
     method: Annotated[str, typer.Option(help="Whose clips: rspnet, ascnet, prp, pace, finetune or test.")] = "rspnet",
     batch: Annotated[int, typer.Option(min=1, help="Videos in a batch.")] = 8,
     workers: Annotated[str, typer.Option(help="Numbers of workers to try, as in 0,1,4. [default: up to all]")] = "",
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long each number of workers is tried.")] = 5.0,
-    device: Annotated[str, typer.Option(help="cpu or cuda. [default: cuda where there is one]")] = "",
+    seconds: Seconds = 5.0,
+    device: Device = "",
     subset: Subset = None,
     split: Split = None,
     fold: Fold = 1,
@@ -149,6 +151,52 @@ def bench_loader(
     facts = measure.loader(
         videos, method, batch=batch, workers=measure.read_workers(workers), seconds=seconds, device=device
     )
+    _show(facts, json, measure.as_table)
+
+
+@bench.command("step")
+def bench_step(
+    method: Annotated[str, typer.Argument(help="rspnet, ascnet, prp, pace or supervised.")],
+    settings: Settings = None,
+    recipe: Annotated[str, typer.Option(help="released, paper, tiny, a name, or a recipe.json.")] = "released",
+    backbone: Annotated[str | None, typer.Option(help="Instead of the recipe's.")] = None,
+    seconds: Seconds = 10.0,
+    device: Device = "",
+    json: Json = False,
+) -> None:
+    """The model alone: a training step on clips that are there already. Needs no shards."""
+    from vtrain import bench_step as measure
+    from vtrain.recipes import find
+    from vtrain.settings import change
+
+    told = change(find(method, recipe, backbone), ["method.classes=101"] if method == "supervised" else [])
+    _show(measure.step(change(told, settings or []), seconds=seconds, device=device), json, measure.as_table)
+
+
+@bench.command("all")
+def bench_all(
+    method: Annotated[str, typer.Argument(help="rspnet, ascnet, prp, pace or supervised.")],
+    settings: Settings = None,
+    shards: Shards = "data_shards",
+    recipe: Annotated[str, typer.Option(help="released, paper, tiny, a name, or a recipe.json.")] = "released",
+    backbone: Annotated[str | None, typer.Option(help="Instead of the recipe's.")] = None,
+    seconds: Seconds = 10.0,
+    device: Device = "",
+    subset: Subset = None,
+    json: Json = False,
+) -> None:
+    """The model alone, the loader alone, and both: how far the pair is from the slower of the two."""
+    from vtrain import bench_step as measure
+    from vtrain.recipe import for_classes
+    from vtrain.recipes import find
+    from vtrain.settings import change
+    from vtrain.train import chosen, resolved
+
+    first = [f"data.shards={shards}", *([] if subset is None else [f"data.subset={subset}"])]
+    told = resolved(change(find(method, recipe, backbone), first + (settings or [])))
+    videos, _ = chosen(told)
+    told = for_classes(told, len(videos.classes) if videos.classes else None)
+    facts = measure.all(told, videos, workers=told.workers, seconds=seconds, device=device)
     _show(facts, json, measure.as_table)
 
 

@@ -57,10 +57,11 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, book: Book, plac
         while run.step < length.steps:
             lr = schedule.lr_at(run.step, length.per_epoch, length.steps, run.validation_losses)
             set_lr(run.optimizer, lr)
-            torch.manual_seed(number_of(recipe.seed, "step", run.step, rank()))
 
             for left in reversed(range(recipe.accumulate)):
                 clips_BNCTHW, facts = next(batches)
+                # Behind the loader, which draws a number when it starts its workers.
+                torch.manual_seed(number_of(recipe.seed, "step", run.step, left, rank()))
                 with run.alone() if left else nullcontext():
                     with place.autocast():
                         outputs = run.model(clips_BNCTHW, facts)
