@@ -1,4 +1,4 @@
-# make demo    set up .venv and run the whole way on small videos made on the spot
+# make demo    set up .venv and go the whole way on small videos made on the spot; make demo-all: with all methods
 # make test    set up .venv and run the tests, in under five minutes; make test-all: those marked slow, too
 # make check   ruff and mypy
 
@@ -6,10 +6,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-all check clean
+.PHONY: demo demo-all test test-all check clean
 
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
+
+demo-all: $(READY)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh rspnet ascnet prp pace
 
 test: $(READY)
 	$(BIN)/pytest

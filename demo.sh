@@ -1,26 +1,31 @@
-# The main job in small: videos are made, sharded, verified, shown, and loaded.
+# The whole way in small: videos are made, sharded and verified; a network learns from them without labels, and is
+# compared with one that did not. `sh demo.sh rspnet ascnet prp pace` takes all four methods.
 set -eu
-rm -rf demo_run/shards demo_run/sheet.png
-echo '== small videos of labelled motion: vprep synth --out demo_run/videos'
-vprep synth --out demo_run/videos
-echo '== what would happen: vprep plan demo_run/videos --sample 16'
-vprep plan demo_run/videos --sample 16
-echo '== shards: vprep shard demo_run/videos --out demo_run/shards --shards 4'
-vprep shard demo_run/videos --out demo_run/shards --shards 4
-echo '== every byte and every frame: vprep verify demo_run/shards --depth frames'
-vprep verify demo_run/shards --depth frames
-echo '== what is in it: vprep stats demo_run/shards'
-vprep stats demo_run/shards
-echo '== a contact sheet: vprep show demo_run/shards --out demo_run/sheet.png'
-vprep show demo_run/shards --out demo_run/sheet.png
-echo '== from shards to clips: vtrain bench loader --shards demo_run/shards --method ascnet --seconds 1'
-vtrain bench loader --shards demo_run/shards --method ascnet --seconds 1
-cat <<'END'
+METHODS="${*:-rspnet}"
+rm -rf demo_run/shards demo_run/runs demo_run/results demo_run/sheet.png
+mkdir -p demo_run
 
-Made: demo_run/videos (small mp4 files), demo_run/shards (a set in 4 shards, verified), demo_run/sheet.png (look at it).
-Next, on your own videos (.venv/bin/vprep, or activate .venv):
-    vprep plan  VIDEOS                       what is there, how much disk and time it takes
-    vprep shard VIDEOS --out data_shards/    run it again to go on after a stop
-    vprep verify data_shards/
-    vtrain bench loader --shards data_shards/
-END
+step() { printf '\n== %s\n' "$1"; shift; printf '   %s\n' "$*"; "$@"; }
+
+step 'small videos of labelled motion' vprep synth --out demo_run/videos
+step 'shards' vprep shard demo_run/videos --out demo_run/shards --shards 4
+step 'every byte and every frame' vprep verify demo_run/shards --depth frames
+step 'a contact sheet' vprep show demo_run/shards --out demo_run/sheet.png
+
+SET='--shards demo_run/shards'
+RESULTS=demo_run/results
+mkdir -p "$RESULTS"
+step 'retrieval with a network that has learned nothing' \
+  veval retrieval --weights random --backbone tiny $SET --out "$RESULTS/retrieval-random.json" frames=8 size=56 clips=4
+step 'ten-clip accuracy from scratch' \
+  veval finetune --weights random --backbone tiny $SET --run demo_run/runs/scratch --out "$RESULTS/finetune-scratch.json" $TUNE
+for method in $METHODS; do
+  step "$method: learning without labels" \
+    vtrain "$method" --recipe tiny $SET --out "demo_run/runs/$method" $LEARN
+  step "$method: retrieval" \
+    veval retrieval --weights "demo_run/runs/$method" $SET --out "$RESULTS/retrieval-$method.json" clips=4
+  step "$method: ten-clip accuracy" \
+    veval finetune --weights "demo_run/runs/$method" $SET --run "demo_run/runs/$method-finetuned" \
+    --out "$RESULTS/finetune-$method.json" $TUNE
+done
+step 'the table' veval report "$RESULTS"
