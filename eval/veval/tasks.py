@@ -74,14 +74,14 @@ def by_linear(
 ) -> Facts | None:  # fmt: skip
     """A linear layer on frozen features; `videos` are test and train."""
     began = time.monotonic()
+    refuse_few(videos, few, seed)
     with extracted(weights, videos, data, protocol, how, kept, "") as found:
         if found is None:
             return None
         asked, known = _sides(found, videos, few, seed)
         told = linear.classify(known, asked, seed=seed, device=str(how.device))
-    return finished(
-        "linear", _classified(told, found), found.facts, began, {"few": few, "few_seed": seed if few else None}
-    )
+    by = {"pool": next(iter(found.arrays)), "few": few, "few_seed": seed if few else None}
+    return finished("linear", _classified(told, found), found.facts, began, by)
 
 
 def by_neighbours(
@@ -90,18 +90,28 @@ def by_neighbours(
 ) -> Facts | None:  # fmt: skip
     """The nearest labelled videos vote; `videos` are test and train."""
     began = time.monotonic()
+    refuse_few(videos, few, seed)
     with extracted(weights, videos, data, protocol, how, kept, "") as found:
         if found is None:
             return None
         asked, known = _sides(found, videos, few, seed)
         told = knn.classify(known, asked, k=k, temperature=temperature, weights=votes, device=str(how.device))
-    by = {"k": k, "temperature": temperature, "votes": votes, "few": few, "few_seed": seed if few else None}
+    by = {"pool": next(iter(found.arrays)), "k": k, "temperature": temperature, "votes": votes}
+    by |= {"few": few, "few_seed": seed if few else None}
     return finished("knn", _classified(told, found), found.facts, began, by)
 
 
 def _sides(found: Kept, videos: Chosen, few: int | None, seed: int) -> tuple[Features, Features]:
     asked, known = (found.of(split) for split in videos)
     return asked, known if few is None else linear.few(known, few, seed)
+
+
+def refuse_few(videos: Chosen, few: int | None, seed: int) -> None:
+    """What has too few videos is known before features are made."""
+    _, known = videos.values()
+    if few is not None:
+        label, nothing = known.label.astype(np.int64), np.zeros((len(known), 1), np.float32)
+        linear.few(Features(keys=known.keys.to_pylist(), label=label, features=nothing), few, seed)
 
 
 def _classified(told: knn.Classified, found: Kept) -> Numbers:

@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import sys
+import time
+from collections.abc import Callable
 from multiprocessing.context import ForkProcess as Training
 from pathlib import Path
 from typing import Any
@@ -110,3 +112,10 @@ def _train(recipe: Recipe, folder: Path, resume: bool, words: Path | None) -> No
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     torch.set_num_threads(1)
     os._exit(exit_code("vtrain", lambda: train(recipe, folder, resume=resume)))
+
+
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -1,7 +1,10 @@
 """A training that was stopped or killed, and went on, comes to what an undisturbed one comes to: bit for bit."""
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import count
@@ -9,10 +12,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from small_recipes import METHODS, assert_same, begin, lines, saved, small
+from small_recipes import METHODS, assert_same, begin, lines, saved, small, until
 
+from vtrain.checkpoint import write_json
 from vtrain.recipe import Recipe
-from vtrain.settings import change
+from vtrain.settings import as_json, change
 from vtrain.train import recipe_in, train
 
 STEPS = 6
@@ -50,8 +54,14 @@ def assert_same_run(found: Path, wanted: Path) -> None:
     assert_same(saved(found), saved(wanted))
 
 
-@pytest.mark.parametrize("step", range(1, STEPS + 1))
-@pytest.mark.parametrize("method", METHODS)
+ANY_STEP = [
+    pytest.param(method, step, marks=[] if method == "rspnet" or step in (2, 5) else pytest.mark.slow)
+    for method in METHODS
+    for step in range(1, STEPS + 1)
+]
+
+
+@pytest.mark.parametrize(("method", "step"), ANY_STEP)
 def test_stopped_after_any_step_and_resumed_the_end_is_the_same(
     method: str, step: int, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -77,7 +87,7 @@ VARIANTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("step", [1, 4, 5])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 5])
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_so_it_is_with_other_settings(
     variant: tuple[str, ...], step: int, undisturbed: Undisturbed, tmp_path: Path
@@ -171,3 +181,115 @@ def test_killed_while_it_saves_a_training_goes_on_from_the_state_before(
     train(recipe, folder, resume=True)
     assert_same_run(folder, wanted)
     assert not list(folder.glob(".*draft"))
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+from vprep.errors import exit_code
+from vtrain.train import recipe_in, train
+torch.set_num_threads(1)
+sys.exit(exit_code("vtrain", lambda: train(recipe_in(Path(sys.argv[1])), Path(sys.argv[2]))))
+"""
+
+
+def started(recipe: Recipe, folder: Path, *, real: bool, words: Path) -> tuple[int, Callable[[], int | None]]:
+    """A training at work: its process' number, and what waits for its exit code."""
+    if real:
+        write_json(words.parent / "recipe.json", as_json(recipe))
+        argv = [sys.executable, "-c", PROGRAM, str(words.parent), str(folder)]
+        with words.open("w") as file:
+            process = subprocess.Popen(argv, stderr=file, start_new_session=True)
+        number, wait = process.pid, lambda: process.wait(60)
+    else:
+        fork = begin(recipe, folder, words=words)
+        assert fork.pid is not None
+
+        def wait() -> int | None:
+            fork.join(60)
+            return fork.exitcode
+
+        number = fork.pid
+    until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder)) >= 3)
+    return number, wait
+
+
+def children(number: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(number)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def alive(number: int) -> bool:
+    try:
+        return "zombie" not in Path(f"/proc/{number}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forked", "real"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_saves_and_says_how_to_go_on(name: str, real: bool, shards: Path, tmp_path: Path) -> None:
+    """A Ctrl-C comes to the workers, too."""
+    recipe = small("supervised", shards, "steps=100000", "workers=2", "log_every=1", "save_every=100000")
+    folder, words = tmp_path / "run", tmp_path / "words"
+    number, wait = started(recipe, folder, real=real, words=words)
+    workers = children(number)
+    assert len(workers) == 2
+    os.killpg(number, signal.SIGINT) if name == "SIGINT" else os.kill(number, signal.SIGTERM)
+    assert wait() == 1
+    step = saved(folder)["step"]
+    (said,) = [line for line in words.read_text().splitlines() if not line.startswith("step ")]
+    assert said == (
+        f"vtrain: stopped at step {step} of 100000, which is saved; go on with: vtrain supervised --resume "
+        f"--out {folder}"
+    )
+    until(lambda: not any(map(alive, workers)))
+    end = step + 3
+    shorter = change(recipe, [f"steps={end}", "schedule.kind=constant"])
+    train(change(shorter, ["workers=0"]), folder, resume=True)
+    assert [line["step"] for line in lines(folder)] == list(range(1, end + 1))
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_end(shards: Path, tmp_path: Path) -> None:
+    recipe = small("rspnet", shards, "steps=60", "log_every=7", "save_every=1000", "workers=1")
+    train(recipe, tmp_path / "wanted")
+    folder = tmp_path / "run"
+    for step in (3, 20, 35, 50):
+        process = begin(recipe, folder, resume=folder.exists())
+        until(lambda step=step: reached(folder, step))
+        os.kill(process.pid, signal.SIGTERM)  # type: ignore[arg-type]
+        process.join()
+        assert process.exitcode == 1
+        assert step <= saved(folder)["step"] < 60
+    train(recipe, folder, resume=True)
+    assert lines(folder) == lines(tmp_path / "wanted")
+    assert_same(saved(folder), saved(tmp_path / "wanted"))
+
+
+def reached(folder: Path, step: int) -> bool:
+    return (folder / "metrics.jsonl").exists() and any(line["step"] >= step for line in lines(folder))
+
+
+def test_a_second_ctrl_c_ends_it_at_once(shards: Path, tmp_path: Path) -> None:
+    """With workers that make nothing any more, so that the first one has to wait."""
+    recipe = small("supervised", shards, "steps=100000", "workers=2", "save_every=100000")
+    folder, words = tmp_path / "run", tmp_path / "words"
+    number, wait = started(recipe, folder, real=False, words=words)
+    workers = children(number)
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    step = -1
+    while step != (step := lines(folder)[-1]["step"]):  # what was made before is used up
+        time.sleep(0.3)
+    os.kill(number, signal.SIGINT)
+    time.sleep(0.3)
+    assert alive(number)
+    os.kill(number, signal.SIGINT)
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    assert wait() == 1
+    assert "KeyboardInterrupt" in words.read_text()
+    assert "go on with" not in words.read_text()
+    assert not (folder / "last.pt").exists()
+    until(lambda: not any(map(alive, workers)))

@@ -5,14 +5,13 @@ import json
 import multiprocessing
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_recipes import METHODS, assert_same, begin, lines, saved, small
+from small_recipes import METHODS, assert_same, begin, lines, saved, small, until
 
 from vprep.errors import UsageError, WorkError
 from vtrain import checkpoint, load_backbone
@@ -261,13 +260,6 @@ def test_two_trainings_in_one_folder_are_one_too_many(shards: Path, tmp_path: Pa
     first.kill()
     first.join()
     assert train(change(recipe, ["steps=1"]), folder, resume=True)["steps"] >= 2  # the lock is gone with its holder
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def on_a_disk(folder: Path, size: int, act: Act) -> Any:  # noqa: ANN401  what JSON holds

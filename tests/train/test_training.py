@@ -5,37 +5,40 @@
 
 import io
 import json
-import os
-import signal
-import subprocess
 import sys
 import tarfile
 import threading
-import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from vprep.errors import UsageError, WorkError
+from vprep.errors import WorkError
 from vprep.index import index
 
 SUPPORT = str(Path(__file__).parents[1] / "support")
 sys.path += [] if SUPPORT in sys.path else [SUPPORT]  # pytest has it there; the program has not
 
-from small_recipes import METHODS, assert_same, begin, lines, saved, small  # noqa: E402
+from small_recipes import FRAMES, METHODS, SIZE, assert_same, lines, saved, small  # noqa: E402
 
-from vtrain.recipe import Recipe  # noqa: E402
-from vtrain.settings import as_json, change  # noqa: E402
-from vtrain.train import train  # noqa: E402
+from vtrain.data import EvenClips, Loader, choose  # noqa: E402
+from vtrain.data.augment import Augment  # noqa: E402
+from vtrain.data.held_out import held_out  # noqa: E402
+from vtrain.data.look import Look  # noqa: E402
+from vtrain.observe import validation, watching  # noqa: E402
+from vtrain.recipe import for_classes  # noqa: E402
+from vtrain.run import Place, Run, facts_of  # noqa: E402
+from vtrain.settings import change  # noqa: E402
+from vtrain.train import make, train  # noqa: E402
 
 LOSSES = Path(__file__).parent / "golden" / "losses.json"
+AS_IT_IS = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+OF_ITS_OWN = {"supervised": ["classes=5", "dropout=0"], "rspnet": ["tau=1", "margin=4", "bn_groups=1", "size=24"]}
+HERE = Place(torch.device("cpu"), torch.float32, 0)
 Losses = dict[str, dict[str, list[float]]]
 
 
@@ -45,9 +48,9 @@ def blocks(folder: Path) -> Path:
     with tarfile.open(folder / "blocks.tar", "w") as tar:
         for number in range(10):
             rng = np.random.default_rng(number)
-            picture = rng.integers(0, 256, (2, 2, 3), np.uint8).repeat(16, 0).repeat(16, 1)
-            frames = [np.roll(picture, 16 * (shift % 2), 1 - shift // 2 % 2) for shift in range(16)]
-            jpegs = [cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes() for frame in frames]
+            picture = rng.integers(0, 256, (3, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+            frames = [np.roll(picture, 8 * shift, 1) for shift in range(16)]
+            jpegs = [cv2.imencode(".jpg", frame, AS_IT_IS)[1].tobytes() for frame in frames]
             for ending, data in (("mjpeg", b"".join(jpegs)), ("cls", str(number % 5).encode())):
                 info = tarfile.TarInfo(f"{number}.{ending}")
                 info.size = len(data)
@@ -58,7 +61,8 @@ def blocks(folder: Path) -> Path:
 
 def five_steps(method: str, folder: Path) -> dict[str, list[float]]:
     """The numbers of five steps: the loss and its parts."""
-    settings = ["steps=5", *(["classes=5", "dropout=0"] if method == "supervised" else [])]
+    # Small steps and batches that are not too small: else a rounding is a hundred times as large five steps later.
+    settings = ["steps=5", "batch=8", "schedule.lr=0.001", *OF_ITS_OWN.get(method, [])]
     train(small(method, blocks(folder / "set"), *settings), folder / "run")
     found = lines(folder / "run")
     told = sorted(found[0].keys() - {"step", "epoch", "lr", "skipped"})
@@ -73,6 +77,156 @@ def test_five_steps_of_every_method_give_the_losses_they_gave_before(method: str
     assert found.keys() == wanted.keys()
     for name, numbers in wanted.items():
         assert found[name] == pytest.approx(numbers, rel=1e-4, abs=1e-6), name
+
+
+# What is not finite
+
+
+@pytest.mark.parametrize(("method", "log_every"), list(zip(METHODS, (1, 100, 1, 100, 1), strict=True)))
+def test_a_training_that_explodes_stops_and_the_last_good_state_is_named(
+    method: str, log_every: int, shards: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    recipe = small(method, shards, "steps=2", "save_every=2", "optim.name=sgd")
+    train(recipe, folder)
+    settings = ["steps=60", "schedule.lr=1e30", f"log_every={log_every}", "save_every=12"]
+    before = (folder / "last.pt").read_bytes()
+    with pytest.raises(WorkError) as error:
+        train(change(recipe, settings), folder, resume=True)
+    said, _, rest = str(error.value).partition("; ")
+    assert said.startswith("the loss or the weights are not finite since step ")
+    assert 2 <= int(said.split()[-1]) < 12
+    assert rest == (f"the last good state is {folder / 'last.pt'}, of step 2: lower schedule.lr or add schedule.warmup")
+    assert (folder / "last.pt").read_bytes() == before
+    assert "NaN" not in (folder / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("where", ["weight", "statistics of batch norm", "momentum"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_whatever_of_a_state_is_not_finite_is_found(where: str, value: float, shards: Path) -> None:
+    run = made("supervised", shards)
+    weight = next(run.module.parameters())
+    run.optimizer.state[weight]["momentum_buffer"] = torch.full_like(weight, 3e38)
+    assert run.finite()
+    spoilt = {
+        "weight": weight.detach(),
+        "statistics of batch norm": next(one for one in run.module.buffers() if one.is_floating_point()),
+        "momentum": run.optimizer.state[weight]["momentum_buffer"],
+    }
+    spoilt[where].flatten()[1] = value
+    assert not run.finite()
+
+
+def made(method: str, shards: Path, *changes: str) -> Run:
+    recipe = for_classes(small(method, shards, *changes), 5)
+    return make(recipe, HERE)
+
+
+# What is looked at between steps
+
+
+LOOKS = ("validate.every=0.5", "watch.every=0.5")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_looking_at_other_videos_changes_nothing_of_a_training(method: str, shards: Path, tmp_path: Path) -> None:
+    """Not its weights, its statistics, its queue or memory, nor what it draws."""
+    recipe = small(method, shards, "steps=4", "data.hold_out=7")
+    train(recipe, tmp_path / "one")
+    train(change(recipe, LOOKS), tmp_path / "two")
+    found = lines(tmp_path / "two")
+    own = [{name: number for name, number in line.items() if not is_seen(name)} for line in found]
+    assert own == lines(tmp_path / "one")
+    seen = [sorted(filter(is_seen, line)) for line in found]
+    assert seen[0] == []  # 13 videos are 3.25 steps
+    assert seen[1] == seen[3]
+    assert {"held_out_loss", "watch_top1"} < set(seen[1])
+    one, two = saved(tmp_path / "one"), saved(tmp_path / "two")
+    assert len(two["validation_losses"]) == 2
+    for name in ("model", "optimizer", "step", "sums"):
+        assert_same(two[name], one[name])
+
+
+def is_seen(name: str) -> bool:
+    return name.startswith(("held_out_", "watch_"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_seen_of_held_out_videos_is_the_same_whenever_one_looks(method: str, shards: Path) -> None:
+    recipe = small(method, shards, "data.hold_out=7", *LOOKS)
+    run = made(method, shards, "data.hold_out=7", *LOOKS)
+    held = held_out(choose(shards, split="train"), 7)[1]
+    looks = {
+        workers: (
+            validation(recipe, held, replace(HERE, workers=workers)),
+            watching(recipe, replace(HERE, workers=workers)),
+        )
+        for workers in (0, 1)
+    }
+    before = {name: tensor.clone() for name, tensor in run.module.state_dict().items()}
+    first = [look(run) for look in looks[0]]
+    torch.manual_seed(7)
+    torch.rand(100)
+    assert [look(run) for look in looks[0]] == first
+    assert [look(run) for look in looks[1]] == first
+    assert all(module.training for module in run.module.modules())
+    assert_same(dict(run.module.state_dict()), before)
+
+
+def test_held_out_numbers_are_means_over_the_videos(shards: Path) -> None:
+    """The last batch is a short one: 7 videos in batches of 4."""
+    run = made("supervised", shards)
+    held = held_out(choose(shards, split="train"), 7)[1]
+    recipe = small("supervised", shards, "data.hold_out=7", "validate.every=1")
+    found = validation(recipe, held, HERE)(run)
+    loader = Loader(held, recipe.method.plan(), batch=1, epochs=1, shuffled=False)
+    run.module.eval()
+    augment = Augment(recipe.method.plan().looks)
+    with torch.no_grad():
+        each = [run.method(augment(one.clips, one.draws), facts_of(one)) for one in loader]
+    assert len(each) == 7
+    for name, number in found.items():
+        assert number == pytest.approx(sum(one[name].item() for one in each) / 7, rel=1e-5), name
+
+
+def test_to_watch_videos_among_themselves_finds_each_of_them_again(shards: Path) -> None:
+    recipe = small("pace", shards, "watch.every=1", "watch.gallery=test", "watch.queries=test")
+    assert watching(recipe, HERE)(made("pace", shards)) == {"top1": 100.0}
+
+
+def test_what_is_watched_is_the_nearest_neighbour_of_the_other_split(shards: Path) -> None:
+    run = made("pace", shards)
+    found = watching(small("pace", shards, "watch.every=1"), HERE)(run)["top1"]
+    run.module.eval()
+    sides = []
+    look = Look(size=SIZE, crop="centre", flip=0.0)
+    for split in ("train", "test"):
+        loader = Loader(
+            choose(shards, split=split),
+            EvenClips(clips=2, frames=FRAMES, looks=(look,)),
+            batch=1,
+            epochs=1,
+            shuffled=False,
+        )
+        rows = []
+        for one in loader:
+            with torch.no_grad():
+                clips = run.method.backbone(Augment((look,))(one.clips, one.draws)[0]).mean((2, 3, 4))
+            rows.append((clips.mean(0), int(one.label)))
+        sides.append(rows)
+    right = 0
+    for feature, label in sides[1]:
+        similar = [torch.cosine_similarity(feature, other, 0).item() for other, _ in sides[0]]
+        right += sides[0][similar.index(max(similar))][1] == label
+    assert found == pytest.approx(100 * right / 10)
+
+
+def test_a_program_may_train_in_a_thread(shards: Path, tmp_path: Path) -> None:
+    """Python gives a thread no signals, so it is not stopped by them."""
+    thread = threading.Thread(target=train, args=(small("supervised", shards, "steps=2"), tmp_path / "run"))
+    thread.start()
+    thread.join()
+    assert saved(tmp_path / "run")["step"] == 2
 
 
 def write_losses() -> None:

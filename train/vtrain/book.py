@@ -96,9 +96,9 @@ class Book:
     def _save(self, run: Run, keep: bool) -> None:
         began = time.perf_counter()
         self._refuse_nan(run)
-        run.sums.agree()
+        state = {**self.facts, "epochs": round(self.length.epoch(run.step), 4), **run.state()}
         if rank() == 0:
-            checkpoint.save(self.folder, {**self.facts, "epochs": round(self.length.epoch(run.step), 4), **run.state()}, keep=keep)
+            checkpoint.save(self.folder, state, keep=keep)
         self._paused += time.perf_counter() - began
 
     def _refuse_nan(self, run: Run) -> None:

@@ -25,7 +25,7 @@ Observation = Callable[[Run], dict[str, float]]
 
 
 def validation(recipe: Recipe, held: Videos, place: Place) -> Observation:
-    """The method's numbers on held-out videos, each looked at once, in the same way each time."""
+    """The method's numbers on held-out videos, looked at in the same way each time."""
     plan = recipe.method.plan()
     augment = Augment(plan.looks)
     batch = min(recipe.at_a_time(world()), max(1, len(held) // world()) * world())
@@ -33,10 +33,11 @@ def validation(recipe: Recipe, held: Videos, place: Place) -> Observation:
     @torch.no_grad()
     def look(run: Run) -> dict[str, float]:
         loader = Loader(
-            held, plan, batch=batch, seed=recipe.seed, workers=place.workers, rank=rank(), world=world(), epochs=1,
-            shuffled=False, on_error=recipe.data.on_error, device=place.device,
+            held, plan, batch=batch, seed=recipe.seed, workers=place.workers, rank=rank(), world=world(),
+            epochs=recipe.validate.passes, shuffled=False, on_error=recipe.data.on_error, device=place.device,
         )  # fmt: skip
         sums: dict[str, Tensor] = {}
+        run.share_statistics()
         run.module.eval()
         torch.manual_seed(recipe.seed)
         for one in loader:
@@ -84,6 +85,7 @@ def watching(recipe: Recipe, place: Place) -> Observation:
         return gather(torch.cat(rows).to(place.device)), gather(torch.cat(labels).to(place.device))
 
     def look_up(run: Run) -> dict[str, float]:
+        run.share_statistics()
         run.module.eval()
         (gallery_VD, gallery_V), (queries_VD, queries_V) = (features(run, videos) for videos in sides)
         run.module.train()

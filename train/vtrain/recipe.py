@@ -38,6 +38,7 @@ class Validate:
 
     every: float = 0.0  # epochs; 0: never
     split: str = ""  # of the same shards; empty: what was held out
+    passes: int = 1  # over these videos, each with other draws: few videos tell more when looked at more often
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,7 @@ class Recipe:
         _demand(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
         _demand(0 < self.epochs <= 1e9, "epochs", self.epochs, "above 0, and at most 1e9")
         _demand(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
+        _demand(self.validate.passes >= 1, "validate.passes", self.validate.passes, "at least 1")
         _demand(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more")
         for name, value in (("validate.every", self.validate.every), ("watch.every", self.watch.every)):
             _demand(value >= 0, name, value, "0 (never) or a number of epochs")

@@ -9,12 +9,13 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from vtrain.data.batch import Batch
 from vtrain.methods.method import Method
-from vtrain.methods.ranks import world
+from vtrain.methods.ranks import gather, rank, world
 
 Outputs = dict[str, Tensor]
 NEVER = 2**62
@@ -59,12 +60,6 @@ class Sums:
             values /= world()
         return dict(zip(self.names, values.tolist(), strict=True))
 
-    def agree(self) -> None:
-        """From here on each rank has the mean of all: what is saved is then what every one of them goes on from."""
-        if world() > 1:
-            dist.all_reduce(self.values)
-            self.values /= world()
-
     def bad_step(self) -> int | None:
         first = self.first_bad.clone()
         if world() > 1:
@@ -75,11 +70,13 @@ class Sums:
         self.steps = 0
 
     def state(self) -> dict[str, Any]:
-        return {"names": self.names, "values": self.values, "steps": self.steps}
+        """One row of values for each rank; all of them have to ask."""
+        return {"names": self.names, "values": gather(self.values[None]), "steps": self.steps}
 
     def load(self, state: dict[str, Any]) -> None:
         self.names, self.steps = list(state["names"]), int(state["steps"])
-        self.values = state["values"].to(self.values.device)
+        rows = state["values"].to(self.values.device)
+        self.values = rows[rank()].clone() if len(rows) == world() else rows.mean(0)
 
 
 class Run:
@@ -95,6 +92,7 @@ class Run:
         self.sums = Sums(device)
 
     def state(self) -> dict[str, Any]:
+        """What is saved; all ranks have to ask for it."""
         return {
             "step": self.step,
             "model": self.module.state_dict(),
@@ -113,6 +111,17 @@ class Run:
     def alone(self) -> AbstractContextManager[None]:
         """Gradients are not yet exchanged with other processes."""
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
+
+    def share_statistics(self) -> None:
+        """Give the first rank's running statistics of batch norm to all.
+
+        They are those that are saved; so what is seen in eval mode is the same in a training that was resumed.
+        """
+        if world() > 1:
+            for norm in self.module.modules():
+                if isinstance(norm, _BatchNorm):
+                    for buffer in norm.buffers():
+                        dist.broadcast(buffer, 0)
 
     def finite(self) -> bool:
         """Whether all that is saved is, on every rank; the device is waited for."""

@@ -8,8 +8,8 @@
 import os
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ Facts = dict[str, Any]
 def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False) -> Facts:
     """Train as `recipe` says, and keep all of it in `folder`. What comes back is its end in short."""
     refuse_bad_torch(torch.__version__)
-    with processes() as device:
+    with processes() as device, ExitStack() as stack:
         workers = recipe.workers if recipe.workers is not None else default_workers(device)
         place = Place(device, precision_of(recipe, device), workers)
         at_a_time = recipe.at_a_time(world())
@@ -57,20 +57,20 @@ def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False) -
         videos, held = chosen(recipe)
         recipe = for_classes(recipe, len(videos.classes) if videos.classes else None)
         looks = observations(recipe, held, place)
-        if rank() == 0 and not resume:
-            begin_folder(folder)
+        if not resume:
+            first_decides(lambda: begin_folder(folder))
         length = recipe.length(len(videos))
         run = make(recipe, place)
-        with checkpoint.alone(folder) if rank() == 0 else nothing():
-            facts = facts_of_run(recipe, videos)
-            if resume:
-                go_on(run, folder, facts)
-            elif rank() == 0:
-                checkpoint.write_json(folder / checkpoint.RECIPE, as_json(recipe))
-            if rank() == 0:
-                note_environment(folder, run.step)
-            feed = feed_of(recipe, videos, run.step, at_a_time, place)
-            return carry_out(run, feed, recipe, length, folder, facts, place, looks)
+        first_decides(lambda: stack.enter_context(checkpoint.alone(folder)))
+        facts = facts_of_run(recipe, videos)
+        if resume:
+            go_on(run, folder, facts)
+        elif rank() == 0:
+            checkpoint.write_json(folder / checkpoint.RECIPE, as_json(recipe))
+        if rank() == 0:
+            note_environment(folder, run.step)
+        feed = feed_of(recipe, videos, run.step, at_a_time, place)
+        return carry_out(run, feed, recipe, length, folder, facts, place, looks)
 
 
 def carry_out(
@@ -126,6 +126,8 @@ def make(recipe: Recipe, place: Place) -> Run:
     if world() > 1:
         # Each rank's batch norm has statistics of its own; those of the first are saved.
         devices = [place.device] if place.device.type == "cuda" else None
+        # Said of 1x1x1 convolutions, whose weights lie in memory in the same way whatever their strides are called.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         with warnings.catch_warnings():
             # Newer torch has another word for it, which 2.10 does not know.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
@@ -206,6 +208,20 @@ def agreed_folder(folder: Path | None, method: str) -> Path:
     return Path(named[0])
 
 
+def first_decides(act: Callable[[], object]) -> None:
+    """`act` is done by the first rank; what it refuses, all refuse."""
+    refused: list[str | None] = [None]
+    if rank() == 0:
+        try:
+            act()
+        except UsageError as error:
+            refused = [str(error)]
+    if world() > 1:
+        dist.broadcast_object_list(refused)
+    if refused[0] is not None:
+        raise UsageError(refused[0])
+
+
 def newest_run(method: str = "*", runs: Path = Path("runs")) -> Path:
     """The folder of the run that saved last."""
     saved = sorted(runs.glob(f"{method}-*/{checkpoint.LAST}"), key=lambda path: path.stat().st_mtime)
@@ -280,8 +296,3 @@ def processes() -> Iterator[torch.device]:
     finally:
         if mine:
             dist.destroy_process_group()
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    yield

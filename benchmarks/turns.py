@@ -1,0 +1,55 @@
+"""What is compared takes turns, so a machine that slows down does so for all of it."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from step import wait
+
+Jobs = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seconds that a job took; `cpu` is of all threads, and of processes that it ended."""
+
+    wall: float
+    cpu: float
+
+
+Spent = dict[str, list[Usage]]  # by what was done, one of each round
+
+
+def in_turns(jobs: Jobs, rounds: int, device: torch.device) -> Spent:
+    """All jobs in each round, from another one on in the next."""
+    spent: Spent = {name: [] for name in jobs}
+    names = list(jobs)
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr)
+            spent[name].append(usage(jobs[name], device))
+    return spent
+
+
+def usage(job: Callable[[], object], device: torch.device) -> Usage:
+    wait(device)
+    before, began = os.times(), time.perf_counter()
+    job()
+    wait(device)
+    wall, after = time.perf_counter() - began, os.times()
+    return Usage(wall, sum(after[:4]) - sum(before[:4]))
+
+
+def ratio(above: list[Usage], below: list[Usage], what: str = "wall") -> float:
+    """The median over the rounds."""
+    return median(float(getattr(a, what)) / float(getattr(b, what)) for a, b in zip(above, below, strict=True))
+
+
+def middle(spent: list[Usage], what: str = "wall") -> float:
+    return median(float(getattr(usage, what)) for usage in spent)

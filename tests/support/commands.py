@@ -1,0 +1,76 @@
+"""Commands in processes of their own. They are forked, for a new Python needs longer to load torch than they do."""
+
+import json
+import multiprocessing
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import torch._dynamo  # which torch loads late, and each forked process would anew
+
+from veval import cli, features, tasks  # noqa: F401  so, too, with these
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command has left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The one object on stdout, which nothing else is on."""
+        assert self.returncode == 0, self.stderr
+        assert len(self.stdout.splitlines()) == 1, self.stdout
+        found: dict[str, Any] = json.loads(self.stdout)
+        return found
+
+
+def veval(*words: object, cwd: Path, env: dict[str, str] | None = None) -> Done:
+    """`veval WORDS` in the folder `cwd`."""
+    with TemporaryDirectory() as name:
+        process = begin(*words, cwd=cwd, env=env, said=Path(name))
+        process.join()
+        assert process.exitcode is not None
+        return Done(process.exitcode, *((Path(name) / stream).read_text() for stream in ("stdout", "stderr")))
+
+
+def begin(*words: object, cwd: Path, env: dict[str, str] | None = None, said: Path) -> ForkProcess:
+    """The same, begun; what it says goes to the files stdout and stderr in `said`."""
+    process = multiprocessing.get_context("fork").Process(
+        target=_forked, args=(lambda: cli.main([str(word) for word in words]), cwd, env or {}, said)
+    )
+    process.start()
+    return process
+
+
+def _forked(main: Callable[[], None], cwd: Path, env: dict[str, str], said: Path) -> None:
+    os.setpgrp()
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2))
+    os.chdir(cwd)
+    os.environ.update(env)
+    warnings.simplefilter("default")
+    torch.set_num_threads(1)
+    code = 1
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -1,0 +1,104 @@
+"""Between the lines of metrics a training never waits for its device: nothing of a step is read by the host."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from host_waits import HostWaits
+from small_recipes import METHODS, small
+from torch import Tensor, nn
+
+from vtrain.data import Loader, choose
+from vtrain.data.augment import Augment
+from vtrain.loop import train as loop
+from vtrain.optim import Optim, build
+from vtrain.recipe import Length, Recipe, for_classes
+from vtrain.run import Place, Run, Sums, facts_of
+from vtrain.train import make
+
+STEPS = 2
+EVERY = {
+    **{method: (method, "optim.name=sgd") for method in METHODS},
+    "lars": ("pace", "optim.name=lars"),
+    "sgd with nesterov": ("prp", "optim.name=sgd", "optim.nesterov=true"),
+    "in two parts": ("rspnet", "batch=8", "accumulate=2"),
+    "memory of features": ("ascnet", "memory=feature", "direction=both"),
+}
+
+
+class Batches:
+    """What a feed gives, of batches that are on the device already."""
+
+    def __init__(self, recipe: Recipe, shards: Path, device: torch.device) -> None:
+        plan = recipe.method.plan()
+        videos = choose(shards, split="train")
+        loader = Loader(videos, plan, batch=recipe.at_a_time(1), seed=recipe.seed)
+        self.batches = [one.to(device) for one in islice(loader, STEPS * recipe.accumulate)]
+        self.augment = Augment(plan.looks)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        for one in self.batches:
+            yield self.augment(one.clips, one.draws), facts_of(one)
+
+
+class NoBook:
+    """One that never writes."""
+
+    def after_step(self, run: Run, lr: float, stopping: bool) -> None:
+        pass
+
+
+def run_steps(settings: tuple[str, ...], shards: Path, device: torch.device, seen: AbstractContextManager[Any]) -> Run:
+    """The training's own loop: some steps, with which memory is taken and kernels are chosen, then some under `seen`."""
+    method, *changes = settings
+    recipe = for_classes(small(method, shards, *changes), 5)
+    place = Place(device, torch.bfloat16 if device.type == "cuda" else torch.float32, 0)
+    run, feed = make(recipe, place), Batches(recipe, shards, device)
+    for context, steps in ((nullcontext(), STEPS), (seen, 2 * STEPS)):
+        with context:
+            loop(run, feed, recipe, Length(steps=steps, per_epoch=5), NoBook(), place)  # type: ignore[arg-type]
+    assert run.step == 2 * STEPS
+    return run
+
+
+@pytest.mark.parametrize("settings", EVERY.values(), ids=EVERY)
+def test_a_step_makes_the_host_wait_for_nothing(settings: tuple[str, ...], shards: Path) -> None:
+    waits = HostWaits()
+    run_steps(settings, shards, torch.device("cpu"), waits)
+    assert waits.found == []
+
+
+def test_a_wait_in_the_loop_would_be_seen(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sums, "add", lambda self, step, outputs: outputs["loss"].item())
+    waits = HostWaits()
+    run_steps(("pace", "optim.name=sgd"), shards, torch.device("cpu"), waits)
+    assert waits.found == ["_local_scalar_dense"] * STEPS
+
+
+def test_adamw_reads_nothing_of_a_device() -> None:
+    """But the number of its step, which it keeps on the host. On a device without memory, reading is an error."""
+    net = nn.Linear(2, 3, device="meta")
+    optimiser = build(net, Optim(name="adamw"))
+    for _ in range(2):
+        net(torch.zeros(4, 2, device="meta")).sum().backward()
+        optimiser.step()
+    assert [state["step"].device.type for state in optimiser.state.values()] == ["cpu", "cpu"]
+
+
+@contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("settings", [*EVERY.values(), ("pace", "optim.name=adamw")], ids=[*EVERY, "adamw"])
+def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(settings: tuple[str, ...], shards: Path) -> None:
+    run_steps(settings, shards, torch.device("cuda"), waiting_is_an_error())

@@ -1,0 +1,235 @@
+"""A training in two processes is the one that a single process does; they write once, and stop together."""
+
+import faulthandler
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+
+import pytest
+import torch
+from small_recipes import assert_same, begin, lines, saved, small, until
+
+from vprep.errors import exit_code
+from vtrain.recipe import Recipe
+from vtrain.settings import change
+from vtrain.train import recipe_in, train
+
+# Small steps, and nothing that a rank computes of its own part of a batch: two ways to add are all that differs.
+GENTLE = ("batch=8", "schedule.lr=0.001", "steps=3")
+ALIKE = {
+    "rspnet": ("tau=1", "margin=4"),  # its groups of batch norm are the same on one rank and on two
+    "ascnet": ("batch_norm=sync",),
+    "prp": ("batch_norm=sync",),
+    "pace": ("batch_norm=sync", "contrast=none"),
+    "supervised": ("batch_norm=sync", "dropout=0"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Two processes that train together, and what they say."""
+
+    processes: list[ForkProcess]
+    words: list[Path]
+
+    def codes(self) -> list[int | None]:
+        for process in self.processes:
+            process.join(120)
+        return [process.exitcode for process in self.processes]
+
+    def sentences(self) -> list[str]:
+        """Of each one, without its progress."""
+        return [
+            "\n".join(line for line in path.read_text().splitlines() if not line.startswith("step "))
+            for path in self.words
+        ]
+
+
+@contextmanager
+def two(recipe: Recipe, folder: Path, *, resume: bool = False) -> Iterator[Ranks]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [folder.with_name(f"{folder.name}-{rank}.txt") for rank in range(2)]
+    processes = [
+        multiprocessing.get_context("fork").Process(target=_train, args=(rank, port, recipe, folder, resume, said))
+        for rank, said in enumerate(words)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        yield Ranks(processes, words)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def _train(rank: int, port: int, recipe: Recipe, folder: Path, resume: bool, words: Path) -> None:
+    """One of them; the environment is what torchrun gives."""
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    os.dup2(os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    torch.set_num_threads(1)
+    faulthandler.dump_traceback_later(60, exit=True, file=sys.stderr)  # one that waits for ever says where
+    warnings.filterwarnings("ignore", ".*all_gather_into_tensor. is deprecated")
+    os._exit(exit_code("vtrain", lambda: train(recipe, folder, resume=resume)))
+
+
+def trained(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
+    with two(recipe, folder, resume=resume) as ranks:
+        assert ranks.codes() == [0, 0], ranks.sentences()
+    return folder
+
+
+@pytest.mark.parametrize("method", ALIKE)
+def test_two_ranks_with_half_the_batch_each_are_one_process_with_all_of_it(
+    method: str, shards: Path, tmp_path: Path
+) -> None:
+    """The same videos, the same gradients, and so the same weights, queue and memory."""
+    recipe = small(method, shards, *GENTLE, *ALIKE[method])
+    trained(recipe, tmp_path / "two")
+    train(recipe, tmp_path / "one")
+    assert_close(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", ["accumulate=2", "optim.name=lars", "log_every=2"])
+def test_so_it_is_with_other_settings(settings: str, shards: Path, tmp_path: Path) -> None:
+    """In parts of the batch, a batch norm sees fewer clips: it is left out."""
+    recipe = small("supervised", shards, *GENTLE, "dropout=0", "batch_norm=sync", settings)
+    trained(recipe, tmp_path / "two")
+    train(recipe, tmp_path / "one")
+    assert_close(tmp_path / "two", tmp_path / "one")
+
+
+def assert_close(found: Path, wanted: Path) -> None:
+    """A rank's statistics of its own batch norm are of its own clips."""
+    for one, other in zip(lines(found), lines(wanted), strict=True):
+        assert one["step"] == other["step"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    one, other = saved(found), saved(wanted)
+    own = one["recipe"]["batch_norm"] == "own"
+    assert one["model"].keys() == other["model"].keys()
+    for name, tensor in other["model"].items():
+        if not (own and name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(one["model"][name], tensor, rtol=1e-3, atol=1e-4, msg=partial(named, name))
+
+
+def named(name: str, said: str) -> str:
+    return f"{name}: {said}"
+
+
+def test_only_the_first_rank_writes(shards: Path, tmp_path: Path) -> None:
+    recipe = small("supervised", shards, "steps=4", "log_every=2", "workers=1", "keep_every=2")
+    with two(recipe, tmp_path / "run") as ranks:
+        assert ranks.codes() == [0, 0]
+        first, second = (path.read_text() for path in ranks.words)
+    assert "step 4/4" in first
+    assert second == ""
+    assert [line["step"] for line in lines(tmp_path / "run")] == [2, 4]
+    assert len(json.loads((tmp_path / "run" / "environment.json").read_text())) == 1
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["run"]
+
+
+LONG = ("batch=8", "log_every=3", "save_every=4", "data.hold_out=6", "validate.every=1", "watch.every=2")
+
+
+@pytest.fixture(scope="module", params=["rspnet", "ascnet"])
+def undisturbed(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve steps of two ranks, looked at on the way: each with a batch norm of its own."""
+    folder = tmp_path_factory.mktemp("ranks") / "run"
+    return trained(small(request.param, shards, "steps=12", *LONG, "keep_every=1"), folder)
+
+
+@pytest.mark.parametrize("step", [4, 7])
+def test_two_ranks_that_go_on_come_to_the_same_end(step: int, undisturbed: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("recipe.json", "metrics.jsonl", "environment.json"):
+        shutil.copy(undisturbed / name, folder)
+    shutil.copy(undisturbed / "kept" / f"step_{step:07}.pt", folder / "last.pt")
+    trained(change(recipe_in(folder), ["keep_every=0"]), folder, resume=True)
+    assert lines(folder) == lines(undisturbed)
+    assert_same(saved(folder), saved(undisturbed))
+
+
+@pytest.mark.parametrize("told", [(0, 1), (1,)], ids=["both", "one"])
+def test_all_ranks_stop_together(told: tuple[int, ...], shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("supervised", shards, "steps=100000", "log_every=3", "save_every=100000"), tmp_path / "run"
+    with two(recipe, folder) as ranks:
+        until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder)) >= 2)
+        numbers = [process.pid for process in ranks.processes if process.pid is not None]
+        for number in numbers:
+            os.kill(number, signal.SIGSTOP)  # so that neither is done before the other is told
+        for rank in told:
+            os.kill(numbers[rank], signal.SIGTERM)
+        for number in numbers:
+            os.kill(number, signal.SIGCONT)
+        assert ranks.codes() == [1, 1], ranks.sentences()
+        step = saved(folder)["step"]
+        assert step % 3 == 0
+        assert ranks.sentences()[0] == (
+            f"vtrain: stopped at step {step} of 100000, which is saved; go on with: "
+            f"vtrain supervised --resume --out {folder}"
+        )
+
+
+def test_a_batch_that_cannot_be_divided_is_refused_in_a_sentence(shards: Path, tmp_path: Path) -> None:
+    with two(small("supervised", shards, "batch=5"), tmp_path / "run") as ranks:
+        assert ranks.codes() == [2, 2]
+        for said in ranks.sentences():
+            assert said == (
+                "vtrain: batch is 5 for 2 processes x accumulate=1; it is divided evenly among them: set batch=4 or 6, "
+                "or other processes"
+            )
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_first_rank_refuses_all_refuse(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "file").touch()
+    with two(small("supervised", shards), tmp_path / "run") as ranks:
+        assert ranks.codes() == [2, 2]
+        said = f"vtrain: {tmp_path / 'run'} is there already; go on with it by --resume, or take another --out"
+        assert ranks.sentences() == [said, said]
+
+
+def test_a_folder_in_which_another_trains_is_refused_by_all(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("supervised", shards, "steps=100000", "save_every=1"), tmp_path / "run"
+    other = begin(recipe, folder)
+    until((folder / "last.pt").exists)
+    with two(recipe, folder, resume=True) as ranks:
+        assert ranks.codes() == [2, 2]
+        assert all("is being trained in by another process" in said for said in ranks.sentences())
+    other.kill()
+    other.join()
+
+
+def test_a_loss_that_is_not_finite_stops_all_ranks(shards: Path, tmp_path: Path) -> None:
+    with two(small("supervised", shards, "steps=30", "schedule.lr=1e30", "log_every=5"), tmp_path / "run") as ranks:
+        assert ranks.codes() == [1, 1]
+        assert all("not finite since step" in said for said in ranks.sentences())
+
+
+def test_a_rank_that_dies_does_not_leave_the_other_waiting(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("supervised", shards, "steps=100000"), tmp_path / "run"
+    with two(recipe, folder) as ranks:
+        until((folder / "last.pt").exists)
+        ranks.processes[1].kill()
+        assert ranks.codes()[0] == 1
+    saved(folder)
