@@ -1,31 +1,43 @@
 # The whole way in small: videos are made, sharded and verified; a network learns from them without labels, and is
-# compared with one that did not. `sh demo.sh rspnet ascnet prp pace` takes all four methods.
+# compared with the same network that has not. `sh demo.sh rspnet ascnet prp pace` takes all four methods.
 set -eu
 METHODS="${*:-rspnet}"
-rm -rf demo_run/shards demo_run/runs demo_run/results demo_run/sheet.png
-mkdir -p demo_run
+RUNS=demo_run/runs RESULTS=demo_run/results
+rm -rf demo_run/shards demo_run/sheet.png "$RUNS" "$RESULTS"
+mkdir -p "$RESULTS"
 
-step() { printf '\n== %s\n' "$1"; shift; printf '   %s\n' "$*"; "$@"; }
+step() { # what it is, and the command
+  printf '\n== %s\n   ' "$1"
+  shift
+  echo "$@"
+  "$@"
+}
 
 step 'small videos of labelled motion' vprep synth --out demo_run/videos
 step 'shards' vprep shard demo_run/videos --out demo_run/shards --shards 4
 step 'every byte and every frame' vprep verify demo_run/shards --depth frames
 step 'a contact sheet' vprep show demo_run/shards --out demo_run/sheet.png
-
-SET='--shards demo_run/shards'
-RESULTS=demo_run/results
-mkdir -p "$RESULTS"
-step 'retrieval with a network that has learned nothing' \
-  veval retrieval --weights random --backbone tiny $SET --out "$RESULTS/retrieval-random.json" frames=8 size=56 clips=4
-step 'ten-clip accuracy from scratch' \
-  veval finetune --weights random --backbone tiny $SET --run demo_run/runs/scratch --out "$RESULTS/finetune-scratch.json" $TUNE
 for method in $METHODS; do
-  step "$method: learning without labels" \
-    vtrain "$method" --recipe tiny $SET --out "demo_run/runs/$method" $LEARN
-  step "$method: retrieval" \
-    veval retrieval --weights "demo_run/runs/$method" $SET --out "$RESULTS/retrieval-$method.json" clips=4
-  step "$method: ten-clip accuracy" \
-    veval finetune --weights "demo_run/runs/$method" $SET --run "demo_run/runs/$method-finetuned" \
-    --out "$RESULTS/finetune-$method.json" $TUNE
+  step "$method learns without labels" \
+    vtrain "$method" --recipe tiny --shards demo_run/shards --out "$RUNS/$method" $LEARN
+  for weights in "$RUNS/$method" "random:$RUNS/$method"; do
+    case "$weights" in random:*) name="$method-scratch" ;; *) name="$method" ;; esac
+    step "retrieval, $name" \
+      veval retrieval --weights "$weights" --shards demo_run/shards --out "$RESULTS/retrieval-$name.json" clips=4
+    step "fine-tuning on labels and ten-clip accuracy, $name" \
+      veval finetune --weights "$weights" --shards demo_run/shards --into "$RUNS/$name-finetuned" \
+      --out "$RESULTS/finetune-$name.json" $TUNE
+  done
 done
 step 'the table' veval report "$RESULTS"
+cat <<'END'
+
+In the last table stands what pre-training was worth here; on so few and such plain videos that may be little.
+Made: demo_run/shards (a set, verified), demo_run/runs (weights, metrics), demo_run/results (numbers), sheet.png.
+Next, on your own videos (.venv/bin/..., or activate .venv):
+    vprep plan  VIDEOS                       what is there, how much disk and time it takes
+    vprep shard VIDEOS --out data_shards/    run it again to go on after a stop
+    vtrain recipes                           what can be trained; --recipe tiny for a laptop
+    vtrain rspnet                            on data_shards/; --resume to go on
+    veval retrieval; veval finetune; veval report
+END

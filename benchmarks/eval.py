@@ -9,8 +9,8 @@ C   retrieval on random features against one product of all queries with all of 
 D   memory of retrieval with a large gallery, in a process of its own; it and C are on the CPU always. Linux only
 
 The bare forward pass is that of the fine-tuned network on the very clips that testing shows it, already augmented and
-in the memory of the device, in the same pieces; B's network lacks its last layer, of a class for each number. Testing
-and extraction begin anew in each round, workers and all, so few videos make them look slower than they are.
+in the memory of the device, in the same pieces; the network of B is the same without its last layer. Testing and
+extraction begin anew in each round, workers and all, so few videos make them look slower than they are.
 
 What is compared takes turns, and a ratio is the median of the ratios of the rounds, so a machine that slows down does
 so for all. CPU is that of all threads and workers. Without --shards videos of 7 s are made, as long as UCF101's.

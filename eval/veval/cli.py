@@ -32,7 +32,9 @@ app = typer.Typer(
 )
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Changes of the protocol.")]
-FromWeights = Annotated[str | None, typer.Option(help="A run, a file, or random. [default: the newest run in runs/]")]
+FromWeights = Annotated[
+    str | None, typer.Option(help="A run, a file, random, or random:RUN. [default: the newest run]")
+]
 Tuned = Annotated[str | None, typer.Option(help="A fine-tuned run. [default: the newest in runs/finetuned/ or runs/]")]
 Shards = Annotated[str | None, typer.Option(help="Folder, glob, list, or range. [default: data_shards/]")]
 Backbone = Annotated[str | None, typer.Option(help="Of random weights. [default: r3d]")]
@@ -194,7 +196,7 @@ def finetune(
     words = [f"{name}={value}" for name, value in more.items() if value is not None] + words
     made = change(holding_out(made, hold_out, "group" if val_groups else None), words)
     if given.facts["path"] == find.RANDOM:
-        given = find.weights(find.RANDOM, backbone=made.backbone, seed=made.seed)
+        given = find.weights(weights, backbone=backbone, seed=made.seed)
     results = []
     with processes():  # among which several trainings cannot follow each other, unless they stay together
         for videos, data in sets:

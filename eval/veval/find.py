@@ -21,6 +21,7 @@ from vtrain.weights.words import spelled
 RUNS = Path("runs")
 SHARDS = Path("data_shards")
 RANDOM = "random"
+LIKE = f"{RANDOM}:"
 LARGEST = "largest"  # square of a frame
 RANDOM_BACKBONE = "r3d"  # with which VCOP, PRP and Pace show what untrained networks come to
 DATASET = "dataset.json"
@@ -39,9 +40,12 @@ class Weights:
 
 
 def weights(word: str | None = None, *, backbone: str | None = None, seed: int = 0) -> Weights:
-    """The weights that `word` names: a run's folder, a file, `random`, or the newest run."""
+    """The weights that `word` names: a run's folder, a file, the newest run; `random`, or `random:RUN`, which is the
+    network of a run before it has learned, to be shown what the run is shown."""
     if word == RANDOM:
         return random_weights(backbone or RANDOM_BACKBONE, seed)
+    if word is not None and word.startswith(LIKE):
+        return random_weights(backbone, seed, weights(word.removeprefix(LIKE)).facts)
     path = newest_run() if word is None else Path(word)
     net, found = load_backbone(path)
     if backbone not in (None, found["backbone"]):
@@ -51,21 +55,26 @@ def weights(word: str | None = None, *, backbone: str | None = None, seed: int =
     return Weights(ready(net), facts_of(file_of(path), found))
 
 
-def random_weights(name: str, seed: int) -> Weights:
+def random_weights(backbone: str | None, seed: int, like: Facts | None = None) -> Weights:
     """A network that has learned nothing; the same one for the same seed."""
+    like = like or {}
+    name = backbone or str(like.get("backbone"))
+    settings = like.get("settings") or {} if name == like.get("backbone") else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = new(name)
+        net = new(name, **settings)
     state = xxhash.xxh3_128()
     for tensor in net.state_dict().values():
         state.update(tensor.numpy().tobytes())
     facts: Facts = {
-        **dict.fromkeys((*KEPT, "recipe", "data", "crop", "normalisation")),
+        **dict.fromkeys((*KEPT, "recipe", "data")),
+        **{name: like.get(name) for name in ("clip", "crop", "normalisation")},
+        "like": like.get("method"),
         "path": RANDOM,
         "hash": state.hexdigest(),
         "method": RANDOM,
         "backbone": name,
-        "settings": {},
+        "settings": settings,
         "dim": net.dim,
         "seed": seed,
     }

@@ -61,7 +61,8 @@ def recipe_for(weights: Weights, data: Facts, word: str = "") -> tuple[Recipe, s
 
 def published(facts: Facts, dataset: str, word: str) -> tuple[Recipe, str]:
     """How the authors of the weights' method fine-tune; on other videos than theirs, as on UCF101, all of them."""
-    method = facts["method"] if facts["method"] in OF_METHOD["testing"] else "rspnet"
+    method = facts.get("like") or facts["method"]
+    method = method if method in OF_METHOD["testing"] else "rspnet"
     known = {split(name).data for name in RECIPES if split(name).start == f"finetune-{method}"}
     there = dataset.lower() in known
     recipe = finetuning(

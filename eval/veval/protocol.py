@@ -180,7 +180,7 @@ def for_weights(
 
 def usual(task: Task, facts: Mapping[str, Any]) -> str:
     """The preset by which weights are measured when none is named."""
-    method, recipe = str(facts.get("method")), str(facts.get("recipe"))
+    method, recipe = str(facts.get("like") or facts.get("method")), str(facts.get("recipe"))
     if recipe.startswith("finetune-"):  # as METHOD's authors fine-tune: finetune-METHOD-BACKBONE-DATA
         method = recipe.split("-")[1]
         if task == "testing" and method == "rspnet" and "ssv2" in recipe.split("-"):

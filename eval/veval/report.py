@@ -61,6 +61,7 @@ class Against:
     scratch: float
     points: float
     interval: tuple[float, float] | None
+    shown: str  # by the interval: better, worse, or neither
     notes: list[str]
 
 
@@ -148,8 +149,15 @@ def _against(gain: Gain) -> Against:
         scratch=gain.scratch.value(gain.metric),
         points=gain.points,
         interval=gain.interval,
+        shown=shown_by(gain.interval),
         notes=[f"no interval: {gain.why}"] if gain.why else [],
     )
+
+
+def shown_by(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return NONE
+    return "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "neither"
 
 
 def _names(group: Group, metric: str) -> dict[str, str]:
@@ -202,12 +210,12 @@ def _tables(found: Report) -> list[tuple[list[list[str]], list[str]]]:
         rows.append([str(number), line.task, line.data, line.fold, line.method, line.backbone, *own, *said])
     tables = [(rows, _numbered([line.notes for line in found.lines]))]
     if found.against:
-        head = ["", "task", "data", "fold", "method", "backbone", "protocol", "metric", "%", "from scratch", "points"]
-        rows = [head]
+        head = ["", "task", "data", "fold", "method", "backbone", "protocol", "metric", "%"]
+        rows = [[*head, "from scratch", "points", "pre-training is"]]
         for number, one in enumerate(found.against, 1):
             about = [str(number), one.task, one.data, one.fold, one.method, one.backbone, one.protocol, one.metric]
             points = f"{one.points:+.2f}{_around(one.interval, '+.2f')}"
-            rows.append([*about, f"{one.value:.2f}", f"{one.scratch:.2f}", points])
+            rows.append([*about, f"{one.value:.2f}", f"{one.scratch:.2f}", points, one.shown])
         tables.append((rows, _numbered([one.notes for one in found.against])))
     return tables
 

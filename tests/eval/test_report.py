@@ -13,7 +13,7 @@ from veval import published as papers
 from veval import result
 from veval.compare import compare, end_of
 from veval.published import BACKBONES, load, published
-from veval.report import facts, markdown, of_results, report, terminal
+from veval.report import facts, markdown, of_results, report, shown_by, terminal
 from vprep.errors import UsageError
 from vtrain.backbones import BACKBONES as NETWORKS
 from vtrain.recipes import RECIPES
@@ -269,6 +269,15 @@ def test_few_videos_chosen_by_several_seeds_are_one_line() -> None:
 
 def told(rights: str) -> list[Result]:
     return [{"key": f"v{n}", "label": 0, "first": int(right)} for n, right in enumerate(rights)]
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"), [((0.1, 9.0), "better"), ((-4.0, -0.1), "worse"), ((-0.1, 9.0), "neither"), (None, "-")]
+)
+def test_only_an_interval_without_zero_shows_what_pretraining_is_worth(
+    interval: tuple[float, float] | None, word: str
+) -> None:
+    assert shown_by(interval) == word
 
 
 def test_pretraining_is_set_against_the_network_from_scratch() -> None:

@@ -53,7 +53,7 @@ class NoBook:
 
 
 def run_steps(settings: tuple[str, ...], shards: Path, device: torch.device, seen: AbstractContextManager[Any]) -> Run:
-    """The training's own loop: some steps, with which memory is taken and kernels are chosen, then some under `seen`."""
+    """The training's own loop: some steps, in which memory is taken and kernels are chosen; then some under `seen`."""
     method, *changes = settings
     recipe = for_classes(small(method, shards, *changes), 5)
     place = Place(device, torch.bfloat16 if device.type == "cuda" else torch.float32, 0)

@@ -85,10 +85,15 @@ VARIANTS = {
     "adamw": ("prp", "optim.name=adamw"),
     "bad videos are skipped": ("pace", "data.on_error=skip"),
 }  # fmt: skip
+OFTEN = ("accumulated", "plateau", "validated and watched")
+WITH_SETTINGS = [
+    pytest.param(variant, step, id=f"{name}-{step}", marks=[] if name in OFTEN and step == 5 else pytest.mark.slow)
+    for name, variant in VARIANTS.items()
+    for step in (1, 4, 5)
+]
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 5])
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize(("variant", "step"), WITH_SETTINGS)
 def test_so_it_is_with_other_settings(
     variant: tuple[str, ...], step: int, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:

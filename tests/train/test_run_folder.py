@@ -84,7 +84,9 @@ def test_a_line_is_the_mean_of_the_steps_since_the_one_before(run: Path, shards:
             assert line[name] == pytest.approx(sum(one[name] for one in two) / 2, rel=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(method, marks=[] if method == "ascnet" else pytest.mark.slow) for method in METHODS]
+)
 def test_the_recipe_in_the_folder_trains_to_the_same_losses_again(method: str, shards: Path, tmp_path: Path) -> None:
     """The paths in it are whole, so that it does so from anywhere."""
     nearby = Path(os.path.relpath(shards))

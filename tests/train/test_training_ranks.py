@@ -96,7 +96,9 @@ def trained(recipe: Recipe, folder: Path, *, resume: bool = False) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("method", ALIKE)
+@pytest.mark.parametrize(
+    "method", [pytest.param(method, marks=pytest.mark.slow if method in ("prp", "pace") else []) for method in ALIKE]
+)
 def test_two_ranks_with_half_the_batch_each_are_one_process_with_all_of_it(
     method: str, shards: Path, tmp_path: Path
 ) -> None:
@@ -149,7 +151,7 @@ def test_only_the_first_rank_writes(shards: Path, tmp_path: Path) -> None:
 LONG = ("batch=8", "log_every=3", "save_every=4", "data.hold_out=6", "validate.every=1", "watch.every=2")
 
 
-@pytest.fixture(scope="module", params=["rspnet", "ascnet"])
+@pytest.fixture(scope="module", params=[pytest.param("rspnet", marks=pytest.mark.slow), "ascnet"])
 def undisturbed(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve steps of two ranks, looked at on the way: each with a batch norm of its own."""
     folder = tmp_path_factory.mktemp("ranks") / "run"

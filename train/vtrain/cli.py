@@ -59,7 +59,7 @@ def _method_command(method: str, about: str) -> None:
             given = {"data.shards": shards, "weights": weights, "data.subset": subset}
             first = [f"{name}={value}" for name, value in given.items() if value is not None]
             facts = train(change(find(method, recipe, backbone), first + words), out)
-        if facts:
+        if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
             _show(facts, json, _trained)
 
 

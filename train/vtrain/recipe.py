@@ -155,5 +155,3 @@ def for_classes(recipe: Recipe, classes: int | None) -> Recipe:
 def _demand(holds: bool, name: str, value: object, wanted: str) -> None:
     if not holds:
         raise UsageError(f"{name} is {value}; let it be {wanted}")
-
-

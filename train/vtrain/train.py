@@ -32,6 +32,7 @@ from vtrain.doctor import refuse_bad_torch
 from vtrain.environment import environment
 from vtrain.loop import Feed
 from vtrain.loop import train as loop
+from vtrain.memory import keep_memory
 from vtrain.methods import METHODS
 from vtrain.methods.ranks import rank, world
 from vtrain.observe import Observation, validation, watching
@@ -288,6 +289,8 @@ def processes() -> Iterator[torch.device]:
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        keep_memory()
     mine = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized()
     if mine:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
