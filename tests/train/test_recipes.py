@@ -256,7 +256,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
         (
             ("ascnet", "ascnet-resnet3d18-k400-paper"),
             "no recipe 'ascnet-resnet3d18-k400-paper'; did you mean 'ascnet-resnet3d18-k400'? "
-            f"there are {', '.join(name for name in RECIPES if name.startswith('ascnet'))}",
+            "vtrain recipes lists them all",
         ),
         (("prp", "runs/prp"), "there is no runs/prp; name the folder of a run, or a recipe's file"),
     ],
@@ -306,7 +306,8 @@ def test_fine_tuning_on_other_data_or_for_another_method_is_refused() -> None:
 def test_tiny_recipes_take_videos_of_any_size() -> None:
     for method in METHODS:
         recipe = find(method, "tiny")
-        assert (recipe.backbone, recipe.batch, recipe.schedule.kind) == ("tiny", 32, "cosine")
+        clips_of_a_step = recipe.batch * getattr(recipe.method.sampling, "clips", 1)
+        assert (recipe.backbone, clips_of_a_step, recipe.schedule.kind) == ("tiny", 32, "cosine")
         for height, width in ((128, 171), (24, 32), (9, 40)):
             for look in recipe.method.sampling.looks:
                 ((top, left, tall, wide),) = look.draw(Random(1), height, width, 8)["box"]

@@ -45,6 +45,10 @@ from vtrain.weights import load_weights
 
 Facts = dict[str, Any]
 
+# Groups of processes are kept to the end. Where DDP is the last to let go of one, torch (2.13) waits for gloo's threads
+# without letting go of Python's lock, which these may want: some trainings never ended.
+GROUPS: list[Any] = []
+
 
 def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False) -> Facts:
     """Train as `recipe` says, and keep all of it in `folder`. What comes back is its end in short."""
@@ -294,6 +298,7 @@ def processes() -> Iterator[torch.device]:
     mine = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized()
     if mine:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        GROUPS.append(dist.group.WORLD)
     try:
         yield device
     finally:

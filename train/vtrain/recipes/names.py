@@ -13,6 +13,7 @@ from vtrain.recipe import Recipe
 from vtrain.settings import change
 
 Make = Callable[[], Recipe]
+MANY = 20  # names are not told in a sentence
 
 
 class Row(NamedTuple):
@@ -101,4 +102,5 @@ def known(word: str, choices: Iterable[str]) -> str:
     """What there is instead of a word that is none of them, the nearest first."""
     there = list(choices)
     close = get_close_matches(word, there, 1, 0.5)
-    return (f"did you mean '{close[0]}'? " if close else "") + f"there are {', '.join(there)}"
+    some = f"there are {', '.join(there)}" if len(there) <= MANY else "vtrain recipes lists them all"
+    return (f"did you mean '{close[0]}'? " if close else "") + some
