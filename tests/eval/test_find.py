@@ -217,3 +217,14 @@ def test_classes_that_do_not_match_are_refused(told: Path) -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     assert find.device("cpu") == torch.device("cpu")
     assert "there is no device 'cpux'" in message(find.device, "cpux")
+
+
+def test_random_like_a_run_is_its_network_before_it_has_learned(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run")
+    found = find.weights(f"random:{run}", seed=3)
+    assert found.facts["hash"] == find.weights("random", backbone="tiny", seed=3).facts["hash"]
+    assert found.facts["hash"] != find.weights(str(run)).facts["hash"]
+    of_run = find.weights(str(run)).facts
+    for name in ("backbone", "settings", "clip", "crop", "normalisation"):
+        assert found.facts[name] == of_run[name]
+    assert (found.facts["method"], found.facts["like"], found.facts["path"]) == ("random", of_run["method"], "random")

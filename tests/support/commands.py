@@ -17,6 +17,8 @@ import torch
 import torch._dynamo  # which torch loads late, and each forked process would anew
 
 from veval import cli, features, tasks  # noqa: F401  so, too, with these
+from vtrain import cli as vtrain_cli
+from vtrain import recipes, train  # noqa: F401
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +40,32 @@ class Done:
 
 def veval(*words: object, cwd: Path, env: dict[str, str] | None = None) -> Done:
     """`veval WORDS` in the folder `cwd`."""
+    return run(cli.main, *words, cwd=cwd, env=env)
+
+
+def vtrain(*words: object, cwd: Path, env: dict[str, str] | None = None) -> Done:
+    """`vtrain WORDS` in the folder `cwd`."""
+    return run(vtrain_cli.main, *words, cwd=cwd, env=env)
+
+
+def run(main: Callable[[list[str]], None], *words: object, cwd: Path, env: dict[str, str] | None) -> Done:
     with TemporaryDirectory() as name:
-        process = begin(*words, cwd=cwd, env=env, said=Path(name))
+        process = begin(*words, cwd=cwd, env=env, said=Path(name), main=main)
         process.join()
         assert process.exitcode is not None
         return Done(process.exitcode, *((Path(name) / stream).read_text() for stream in ("stdout", "stderr")))
 
 
-def begin(*words: object, cwd: Path, env: dict[str, str] | None = None, said: Path) -> ForkProcess:
+def begin(
+    *words: object,
+    cwd: Path,
+    env: dict[str, str] | None = None,
+    said: Path,
+    main: Callable[[list[str]], None] = cli.main,
+) -> ForkProcess:
     """The same, begun; what it says goes to the files stdout and stderr in `said`."""
     process = multiprocessing.get_context("fork").Process(
-        target=_forked, args=(lambda: cli.main([str(word) for word in words]), cwd, env or {}, said)
+        target=_forked, args=(lambda: main([str(word) for word in words]), cwd, env or {}, said)
     )
     process.start()
     return process
