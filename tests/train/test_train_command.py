@@ -54,13 +54,13 @@ def test_going_on_takes_all_but_the_harmless_from_the_run(shards: Path, tmp_path
         (("pace", "--recipe", "tiney"), "no recipe 'tiney'; did you mean 'pace-tiny'? vtrain recipes lists them all"),
         (
             ("pace", "--recipe", "tiny"),
-            "no folder 'data_shards'; a set is made with: vprep shard VIDEOS --out data_shards",
+            "no folder '{here}/data_shards'; a set is made with: vprep shard VIDEOS --out {here}/data_shards",
         ),
     ],
 )
 def test_what_was_asked_wrongly_is_one_sentence(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     done = vtrain(*words, cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vtrain: {said}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vtrain: {said.format(here=tmp_path)}\n")
     assert not (tmp_path / "runs").exists()
 
 
