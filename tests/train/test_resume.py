@@ -257,16 +257,16 @@ def test_a_signal_saves_and_says_how_to_go_on(name: str, real: bool, shards: Pat
 
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_end(shards: Path, tmp_path: Path) -> None:
-    recipe = small("rspnet", shards, "steps=60", "log_every=7", "save_every=1000", "workers=1")
+    recipe = small("pace", shards, "steps=50", "log_every=7", "save_every=1000", "workers=1")
     train(recipe, tmp_path / "wanted")
     folder = tmp_path / "run"
-    for step in (3, 20, 35, 50):
+    for step in (3, 15, 30):
         process = begin(recipe, folder, resume=folder.exists())
         until(lambda step=step: reached(folder, step))
         os.kill(process.pid, signal.SIGTERM)  # type: ignore[arg-type]
         process.join()
         assert process.exitcode == 1
-        assert step <= saved(folder)["step"] < 60
+        assert step <= saved(folder)["step"] < 50
     train(recipe, folder, resume=True)
     assert lines(folder) == lines(tmp_path / "wanted")
     assert_same(saved(folder), saved(tmp_path / "wanted"))

@@ -5,6 +5,7 @@
 `train` is what the command `vtrain METHOD` calls, and any program may.
 """
 
+import atexit
 import os
 import time
 import warnings
@@ -45,9 +46,11 @@ from vtrain.weights import load_weights
 
 Facts = dict[str, Any]
 
-# Groups of processes are kept to the end. Where DDP is the last to let go of one, torch (2.13) waits for gloo's threads
-# without letting go of Python's lock, which these may want: some trainings never ended.
+# Groups of processes, kept until all that used them is gone. Where DDP is the last to let go of one, torch (2.13)
+# waits for gloo's threads without letting go of Python's lock, which these may want: some trainings never ended. And
+# where it happens while Python itself goes, some aborted.
 GROUPS: list[Any] = []
+atexit.register(GROUPS.clear)
 
 
 def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False) -> Facts:

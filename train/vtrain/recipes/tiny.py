@@ -50,9 +50,9 @@ def ascnet_tiny() -> Recipe:
 def prp_tiny() -> Recipe:
     """PRP, tiny, any data: minutes on a CPU."""
     # A CPU needs longer for the decoder than for the network: smaller clips, and as many frames painted as seen.
-    look = Look(size=32, crop="random", crop_size=96, normalise="unit")
-    sampling = prp.Sampling(frames=FRAMES, speeds=(1, 4), rate=1, short="loop", looks=(look,))
-    return on_a_laptop("prp-tiny", prp.Config(sampling=sampling), 500)
+    look = Look(size=32, crop="random", normalise="unit")
+    sampling = prp.Sampling(frames=FRAMES, speeds=(1, 2, 4), rate=1, short="loop", looks=(look,))
+    return on_a_laptop("prp-tiny", prp.Config(sampling=sampling), 600)
 
 
 def pace_tiny() -> Recipe:
