@@ -25,8 +25,9 @@ def gather(part: Tensor) -> Tensor:
         return part.detach()
     part = part.contiguous()
     whole = part.new_empty(world() * len(part), *part.shape[1:])
-    # As bytes: not every backend knows every type.
-    dist.all_gather_into_tensor(whole.view(torch.uint8), part.view(torch.uint8))
+    # As bytes: not every backend knows every type. Newer torch has another name for it, which 2.10 does not know.
+    gather_all = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+    gather_all(whole.view(torch.uint8), part.view(torch.uint8))
     return whole
 
 
