@@ -12,7 +12,7 @@ RunVprep = Callable[..., Any]
 BRIGHT = 60  # what a class is brighter than the one before it, in the set `told`
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """Small tensors, on processors that other processes want too, are worked on fastest by one thread."""
     before = torch.get_num_threads()

@@ -18,7 +18,7 @@ hypothesis.settings.load_profile("same")
 HEIGHT, WIDTH = 24, 32
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """Small tensors, on processors that other processes want too, are worked on fastest by one thread."""
     before = torch.get_num_threads()

@@ -139,7 +139,7 @@ def due(length: Length, every: float) -> list[int]:
         ("log_every=0", "log_every is 0; let it be at least 1"),
         ("save_every=0", "save_every is 0; let it be at least 1"),
         ("steps=0", "steps is 0; let it be at least 1"),
-        ("epochs=0", "epochs is 0.0; let it be above 0"),
+        ("epochs=0", "epochs is 0.0; let it be above 0, and at most 1e9"),
         ("workers=-1", "workers is -1; let it be 0 or more"),
         ("validate.every=-1", "validate.every is -1.0; let it be 0 (never) or a number of epochs"),
         ("watch.every=-0.5", "watch.every is -0.5; let it be 0 (never) or a number of epochs"),

@@ -73,7 +73,7 @@ def test_settings_are_listed_in_the_words_that_are_understood() -> None:
         ("batch=1e3", "batch", 1000),
         ("batch=64.0", "batch", 64),
         ("batch= 64 ", "batch", 64),
-        ("seed=-3", "seed", -3),
+        ("seed=+3", "seed", 3),
         ("schedule.lr=0.3", "schedule.lr", 0.3),
         ("lr=1/3", "schedule.lr", 1 / 3),
         ("lr=3", "schedule.lr", 3.0),

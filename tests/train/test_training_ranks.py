@@ -86,7 +86,6 @@ def _train(rank: int, port: int, recipe: Recipe, folder: Path, resume: bool, wor
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     torch.set_num_threads(1)
     faulthandler.dump_traceback_later(60, exit=True, file=sys.stderr)  # one that waits for ever says where
-    warnings.filterwarnings("ignore", ".*all_gather_into_tensor. is deprecated")
     os._exit(exit_code("vtrain", lambda: train(recipe, folder, resume=resume)))
 
 

@@ -301,6 +301,8 @@ def processes() -> Iterator[torch.device]:
     mine = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized()
     if mine:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # All are there before one of them may refuse and leave, which would look like a failure to the others.
+        dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
         GROUPS.append(dist.group.WORLD)
     try:
         yield device
