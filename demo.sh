@@ -1,8 +1,8 @@
 # The whole way in small: videos are made, sharded and verified; a network learns from them without labels, and is
 # compared with the same network that has not. `sh demo.sh rspnet ascnet prp pace` takes all four methods.
 set -eu
-METHODS="${*:-rspnet}"
-LEARN=steps=150 TUNE=steps=100  # of the recipes' 400 to 1,200 and 250: it is to be a demonstration
+METHODS="${*:-pace}"
+LEARN=steps=600 TUNE=steps=100  # it is to be a demonstration
 RUNS=demo_run/runs RESULTS=demo_run/results
 rm -rf demo_run/shards demo_run/sheet.png "$RUNS" "$RESULTS"
 mkdir -p "$RESULTS"

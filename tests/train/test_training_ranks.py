@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
