@@ -27,6 +27,8 @@ from vtrain.recipes import RECIPES
 from vtrain.settings import change, from_json
 from vtrain.train import chosen, recipe_in, resolved, train
 
+pytestmark = pytest.mark.slow
+
 Made = dict[str, Any]
 EPOCHS = ("batch=4", "steps=9")  # 16 videos: two epochs and a step
 DATA = {"name": "UCF101"}

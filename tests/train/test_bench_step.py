@@ -28,6 +28,8 @@ from vtrain.run import Outputs, Place, Run
 from vtrain.timing import in_parts, speed, timed
 from vtrain.train import feed_of, make
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 HERE = Place(CPU, torch.float32, 0)
 PARTS = ["augment", "forward", "backward", "sums", "optimiser", "after step"]

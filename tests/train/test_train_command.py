@@ -1,11 +1,6 @@
 """The commands of training as people type them."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -67,25 +62,6 @@ def test_what_was_asked_wrongly_is_one_sentence(words: tuple[str, ...], said: st
     done = vtrain(*words, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vtrain: {said.format(here=tmp_path)}\n")
     assert not (tmp_path / "runs").exists()
-
-
-def test_a_scheduler_that_ends_all_processes_of_a_training_leaves_it_saved(shards: Path, tmp_path: Path) -> None:
-    words = [*SMALL[:5], "steps=100000", "save_every=100000", "log_every=2", "workers=2"]
-    argv = [sys.executable, "-m", "vtrain", "pace", "--shards", str(shards), *words, "--out", "run"]
-    process = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        while not (tmp_path / "run" / "metrics.jsonl").exists() or not (tmp_path / "run" / "metrics.jsonl").read_text():
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGTERM)
-        said = process.communicate(timeout=60)[1]
-    finally:
-        process.kill()
-    assert process.returncode == 1, said
-    step = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"]
-    assert said.splitlines()[-1] == (
-        f"vtrain: stopped at step {step} of 100000, which is saved; go on with: vtrain pace --resume --out run"
-    )
 
 
 def test_recipes_are_listed_and_shown_as_they_are_changed(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from vtrain.recipe import Recipe
 from vtrain.settings import change
 from vtrain.train import recipe_in, train
 
+pytestmark = pytest.mark.slow
+
 # Small steps, and nothing that a rank computes of its own part of a batch: two ways to add are all that differs.
 GENTLE = ("batch=8", "schedule.lr=0.001", "steps=3")
 ALIKE = {

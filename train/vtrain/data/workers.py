@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from types import FrameType
 
 import cv2
 import numpy as np
@@ -65,7 +64,6 @@ def from_workers(
 
     def begin(_: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the reader's; it ends its workers
-        signal.signal(signal.SIGTERM, _overhear)
         cv2.setNumThreads(0)
         for some in rooms:
             some.only_fill()
@@ -80,12 +78,6 @@ def from_workers(
         multiprocessing_context="fork",  # arrays and rooms are shared; nothing is loaded again
     )
     yield from _alive(chunks)
-
-
-def _overhear(number: int, frame: FrameType | None) -> None:
-    """A scheduler tells all processes of a job to end; the reader needs its workers for what it is in the middle of.
-    A second SIGTERM is meant for this one."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _alive(chunks: Iterable[Chunk | Stop]) -> Generator[Chunk | Stop, None, None]:
