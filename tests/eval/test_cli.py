@@ -17,6 +17,8 @@ from small_recipes import small
 from veval import keep
 from vtrain.train import train
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = ("retrieval", "linear", "knn", "features", "test", "finetune", "report")
 PLACE = ("--workers", 0)
 FEW_STEPS = ("steps=2", "batch=4")
