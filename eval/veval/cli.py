@@ -58,6 +58,7 @@ def retrieval(
     settings: Settings = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
     seed: Seed = 0, fold: Fold = 1, split: Split = "test", gallery: Gallery = "train", protocol: Named = None,
     duplicates: Annotated[str, typer.Option(help="keep, or leave out: those of a query's content.")] = "keep",
+    engine: Annotated[str, typer.Option(help="exact, or faiss where that is installed.")] = "exact",
     features: Kept = None, subset: Subset = None, out: Out = None, workers: Workers = None, device: Device = "",
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
@@ -70,7 +71,9 @@ def retrieval(
     _prepare(out)
     asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, subset, protocol, settings)
     leave_out: LeaveOut = "same content" if duplicates == "leave out" else "nothing"
-    facts = tasks.retrieval(*asked, how=_how(device, workers, skip_bad), kept=features, leave_out=leave_out)
+    facts = tasks.retrieval(
+        *asked, how=_how(device, workers, skip_bad), kept=features, leave_out=leave_out, engine=engine
+    )
     _finish(facts, out, json)
 
 
@@ -96,6 +99,7 @@ def knn_(
     seed: Seed = 0, fold: Fold = 1, split: Split = "test", gallery: Gallery = "train", protocol: Named = None,
     k: Annotated[int, typer.Option(min=1, help="Neighbours that vote.")] = 20,
     temperature: Annotated[float, typer.Option(min=1e-6, help="Of their votes.")] = 0.07,
+    votes: Annotated[str, typer.Option(help="What they weigh: similarity, or same.")] = "similarity",
     few: Few = None, features: Kept = None, out: Out = None, workers: Workers = None, device: Device = "",
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
@@ -105,8 +109,9 @@ def knn_(
     _prepare(out)
     asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings)
     facts = tasks.by_neighbours(
-        *asked, how=_how(device, workers, skip_bad), kept=features, few=few, seed=seed, k=k, temperature=temperature
-    )
+        *asked, how=_how(device, workers, skip_bad), kept=features, few=few, seed=seed, k=k,
+        temperature=temperature, votes=votes,
+    )  # fmt: skip
     _finish(facts, out, json)
 
 
@@ -208,7 +213,7 @@ def finetune(
             facts = tune(
                 given, change(made, [f"data.fold={number}", *(["data.on_error=skip"] if skip_bad else [])]), place,
                 data=data, videos=videos[split], how=_how("", workers, skip_bad),
-                select=select, protocol=protocol,  # type: ignore[arg-type]  # held against its words there
+                select=select, protocol=protocol,
                 words=[word.removeprefix("test.") for word in settings or [] if word.startswith("test.")],
             )  # fmt: skip
             if facts is not None:

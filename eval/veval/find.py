@@ -12,6 +12,7 @@ import xxhash
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.backbones import backbone as new
+from vtrain.checkpoint import newest
 from vtrain.data.spec import read_spec, set_name
 from vtrain.data.videos import NO_LABEL, Videos, choose
 from vtrain.weights import load_backbone
@@ -83,13 +84,13 @@ def random_weights(backbone: str | None, seed: int, like: Facts | None = None) -
 
 def newest_run(runs: Path = RUNS) -> Path:
     """The run that was saved last."""
-    saved = [path for path in runs.glob("*/last.pt") if (path.parent / "recipe.json").exists()]
-    if not saved:
+    found = newest(runs)
+    if found is None:
         raise UsageError(
             f"no run in {runs}/ here; name weights by --weights RUN|FILE|random, or train some: "
             "vtrain METHOD --shards SPEC"
         )
-    return max(saved, key=lambda path: path.stat().st_mtime_ns).parent
+    return found
 
 
 def data(

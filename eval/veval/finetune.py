@@ -6,17 +6,18 @@ that is best on held-out ones: both are there by name, and the result says so.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch.distributed as dist
 
 from veval.classifier import Classifier, classifier
 from veval.features import How
-from veval.find import RANDOM, Facts, Weights, demand_labels, newest_run
+from veval.find import RANDOM, Facts, Weights, demand_labels
 from veval.protocol import OF_METHOD, Protocol, for_weights
 from veval.testing import test
 from vprep.errors import UsageError
 from vtrain.checkpoint import KEPT, LAST, RECIPE, read_json
+from vtrain.checkpoint import newest as newest_run
 from vtrain.data.held_out import By
 from vtrain.data.videos import Videos
 from vtrain.methods.ranks import world
@@ -26,7 +27,7 @@ from vtrain.recipes.names import split
 from vtrain.settings import change, listed
 from vtrain.train import chosen, recipe_in, resolved, train
 
-Select = Literal["last", "best-on-test", "best-on-held-out"]
+SELECT = ("last", "best-on-test", "best-on-held-out")
 TINY = "finetune-tiny"
 USUAL = "ucf101"  # whose recipe is taken for videos of which no paper has any
 TUNED = Path("runs") / "finetuned"
@@ -86,7 +87,7 @@ def holding_out(recipe: Recipe, count: int | None, by: By | None = None) -> Reci
 
 
 def finetune(
-    weights: Weights, recipe: Recipe, run: Path, *, data: Facts, videos: Videos, how: How, select: Select = "last",
+    weights: Weights, recipe: Recipe, run: Path, *, data: Facts, videos: Videos, how: How, select: str = "last",
     protocol: str | None = None, words: list[str] | None = None,
 ) -> Facts | None:  # fmt: skip
     """Train by `recipe` in the folder `run`, and test on `videos`. Of several processes the first one tests.
@@ -146,8 +147,8 @@ def refuse_untestable(
     recipe: Recipe, data: Facts, videos: Videos, select: str, protocol: str | None, words: list[str] | None
 ) -> tuple[Videos, Videos | None]:
     """What would be wrong after hours of training is said before it; then what is learned from and what is held out."""
-    if select not in get_args(Select):
-        raise UsageError(f"--select is '{select}'; there are {', '.join(get_args(Select))}")
+    if select not in SELECT:
+        raise UsageError(f"--select is '{select}'; there are {', '.join(SELECT)}")
     if select == "best-on-held-out" and not recipe.data.hold_out:
         raise UsageError("--select best-on-held-out, and nothing is held out; say how many videos: --hold-out 800")
     demand_labels(videos, data)
@@ -170,7 +171,7 @@ def trained(recipe: Recipe, run: Path, videos: Videos) -> Facts:
 def refuse_another(recipe: Recipe, run: Path, videos: Videos) -> None:
     """The training in this folder was begun by the same recipe."""
     begun = dict(listed(recipe_in(run)))
-    asked = dict(listed(for_classes(recipe, len(videos.classes) if videos.classes else None)))
+    asked = dict(listed(for_classes(recipe, len(videos.classes or ()))))
     for name in dict.fromkeys((*asked, *begun)):
         if name not in MAY_CHANGE and begun.get(name) != asked.get(name):
             raise UsageError(
@@ -204,4 +205,5 @@ def alone(network: Classifier, videos: Videos, seen: Protocol, data: Facts, how:
 
 def newest() -> str | None:
     """The fine-tuned run that was saved last, of those in the usual place; None where there is none."""
-    return str(newest_run(TUNED)) if any(TUNED.glob(f"*/{LAST}")) else None
+    found = newest_run(TUNED)
+    return None if found is None else str(found)

@@ -8,7 +8,7 @@ Q queries   N neighbours   C classes
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from veval.retrieval import LeaveOut, pairs_to_leave_out
 from veval.table import PART, Features, Ints, by_video, refuse_unusable
 from vprep.errors import UsageError
 
-Weights = Literal["similarity", "same"]
+VOTES = ("similarity", "same")  # what a vote weighs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,20 +48,19 @@ def classify(
     *,
     k: int = 20,
     temperature: float = 0.07,
-    weights: Weights = "similarity",
+    votes: str = "similarity",
     leave_out: LeaveOut = "nothing",
     part: int = PART,
     device: str = "cpu",
 ) -> Classified:
     """Have the `k` nearest videos of `train` vote on each video of `test`; of several clips the mean is looked at.
 
-    Of classes with as many votes the one with the nearest video wins. weights=same counts each neighbour once.
+    Of classes with as many votes the one with the nearest video wins. votes=same counts each neighbour once.
     """
     refuse_unusable_pair(train, test)
     if k < 1 or not temperature > 0:
         raise UsageError(f"k is {k} and temperature {temperature}; k is at least 1, and temperature more than 0")
-    if weights not in get_args(Weights):
-        raise UsageError(f"weights is '{weights}'; there are {', '.join(get_args(Weights))}")
+    refuse_votes(votes)
     asked = test.taken(test.labelled())
     hidden = train.label < 0
     neighbours = nearest(
@@ -77,8 +76,13 @@ def classify(
     counts["test_without_label"] -= len(asked.keys)
     absent = int((~np.isin(asked.label, train.label)).sum())
     facts = counts | {"test_of_absent_class": absent, "k": min(k, counts["train"]), "left_out": leave_out}
-    predicted = _voted(neighbours, train.label, None if weights == "same" else temperature)
+    predicted = _voted(neighbours, train.label, None if votes == "same" else temperature)
     return Classified(keys=asked.keys, label=asked.label, predicted=predicted, facts=facts)
+
+
+def refuse_votes(votes: str) -> None:
+    if votes not in VOTES:
+        raise UsageError(f"votes is '{votes}'; there are {', '.join(VOTES)}")
 
 
 def refuse_unusable_pair(train: Features, test: Features) -> None:

@@ -20,7 +20,7 @@ from vprep.errors import UsageError
 
 Level = Literal["video", "clip"]
 LeaveOut = Literal["nothing", "same key", "same content"]
-Engine = Literal["exact", "faiss"]
+ENGINES = ("exact", "faiss")
 
 KS = (1, 5, 10, 20, 50)
 SHOWN = 50  # neighbours that are told of, at least
@@ -72,7 +72,7 @@ def retrieve(
     ks: Sequence[int] = KS,
     level: Level = "video",
     leave_out: LeaveOut = "nothing",
-    engine: Engine = "exact",
+    engine: str = "exact",
     part: int = PART,
     device: str = "cpu",
 ) -> Retrieved:
@@ -162,10 +162,10 @@ def _refuse_impossible(
     for name, word, known in (
         ("level", level, get_args(Level)),
         ("leave_out", leave_out, get_args(LeaveOut)),
-        ("engine", engine, get_args(Engine)),
     ):
         if word not in known:
             raise UsageError(f"{name} is '{word}'; there are {', '.join(known)}")
+    refuse_engine(engine)
     if not ks or min(ks) < 1:
         raise UsageError(f"ks are {list(ks)}; one or more are needed, each at least 1")
     for features, name in ((queries, "queries"), (gallery, "gallery")):
@@ -180,10 +180,15 @@ def _refuse_impossible(
             f"level is 'clip', and the queries have {counts[0]} clips each, the gallery {counts[1]}; "
             "extract the same number of both, or use level=video"
         )
-    if engine == "faiss" and importlib.util.find_spec("faiss") is None:
-        raise UsageError("engine is 'faiss', which is not installed: pip install faiss-cpu, or use engine=exact")
     refuse_unusable(queries, "queries")
     refuse_unusable(gallery, "gallery")
+
+
+def refuse_engine(engine: str) -> None:
+    if engine not in ENGINES:
+        raise UsageError(f"engine is '{engine}'; there are {', '.join(ENGINES)}")
+    if engine == "faiss" and importlib.util.find_spec("faiss") is None:
+        raise UsageError("engine is 'faiss', which is not installed: pip install faiss-cpu, or use engine=exact")
 
 
 def _first_right(row_QN: Ints, label_Q: Ints, label_G: Ints) -> Ints:

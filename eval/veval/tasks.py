@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from veval.features import How, extract
 from veval.find import Facts, Weights, demand_labels
 from veval.keep import Kept
 from veval.protocol import Protocol
-from veval.retrieval import KS, LeaveOut, retrieve
+from veval.retrieval import KS, LeaveOut, refuse_engine, retrieve
 from veval.table import Features
 from veval.testing import test
 from vprep.errors import UsageError
@@ -33,35 +34,32 @@ Numbers = dict[str, Any]
 
 def retrieval(
     weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, *, how: How, kept: Path | None = None,
-    leave_out: LeaveOut = "nothing", ks: Sequence[int] = KS,
+    leave_out: LeaveOut = "nothing", engine: str = "exact", ks: Sequence[int] = KS,
 ) -> Facts | None:  # fmt: skip
     """The second split is searched for the videos of the first. With several processes only the first one's is not
     None."""
     began = time.monotonic()
+    refuse_engine(engine)
     query, gallery = videos
+
+    def searched(found: Kept, hashes: dict[str, str], pool: str) -> Numbers:
+        sides = [with_content(found.of(split, pool), hashes) for split in (query, gallery)]
+        got = retrieve(*sides, ks=ks, level=protocol.level, leave_out=leave_out, engine=engine, device=str(how.device))
+        return {
+            **got.entries(),
+            "intervals": {f"top{k}": interval(got.hits(k)) for k in ks},
+            "same_content": [{"query": one, "gallery": other} for one, other in got.duplicates],
+            "videos": got.videos(),
+        }
+
     with extracted(weights, videos, data, protocol, how, kept, gallery) as found:
         if found is None:
             return None
-        by_pool = {
-            pool: _retrieved(found, query, gallery, pool, protocol, leave_out, ks, data, how) for pool in found.arrays
-        }
+        hashes = contents(data)
+        by_pool = {pool: searched(found, hashes, pool) for pool in found.arrays}
     first, *others = by_pool.items()
     numbers = first[1] | {"pools": {pool: _short(told) for pool, told in others}, "dropped": found.facts["dropped"]}
     return finished("retrieval", numbers, found.facts, began, {"pool": first[0], "leave_out": leave_out})
-
-
-def _retrieved(
-    found: Kept, query: str, gallery: str, pool: str, protocol: Protocol, leave_out: LeaveOut, ks: Sequence[int],
-    data: Facts, how: How,
-) -> Numbers:  # fmt: skip
-    sides = [with_content(found.of(split, pool), data) for split in (query, gallery)]
-    got = retrieve(sides[0], sides[1], ks=ks, level=protocol.level, leave_out=leave_out, device=str(how.device))
-    return {
-        **got.entries(),
-        "intervals": {f"top{k}": interval(got.hits(k)) for k in ks},
-        "same_content": [{"query": one, "gallery": other} for one, other in got.duplicates],
-        "videos": got.videos(),
-    }
 
 
 def _short(told: Numbers) -> Numbers:
@@ -86,16 +84,17 @@ def by_linear(
 
 def by_neighbours(
     weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, *, how: How, kept: Path | None = None,
-    few: int | None = None, seed: int = 0, k: int = 20, temperature: float = 0.07, votes: knn.Weights = "similarity",
+    few: int | None = None, seed: int = 0, k: int = 20, temperature: float = 0.07, votes: str = "similarity",
 ) -> Facts | None:  # fmt: skip
     """The nearest labelled videos vote; `videos` are test and train."""
     began = time.monotonic()
+    knn.refuse_votes(votes)
     refuse_few(videos, few, seed)
     with extracted(weights, videos, data, protocol, how, kept, "") as found:
         if found is None:
             return None
         asked, known = _sides(found, videos, few, seed)
-        told = knn.classify(known, asked, k=k, temperature=temperature, weights=votes, device=str(how.device))
+        told = knn.classify(known, asked, k=k, temperature=temperature, votes=votes, device=str(how.device))
     by = {"pool": next(iter(found.arrays)), "k": k, "temperature": temperature, "votes": votes}
     by |= {"few": few, "few_seed": seed if few else None}
     return finished("knn", _classified(told, found), found.facts, began, by)
@@ -175,11 +174,15 @@ def extracted(
         yield keep.read(out) if rank == 0 else None
 
 
-def with_content(features: Features, data: Facts) -> Features:
-    """With the hashes of the videos' frames, by which duplicates are found."""
+def contents(data: Facts) -> dict[str, str]:
+    """The hashes of the videos' frames, by key."""
     known: dict[str, str] = {}
     for part in read_spec(data["shards"]):
         table = pq.read_table(part.folder / "index.parquet", columns=["key", "hash"])
         known |= dict(zip(table["key"].to_pylist(), table["hash"].to_pylist(), strict=True))
-    group = [known.get(key) or "" for key in features.keys]
-    return Features(keys=features.keys, label=features.label, group=group, features=features.features)
+    return known
+
+
+def with_content(features: Features, hashes: dict[str, str]) -> Features:
+    """With what tells which videos are duplicates."""
+    return replace(features, group=[hashes.get(key) or "" for key in features.keys])

@@ -1,11 +1,15 @@
 """Small sets whose videos are in splits, and one in which the class can be seen by anyone."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_recipes import small
+
+from vtrain.train import train
 
 MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., Any]
@@ -44,3 +48,29 @@ def told(make_video: MakeVideo, run_vprep: RunVprep, tmp_path_factory: pytest.Te
     done = run_vprep("shard", folder / "videos", "--out", folder / "shards", "--shards", 2, "--size", "24x32")
     assert done.returncode == 0, done.stderr
     return folder / "shards"
+
+
+@pytest.fixture(scope="module")
+def place(shards: Path, told: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with shards, two pre-training runs and a fine-tuned one."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "data_shards").symlink_to(shards)
+    (folder / "grey").symlink_to(told)
+    for number, name in enumerate(("newer", "older")):
+        train(small("pace", shards, "steps=2", f"seed={number}"), folder / "runs" / name)
+    os.utime(folder / "runs" / "older" / "last.pt", (1e9, 1e9))
+    train(small("supervised", shards, "steps=2"), folder / "runs" / "finetuned" / "tuned")
+    (folder / "notes.md").write_text("about these videos\n")
+    return folder
+
+
+@pytest.fixture
+def here(place: Path, tmp_path: Path) -> Path:
+    """The same for a test that leaves something there."""
+    for path in place.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "runs").unlink()
+    (tmp_path / "runs" / "finetuned").mkdir(parents=True)
+    for name in ("newer", "older", "finetuned/tuned"):
+        (tmp_path / "runs" / name).symlink_to(place / "runs" / name)
+    return tmp_path

@@ -1,17 +1,13 @@
 """The command line: what it takes when nothing is named, what it prints, where results go, and what it refuses."""
 
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from commands import begin, veval
+from commands import veval
 from small_recipes import small
 
 from veval import keep
@@ -22,32 +18,6 @@ pytestmark = pytest.mark.slow
 COMMANDS = ("retrieval", "linear", "knn", "features", "test", "finetune", "report")
 PLACE = ("--workers", 0)
 FEW_STEPS = ("steps=2", "batch=4")
-
-
-@pytest.fixture(scope="module")
-def place(shards: Path, told: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with shards, two pre-training runs and a fine-tuned one."""
-    folder = tmp_path_factory.mktemp("place")
-    (folder / "data_shards").symlink_to(shards)
-    (folder / "grey").symlink_to(told)
-    for number, name in enumerate(("newer", "older")):
-        train(small("pace", shards, "steps=2", f"seed={number}"), folder / "runs" / name)
-    os.utime(folder / "runs" / "older" / "last.pt", (1e9, 1e9))
-    train(small("supervised", shards, "steps=2"), folder / "runs" / "finetuned" / "tuned")
-    (folder / "notes.md").write_text("about these videos\n")
-    return folder
-
-
-@pytest.fixture
-def here(place: Path, tmp_path: Path) -> Path:
-    """The same for a test that leaves something there."""
-    for path in place.iterdir():
-        (tmp_path / path.name).symlink_to(path)
-    (tmp_path / "runs").unlink()
-    (tmp_path / "runs" / "finetuned").mkdir(parents=True)
-    for name in ("newer", "older", "finetuned/tuned"):
-        (tmp_path / "runs" / name).symlink_to(place / "runs" / name)
-    return tmp_path
 
 
 def test_every_command_explains_itself_and_loads_nothing_heavy() -> None:
@@ -191,7 +161,16 @@ def test_what_was_asked_wrongly_is_one_sentence(words: str, message: str, here: 
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"veval: {message}\n")
 
 
-@pytest.mark.parametrize("words", ["retrieval --weights notes.md", "report notes.md", "retrieval --device gpu"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "retrieval --weights notes.md",
+        "report notes.md",
+        "retrieval --device gpu",
+        "retrieval --engine slow",
+        "knn --votes x",
+    ],
+)
 def test_so_it_is_where_others_have_words_in_the_sentence(words: str, here: Path) -> None:
     done = veval(*words.split(), cwd=here)
     *_, last = done.stderr.splitlines()
@@ -261,143 +240,3 @@ def test_a_fold_that_is_not_there_is_told_before_another_is_trained(here: Path) 
     ):
         done = veval("finetune", "--folds", folds, cwd=here)
         assert (done.returncode, done.stderr) == (2, f"veval: {message}\n")
-
-
-def test_too_few_videos_of_a_class_are_told_before_any_is_read(here: Path) -> None:
-    done = veval("linear", "--few", 5, "--features", "f.parquet", cwd=here)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, (
-        "veval: 4 of 4 classes have fewer than 5 videos (class 0 has 4); take a smaller k, or allow fewer"
-    ))  # fmt: skip
-    assert not list(here.glob("f.parquet*"))
-
-
-def test_one_file_of_features_serves_retrieval_linear_and_knn(here: Path) -> None:
-    words = (*PLACE, "clips=2", "--features", "f.npz", "--json")
-    first = veval("retrieval", *words, cwd=here).json
-    kept = (here / "f.npz").stat()
-    assert veval("retrieval", *words, cwd=here).json["top1"] == first["top1"]
-    for command in ("linear", "knn"):
-        found = veval(command, *words, "--few", 2, cwd=here).json
-        assert (found["train"], found["test"], found["protocol"]["few"]) == (8, 8, 2)
-        assert found["protocol"]["pool"] == "pool5"
-        rows = [one["label"] == one["predicted"] for one in found["videos"]]
-        assert found["top1"] == 100 * sum(rows) / 8
-    assert (here / "f.npz").stat() == kept
-    done = veval("retrieval", *PLACE, "clips=3", "--features", "f.npz", cwd=here)
-    assert done.returncode == 2
-    assert done.stderr.endswith("f.npz is of protocol clips 2, asked is 3; remove it, or choose another --out\n")
-
-
-def test_features_of_two_processes_are_those_of_one(here: Path) -> None:
-    words = ("features", *PLACE, "clips=2")
-    assert veval(*words, "--out", "one.parquet", cwd=here).returncode == 0
-    said = [here / "first", here / "second"]
-    both = []
-    for rank, folder in enumerate(said):
-        folder.mkdir()
-        env = {"RANK": str(rank), "WORLD_SIZE": "2"}
-        both.append(begin(*words, "--out", "two.parquet", "--json", cwd=here, env=env, said=folder))
-    for process in both:
-        process.join()
-        assert process.exitcode == 0
-    assert (here / "two.parquet").read_bytes() == (here / "one.parquet").read_bytes()
-    told = json.loads((said[0] / "stdout").read_text())
-    assert (told["videos"], told["dropped"]) == ({"all": 24}, [])
-    assert [(said[1] / name).read_text() for name in ("stdout", "stderr")] == ["", ""]
-
-
-@pytest.mark.slow
-def test_retrieval_by_two_processes_is_told_once(here: Path) -> None:
-    words = ("retrieval", *PLACE, "clips=2", "--json")
-    alone = veval(*words, cwd=here).json
-    done = veval(*words, cwd=here, env={"RANK": "0", "WORLD_SIZE": "2"})
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, (
-        "veval: 2 processes share their work over a file; name one: --features FILE.parquet"
-    ))  # fmt: skip
-    env = {"RANK": "1", "WORLD_SIZE": "2"}
-    (here / "second").mkdir()
-    other = begin(*words, "--features", "f.npz", cwd=here, env=env, said=here / "second")
-    found = veval(*words, "--features", "f.npz", cwd=here, env={"RANK": "0", "WORLD_SIZE": "2"}).json
-    other.join()
-    assert (other.exitcode, (here / "second" / "stdout").read_text()) == (0, "")
-    assert found["videos"] == alone["videos"]
-
-
-def test_features_that_were_killed_go_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("veval.features.PART_VIDEOS", 2)  # a part is what is lost
-    words = ("features", *PLACE, "--out")
-    assert veval(*words, "whole.parquet", cwd=here).returncode == 0
-    folder = here / "killed.parquet.parts"
-    process = begin(*words, "killed.parquet", cwd=here, said=here)
-    while len(list(folder.glob("all-*.parquet"))) < 3 and process.is_alive():
-        time.sleep(0.001)
-    process.kill()
-    process.join()
-    assert process.exitcode == -9
-    there = {path.name: path.stat().st_mtime_ns for path in folder.glob("all-*.parquet")}
-    assert 3 <= len(there) < 12
-    other = veval(*words, "killed.parquet", "clips=3", cwd=here)
-    assert (other.returncode, "is of protocol clips 10, asked is 3" in other.stderr) == (2, True)
-    assert {path.name: path.stat().st_mtime_ns for path in folder.glob("all-*.parquet")} == there
-    assert veval(*words, "killed.parquet", cwd=here).returncode == 0
-    assert (here / "killed.parquet").read_bytes() == (here / "whole.parquet").read_bytes()
-    assert not folder.exists()
-
-
-def damaged(shards: Path, copy: Path, split: str) -> str:
-    """A copy of the set in which the frames of one video of this split are zeros; its key."""
-    copy.mkdir()
-    for path in shards.iterdir():
-        (copy / path.name).write_bytes(path.read_bytes())
-    row = next(row for row in pq.read_table(shards / "index.parquet").to_pylist() if row["split1"] == split)
-    with (copy / row["shard"]).open("r+b") as file:
-        file.seek(row["offset"] + 2)
-        file.write(bytes(row["size"] - 2))
-    return str(row["key"])
-
-
-@pytest.mark.parametrize(
-    "command", ["retrieval", "finetune", *(pytest.param(name, marks=pytest.mark.slow) for name in ("test", "features"))]
-)
-def test_a_video_that_cannot_be_read_is_an_error_and_with_skip_bad_it_is_counted(
-    command: str, here: Path, shards: Path
-) -> None:
-    key = damaged(shards, here / "damaged", "test")
-    words = (command, *PLACE, "--shards", "damaged", "test.clips=1" if command == "finetune" else "clips=1")
-    words += FEW_STEPS if command == "finetune" else ()
-    done = veval(*words, cwd=here)
-    *_, last = done.stderr.splitlines()
-    assert done.returncode == 1
-    assert f"'{key}'" in last
-    assert "vprep verify damaged" in last
-    found = veval(*words, "--skip-bad", "--json", cwd=here).json
-    assert [one["key"] for one in found["dropped"]] == [key]
-    if command == "features":
-        assert len(keep.read(here / "features.parquet").keys) == 23
-        return
-    assert found["queries" if command == "retrieval" else "videos"] == 7
-    told = veval("report", cwd=here)
-    assert "1 videos could not be read and are left out" in told.stdout
-
-
-def test_a_report_of_a_pipe_is_wide_enough_to_be_read(here: Path) -> None:
-    assert veval("knn", *PLACE, "clips=1", cwd=here).returncode == 0
-    told = veval("report", cwd=here).stdout
-    assert any("knn" in line and "UCF101" in line and "tiny" in line for line in told.splitlines())
-    markdown = veval("report", "--markdown", "results", cwd=here).stdout
-    assert markdown.startswith("|  | task | data | fold | method | backbone | recipe | ")
-    assert "| 1 | knn | UCF101 | 1 | Pace | tiny | " in markdown
-
-
-@pytest.mark.slow
-def test_labels_in_place_of_features_are_found_always(here: Path) -> None:
-    """The file is one that the command has made; only what the network says of each video is another."""
-    words = ("clips=1", "--features", "f.npz", "--json")
-    assert veval("retrieval", *PLACE, *words, cwd=here).returncode == 0
-    with np.load(here / "f.npz") as found:
-        arrays = dict(found)
-    arrays["pool5"] = np.eye(4, arrays["pool5"].shape[1], dtype=np.float32)[arrays["label"]]
-    np.savez(here / "f.npz", **arrays)
-    for command in ("retrieval", "knn", "linear"):
-        found = veval(command, *PLACE, *words, cwd=here).json
-        assert (found["top1"], found["intervals"]["top1"]) == (100, [100, 100])

@@ -18,7 +18,7 @@ from veval import find, report, result, tasks, testing
 from veval.classifier import classifier
 from veval.features import How
 from veval.find import Weights
-from veval.finetune import Select, best, finetune, holding_out, recipe_for, trained
+from veval.finetune import best, finetune, holding_out, recipe_for, trained
 from veval.protocol import for_weights
 from vprep.errors import UsageError
 from vtrain.data.held_out import GROUP
@@ -44,7 +44,7 @@ def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tuned(
-    weights: str, shards: Path, folder: Path, *words: str, select: Select = "last", protocol: str | None = None
+    weights: str, shards: Path, folder: Path, *words: str, select: str = "last", protocol: str | None = None
 ) -> Made:
     """As the command has it, with two clips."""
     given = find.weights(weights, backbone="tiny" if weights == "random" else None)
@@ -209,7 +209,7 @@ def judged(path: Path, videos: Any, data: Made) -> float:  # noqa: ANN401
 
 @pytest.mark.parametrize("select", ["best-on-test", pytest.param("best-on-held-out", marks=pytest.mark.slow)])
 def test_the_best_epoch_is_that_of_a_loop_over_all_and_the_result_says_how_it_was_chosen(
-    select: Select, run: Path, shards: Path, tmp_path: Path
+    select: str, run: Path, shards: Path, tmp_path: Path
 ) -> None:
     words = ("lr=0.01", "warmup=0", "data.hold_out=4", "data.hold_out_by=group", f"steps={STEPS}")
     found = tuned(str(run), shards, tmp_path / "run", *words, select=select)

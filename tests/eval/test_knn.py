@@ -50,13 +50,13 @@ def test_two_that_are_close_lose_to_one_that_is_much_closer_unless_votes_are_the
     query = features([[1, 0]], [0])
     # exp(1 / 0.07) against 2 exp(0.707 / 0.07): the first counts 33 times as much as both.
     assert classify(train, query, k=3).predicted.tolist() == [0]
-    assert classify(train, query, k=3, weights="same").predicted.tolist() == [1]
+    assert classify(train, query, k=3, votes="same").predicted.tolist() == [1]
     assert classify(train, query, k=3, temperature=10).predicted.tolist() == [1]
 
 
 def test_of_classes_with_equal_votes_that_of_the_nearest_video_wins() -> None:
     train = features([[1, 2], [1, 0.1], [1, 0.2], [2, 1]], [5, 3, 5, 3])
-    assert classify(train, features([[1, 0]], [3]), k=4, weights="same").predicted.tolist() == [3]
+    assert classify(train, features([[1, 0]], [3]), k=4, votes="same").predicted.tolist() == [3]
     # Of videos that are equally near it is the first one.
     assert classify(train, features([[0, 0]], [5]), k=2).predicted.tolist() == [5]
 
@@ -125,7 +125,7 @@ ONE = features([[1, 0]], [0])
             lambda: classify(ONE, ONE, temperature=float("nan")),
             "k is 20 and temperature nan; k is at least 1, and temperature more than 0",
         ),
-        (lambda: classify(ONE, ONE, weights="rank"), "weights is 'rank'; there are similarity, same"),
+        (lambda: classify(ONE, ONE, votes="rank"), "votes is 'rank'; there are similarity, same"),
         (
             lambda: classify(features([[1, 0]], [-1]), ONE),
             "none of the 1 train videos has a label; choose a split that has some",

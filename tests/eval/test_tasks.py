@@ -139,7 +139,8 @@ def test_features_have_the_content_of_their_videos(shards: Path) -> None:
     rows = {row["key"]: row["hash"] for row in pq.read_table(shards / "index.parquet").to_pylist()}
     keys = [*sorted(rows), "another"]
     bare = tasks.Features(keys=keys, label=np.zeros(25, np.int64), features=np.zeros((25, 1), np.float32))
-    assert tasks.with_content(bare, {"shards": str(shards)}).group == [rows.get(key, "") for key in keys]
+    hashes = tasks.contents({"shards": str(shards)})
+    assert tasks.with_content(bare, hashes).group == [rows.get(key, "") for key in keys]
 
 
 def test_videos_without_labels_are_refused_before_anything_is_read(run: Path, shards: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def step(recipe: Recipe, *, seconds: float, device: str) -> Facts:
 def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, device: str) -> Facts:
     """Time the model alone, the loader alone, and both together; without `workers` there are as many as in training."""
     place = _place(recipe, device, workers)
-    recipe = for_classes(recipe, len(videos.classes) if videos.classes else None)
+    recipe = for_classes(recipe, len(videos.classes or ()))
     at_a_time = recipe.at_a_time(1)
     batch = next(iter(feed_of(recipe, videos, 0, at_a_time, replace(place, workers=0)).loader))
     run = make(recipe, place)

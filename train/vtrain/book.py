@@ -2,7 +2,6 @@
 
 import resource
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,7 @@ from vtrain.log import Metrics, Progress
 from vtrain.loop import Feed
 from vtrain.methods.ranks import rank
 from vtrain.recipe import Length, Recipe
-from vtrain.run import Run
-
-Observation = Callable[[Run], dict[str, float]]
+from vtrain.run import Observation, Run
 
 
 class Book:

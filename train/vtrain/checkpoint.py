@@ -98,6 +98,12 @@ def load(folder: Path) -> State:
     return state
 
 
+def newest(runs: Path, names: str = "*") -> Path | None:
+    """Of the runs in a folder the one that saved last."""
+    saved = [path for path in runs.glob(f"{names}/{LAST}") if (path.parent / RECIPE).exists()]
+    return max(saved, key=lambda path: path.stat().st_mtime_ns).parent if saved else None
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """No other training may write to the folder meanwhile."""

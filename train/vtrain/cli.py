@@ -32,6 +32,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON objec
 
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Changes of the recipe.")]
+RUNS = Path("runs")
 KEEPS = ("workers", "log_every", "save_every", "keep_every")  # what changes no number, and so may with --resume
 
 
@@ -64,10 +65,13 @@ def _method_command(method: str, about: str) -> None:
 
 
 def _resumed(method: str, words: list[str], shards: str | None, out: Path | None, more: bool) -> dict[str, Any]:
+    from vtrain.checkpoint import newest
     from vtrain.settings import change
-    from vtrain.train import newest_run, recipe_in, train
+    from vtrain.train import recipe_in, train
 
-    folder = out or newest_run(method)
+    folder = out or newest(RUNS, f"{method}-*")
+    if folder is None:
+        raise UsageError(f"no run of {method} in {RUNS}/ has saved; name the folder of one")
     told = recipe_in(folder)
     if told.method_name != method:
         raise UsageError(f"{folder} is a run of {told.method_name}; write: vtrain {told.method_name} --resume")
@@ -169,8 +173,8 @@ def bench_step(
     from vtrain.recipes import find
     from vtrain.settings import change
 
-    told = change(find(method, recipe, backbone), ["method.classes=101"] if method == "supervised" else [])
-    _show(measure.step(change(told, settings or []), seconds=seconds, device=device), json, measure.as_table)
+    told = change(find(method, recipe, backbone), settings or [])
+    _show(measure.step(told, seconds=seconds, device=device), json, measure.as_table)
 
 
 @bench.command("all")
@@ -187,7 +191,6 @@ def bench_all(
 ) -> None:
     """The model alone, the loader alone, and both: how far the pair is from the slower of the two."""
     from vtrain import bench_step as measure
-    from vtrain.recipe import for_classes
     from vtrain.recipes import find
     from vtrain.settings import change
     from vtrain.train import chosen, resolved
@@ -195,7 +198,6 @@ def bench_all(
     first = [f"data.shards={shards}", *([] if subset is None else [f"data.subset={subset}"])]
     told = resolved(change(find(method, recipe, backbone), first + (settings or [])))
     videos, _ = chosen(told)
-    told = for_classes(told, len(videos.classes) if videos.classes else None)
     facts = measure.all(told, videos, workers=told.workers, seconds=seconds, device=device)
     _show(facts, json, measure.as_table)
 

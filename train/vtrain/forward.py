@@ -183,7 +183,10 @@ def piece(done: int, whole: int, most: int, end: int) -> tuple[int, int]:
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
     """auto is bf16 on a GPU and float32 on a CPU."""
     if precision == "bf16" and device.type == "cpu":
-        raise UsageError("precision is bf16 on a CPU, where it is slower and coarser; write precision=float32")
+        raise UsageError(
+            "precision is bf16 on a CPU, where it is slower, and weight gradients of 3D convolutions come out as NaN "
+            "now and then (vtrain doctor shows it); set precision=auto"
+        )
     return precision == "bf16" or (precision == "auto" and device.type != "cpu")
 
 

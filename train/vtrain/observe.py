@@ -3,8 +3,6 @@
 B batch   N views   C channels   T frames   H height   W width   V videos   D feature
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -19,9 +17,7 @@ from vtrain.data.videos import NO_LABEL, Videos, choose
 from vtrain.forward import Features, outputs
 from vtrain.methods.ranks import gather, rank, world
 from vtrain.recipe import Recipe
-from vtrain.run import Place, Run, facts_of
-
-Observation = Callable[[Run], dict[str, float]]
+from vtrain.run import Observation, Place, Run, facts_of
 
 
 def validation(recipe: Recipe, held: Videos, place: Place) -> Observation:
@@ -79,7 +75,7 @@ def watching(recipe: Recipe, place: Place) -> Observation:
             shuffled=False, device=place.device,
         )  # fmt: skip
         net, rows, labels = Features(run.method.backbone, ("gap",)), [], []
-        for one, clips_BND in outputs(loader, net, looks=plan.looks, device=place.device):
+        for one, clips_BND in outputs(loader, net, looks=plan.looks, device=place.device, precision=recipe.precision):
             rows.append(F.normalize(clips_BND.mean(1), dim=1))
             labels.append(torch.where(one.valid, one.label, NO_LABEL))
         return gather(torch.cat(rows).to(place.device)), gather(torch.cat(labels).to(place.device))

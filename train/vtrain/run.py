@@ -1,6 +1,7 @@
 """All that changes in a training, and is saved: weights, optimiser, step, sums. The loader's place follows from the
 step; a step's random numbers do, too."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import inf
@@ -135,6 +136,9 @@ class Run:
         if world() > 1:
             dist.all_reduce(well, dist.ReduceOp.MIN)
         return bool(well.item())
+
+
+Observation = Callable[[Run], dict[str, float]]  # what is seen of videos that are not learned from
 
 
 def facts_of(batch: Batch) -> dict[str, Tensor]:

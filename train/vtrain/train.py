@@ -27,19 +27,20 @@ from vtrain.book import Book
 from vtrain.data.augment import Augment
 from vtrain.data.held_out import held_out
 from vtrain.data.loader import Loader
-from vtrain.data.spec import absolute, set_name
+from vtrain.data.spec import absolute, read_spec, set_name
 from vtrain.data.videos import Videos, choose
 from vtrain.doctor import refuse_bad_torch
 from vtrain.environment import environment
+from vtrain.forward import uses_bf16
 from vtrain.loop import Feed
 from vtrain.loop import train as loop
 from vtrain.memory import keep_memory
 from vtrain.methods import METHODS
 from vtrain.methods.ranks import rank, world
-from vtrain.observe import Observation, validation, watching
+from vtrain.observe import validation, watching
 from vtrain.optim import build
 from vtrain.recipe import Length, Recipe, for_classes
-from vtrain.run import Place, Run
+from vtrain.run import Observation, Place, Run
 from vtrain.settings import as_json, from_json
 from vtrain.sync_norm import synced
 from vtrain.weights import load_weights
@@ -63,7 +64,7 @@ def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False) -
         folder = agreed_folder(folder, recipe.method_name)
         recipe = resolved(recipe)
         videos, held = chosen(recipe)
-        recipe = for_classes(recipe, len(videos.classes) if videos.classes else None)
+        recipe = for_classes(recipe, len(videos.classes or ()))
         looks = observations(recipe, held, place)
         if not resume:
             first_decides(lambda: begin_folder(folder))
@@ -178,13 +179,7 @@ def default_workers(device: torch.device) -> int:
 
 
 def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
-    if recipe.precision == "bf16" and device.type == "cpu":
-        raise UsageError(
-            "precision is bf16 on a CPU, where weight gradients of 3D convolutions come out as NaN now and then "
-            "(vtrain doctor shows it); set precision=auto"
-        )
-    half = device.type == "cuda" and recipe.precision != "float32"
-    return torch.bfloat16 if half else torch.float32
+    return torch.bfloat16 if uses_bf16(recipe.precision, device) else torch.float32
 
 
 def facts_of_run(recipe: Recipe, videos: Videos) -> Facts:
@@ -230,15 +225,6 @@ def first_decides(act: Callable[[], object]) -> None:
         raise UsageError(refused[0])
 
 
-def newest_run(method: str = "*", runs: Path = Path("runs")) -> Path:
-    """The folder of the run that saved last."""
-    saved = sorted(runs.glob(f"{method}-*/{checkpoint.LAST}"), key=lambda path: path.stat().st_mtime)
-    if not saved:
-        whose = "" if method == "*" else f" of {method}"
-        raise UsageError(f"no run{whose} in {runs}/ has saved; name the folder of one")
-    return saved[-1].parent
-
-
 def begin_folder(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there already; go on with it by --resume, or take another --out")
@@ -279,11 +265,8 @@ def resolved(recipe: Recipe) -> Recipe:
     data, spec = recipe.data, absolute(recipe.data.shards)
     split = data.split
     if split == "auto":
-        try:
-            choose(spec, split="train", fold=data.fold)
-            split = "train"
-        except UsageError:
-            split = "all"
+        splits = [part.facts.get("splits", {}).get(f"split{data.fold}", {}) for part in read_spec(spec)]
+        split = "train" if any("train" in one for one in splits) else "all"
     subset = None if data.subset is None else str(Path(data.subset).absolute())
     weights = None if recipe.weights is None else str(Path(recipe.weights).absolute())
     return replace(recipe, data=replace(data, shards=spec, split=split, subset=subset), weights=weights)
