@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from vtrain import cli
+
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("same")
 
@@ -42,6 +44,20 @@ def shards(synth_videos: Path, run_vprep: Callable[..., Any], tmp_path_factory: 
     done = run_vprep("shard", synth_videos, "--out", out, "--shards", 6, "--size", f"{HEIGHT}x{WIDTH}")
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`vtrain WORDS` in this process: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(word) for word in words])
+        assert isinstance(end.value.code, int)
+        said = capsys.readouterr()
+        return end.value.code, said.out, said.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

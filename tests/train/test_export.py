@@ -16,7 +16,7 @@ from torch import Tensor
 
 import vtrain
 from vprep.errors import UsageError
-from vtrain import cli, export
+from vtrain import export
 from vtrain.backbones import BACKBONES, backbone
 from vtrain.backbones.conv import Conv3d, Size, use_kernels
 from vtrain.backbones.s3dg import SamePool
@@ -32,20 +32,6 @@ FACTS = {
     "backbone": "tiny", "settings": {"width": 8}, "dim": 64, "clip": [8, 32, 32], "normalisation": UNIT,
     "recipe": RECIPE, "step": 3,
 }  # fmt: skip
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Command:
-    """`vtrain WORDS` in this process: exit code, stdout, stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        assert isinstance(end.value.code, int)
-        said = capsys.readouterr()
-        return end.value.code, said.out, said.err
-
-    return run
 
 
 def clips(batch: int = 3, frames: int = 11, size: int = 43) -> Tensor:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from vtrain import cli
 from vtrain.data.augment import DEVIATION, MEAN
 from vtrain.data.look import Normalise
 from vtrain.weights import ORIGINS, load_backbone, read_weights
@@ -27,21 +26,7 @@ IMAGENET = {
     "mean": [0.485, 0.456, 0.406],
     "std": [0.229, 0.224, 0.225],
 }
-Vtrain = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def vtrain(capsys: pytest.CaptureFixture[str]) -> Vtrain:
-    """`vtrain WORDS` in this process: exit code, stdout, stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        assert isinstance(end.value.code, int)
-        said = capsys.readouterr()
-        return end.value.code, said.out, said.err
-
-    return run
+Command = Callable[..., tuple[int, str, str]]
 
 
 def published(name: str) -> dict[str, Tensor]:
@@ -89,7 +74,7 @@ def test_a_published_file_becomes_weights_that_say_what_they_are(s3dg: Path, tmp
     assert os.listdir(tmp_path) == ["ours.safetensors"]
 
 
-def test_people_read_what_was_loaded_and_what_was_left_out(vtrain: Vtrain, tmp_path: Path) -> None:
+def test_people_read_what_was_loaded_and_what_was_left_out(command: Command, tmp_path: Path) -> None:
     path, out = tmp_path / "prp.pth", tmp_path / "ours.safetensors"
     torch.save(published("prp/r3d"), path)
     words = ("import", path, "--from", "prp", "--out", out)
@@ -98,30 +83,30 @@ def test_people_read_what_was_loaded_and_what_was_left_out(vtrain: Vtrain, tmp_p
         "backbone r3d, 512 channels, for clips of 16 x 112 x 112, normalised as 'unit'",
         "not written, since they are of no backbone: decoder, rates",
     ]
-    code, said, _ = vtrain(*words)
+    code, said, _ = command(*words)
     assert (code, said.splitlines()) == (0, [*lines, f"written: {out}"])
     before = read_weights(out)[0]
     out.write_bytes(b"older")
-    code, said, _ = vtrain(*words)
+    code, said, _ = command(*words)
     assert (code, said.splitlines()) == (0, [*lines, f"replaced: {out}"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in read_weights(out)[0].items())
 
 
 @pytest.mark.parametrize("by", ["name", "link"])
-def test_the_file_that_is_read_is_never_written(by: str, vtrain: Vtrain, tmp_path: Path) -> None:
+def test_the_file_that_is_read_is_never_written(by: str, command: Command, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"theirs")
     out = path if by == "name" else tmp_path / "b.safetensors"
     if by == "link":
         out.symlink_to(path)
-    assert vtrain("import", path, "--from", "vcop", "--out", out) == (
+    assert command("import", path, "--from", "vcop", "--out", out) == (
         2, "", f"vtrain: --out is '{out}', the file that is read; name another\n"
     )  # fmt: skip
     assert path.read_bytes() == b"theirs"
 
 
 def test_a_disk_that_refuses_leaves_the_older_file(
-    s3dg: Path, vtrain: Vtrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3dg: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "a.safetensors"
     out.write_bytes(b"older")
@@ -130,7 +115,7 @@ def test_a_disk_that_refuses_leaves_the_older_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    code, said, error = vtrain("import", s3dg, "--from", "rspnet", "--out", out)
+    code, said, error = command("import", s3dg, "--from", "rspnet", "--out", out)
     assert (code, said, error) == (1, "", "vtrain: no space left on device; mend that and run it again\n")
     assert (os.listdir(tmp_path), out.read_bytes()) == (["a.safetensors"], b"older")
 
@@ -147,12 +132,12 @@ def test_a_disk_that_refuses_leaves_the_older_file(
     ids=["empty", "text", "missing", "cut"],
 )  # fmt: skip
 def test_a_file_without_weights_is_one_sentence(
-    content: bytes | str | None, message: str, s3dg: Path, vtrain: Vtrain, tmp_path: Path
+    content: bytes | str | None, message: str, s3dg: Path, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "file.pth"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else s3dg.read_bytes()[:-1000])
-    said = vtrain("import", path, "--from", "rspnet", "--out", tmp_path / "a.safetensors")
+    said = command("import", path, "--from", "rspnet", "--out", tmp_path / "a.safetensors")
     assert said == (2, "", f"vtrain: {message.replace('FILE', str(path))}\n")
     assert not (tmp_path / "a.safetensors").exists()
 
@@ -173,23 +158,23 @@ def test_what_was_asked_wrongly_is_one_sentence(
     change: dict[str, str],
     message: str,
     s3dg: Path,
-    vtrain: Vtrain,
+    command: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("d.safetensors").mkdir()
     words = {"--from": "rspnet", "--out": "a.safetensors"} | change
-    said = vtrain("import", s3dg, *(word for pair in words.items() for word in pair))
+    said = command("import", s3dg, *(word for pair in words.items() for word in pair))
     assert said == (2, "", f"vtrain: {message.replace('FILE', str(s3dg))}\n")
     assert os.listdir() == ["d.safetensors"]
 
 
-def test_a_named_backbone_is_what_a_misfit_is_compared_with(vtrain: Vtrain, tmp_path: Path) -> None:
+def test_a_named_backbone_is_what_a_misfit_is_compared_with(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     torch.save({"conv1.weight": torch.zeros(1)}, path)
     words = ("--from", "vcop", "--out", tmp_path / "a.safetensors", "--backbone", "r2plus1d")
-    code, said, error = vtrain("import", path, *words)
+    code, said, error = command("import", path, *words)
     assert (code, said) == (2, "")
     assert error.startswith(
         f"vtrain: {path} holds none of the networks of vcop (c3d, r3d, r2plus1d); what keeps it from being r2plus1d: "

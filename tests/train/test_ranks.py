@@ -3,17 +3,13 @@
 Run as a program, this file is one of the two.
 """
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+from two_ranks import Found, as_rank, of_two_ranks
 
 from vtrain.backbones import Backbone, backbone
 from vtrain.data.look import Look
@@ -25,7 +21,6 @@ RSPNET = rspnet.Config(sampling=rspnet.Sampling(frames=4), queue=21, dim=16)
 ASCNET = ascnet.Config(
     sampling=ascnet.Sampling(frames=4, looks=(Look(size=8),)), pool=21, queue=21, dim=8, hidden=16, tasks="scp"
 )
-Saved = dict[str, Any]
 NAMES = ["rspnet", "rspnet with odd batches", "rspnet with bn", "rspnet with more bn", "clip", "feature"]
 
 
@@ -39,7 +34,7 @@ def tiny() -> Backbone:
     return backbone("tiny", width=4)
 
 
-def steps(method: nn.Module, frames: int, batch: int = 8) -> Saved:
+def steps(method: nn.Module, frames: int, batch: int = 8) -> Found:
     """The numbers of some steps on this rank's part of each batch, and the method's state behind them."""
     numbers = []
     for step in range(STEPS):
@@ -54,7 +49,7 @@ def steps(method: nn.Module, frames: int, batch: int = 8) -> Saved:
     }
 
 
-def everything() -> dict[str, Saved]:
+def everything() -> dict[str, Found]:
     def made(kind: Any, net: Backbone, config: Any) -> nn.Module:  # noqa: ANN401  either method
         torch.manual_seed(2)
         return kind(net, config)
@@ -76,43 +71,26 @@ def kinds() -> list[Tensor]:
     return [number, number[:, 0], number % 2 == 0, number.bfloat16(), number.float().T, number[:0]]
 
 
-def main(this: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=this, world_size=2)
+def main() -> Found:
     learned = torch.ones(2, requires_grad=True)
-    torch.save(
-        {
-            "world": world(),
-            "rank": rank(),
-            "gathered": [gather(kind) for kind in kinds()],
-            "own": [own(gather(kind)) for kind in kinds()],
-            "given": kinds(),
-            "has a gradient": gather(learned * 2).requires_grad,
-            **everything(),
-        },
-        folder / f"{this}.pt",
-    )
-    dist.destroy_process_group()
+    return {
+        "world": world(),
+        "rank": rank(),
+        "gathered": [gather(kind) for kind in kinds()],
+        "own": [own(gather(kind)) for kind in kinds()],
+        "given": kinds(),
+        "has a gradient": gather(learned * 2).requires_grad,
+        **everything(),
+    }
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[Saved]:
-    """What each of two processes found."""
-    folder = tmp_path_factory.mktemp("two")
-    env = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
-    argv = [sys.executable, __file__]
-    processes = [
-        subprocess.Popen([*argv, str(this), str(folder)], env=env, stderr=subprocess.PIPE, text=True)
-        for this in range(2)
-    ]
-    for process in processes:
-        _, words = process.communicate(timeout=120)
-        assert process.returncode == 0, words
-    return [torch.load(folder / f"{this}.pt", weights_only=True) for this in range(2)]
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    return of_two_ranks(__file__, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, Saved]:
+def alone() -> dict[str, Found]:
     return everything()
 
 
@@ -124,11 +102,11 @@ def test_alone_there_is_one_rank_and_all_that_is_gathered_is_its_own() -> None:
     assert torch.equal(own(part), part)
 
 
-def test_each_rank_knows_its_number(two: list[Saved]) -> None:
+def test_each_rank_knows_its_number(two: list[Found]) -> None:
     assert [(one["world"], one["rank"]) for one in two] == [(2, 0), (2, 1)]
 
 
-def test_parts_of_any_type_are_gathered_in_the_order_of_the_ranks(two: list[Saved]) -> None:
+def test_parts_of_any_type_are_gathered_in_the_order_of_the_ranks(two: list[Found]) -> None:
     for first, second, *gathered in zip(
         two[0]["given"], two[1]["given"], *(one["gathered"] for one in two), strict=True
     ):
@@ -137,7 +115,7 @@ def test_parts_of_any_type_are_gathered_in_the_order_of_the_ranks(two: list[Save
             assert torch.equal(whole, torch.cat([first, second]))
 
 
-def test_a_rank_finds_its_part_again(two: list[Saved]) -> None:
+def test_a_rank_finds_its_part_again(two: list[Found]) -> None:
     for one in two:
         assert all(torch.equal(part, given) for part, given in zip(one["own"], one["given"], strict=True))
         assert not one["has a gradient"]
@@ -149,7 +127,7 @@ def memories(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_ranks_remember_what_one_process_with_both_batches_does(
-    name: str, two: list[Saved], alone: dict[str, Saved]
+    name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
     """With batch norm too: there are as many groups of clips over all ranks, and they are the same ones."""
     wanted = memories(alone[name]["state"])
@@ -165,7 +143,7 @@ def test_two_ranks_remember_what_one_process_with_both_batches_does(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_ranks_have_on_average_the_numbers_of_one_process(
-    name: str, two: list[Saved], alone: dict[str, Saved]
+    name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
     if name in ("clip", "feature"):
         # The predictor's batch norm sees its own rank; who is whose neighbour is the same.
@@ -180,4 +158,4 @@ def test_two_ranks_have_on_average_the_numbers_of_one_process(
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    as_rank(main)

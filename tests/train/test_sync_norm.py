@@ -3,26 +3,20 @@
 Run as a program, this file is one of the two.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from two_ranks import Found, as_rank, of_two_ranks
 
 from vprep.errors import UsageError
 from vtrain.backbones import backbone
 from vtrain.methods import rspnet
-from vtrain.methods.ranks import own, rank, world
+from vtrain.methods.ranks import own, world
 from vtrain.sync_norm import synced
 
-Saved = dict[str, Any]
 CPU = torch.device("cpu")
 PASSES = 2  # of a norm, each with numbers of its own
 STEPS = 3  # of a training
@@ -54,9 +48,9 @@ def made(kind: Callable[[], nn.Module]) -> nn.Module:
     return norm
 
 
-def passes(norm: nn.Module, shape: tuple[int, ...]) -> Saved:
+def passes(norm: nn.Module, shape: tuple[int, ...]) -> Found:
     """What comes of this rank's part of each batch; the loss is a sum over the values, and so over the ranks."""
-    found: Saved = {"outputs": [], "gradients": []}
+    found: Found = {"outputs": [], "gradients": []}
     for number in range(PASSES):
         values = own(noise(shape, number)).requires_grad_()
         outputs = norm(values)
@@ -91,7 +85,7 @@ def steps(net: nn.Module) -> Tensor:
     return torch.stack(losses)
 
 
-def identity(device: torch.device) -> Saved:
+def identity(device: torch.device) -> Found:
     """What stays of a network, of which parts are frozen."""
     net = network()
     net[0].eval()
@@ -107,44 +101,25 @@ def identity(device: torch.device) -> Saved:
     }
 
 
-def main(this: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=this, world_size=2)
-    assert (world(), rank()) == (2, this)
-    found: Saved = {name: passes(synced(made(kind), CPU), shape) for name, (kind, shape) in NORMS.items()}
+def main() -> Found:
+    assert world() == 2
+    found: Found = {name: passes(synced(made(kind), CPU), shape) for name, (kind, shape) in NORMS.items()}
     found["far from 0"] = synced(nn.BatchNorm1d(1, affine=False), CPU)(own(torch.tensor([[1e4], [1e4 + 1]])))
     net = synced(network(), CPU)
     found["losses"] = steps(DistributedDataParallel(net))
     found["trained"] = net.state_dict()
     found["own"] = steps(DistributedDataParallel(network()))
     found["cpu"], found["cuda"] = identity(CPU), identity(torch.device("cuda"))
-    torch.save(found, folder / f"{this}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[Saved]:
-    """What each of two processes found."""
-    folder = tmp_path_factory.mktemp("two")
-    env = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
-    argv = [sys.executable, __file__]
-    processes = [
-        subprocess.Popen([*argv, str(this), str(folder)], env=env, stderr=subprocess.PIPE, text=True)
-        for this in range(2)
-    ]
-    try:
-        for process in processes:
-            _, words = process.communicate(timeout=120)
-            assert process.returncode == 0, words
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-    return [torch.load(folder / f"{this}.pt", weights_only=True) for this in range(2)]
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    return of_two_ranks(__file__, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, Saved]:
+def alone() -> dict[str, Found]:
     """torch's own batch norm with the whole batches."""
     return {name: passes(made(kind), shape) for name, (kind, shape) in NORMS.items()}
 
@@ -156,7 +131,7 @@ def assert_close(found: Tensor, wanted: Tensor, within: float = 1e-4) -> None:
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize("kind", ["outputs", "gradients"])
 def test_the_parts_of_two_ranks_are_what_one_process_makes_of_the_whole(
-    kind: str, name: str, two: list[Saved], alone: dict[str, Saved]
+    kind: str, name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
     for first, second, whole in zip(two[0][name][kind], two[1][name][kind], alone[name][kind], strict=True):
         assert_close(torch.cat([first, second]), whole)
@@ -164,7 +139,7 @@ def test_the_parts_of_two_ranks_are_what_one_process_makes_of_the_whole(
 
 @pytest.mark.parametrize("name", NORMS)
 def test_the_gradients_of_what_is_learned_add_up_to_those_of_one_process(
-    name: str, two: list[Saved], alone: dict[str, Saved]
+    name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
     pairs = zip(two[0][name]["learned"], two[1][name]["learned"], alone[name]["learned"], strict=True)
     for first, second, whole in pairs:
@@ -174,7 +149,7 @@ def test_the_gradients_of_what_is_learned_add_up_to_those_of_one_process(
 
 @pytest.mark.parametrize("name", NORMS)
 def test_the_running_statistics_are_those_of_one_process_on_each_rank(
-    name: str, two: list[Saved], alone: dict[str, Saved]
+    name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
     wanted = alone[name]["state"]
     for one in two:
@@ -186,7 +161,7 @@ def test_the_running_statistics_are_those_of_one_process_on_each_rank(
         assert torch.equal(tensor, two[1][name]["state"][kind])
 
 
-def test_the_running_variance_is_the_unbiased_one_of_the_whole_batch(two: list[Saved]) -> None:
+def test_the_running_variance_is_the_unbiased_one_of_the_whole_batch(two: list[Found]) -> None:
     """Worked out in double precision; each pass has the weight 1 of 2."""
     batches = [noise((4, 5, 2, 3, 4), number).double().transpose(0, 1).flatten(1) for number in range(PASSES)]
     state = two[0]["mean of all"]["state"]
@@ -196,7 +171,7 @@ def test_the_running_variance_is_the_unbiased_one_of_the_whole_batch(two: list[S
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_in_evaluation_it_is_torchs_own(name: str, two: list[Saved]) -> None:
+def test_in_evaluation_it_is_torchs_own(name: str, two: list[Found]) -> None:
     """Exactly; without running statistics it is the own rank's batch that counts."""
     kind, shape = NORMS[name]
     norm = kind().eval()
@@ -206,12 +181,12 @@ def test_in_evaluation_it_is_torchs_own(name: str, two: list[Saved]) -> None:
         assert torch.equal(one[name]["in evaluation"], norm(part))
 
 
-def test_a_mean_that_is_large_costs_no_precision(two: list[Saved]) -> None:
+def test_a_mean_that_is_large_costs_no_precision(two: list[Found]) -> None:
     """The mean square of these, 100 010 000.5, has no digits left for a variance of 1/4."""
     assert_close(torch.cat([one["far from 0"] for one in two]), torch.tensor([[-1.0], [1.0]]))
 
 
-def test_a_training_by_two_is_that_of_one_with_the_whole_batches(two: list[Saved]) -> None:
+def test_a_training_by_two_is_that_of_one_with_the_whole_batches(two: list[Found]) -> None:
     """With torch's own DDP around it."""
     net = network()
     losses = steps(net)
@@ -225,7 +200,7 @@ def test_a_training_by_two_is_that_of_one_with_the_whole_batches(two: list[Saved
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "SyncNorm"), ("cuda", "SyncBatchNorm")])
-def test_tensors_names_and_modes_stay_as_they_were(device: str, kind: str, two: list[Saved]) -> None:
+def test_tensors_names_and_modes_stay_as_they_were(device: str, kind: str, two: list[Found]) -> None:
     """On a GPU it is torch's own that comes."""
     net = network()
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm3d)]
@@ -258,4 +233,4 @@ def test_rspnet_is_refused() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    as_rank(main)
