@@ -1,5 +1,5 @@
 # Do they learn? Each method by its recipe `tiny`, with three seeds: its own task on videos it has not seen, retrieval,
-# and fine-tuning; all of it also for the same network before it has learned.
+# a linear layer on what the network sees, and fine-tuning; all of it also for the same network before it has learned.
 #
 #   sh benchmarks/learning.sh SHARDS OUT [METHODS] [SEEDS]    SHARDS has splits of fold 1, as UCF101 has
 #
@@ -17,8 +17,10 @@ method=$1 seed=$2 run=$OUT/runs/$1-$2
   log_every=100 validate.split=test validate.every=1e6 validate.passes=8 --json > "$OUT/results/$method-$seed.train"
 for weights in "$run" "random:$run"; do
   case "$weights" in random:*) name=$method-scratch-$seed ;; *) name=$method-$seed ;; esac
-  veval retrieval --weights "$weights" --seed "$seed" --shards "$SHARDS" --workers 0 \
-    --out "$OUT/results/retrieval-$name.json" > /dev/null
+  for by in retrieval linear; do
+    veval "$by" --weights "$weights" --seed "$seed" --shards "$SHARDS" --workers 0 \
+      --features "$OUT/runs/$name.npz" --out "$OUT/results/$by-$name.json" > /dev/null
+  done
   veval finetune --weights "$weights" --seed "$seed" --shards "$SHARDS" --workers 0 --into "$OUT/runs/$name-finetuned" \
     --out "$OUT/results/finetune-$name.json" > /dev/null
 done
