@@ -76,6 +76,7 @@ def test_neighbours_are_those_of_a_slow_search_ties_and_all(
     assert found.row.tolist() == slowly(asked, table, depth, {(int(q), int(g)) for q, g in closed})
 
 
+@pytest.mark.slow
 def test_neighbours_do_not_depend_on_the_size_of_the_parts(rng: Rng) -> None:
     asked = rng.standard_normal((40, 33)).astype(np.float32)
     # Many rows twice or more, some many times over: ties across the borders of parts, and beyond the spare places.

@@ -156,6 +156,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_room_lets_it_go_on(
     assert content(small.seen / "out") == good
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_again_and_again_delays_the_set_and_does_not_change_it(
     source: Path, whole: Path, disk: Callable[[int], Disk], content: Content
 ) -> None:
@@ -266,7 +267,7 @@ def processes_of(session: int) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_run_at_once_and_the_same_command_goes_on(
     number: signal.Signals,
     times: int,
@@ -361,6 +362,7 @@ def test_a_video_that_came_after_the_plan_is_refused(source: Path, whole: Path, 
     assert times(whole) == before
 
 
+@pytest.mark.slow
 def test_retry_makes_a_timed_out_video_and_the_set_is_as_if_nothing_had_been(
     source: Path, whole: Path, wrap: Wrap, run_vprep: RunVprep, content: Content, tmp_path: Path
 ) -> None:

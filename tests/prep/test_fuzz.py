@@ -24,6 +24,8 @@ MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 Content = Callable[[Path], dict[str, bytes]]
 
+pytestmark = pytest.mark.slow
+
 SEED = 20
 PRIVATE = "b8d1f2 nobody asked for this file"
 TABLES = ("index.parquet", "failures.parquet")
@@ -324,7 +326,6 @@ def test_the_set_passes_verify(fuzzed: Fuzzed, run_vprep: RunVprep) -> None:
     assert (done.returncode, json.loads(done.stdout)["wrong"]) == (0, [])
 
 
-@pytest.mark.slow
 def test_damage_gives_the_same_bytes_every_time(
     fuzzed: Fuzzed, run_vprep: RunVprep, content: Content, tmp_path: Path
 ) -> None:

@@ -37,7 +37,7 @@ def whole_run(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
     return time.monotonic() - began
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_a_run_killed_at_random_moments_and_resumed_makes_the_same_folder(
     seed: int, videos: Path, small_shards: Path, tmp_path: Path, content: Content, whole_run: float
 ) -> None:

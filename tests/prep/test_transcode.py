@@ -226,6 +226,7 @@ def test_a_video_that_cannot_be_used_has_a_named_cause(
     assert result_of(failing(tmp_path, make_video)[name]) == Failure(cause, detail)
 
 
+@pytest.mark.slow
 def test_a_short_timeout_is_a_cause_of_its_own(make_video: MakeVideo, tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", size="640x480", seconds=20)
     result = transcode(path.parent, Entry(source=path.name, bytes=0), Settings(), find(), timeout=0.1)

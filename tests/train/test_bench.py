@@ -4,26 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-RunVtrain = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="module")
-def run_vtrain() -> RunVtrain:
-    def run(*words: object) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "vtrain", *map(str, words)]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
-
-    return run
+from commands import vtrain
 
 
-def test_every_stage_and_every_number_of_workers_is_timed(shards: Path, run_vtrain: RunVtrain) -> None:
+def test_every_stage_and_every_number_of_workers_is_timed(shards: Path) -> None:
     words = ("--workers", "0,1", "--seconds", 0.2, "--device", "cpu", "--json")
-    done = run_vtrain("bench", "loader", "--shards", shards, "--method", "ascnet", *words)
+    done = vtrain("bench", "loader", "--shards", shards, "--method", "ascnet", *words, cwd=shards)
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert list(facts["stages_ms"]) == ["plan", "read", "decode", "assemble", "collate", "augment"]
@@ -38,8 +27,10 @@ def test_every_stage_and_every_number_of_workers_is_timed(shards: Path, run_vtra
     assert facts["frames_decoded"] == 5  # every fourth of the 20 that these videos have, in a loop
 
 
-def test_people_get_tables_and_advice(shards: Path, run_vtrain: RunVtrain) -> None:
-    done = run_vtrain("bench", "loader", "--shards", f"{shards}/<000..002>.tar", "--workers", "0", "--seconds", 0.2)
+def test_people_get_tables_and_advice(shards: Path) -> None:
+    done = vtrain(
+        "bench", "loader", "--shards", f"{shards}/<000..002>.tar", "--workers", "0", "--seconds", 0.2, cwd=shards
+    )
     assert done.returncode == 0, done.stderr
     assert "rspnet, batches of 8" in done.stdout
     assert "bottleneck: " in done.stdout
@@ -56,27 +47,27 @@ def test_people_get_tables_and_advice(shards: Path, run_vtrain: RunVtrain) -> No
     ],
 )
 def test_what_was_asked_wrongly_is_one_sentence_and_exit_code_2(
-    shards: Path, run_vtrain: RunVtrain, words: tuple[str, str], message: str
+    shards: Path, words: tuple[str, str], message: str
 ) -> None:
-    done = run_vtrain("bench", "loader", "--shards", shards, *words)
+    done = vtrain("bench", "loader", "--shards", shards, *words, cwd=shards)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vtrain: {message}\n")
 
 
-def test_a_set_that_is_not_there_is_one_sentence(tmp_path: Path, run_vtrain: RunVtrain) -> None:
-    done = run_vtrain("bench", "loader", "--shards", tmp_path / "none")
+def test_a_set_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    done = vtrain("bench", "loader", "--shards", tmp_path / "none", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"vtrain: no folder '{tmp_path}/none'; a set is made with: vprep shard VIDEOS --out {tmp_path}/none\n"
     )
 
 
-def test_a_damaged_shard_ends_the_command_with_exit_code_1(shards: Path, run_vtrain: RunVtrain, tmp_path: Path) -> None:
+def test_a_damaged_shard_ends_the_command_with_exit_code_1(shards: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(shards, tmp_path / "set"))
     for path in folder.glob("*.tar"):
         data = bytearray(path.read_bytes())
         data[0:512] = data[0:512][::-1]
         path.write_bytes(data)
-    done = run_vtrain("bench", "loader", "--shards", folder, "--workers", "1", "--seconds", 0.2)
+    done = vtrain("bench", "loader", "--shards", folder, "--workers", "1", "--seconds", 0.2, cwd=shards)
     assert (done.returncode, done.stdout) == (1, "")
     assert "does not hold video" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -73,7 +73,9 @@ def facts_in(path: Path) -> Any:  # noqa: ANN401
     return json.loads(onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map["vtrain"])
 
 
-@pytest.mark.parametrize("ending", [".safetensors", ".ts", pytest.param(".onnx", marks=GRAPH)])
+@pytest.mark.parametrize(
+    "ending", [".safetensors", pytest.param(".ts", marks=pytest.mark.slow), pytest.param(".onnx", marks=GRAPH)]
+)
 def test_a_run_leaves_with_its_facts_and_is_back_in_the_three_lines_that_are_printed(
     ending: str, run: Path, tmp_path: Path
 ) -> None:
@@ -112,7 +114,14 @@ def test_people_read_what_it_is_and_how_to_use_it(run: Path, command: Command, t
     assert all(torch.equal(tensor, state[name]) for name, tensor in read_weights(out)[0].items())
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name != "resnet3d34"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.startswith("s3d"))
+        for name in BACKBONES
+        if name != "resnet3d34"
+    ],
+)
 def test_a_program_computes_the_same_for_any_batch_size_and_layout(name: str, tmp_path: Path) -> None:
     settings = {} if name.startswith("s3d") else {"width": 8}
     torch.manual_seed(2)

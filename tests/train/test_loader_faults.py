@@ -293,6 +293,7 @@ def test_a_killed_worker_is_told_in_one_sentence(shards: Path) -> None:
     assert gone(workers)
 
 
+@pytest.mark.slow
 def test_workers_end_when_the_process_that_reads_is_killed(shards: Path) -> None:
     process, workers = start(shards)
     assert len(workers) == 2

@@ -256,6 +256,38 @@ def test_a_signal_saves_and_says_how_to_go_on(name: str, real: bool, shards: Pat
     assert [line["step"] for line in lines(folder)] == list(range(1, end + 1))
 
 
+def test_a_scheduler_that_ends_the_workers_too_leaves_the_last_step_saved(shards: Path, tmp_path: Path) -> None:
+    """While the training waits for them: they make nothing any more."""
+    rest = ("workers=2", "log_every=1", "save_every=100000", "schedule.kind=constant")
+    recipe = small("pace", shards, "steps=100000", *rest)
+    folder, words = tmp_path / "run", tmp_path / "words"
+    number, wait = started(recipe, folder, real=False, words=words)
+    workers = children(number)
+    step = stopped(workers, folder)
+    os.killpg(number, signal.SIGTERM)
+    for worker in workers:
+        os.kill(worker, signal.SIGCONT)
+    assert wait() == 1
+    assert words.read_text().splitlines()[-1] == (
+        f"vtrain: stopped at step {step} of 100000, which is saved; go on with: vtrain pace --resume --out {folder}"
+    )
+    until(lambda: not any(map(alive, workers)))
+    shorter = change(recipe, [f"steps={step + 2}", "workers=0"])
+    train(shorter, folder, resume=True)
+    train(shorter, tmp_path / "wanted")
+    assert_same(saved(folder)["model"], saved(tmp_path / "wanted")["model"])
+
+
+def stopped(workers: list[int], folder: Path) -> int:
+    """The step to which a training comes with what its workers, which are held, have made before."""
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    step = -1
+    while step != (step := lines(folder)[-1]["step"]):
+        time.sleep(0.3)
+    return int(step)
+
+
 def test_a_training_that_was_stopped_goes_on_to_the_same_end(shards: Path, tmp_path: Path) -> None:
     recipe = small("pace", shards, "steps=50", "log_every=7", "save_every=1000", "workers=1")
     train(recipe, tmp_path / "wanted")
@@ -282,11 +314,7 @@ def test_a_second_ctrl_c_ends_it_at_once(shards: Path, tmp_path: Path) -> None:
     folder, words = tmp_path / "run", tmp_path / "words"
     number, wait = started(recipe, folder, real=False, words=words)
     workers = children(number)
-    for worker in workers:
-        os.kill(worker, signal.SIGSTOP)
-    step = -1
-    while step != (step := lines(folder)[-1]["step"]):  # what was made before is used up
-        time.sleep(0.3)
+    stopped(workers, folder)
     os.kill(number, signal.SIGINT)
     time.sleep(0.3)
     assert alive(number)

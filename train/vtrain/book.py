@@ -38,7 +38,7 @@ class Book:
             self._write(run, lr, looks)
         keep = self.recipe.keep_every > 0 and run.step % self.recipe.keep_every == 0
         if last or stopping or keep or run.step % self.recipe.save_every == 0:
-            self._save(run, keep)
+            self.save(run, keep)
         if rank() == 0:
             self.progress.step(run.step)
 
@@ -90,7 +90,7 @@ class Book:
                 f"{checkpoint.standing(self.folder)}: mend that and {checkpoint.how_to_go_on(self.folder)}"
             ) from None
 
-    def _save(self, run: Run, keep: bool) -> None:
+    def save(self, run: Run, keep: bool = False) -> None:
         began = time.perf_counter()
         self._refuse_nan(run)
         state = {**self.facts, "epochs": round(self.length.epoch(run.step), 4), **run.state()}

@@ -18,6 +18,7 @@ from torch import Tensor
 from vtrain.data.augment import Augment
 from vtrain.data.loader import Loader
 from vtrain.data.order import number_of
+from vtrain.data.workers import WorkerKilledError
 from vtrain.methods.ranks import rank, world
 from vtrain.optim import set_lr
 from vtrain.recipe import Length, Recipe
@@ -48,6 +49,8 @@ class Book(Protocol):
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None: ...
 
+    def save(self, run: Run) -> None: ...
+
 
 def train(run: Run, feed: Feed, recipe: Recipe, length: Length, book: Book, place: Place) -> bool:
     """Take `run` to its last step; or to where it is asked to stop, and then the answer is False."""
@@ -59,7 +62,14 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, book: Book, plac
             set_lr(run.optimizer, lr)
 
             for left in reversed(range(recipe.accumulate)):
-                clips_BNCTHW, facts = next(batches)
+                try:
+                    clips_BNCTHW, facts = next(batches)
+                except WorkerKilledError:
+                    # A scheduler ends all processes of a job, the workers too; and the last step may be long ago.
+                    if not asked or world() > 1 or left != recipe.accumulate - 1:
+                        raise
+                    book.save(run)
+                    return False
                 # Behind the loader, which draws a number when it starts its workers.
                 torch.manual_seed(number_of(recipe.seed, "step", run.step, left, rank()))
                 with run.alone() if left else nullcontext():

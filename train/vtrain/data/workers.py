@@ -15,6 +15,10 @@ from vtrain.data.batch import Bad, Facts
 from vtrain.data.rooms import SharedRooms
 
 
+class WorkerKilledError(WorkError):
+    """A worker was killed from outside."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lent:
     """Pixels in a room of the worker that made them."""
@@ -94,7 +98,7 @@ def _alive(chunks: Iterable[Chunk | Stop]) -> Generator[Chunk | Stop, None, None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
-        raise WorkError(
+        raise WorkerKilledError(
             f"a worker of the loader was killed ({str(error).splitlines()[0].lower()}); most often memory was short: "
             "take fewer workers"
         ) from None
