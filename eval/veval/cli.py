@@ -151,12 +151,13 @@ def ten_clips(
     from veval.classifier import classifier
     from veval.finetune import newest
     from veval.protocol import for_weights
+    from vtrain.data.spec import enlarged
 
     _prepare(out)
     network = classifier(weights or newest())
     videos, data = find.data(shards, (split,), fold=fold)
-    _say(network.facts, data)
     seen = for_weights("testing", network.facts, protocol, settings or [], network.seen)
+    _say(network.facts, data, enlarged(data["side"], seen.size))
     facts = tasks.testing(network, videos[split], data, seen, how=_how(device, workers, skip_bad), logits=logits)
     _finish(facts, out, json)
 
@@ -264,6 +265,7 @@ def _asked(
     """Weights, videos and how these are shown: what features are made of."""
     from veval import find
     from veval.protocol import for_weights
+    from vtrain.data.spec import enlarged
 
     twice = next((word for word in splits or () if list(splits or ()).count(word) > 1), None)
     if twice:
@@ -271,7 +273,7 @@ def _asked(
     given = find.weights(weights, backbone=backbone, seed=seed)
     videos, data = find.data(shards, splits, fold=fold, subset=subset)
     seen = for_weights("features", given.facts, protocol, settings or [])
-    _say(given.facts, data, seen.line("features"))
+    _say(given.facts, data, seen.line("features"), enlarged(data["side"], seen.size))
     return given, videos, data, seen
 
 

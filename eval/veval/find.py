@@ -13,7 +13,7 @@ from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.backbones import backbone as new
 from vtrain.checkpoint import newest
-from vtrain.data.spec import read_spec, set_name
+from vtrain.data.spec import read_spec, set_name, smallest_side
 from vtrain.data.videos import NO_LABEL, Videos, choose
 from vtrain.weights import load_backbone
 from vtrain.weights.words import WORDS as NORMALISATIONS
@@ -112,6 +112,7 @@ def data(
     facts: Facts = {
         "shards": spec if isinstance(spec, str) else ",".join(spec),
         "name": set_name(spec),
+        "side": smallest_side(spec),
         "hash": hashes[0] if len(hashes) == 1 else xxhash.xxh3_128_hexdigest("/".join(hashes).encode()),
         "split": ",".join(videos),
         "fold": fold,

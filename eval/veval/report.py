@@ -16,6 +16,7 @@ from veval.gather import Folds, Gain, Group, gains, groups, pool_by_pool
 from veval.published import BACKBONES, METHODS, Published
 from veval.result import Result
 from vprep.errors import UsageError
+from vtrain.data.spec import enlarged
 
 NONE = "-"
 ON_TEST = "best-on-test"
@@ -195,9 +196,10 @@ def _notes(group: Group, answer: Answer) -> list[str]:
     dropped = sum(len(one.get("dropped") or []) for one in group.results)
     if dropped:
         notes.append(f"{dropped} videos could not be read and are left out")
+    notes += [enlarged(one["data"].get("side"), one["protocol"].get("size") or 0) for one in group.results]
     notes += [f"{row.place}: {row.note}" for row in rows if row.note]
     notes += [ABOUT[place] for place in dict.fromkeys((row.paper, row.task) for row in rows) if place in ABOUT]
-    return list(dict.fromkeys(notes))
+    return list(dict.fromkeys(filter(None, notes)))
 
 
 def _tables(found: Report) -> list[tuple[list[list[str]], list[str]]]:

@@ -26,6 +26,7 @@ def table(markdown: str, first: str) -> list[dict[str, str]]:
     raise AssertionError(markdown)
 
 
+@pytest.mark.slow
 def test_from_videos_to_a_table(run: Run, folder: Path, shards: Path) -> None:
     assert {path.name for path in shards.iterdir()} >= {"000.tar", "001.tar", "index.parquet", "dataset.json"}
 

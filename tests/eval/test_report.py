@@ -277,6 +277,13 @@ def test_dropped_videos_are_said() -> None:
     assert "2 videos could not be read and are left out" in line.notes
 
 
+def test_clips_that_were_enlarged_are_told_of() -> None:
+    (line,) = of_results([made(on_side=100)]).lines
+    assert [note for note in line.notes if note.startswith("clips of 112 pixels are enlarged from frames of 100")]
+    (line,) = of_results([made(on_side=112)]).lines
+    assert not [note for note in line.notes if "enlarged" in note]
+
+
 def test_where_tables_of_papers_disagree_it_is_said() -> None:
     pace = {"method": "pace", "recipe": "pace-s3dg-ucf101-paper", "backbone": "s3dg_pace", "epochs": 18}
     (line,) = of_results([made("finetune", {"frames": 64, "size": 224}, **pace)]).lines

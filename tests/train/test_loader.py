@@ -55,7 +55,7 @@ def assert_same(parts: list[Batch], whole: Batch) -> None:
     start=st.integers(0, 100),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_layout_gives_the_same_global_batches(
     shards: Path, plan: Plan, world: int, local: int, workers: int, start: int, seed: int
 ) -> None:

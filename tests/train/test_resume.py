@@ -138,6 +138,7 @@ def killed_until_done(recipe: Recipe, folder: Path, rng: Random, kills: int, lon
     return steps
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_a_training_goes_on_to_the_same_end(
     undisturbed: Undisturbed, shards: Path, tmp_path: Path
 ) -> None:

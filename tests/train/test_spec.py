@@ -11,7 +11,7 @@ import pytest
 
 from vprep.errors import UsageError
 from vprep.format import write_dataset
-from vtrain.data.spec import read_spec
+from vtrain.data.spec import enlarged, read_spec, smallest_side
 from vtrain.data.videos import choose
 
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
@@ -133,6 +133,15 @@ def test_labels_of_sets_that_name_other_classes_are_left_out(shards: Path, small
     assert both.classes is None
     assert set(both.label.tolist()) == {-1}
     assert both[0].label is None
+
+
+def test_clips_larger_than_their_frames_are_told_of(shards: Path, small_shards: Path) -> None:
+    assert smallest_side(f"{shards},{small_shards}") == 24
+    assert enlarged(24, 24) == enlarged(None, 224) == ""
+    assert enlarged(128, 224) == (
+        "clips of 224 pixels are enlarged from frames of 128; larger frames are made with: "
+        "vprep shard VIDEOS --short-side 256 --out DIR"
+    )
 
 
 def test_an_index_of_an_older_version_is_refused(shards: Path, tmp_path: Path) -> None:

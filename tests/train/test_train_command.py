@@ -25,6 +25,13 @@ def test_json_is_one_object(shards: Path, tmp_path: Path) -> None:
     assert (facts["method"], facts["recipe"], facts["steps"]) == ("pace", "pace-tiny", 4)
 
 
+def test_clips_larger_than_the_frames_are_told_of(shards: Path, tmp_path: Path) -> None:
+    words = [word if word != "size=16" else "size=26" for word in SMALL]
+    said = vtrain("pace", "--shards", shards, *words, cwd=tmp_path).stderr.splitlines()
+    assert said[0].startswith("clips of 26 pixels are enlarged from frames of 24; ")
+    assert len(said) == 2
+
+
 def test_a_recipe_of_a_run_is_trained_again_from_its_file(shards: Path, tmp_path: Path) -> None:
     first = vtrain("pace", "--shards", shards, *SMALL, "--out", "a", "--json", cwd=tmp_path).json
     again = vtrain("pace", "--recipe", "a/recipe.json", "--out", "b", "--json", cwd=tmp_path).json

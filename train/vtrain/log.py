@@ -65,6 +65,12 @@ def _cut(path: Path, step: int) -> None:
             file.writelines(kept)
 
 
+def note(words: str) -> None:
+    """What those who train should know; only the first rank says it."""
+    if words and rank() == 0:
+        print(words, file=sys.stderr, flush=True)
+
+
 class Progress:
     """Where a training is: a bar on a terminal, plain lines in a log."""
 

@@ -27,11 +27,12 @@ from vtrain.book import Book
 from vtrain.data.augment import Augment
 from vtrain.data.held_out import held_out
 from vtrain.data.loader import Loader
-from vtrain.data.spec import absolute, read_spec, set_name
+from vtrain.data.spec import absolute, enlarged, read_spec, set_name, smallest_side
 from vtrain.data.videos import Videos, choose
 from vtrain.doctor import refuse_bad_torch
 from vtrain.environment import environment
 from vtrain.forward import uses_bf16
+from vtrain.log import note
 from vtrain.loop import Feed
 from vtrain.loop import train as loop
 from vtrain.memory import keep_memory
@@ -66,6 +67,7 @@ def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False) -
         videos, held = chosen(recipe)
         recipe = for_classes(recipe, len(videos.classes or ()))
         looks = observations(recipe, held, place)
+        note(enlarged(smallest_side(recipe.data.shards), max(look.size for look in recipe.method.plan().looks)))
         if not resume:
             first_decides(lambda: begin_folder(folder))
         length = recipe.length(len(videos))

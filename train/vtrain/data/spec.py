@@ -66,6 +66,23 @@ def set_name(spec: Spec) -> str:
     return "+".join(dict.fromkeys(names))
 
 
+def smallest_side(spec: Spec) -> int | None:
+    """Of the frames, as far as their sets say how they were made."""
+    made = [part.facts.get("settings", {}) for part in read_spec(spec)]
+    sides = [one.get("short_side") or min(one.get("height") or 0, one.get("width") or 0) for one in made]
+    return min(filter(None, sides), default=None)
+
+
+def enlarged(side: int | None, size: int) -> str:
+    """A sentence, where clips are larger than the frames that they are cut from; else nothing."""
+    if side is None or size <= side:
+        return ""
+    return (
+        f"clips of {size} pixels are enlarged from frames of {side}; larger frames are made with: "
+        f"vprep shard VIDEOS --short-side {max(size, 256)} --out DIR"
+    )
+
+
 def _places(pattern: str) -> list[tuple[Path, str]]:
     """The sets a piece of a SPEC leads to, and the pattern for their shards' names."""
     if REMOTE.match(pattern):
