@@ -4,13 +4,13 @@ import json as jsonlib
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
+from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
+from veval import show
 from vprep.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from veval.protocol import Protocol
     from vtrain.data.videos import Videos
 
-RESULTS = Path("results")
 WIDTH = 240  # letters of a line, where there is no terminal
-EVERY = 10.0  # seconds between two lines about how far the work is
 
 app = typer.Typer(
     help="What a network has learned, each number with the protocol it was measured by.",
@@ -68,13 +66,13 @@ def retrieval(
 
     if duplicates not in ("keep", "leave out"):
         raise UsageError(f"--duplicates is '{duplicates}'; there are keep and 'leave out'")
-    _prepare(out)
+    show.prepare(out)
     asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, subset, protocol, settings)
     leave_out: LeaveOut = "same content" if duplicates == "leave out" else "nothing"
     facts = tasks.retrieval(
         *asked, how=_how(device, workers, skip_bad), kept=features, leave_out=leave_out, engine=engine
     )
-    _finish(facts, out, json)
+    show.finish(facts, out, json)
 
 
 @app.command("linear")
@@ -87,10 +85,10 @@ def linear_(
     """A linear layer on frozen features."""
     from veval import tasks
 
-    _prepare(out)
+    show.prepare(out)
     asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings)
     facts = tasks.by_linear(*asked, how=_how(device, workers, skip_bad), kept=features, few=few, seed=seed)
-    _finish(facts, out, json)
+    show.finish(facts, out, json)
 
 
 @app.command("knn")
@@ -106,13 +104,13 @@ def knn_(
     """The nearest labelled videos vote for the class."""
     from veval import tasks
 
-    _prepare(out)
+    show.prepare(out)
     asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings)
     facts = tasks.by_neighbours(
         *asked, how=_how(device, workers, skip_bad), kept=features, few=few, seed=seed, k=k,
         temperature=temperature, votes=votes,
     )  # fmt: skip
-    _finish(facts, out, json)
+    show.finish(facts, out, json)
 
 
 @app.command()
@@ -128,11 +126,11 @@ def features(
     from veval.features import extract
     from veval.keep import read_facts
 
-    _prepare(out)
+    show.prepare(out)
     words = [word for word in splits.split(",") if word] or None
     given, videos, data, seen = _asked(weights, shards, backbone, seed, words, fold, subset, protocol, settings)
     extract(given, videos, seen, out, data=data, how=_how(device, workers, skip_bad), gallery="")
-    if _first():
+    if show.is_first():
         dropped = read_facts(out)["dropped"]
         told = {"out": str(out), "videos": data["videos"], "dropped": dropped, "protocol": seen.words("features")}
         line = f"{out}: {sum(data['videos'].values()) - len(dropped)} videos, {len(dropped)} dropped"
@@ -153,13 +151,13 @@ def ten_clips(
     from veval.protocol import for_weights
     from vtrain.data.spec import enlarged
 
-    _prepare(out)
+    show.prepare(out)
     network = classifier(weights or newest())
     videos, data = find.data(shards, (split,), fold=fold)
     seen = for_weights("testing", network.facts, protocol, settings or [], network.seen)
-    _say(network.facts, data, enlarged(data["side"], seen.size))
+    show.say(network.facts, data, enlarged(data["side"], seen.size))
     facts = tasks.testing(network, videos[split], data, seen, how=_how(device, workers, skip_bad), logits=logits)
-    _finish(facts, out, json)
+    show.finish(facts, out, json)
 
 
 Tuning = Annotated[
@@ -193,7 +191,7 @@ def finetune(
     from vtrain.settings import change
     from vtrain.train import processes
 
-    _prepare(out)
+    show.prepare(out)
     given = find.weights(weights, backbone=backbone, seed=seed or 0)
     sets = [find.data(shards, (split,), fold=number) for number in (_numbers(folds) if folds else [fold])]
     made, note = recipe_for(given, sets[0][1], recipe)
@@ -208,9 +206,9 @@ def finetune(
         for videos, data in sets:
             began, number = time.monotonic(), data["fold"]
             end = f"-fold{number}"
-            place = _fresh(TUNED, f"{_called(given.facts)}-{data['name']}{end}") if run is None else run
+            place = show.fresh(TUNED, f"{show.called(given.facts)}-{data['name']}{end}") if run is None else run
             place = place.with_name(place.name + end) if folds and run else place
-            _say(given.facts, data, note, f"training in {place}; when it was stopped, --into {place} goes on")
+            show.say(given.facts, data, note, f"training in {place}; when it was stopped, --into {place} goes on")
             facts = tune(
                 given, change(made, [f"data.fold={number}", *(["data.on_error=skip"] if skip_bad else [])]), place,
                 data=data, videos=videos[split], how=_how("", workers, skip_bad),
@@ -220,7 +218,7 @@ def finetune(
             if facts is not None:
                 results.append(tasks.finished("finetune", tasks.tested(facts), facts, began, {}))
                 target = out.with_stem(out.stem + end) if folds and out else out
-                _finish(results[-1], target, "later" if json and folds else json)
+                show.finish(results[-1], target, "later" if json and folds else json)
     if json and folds and results:
         print(jsonlib.dumps({"folds": results}, ensure_ascii=False))
 
@@ -235,8 +233,8 @@ def report(
     """Your results beside the published ones that share the protocol, and what differs where none does."""
     from veval import report as tables
 
-    places = files or [RESULTS]
-    folders = {word for word in places if word == RESULTS or word.is_dir()}
+    places = files or [show.RESULTS]
+    folders = {word for word in places if word == show.RESULTS or word.is_dir()}
     named = [path for word in places for path in (sorted(word.glob("*.json")) if word in folders else [word])]
     if not named:
         raise UsageError(f"no results in {places[0]}; they are made by the other commands of veval")
@@ -273,7 +271,7 @@ def _asked(
     given = find.weights(weights, backbone=backbone, seed=seed)
     videos, data = find.data(shards, splits, fold=fold, subset=subset)
     seen = for_weights("features", given.facts, protocol, settings or [])
-    _say(given.facts, data, seen.line("features"), enlarged(data["side"], seen.size))
+    show.say(given.facts, data, seen.line("features"), enlarged(data["side"], seen.size))
     return given, videos, data, seen
 
 
@@ -287,38 +285,8 @@ def _how(device: str, workers: int | None, skip_bad: bool) -> "How":
         device=place,
         workers=default_workers(place) if workers is None else workers,
         on_error="skip" if skip_bad else "raise",
-        progress=_progress(),
+        progress=show.progress(),
     )
-
-
-def _progress() -> Callable[[int, int], None]:
-    said = time.monotonic()
-
-    def show(done: int, videos: int) -> None:
-        nonlocal said
-        if time.monotonic() - said > EVERY:
-            said = time.monotonic()
-            _note(f"{done}/{videos} videos")
-
-    return show
-
-
-def _say(weights: dict[str, Any], data: dict[str, Any], *more: str) -> None:
-    """What is taken, for those who did not name it."""
-    counts = ", ".join(f"{count} of {split}" for split, count in data["videos"].items())
-    _note(f"weights {weights['path']} ({weights['backbone']}), shards {data['shards']}, fold {data['fold']}: {counts}")
-    for line in filter(None, more):
-        _note(line)
-
-
-def _note(words: str) -> None:
-    if _first():
-        print(words, file=sys.stderr, flush=True)
-
-
-def _first() -> bool:
-    """Of several processes."""
-    return int(os.environ.get("RANK", 0)) == 0
 
 
 def _numbers(text: str) -> list[int]:
@@ -326,36 +294,6 @@ def _numbers(text: str) -> list[int]:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise UsageError(f"--folds is '{text}'; write numbers with commas, as in 1,2,3") from None
-
-
-def _called(facts: dict[str, Any]) -> str:
-    path = Path(facts["path"])
-    return path.parent.name if path.name == "last.pt" else path.stem
-
-
-def _fresh(folder: Path, begin: str, end: str = "") -> Path:
-    """The first name of this kind that nothing has."""
-    return next(path for number in count(1) if not (path := folder / f"{begin}-{number}{end}").exists())
-
-
-def _prepare(out: Path | None) -> None:
-    """Whether a result can be written is known before there is one."""
-    if out is not None and out.is_dir():
-        raise UsageError(f"--out is {out}, which is a folder; name a file")
-    (RESULTS if out is None else out.parent).mkdir(parents=True, exist_ok=True)
-
-
-def _finish(facts: dict[str, Any] | None, out: Path | None, json: bool | Literal["later"]) -> None:
-    """Keep the result and show it, unless it is shown later; other processes than the first have none."""
-    from veval import result
-
-    if facts is None:
-        return
-    named = f"{facts['kind']}-{_called(facts['weights'])}-{facts['data']['name']}-fold{facts['data']['fold']}"
-    out = out or _fresh(RESULTS, named, ".json")
-    result.write(out, facts)
-    if json != "later":
-        print(jsonlib.dumps(facts, ensure_ascii=False) if json else f"{result.described(facts)}\n{out}")
 
 
 if __name__ == "__main__":
