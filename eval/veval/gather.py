@@ -57,16 +57,16 @@ class Group:
         values = means if len(means) > 1 else [one[metric] for one in self.results]
         return stdev(values) if len(values) > 1 else None
 
-    def hits(self, metric: str) -> dict[str, float] | None:
-        """Of each video the mean over the results; a video of two folds is two."""
-        found: dict[str, list[float]] = {}
+    def hits(self, metric: str) -> list[dict[str, float]] | None:
+        """Of each seed what was right; a video of two folds is two."""
+        found: dict[str, dict[str, float]] = {}
         for one in self.results:
             told = result.hits(one, metric)
             if told is None:
                 return None
-            for key, hit in told.items():
-                found.setdefault(f"{one['data'].get('fold')}/{key}", []).append(hit)
-        return {key: fmean(hits) for key, hits in found.items()}
+            of_seed = found.setdefault(seeds(one), {})
+            of_seed |= {f"{one['data'].get('fold')}/{key}": hit for key, hit in told.items()}
+        return list(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +79,7 @@ class Gain:
     points: float
     interval: tuple[float, float] | None
     why: str  # there is no interval; empty when there is one
+    others: int  # lines of the network from scratch that could have been taken as well
 
 
 def pool_by_pool(one: Result) -> list[Result]:
@@ -93,12 +94,13 @@ def pool_by_pool(one: Result) -> list[Result]:
 
 
 def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
-    """In the order of their first. What has no seed of its own is never averaged."""
-    alike: dict[str, list[Result]] = {}
+    """In the order of their first. What has no seed of its own is never averaged; what was measured again, and came to
+    the same, is one."""
+    alike: dict[str, dict[str, Result]] = {}
     for one in results:
-        alike.setdefault(_words(one, folds), []).append(one)
+        alike.setdefault(_words(one, folds), {}).setdefault(_came_to(one), one)
     found = []
-    for members in alike.values():
+    for members in (list(one.values()) for one in alike.values()):
         own = {(seeds(one), one["data"].get("fold")) for one in members}
         together = len(own) == len(members)
         found += [Group(results=members)] if together else [Group(results=[one]) for one in members]
@@ -107,14 +109,18 @@ def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
 
 def gains(found: Sequence[Group]) -> list[Gain]:
     """Each group against that of untrained weights of the same backbone, protocol and videos."""
-    untrained = {_apart_from_weights(group): group for group in found if is_scratch(group.first)}
+    untrained: dict[str, list[Group]] = {}
+    for group in found:
+        if is_scratch(group.first):
+            untrained.setdefault(_apart_from_weights(group), []).append(group)
     compared = []
     for group in found:
-        scratch = untrained.get(_apart_from_weights(group))
-        if scratch is None or is_scratch(group.first):
+        known = untrained.get(_apart_from_weights(group), [])
+        if not known or is_scratch(group.first):
             continue
+        scratch = max(known, key=lambda one: len(one.results))
         shared = [metric for metric in result.metrics(group.first) if metric in scratch.first]
-        compared += [_gain(group, scratch, metric) for metric in shared]
+        compared += [_gain(group, scratch, metric, len(known) - 1) for metric in shared]
     return compared
 
 
@@ -129,19 +135,19 @@ def seeds(one: Mapping[str, Any]) -> str:
     return json.dumps([place.get("seed") for place in places] + [one["protocol"].get(name) for name in SEEDS])
 
 
-def _gain(group: Group, scratch: Group, metric: str) -> Gain:
+def _gain(group: Group, scratch: Group, metric: str, others: int) -> Gain:
     points, interval, why = group.value(metric) - scratch.value(metric), None, ""
     ours, theirs = group.hits(metric), scratch.hits(metric)
     if ours is None or theirs is None:
         why = "the results do not tell of each video"
-    elif set(ours) != set(theirs):
+    elif len({frozenset(hits) for hits in (*ours, *theirs)}) > 1:
         why = "they are not of the same videos"
     else:
-        keys = sorted(ours)
-        pair = [np.array([hits[key] for key in keys]) for hits in (ours, theirs)]
-        _, *interval_of_points = bootstrap.difference(pair[0], pair[1])
-        interval = (interval_of_points[0], interval_of_points[1])
-    return Gain(group=group, scratch=scratch, metric=metric, points=points, interval=interval, why=why)
+        keys = sorted(ours[0])
+        pair = [np.array([[hits[key] for key in keys] for hits in side]) for side in (ours, theirs)]
+        _, low, high = bootstrap.difference(pair[0], pair[1])
+        interval = (low, high)
+    return Gain(group=group, scratch=scratch, metric=metric, points=points, interval=interval, why=why, others=others)
 
 
 def _words(one: Result, folds: Folds) -> str:
@@ -150,6 +156,12 @@ def _words(one: Result, folds: Folds) -> str:
     weights = {name: one["weights"].get(name) for name in OF_WEIGHTS}
     protocol = {name: value for name, value in one["protocol"].items() if name not in SEEDS}
     return json.dumps([one["kind"], data, weights, protocol, result.metrics(one)], sort_keys=True)
+
+
+def _came_to(one: Result) -> str:
+    """The same for two results of the same measurement."""
+    numbers = {metric: one[metric] for metric in result.metrics(one)}
+    return json.dumps([seeds(one), one["data"].get("fold"), one["weights"].get("hash"), numbers], sort_keys=True)
 
 
 def _apart_from_weights(group: Group) -> str:

@@ -151,7 +151,8 @@ def _against(gain: Gain) -> Against:
         points=gain.points,
         interval=gain.interval,
         shown=shown_by(gain.interval),
-        notes=[f"no interval: {gain.why}"] if gain.why else [],
+        notes=[f"no interval: {gain.why}"] * bool(gain.why)
+        + [f"{gain.others} more from scratch could have been taken, with other numbers"] * bool(gain.others),
     )
 
 

@@ -54,6 +54,16 @@ def test_a_difference_is_that_of_the_same_videos() -> None:
     assert difference(first, first) == (0, 0, 0)
 
 
+def test_trainings_are_drawn_as_videos_are() -> None:
+    # Two trainings 20 points apart: their mean is drawn 10 points off one time in four, at either end.
+    ours = np.stack([np.arange(10_000) % 10 < 3, np.arange(10_000) % 10 < 5])
+    points, low, high = difference(ours, np.zeros(10_000))
+    assert points == pytest.approx(40)
+    assert (low, high) == pytest.approx((30, 50), abs=2)
+    same = difference(np.stack([ours[0]] * 3), np.zeros((2, 10_000)))
+    assert same[1:] == pytest.approx(difference(ours[0], np.zeros(10_000))[1:], abs=0.3)
+
+
 def test_where_all_are_right_the_interval_is_a_point() -> None:
     assert interval(np.ones(5)) == (100, 100)
 

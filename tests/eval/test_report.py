@@ -192,6 +192,21 @@ def test_the_same_seed_twice_is_not_averaged() -> None:
     assert [line.value for line in of_results([made(top1=20.0), made(top1=22.0)]).lines] == [20.0, 22.0]
 
 
+def test_the_same_measurement_twice_counts_once() -> None:
+    seeds = [scratch("finetune", seed=seed, hash=str(seed), top1=40.0 + seed) for seed in (0, 1, 2)]
+    found = of_results([made("finetune", top1=50.0), *seeds, *seeds])
+    assert [(line.value, line.over) for line in found.lines] == [(50.0, ""), (41.0, "3 seeds")]
+    (one,) = found.against
+    assert (one.scratch, one.points, one.notes) == (41.0, 9.0, ["no interval: the results do not tell of each video"])
+
+
+def test_where_several_from_scratch_could_be_taken_it_is_that_of_most_seeds_and_it_is_said() -> None:
+    seeds = [scratch(seed=seed, hash=str(seed), top1=40.0 + seed) for seed in (0, 1)]
+    other = scratch(seed=0, hash="0", top1=10.0, protocol={"name": "prp"})
+    (one,) = of_results([made(top1=50.0), other, *seeds]).against
+    assert (one.scratch, one.notes[-1]) == (40.5, "1 more from scratch could have been taken, with other numbers")
+
+
 def test_retrieval_has_a_line_for_each_k() -> None:
     lines = of_results([made(top50=70.0, top5=40.0)]).lines
     assert [(line.metric, line.value) for line in lines] == [("top1", 20.0), ("top5", 40.0), ("top50", 70.0)]
@@ -240,6 +255,19 @@ def test_pretraining_is_set_against_the_network_from_scratch() -> None:
     # Standard error of 4 of 20: 100 sqrt(0.2 * 0.8 / 20) = 8.9 points.
     assert one.interval[0] == pytest.approx(20 - 1.96 * 8.9, abs=4)
     assert one.interval[1] == pytest.approx(20 + 1.96 * 8.9, abs=4)
+
+
+def test_what_seeds_differ_by_is_in_the_interval_of_a_gain() -> None:
+    untrained = [scratch(top1=50.0, seed=seed, videos=told("1" * 100 + "0" * 100)) for seed in (0, 1)]
+    rights = (110, 110), (70, 150)
+    for (low, high), certain in zip(rights, (True, False), strict=True):
+        pair = [
+            made(top1=right / 2, seed=seed, videos=told("1" * right + "0" * (200 - right)))
+            for seed, right in enumerate((low, high))
+        ]
+        (one,) = of_results([*pair, *untrained]).against
+        assert (one.points, one.interval is not None) == (5.0, True)
+        assert (shown_by(one.interval) == "better") == certain
 
 
 @pytest.mark.parametrize(
