@@ -137,6 +137,7 @@ def test_a_dead_process_is_not_waited_for_for_ever_and_its_share_can_be_made_lat
     assert make(shards, out) == whole.read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_at_any_time_and_run_again_the_file_is_the_same(shards: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
     process = start(shards, out, wait=0.15)

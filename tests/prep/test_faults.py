@@ -134,7 +134,10 @@ def full(out: Path) -> str:
     )
 
 
-@pytest.mark.parametrize(("shards", "room"), [(0, 4 << 10), (0, 60 << 10), (1, 100 << 10)])
+@pytest.mark.parametrize(
+    ("shards", "room"),
+    [(0, 4 << 10), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((0, 60 << 10), (1, 100 << 10)))],
+)
 def test_a_full_disk_ends_the_run_with_a_sentence_and_room_lets_it_go_on(
     shards: int, room: int, source: Path, whole: Path, disk: Callable[[int], Disk], content: Content
 ) -> None:

@@ -60,7 +60,7 @@ def owners(folder: Path, name: str) -> list[tuple[int, int, str]]:
 
 
 @pytest.mark.parametrize("depth", ["hashes", "frames"])
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))])
 def test_a_flipped_bit_anywhere_in_a_shard_is_found_and_its_video_named(
     number: int, depth: str, small_shards: Path, harmed: Path
 ) -> None:

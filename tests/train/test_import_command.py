@@ -50,6 +50,7 @@ def s3dg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_published_file_becomes_weights_that_say_what_they_are(s3dg: Path, tmp_path: Path) -> None:
     out = tmp_path / "ours.safetensors"
     words = ["import", s3dg, "--from", "rspnet", "--out", out, "--backbone", "s3dg", "--json"]

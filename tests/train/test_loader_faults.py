@@ -288,7 +288,7 @@ def test_a_killed_worker_is_told_in_one_sentence(shards: Path) -> None:
     _, words = process.communicate(timeout=60)
     assert process.returncode == 1
     last = words.strip().splitlines()[-1]
-    assert last.startswith("vprep.errors.WorkError: a worker of the loader was killed (")
+    assert last.startswith("vtrain.data.workers.WorkerKilledError: a worker of the loader was killed (")
     assert last.endswith("most often memory was short: take fewer workers")
     assert gone(workers)
 

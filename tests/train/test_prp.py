@@ -276,7 +276,7 @@ def test_what_the_decoder_leaves_out_is_at_the_far_side() -> None:
     assert painted[0, 0, 0, 55, 55] == 15.0
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * ("s3d" in name)) for name in BACKBONES])
 def test_every_backbone_can_paint(name: str) -> None:
     plan = Sampling(speeds=(1, 2))
     with FakeTensorMode():

@@ -257,6 +257,7 @@ def test_a_signal_saves_and_says_how_to_go_on(name: str, real: bool, shards: Pat
     assert [line["step"] for line in lines(folder)] == list(range(1, end + 1))
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_ends_the_workers_too_leaves_the_last_step_saved(shards: Path, tmp_path: Path) -> None:
     """While the training waits for them: they make nothing any more."""
     rest = ("workers=2", "log_every=1", "save_every=100000", "schedule.kind=constant")
