@@ -59,7 +59,9 @@ class Against:
     backbone: str
     protocol: str
     value: float
+    over: str  # what it is the mean of
     scratch: float
+    scratch_over: str
     points: float
     interval: tuple[float, float] | None
     shown: str  # by the interval: better, worse, or neither
@@ -147,7 +149,9 @@ def _against(gain: Gain) -> Against:
     return Against(
         **_names(gain.group, gain.metric),
         value=gain.group.value(gain.metric),
+        over=gain.group.over,
         scratch=gain.scratch.value(gain.metric),
+        scratch_over=gain.scratch.over,
         points=gain.points,
         interval=gain.interval,
         shown=shown_by(gain.interval),
@@ -218,7 +222,8 @@ def _tables(found: Report) -> list[tuple[list[list[str]], list[str]]]:
         for number, one in enumerate(found.against, 1):
             about = [str(number), one.task, one.data, one.fold, one.method, one.backbone, one.protocol, one.metric]
             points = f"{one.points:+.2f}{_around(one.interval, '+.2f')}"
-            rows.append([*about, f"{one.value:.2f}", f"{one.scratch:.2f}", points, one.shown])
+            means = _mean(one.value, one.over), _mean(one.scratch, one.scratch_over)
+            rows.append([*about, *means, points, one.shown])
         tables.append((rows, _numbered([one.notes for one in found.against])))
     return tables
 
@@ -227,6 +232,10 @@ def _value(line: Line) -> str:
     if line.deviation is not None:
         return f"{line.value:.2f} ± {line.deviation:.2f} ({line.over})"
     return f"{line.value:.2f}{_around(line.interval, '.2f')}"
+
+
+def _mean(value: float, over: str) -> str:
+    return f"{value:.2f} ({over})" if over else f"{value:.2f}"
 
 
 def _around(interval: tuple[float, float] | None, form: str) -> str:

@@ -198,6 +198,7 @@ def test_the_same_measurement_twice_counts_once() -> None:
     assert [(line.value, line.over) for line in found.lines] == [(50.0, ""), (41.0, "3 seeds")]
     (one,) = found.against
     assert (one.scratch, one.points, one.notes) == (41.0, 9.0, ["no interval: the results do not tell of each video"])
+    assert "| 50.00 | 41.00 (3 seeds) | +9.00 |" in markdown(found)
 
 
 def test_where_several_from_scratch_could_be_taken_it_is_that_of_most_seeds_and_it_is_said() -> None:
