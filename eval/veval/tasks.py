@@ -59,7 +59,8 @@ def retrieval(
         by_pool = {pool: searched(found, hashes, pool) for pool in found.arrays}
     first, *others = by_pool.items()
     numbers = first[1] | {"pools": {pool: _short(told) for pool, told in others}, "dropped": found.facts["dropped"]}
-    return finished("retrieval", numbers, found.facts, began, {"pool": first[0], "leave_out": leave_out})
+    by = {"pool": first[0], "leave_out": leave_out, "engine": None if engine == "exact" else engine}
+    return finished("retrieval", numbers, found.facts, began, by)
 
 
 def _short(told: Numbers) -> Numbers:
