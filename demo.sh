@@ -2,7 +2,7 @@
 # compared with the same network that has not. `sh demo.sh rspnet ascnet prp pace` takes all four methods.
 set -eu
 METHODS="${*:-pace}"
-LEARN=steps=600 TUNE=steps=100  # it is to be a demonstration
+LEARN=steps=600 TUNE=steps=100  # minutes on two processors
 RUNS=demo_run/runs RESULTS=demo_run/results
 rm -rf demo_run/shards demo_run/sheet.png "$RUNS" "$RESULTS"
 mkdir -p "$RESULTS"

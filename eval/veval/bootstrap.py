@@ -8,29 +8,20 @@ Where every video, or none, was right, there is nothing to draw from, and the in
 S samples   R trainings   V videos
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from vprep.errors import UsageError
 
-DRAWN_AT_ONCE = 1 << 22
+DRAWN_AT_ONCE = 1 << 20
 
 
 def interval(
-    hits: NDArray[np.floating],
-    groups: Sequence[str] | None = None,
-    *,
-    samples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
+    hits: NDArray[np.floating], *, samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Between which percentages the mean of `hits` lies, one number from 0 to 1 for each video.
-
-    With `groups`, a word for each video, groups are drawn and not videos.
-    """
-    return _middle(100 * _means(np.asarray(hits, np.float64), groups, samples, seed), level)
+    """Between which percentages the mean of `hits` lies, one number from 0 to 1 for each video."""
+    _, low, high = difference(hits, np.zeros(len(hits)), samples=samples, level=level, seed=seed)
+    return low, high
 
 
 def difference(
@@ -65,23 +56,6 @@ def _of_drawn_trainings(hits_RV: NDArray[np.float64], samples: int, rng: np.rand
     trainings = len(hits_RV)
     times_SR = rng.multinomial(trainings, np.full(trainings, 1 / trainings), size=samples)
     return np.asarray(times_SR / trainings @ hits_RV)
-
-
-def _means(values: NDArray[np.float64], groups: Sequence[str] | None, samples: int, seed: int) -> NDArray[np.float64]:
-    """The mean of each sample."""
-    if not len(values) or samples < 1:
-        raise UsageError(f"{samples} samples of {len(values)} videos; an interval needs one of each at least")
-    if groups is not None and len(groups) != len(values):
-        raise UsageError(f"{len(groups)} groups for {len(values)} videos; each video has one")
-    of_video = np.arange(len(values)) if groups is None else np.unique(np.array(groups), return_inverse=True)[1]
-    sums, counts = np.bincount(of_video, values), np.bincount(of_video)
-    rng = np.random.default_rng(seed)
-    means = np.empty(samples)
-    step = max(1, DRAWN_AT_ONCE // len(sums))
-    for begin in range(0, samples, step):
-        drawn = rng.integers(len(sums), size=(min(step, samples - begin), len(sums)))
-        means[begin : begin + step] = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    return means
 
 
 def _middle(means: NDArray[np.float64], level: float) -> tuple[float, float]:

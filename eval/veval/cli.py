@@ -147,12 +147,12 @@ def ten_clips(
     """A fine-tuned network on whole videos: ten clips each, unless told otherwise."""
     from veval import find, tasks
     from veval.classifier import classifier
-    from veval.finetune import newest
+    from veval.finetune import newest_tuned
     from veval.protocol import for_weights
     from vtrain.data.spec import enlarged
 
     show.prepare(out)
-    network = classifier(weights or newest())
+    network = classifier(weights or newest_tuned())
     videos, data = find.data(shards, (split,), fold=fold)
     seen = for_weights("testing", network.facts, protocol, settings or [], network.seen)
     show.say(network.facts, data, enlarged(data["side"], seen.size))

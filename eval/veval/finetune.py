@@ -16,8 +16,7 @@ from veval.find import RANDOM, Facts, Weights, demand_labels
 from veval.protocol import OF_METHOD, Protocol, for_weights
 from veval.testing import test
 from vprep.errors import UsageError
-from vtrain.checkpoint import KEPT, LAST, RECIPE, read_json
-from vtrain.checkpoint import newest as newest_run
+from vtrain.checkpoint import KEPT, LAST, RECIPE, newest, read_json
 from vtrain.data.held_out import By
 from vtrain.data.videos import Videos
 from vtrain.methods.ranks import world
@@ -203,7 +202,7 @@ def alone(network: Classifier, videos: Videos, seen: Protocol, data: Facts, how:
     return cast(Facts, test(network, videos, seen, data=data, how=replace(how, rank=0, world=1), logits=None))
 
 
-def newest() -> str | None:
+def newest_tuned() -> str | None:
     """The fine-tuned run that was saved last, of those in the usual place; None where there is none."""
-    found = newest_run(TUNED)
+    found = newest(TUNED)
     return None if found is None else str(found)

@@ -100,7 +100,8 @@ def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
     for one in results:
         alike.setdefault(_words(one, folds), {}).setdefault(_came_to(one), one)
     found = []
-    for members in (list(one.values()) for one in alike.values()):
+    for different in alike.values():
+        members = list(different.values())
         own = {(seeds(one), one["data"].get("fold")) for one in members}
         together = len(own) == len(members)
         found += [Group(results=members)] if together else [Group(results=[one]) for one in members]

@@ -146,6 +146,11 @@ def _line(group: Group, metric: str) -> Line:
 
 
 def _against(gain: Gain) -> Against:
+    notes = []
+    if gain.why:
+        notes.append(f"no interval: {gain.why}")
+    if gain.others:
+        notes.append(f"{gain.others} more from scratch could have been taken, with other numbers")
     return Against(
         **_names(gain.group, gain.metric),
         value=gain.group.value(gain.metric),
@@ -155,8 +160,7 @@ def _against(gain: Gain) -> Against:
         points=gain.points,
         interval=gain.interval,
         shown=shown_by(gain.interval),
-        notes=[f"no interval: {gain.why}"] * bool(gain.why)
-        + [f"{gain.others} more from scratch could have been taken, with other numbers"] * bool(gain.others),
+        notes=notes,
     )
 
 

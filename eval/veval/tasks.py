@@ -59,7 +59,7 @@ def retrieval(
         by_pool = {pool: searched(found, hashes, pool) for pool in found.arrays}
     first, *others = by_pool.items()
     numbers = first[1] | {"pools": {pool: _short(told) for pool, told in others}, "dropped": found.facts["dropped"]}
-    by = {"pool": first[0], "leave_out": leave_out, "engine": None if engine == "exact" else engine}
+    by = {"pool": first[0], "leave_out": leave_out, "engine": engine}
     return finished("retrieval", numbers, found.facts, began, by)
 
 
@@ -115,14 +115,11 @@ def refuse_few(videos: Chosen, few: int | None, seed: int) -> None:
 
 
 def _classified(told: knn.Classified, found: Kept) -> Numbers:
-    right = told.predicted == told.label
-    rows = zip(told.keys, told.label.tolist(), told.predicted.tolist(), strict=True)
     return {
-        "top1": 100 * float(right.mean()),
-        "intervals": {"top1": interval(right)},
-        **told.facts,
+        **told.entries(),
+        "intervals": {"top1": interval(told.hits())},
         "dropped": found.facts["dropped"],
-        "videos": [{"key": key, "label": label, "predicted": said} for key, label, said in rows],
+        "videos": told.videos(),
     }
 
 

@@ -1,7 +1,6 @@
 """Intervals: as wide as they should be, the same each time, and paired where videos are the same."""
 
 from collections.abc import Callable
-from math import sqrt
 
 import numpy as np
 import pytest
@@ -31,16 +30,6 @@ def test_many_samples_in_parts_are_those_of_a_loop() -> None:
     rng = np.random.default_rng(0)
     means = [100 * values[rng.integers(50, size=50)].mean() for _ in range(1000)]
     assert interval(values) == pytest.approx((np.quantile(means, 0.025), np.quantile(means, 0.975)))
-
-
-def test_groups_are_drawn_whole() -> None:
-    # Ten clips of one video are right or wrong together: ten times the videos that there are would look too sure.
-    hits = np.repeat(np.arange(100) % 2, 10)
-    names = [str(number // 10) for number in range(1000)]
-    low, high = interval(hits, names)
-    assert high - low == pytest.approx(2 * 1.96 * 100 * sqrt(0.25 / 100), rel=0.1)
-    alone_low, alone_high = interval(hits)
-    assert alone_high - alone_low == pytest.approx(2 * 1.96 * 100 * sqrt(0.25 / 1000), rel=0.1)
 
 
 def test_a_difference_is_that_of_the_same_videos() -> None:
@@ -74,7 +63,6 @@ def test_where_all_are_right_the_interval_is_a_point() -> None:
         (lambda: interval(np.ones(0)), "1000 samples of 0 videos; an interval needs one of each at least"),
         (lambda: interval(np.ones(3), samples=0), "0 samples of 3 videos; an interval needs one of each at least"),
         (lambda: interval(np.ones(3), level=95), "level is 95; it lies between 0 and 1, as 0.95"),
-        (lambda: interval(np.ones(3), ["a"]), "1 groups for 3 videos; each video has one"),
         (
             lambda: difference(np.ones(3), np.ones(2)),
             "hits of 3 videos and of 2; a difference is that of the same videos",

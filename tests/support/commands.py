@@ -1,5 +1,6 @@
 """Commands in processes of their own. They are forked, for a new Python needs longer to load torch than they do."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -14,11 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-import torch._dynamo  # which torch loads late, and each forked process would anew
 
-from veval import cli, features, tasks  # noqa: F401  so, too, with these
+from veval import cli
 from vtrain import cli as vtrain_cli
-from vtrain import recipes, train  # noqa: F401
+
+for late in ("torch._dynamo", "veval.features", "veval.tasks", "vtrain.recipes", "vtrain.train"):
+    importlib.import_module(late)  # once, and not in each forked process
 
 
 @dataclass(frozen=True, slots=True)
