@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vtrain.data import colour
-from vtrain.data.augment import DEVIATION, MEAN, Augment
-from vtrain.data.crop import crop
-from vtrain.data.look import Look, stack
+from vtrain.data.augment import colour
+from vtrain.data.augment.apply import DEVIATION, MEAN, Augment
+from vtrain.data.augment.config import Look, stack
+from vtrain.data.augment.crop import crop
 
 VIEWS, FRAMES, HEIGHT, WIDTH = 2, 16, 128, 171
 DRAWS = 2000

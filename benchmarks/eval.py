@@ -38,17 +38,17 @@ from eval_search import memory_section, time_section
 from prep import Row, Section
 from step import processor
 from turns import Jobs, Usage, in_turns, middle, ratio
-from veval import keep
-from veval.classifier import Classifier, Headed
-from veval.features import How, extract, for_clips, stream
-from veval.find import Facts, Weights, data, random_weights
+from veval.features import feature_file
+from veval.features.extract import How, extract, for_clips, stream
+from veval.inputs import Facts, Weights, data, random_weights
 from veval.protocol import Protocol
-from veval.testing import test
-from vprep.pool import processors
+from veval.tasks.classifier import Classifier, Headed
+from veval.tasks.video_accuracy import test
+from vprep.build.worker_pool import processors
 from vtrain.backbones import BACKBONES
-from vtrain.data.videos import Videos
-from vtrain.forward import evaluating, uses_bf16
-from vtrain.train import default_workers
+from vtrain.data.dataset import Videos
+from vtrain.inference import evaluating, uses_bf16
+from vtrain.training.train import default_workers
 
 CLASSES, SECONDS = 4, 7.0
 VIDEOS = {"cuda": 512, "cpu": 6}
@@ -141,7 +141,7 @@ def extraction(bench: Bench, videos: Videos) -> Path:
 
 def demand_same(bench: Bench, pieces: list[Tensor]) -> None:
     """The first piece begins with the clips of the first video, whose features are found in both ways."""
-    kept = keep.read(extraction(bench, bench.videos.take(np.arange(1)))).arrays["gap"][0]
+    kept = feature_file.read(extraction(bench, bench.videos.take(np.arange(1)))).arrays["gap"][0]
     alone = bare(bench, bench.weights.net, pieces[:1])[: bench.protocol.rows].mean((0, 2, 3, 4)).cpu().numpy()
     difference = np.linalg.norm(kept - alone) / np.linalg.norm(alone)
     if difference > SAME[bench.device.type]:

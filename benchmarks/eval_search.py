@@ -18,14 +18,14 @@ import torch
 
 from prep import Row, Section
 from turns import Jobs, in_turns, middle, ratio
-from veval.retrieval import SHOWN, retrieve
-from veval.table import PART, Features
+from veval.features.table import PART, Features
+from veval.tasks.retrieval import SHOWN, retrieve
 
 TIMED = (4000, 10_000, 9216)  # queries, gallery, numbers of a feature: those of pool5
 LARGE = (4096, 250_000, 512)
 CLASSES = 101
 CLOSE = 3.0  # added to features of deviation 1, it brings their cosines to 0.9, where trained networks have them, too
-PARTS = 20  # of PART bytes: what nearest.py promises to take at most
+PARTS = 20  # of PART bytes: what neighbours.py promises to take at most
 
 
 def features(rng: np.random.Generator, videos: int, width: int, name: str, mean: float = 0.0) -> Features:

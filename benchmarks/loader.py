@@ -31,10 +31,10 @@ import numpy as np
 import pyarrow as pa
 
 from prep import RIVAL, Bench, Row, Section, heading, show, watched
-from vprep.ffmpeg import find
-from vprep.finish import IndexWriter, Totals, dataset_facts
+from vprep.build.assemble import IndexWriter, Totals, dataset_facts
+from vprep.build.worker_pool import processors
 from vprep.format import DATASET, INDEX, read_dataset, shard_name, tables_by_shard, write_dataset
-from vprep.pool import processors
+from vprep.video.ffmpeg import find
 
 RIVALS = str(Path(__file__).with_name("loader_rivals.py"))
 PLANS = {"rspnet": "RSPNet, 2 windows of 32 frames", "ascnet": "ASCNet, 2 clips of 16 frames at speeds 4 and 8"}

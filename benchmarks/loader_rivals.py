@@ -37,7 +37,7 @@ import webdataset as wds
 from vprep.format import INDEX
 from vtrain.data import Batch, Loader, choose, open_shards
 from vtrain.data.order import BLOCK, epoch_order
-from vtrain.data.samples import FLAGS
+from vtrain.data.sampler import FLAGS
 from vtrain.methods import ascnet, rspnet
 
 IMPORTED = time.monotonic()

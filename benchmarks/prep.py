@@ -29,11 +29,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vprep.estimate import BYTES_PER_PIXEL
-from vprep.ffmpeg import Ffmpeg, find, run
-from vprep.pool import in_order, processors
+from vprep.build.estimate import BYTES_PER_PIXEL
+from vprep.build.worker_pool import in_order, processors
 from vprep.settings import Settings
-from vprep.transcode import command
+from vprep.video.ffmpeg import Ffmpeg, find, run
+from vprep.video.transcode import command
 
 RIVAL = str(Path(__file__).with_name("rival.py"))
 CLASSES = 400

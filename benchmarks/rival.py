@@ -122,9 +122,9 @@ def stored(videos: list[Path], folder: Path) -> dict[str, float]:
 
 def _psnrs(path: Path, folder: Path, row: dict[str, Any]) -> Iterator[float]:
     """Luma of stored frames against frames from the same filters that were never compressed."""
-    from vprep import ffmpeg
     from vprep.settings import Settings
-    from vprep.transcode import command
+    from vprep.video import ffmpeg
+    from vprep.video.transcode import command
 
     argv = command(path, Settings(), ffmpeg.find(), None, None)
     raw = ffmpeg.run(["rawvideo" if word == "mjpeg" else word for word in argv], timeout=300).output
@@ -174,7 +174,7 @@ def pictures(seed: int) -> Iterator[bytes]:
 
 def make_clip(path: Path, seed: int) -> None:
     """10 s of H.264 of about the size and bitrate of Kinetics, with sound."""
-    from vprep import ffmpeg
+    from vprep.video import ffmpeg
 
     (width, height), seconds = CLIP_SIZE, CLIP_FRAMES / CLIP_RATE
     pipe = f"-f rawvideo -pix_fmt bgr24 -s {width}x{height} -r {CLIP_RATE} -i pipe:0"

@@ -29,12 +29,12 @@ import torch
 
 from prep import Row
 from step import processor
-from vtrain import bench_step
-from vtrain.data.videos import Videos, choose
-from vtrain.environment import environment
-from vtrain.recipe import Recipe
+from vtrain.bench import step
+from vtrain.data.dataset import Videos, choose
+from vtrain.machine import environment
+from vtrain.overrides import change
 from vtrain.recipes import find
-from vtrain.settings import change
+from vtrain.recipes.recipe import Recipe
 
 MADE = {"cuda": (8, 32, 8.0), "cpu": (4, 8, 2.0)}  # classes, videos of each, seconds
 BATCH, SECONDS, REPEATS = {"cuda": 64, "cpu": 8}, {"cuda": 20.0, "cpu": 1.0}, {"cuda": 3, "cpu": 1}
@@ -159,9 +159,9 @@ def main() -> None:
         for number in range(args.repeats):
             print(f"turn {number + 1} of {args.repeats}", file=sys.stderr)
             how = {"workers": args.workers, "seconds": args.seconds, "device": args.device}
-            turns.append(bench_step.all(recipe, videos, **how))
+            turns.append(step.all(recipe, videos, **how))
         print("the model alone", file=sys.stderr)
-        alone = bench_step.step(recipe, seconds=args.seconds, device=args.device)
+        alone = step.step(recipe, seconds=args.seconds, device=args.device)
     facts, rows = heading(recipe, videos, load, args), rows_of(turns, alone)
     if args.json:
         measured = [asdict(row) | {"met": row.met} for row in rows]

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from vprep.ffmpeg import bundled
+from vprep.video.ffmpeg import bundled
 
 MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]

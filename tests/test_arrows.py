@@ -49,7 +49,7 @@ def test_no_package_imports_against_the_arrows(folder: str, package: str) -> Non
     [
         ("vprep", "import torch.nn"),
         ("vprep", "from vtrain import data"),
-        ("vtrain", "from vprep.make import shard"),
+        ("vtrain", "from vprep.build.build import shard"),
         ("veval", "import vprep.format"),
         ("veval", "from vprep import make"),
     ],
@@ -67,7 +67,7 @@ try:
     cli.main(["shard", {str(videos)!r}, "--out", {str(tmp_path / "out")!r}])
 except SystemExit as end:
     assert not end.code, end.code
-assert "vprep.make" in sys.modules
+assert "vprep.build.build" in sys.modules
 assert not {{"torch", "webdataset"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
-from veval import show
+from veval import output
 from vprep.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
-    from veval.features import How
-    from veval.find import Weights
+    from veval.features.extract import How
+    from veval.inputs import Weights
     from veval.protocol import Protocol
-    from vtrain.data.videos import Videos
+    from vtrain.data.dataset import Videos
 
 WIDTH = 240  # letters of a line, where there is no terminal
 
@@ -61,18 +61,18 @@ def retrieval(
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
     """Which videos of the gallery are nearest to a query, and how often one of them has its class."""
-    from veval import tasks
-    from veval.retrieval import LeaveOut
+    from veval import commands
+    from veval.tasks.retrieval import LeaveOut
 
     if duplicates not in ("keep", "leave out"):
         raise UsageError(f"--duplicates is '{duplicates}'; there are keep and 'leave out'")
-    show.prepare(out)
+    output.prepare(out)
     asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, subset, protocol, settings)
     leave_out: LeaveOut = "same content" if duplicates == "leave out" else "nothing"
-    facts = tasks.retrieval(
+    facts = commands.retrieval(
         *asked, how=_how(device, workers, skip_bad), kept=features, leave_out=leave_out, engine=engine
     )
-    show.finish(facts, out, json)
+    output.finish(facts, out, json)
 
 
 @app.command("linear")
@@ -83,12 +83,12 @@ def linear_(
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
     """A linear layer on frozen features."""
-    from veval import tasks
+    from veval import commands
 
-    show.prepare(out)
+    output.prepare(out)
     asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings)
-    facts = tasks.by_linear(*asked, how=_how(device, workers, skip_bad), kept=features, few=few, seed=seed)
-    show.finish(facts, out, json)
+    facts = commands.by_linear(*asked, how=_how(device, workers, skip_bad), kept=features, few=few, seed=seed)
+    output.finish(facts, out, json)
 
 
 @app.command("knn")
@@ -102,15 +102,15 @@ def knn_(
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
     """The nearest labelled videos vote for the class."""
-    from veval import tasks
+    from veval import commands
 
-    show.prepare(out)
+    output.prepare(out)
     asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings)
-    facts = tasks.by_neighbours(
+    facts = commands.by_neighbours(
         *asked, how=_how(device, workers, skip_bad), kept=features, few=few, seed=seed, k=k,
         temperature=temperature, votes=votes,
     )  # fmt: skip
-    show.finish(facts, out, json)
+    output.finish(facts, out, json)
 
 
 @app.command()
@@ -123,14 +123,14 @@ def features(
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
     """What the network makes of videos, in a file; stopped and run again, it goes on."""
-    from veval.features import extract
-    from veval.keep import read_facts
+    from veval.features.extract import extract
+    from veval.features.feature_file import read_facts
 
-    show.prepare(out)
+    output.prepare(out)
     words = [word for word in splits.split(",") if word] or None
     given, videos, data, seen = _asked(weights, shards, backbone, seed, words, fold, subset, protocol, settings)
     extract(given, videos, seen, out, data=data, how=_how(device, workers, skip_bad), gallery="")
-    if show.is_first():
+    if output.is_first():
         dropped = read_facts(out)["dropped"]
         told = {"out": str(out), "videos": data["videos"], "dropped": dropped, "protocol": seen.words("features")}
         line = f"{out}: {sum(data['videos'].values()) - len(dropped)} videos, {len(dropped)} dropped"
@@ -145,19 +145,19 @@ def ten_clips(
     out: Out = None, workers: Workers = None, device: Device = "", skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
     """A fine-tuned network on whole videos: ten clips each, unless told otherwise."""
-    from veval import find, tasks
-    from veval.classifier import classifier
-    from veval.finetune import newest_tuned
+    from veval import commands, inputs
     from veval.protocol import for_weights
-    from vtrain.data.spec import enlarged
+    from veval.tasks.classifier import classifier
+    from veval.tasks.finetune import newest_tuned
+    from vtrain.data.shard_spec import enlarged
 
-    show.prepare(out)
+    output.prepare(out)
     network = classifier(weights or newest_tuned())
-    videos, data = find.data(shards, (split,), fold=fold)
+    videos, data = inputs.data(shards, (split,), fold=fold)
     seen = for_weights("testing", network.facts, protocol, settings or [], network.seen)
-    show.say(network.facts, data, enlarged(data["side"], seen.size))
-    facts = tasks.testing(network, videos[split], data, seen, how=_how(device, workers, skip_bad), logits=logits)
-    show.finish(facts, out, json)
+    output.say(network.facts, data, enlarged(data["side"], seen.size))
+    facts = commands.testing(network, videos[split], data, seen, how=_how(device, workers, skip_bad), logits=logits)
+    output.finish(facts, out, json)
 
 
 Tuning = Annotated[
@@ -185,30 +185,30 @@ def finetune(
     out: Out = None, workers: Workers = None, skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
     """All layers are trained on labels, and the network is tested on ten clips a video."""
-    from veval import find, tasks
-    from veval.finetune import TUNED, holding_out, recipe_for
-    from veval.finetune import finetune as tune
-    from vtrain.settings import change
-    from vtrain.train import processes
+    from veval import commands, inputs
+    from veval.tasks.finetune import TUNED, holding_out, recipe_for
+    from veval.tasks.finetune import finetune as tune
+    from vtrain.overrides import change
+    from vtrain.training.train import processes
 
-    show.prepare(out)
-    given = find.weights(weights, backbone=backbone, seed=seed or 0)
-    sets = [find.data(shards, (split,), fold=number) for number in (_numbers(folds) if folds else [fold])]
+    output.prepare(out)
+    given = inputs.weights(weights, backbone=backbone, seed=seed or 0)
+    sets = [inputs.data(shards, (split,), fold=number) for number in (_numbers(folds) if folds else [fold])]
     made, note = recipe_for(given, sets[0][1], recipe)
     words = [word for word in settings or [] if not word.startswith("test.")]
     more = {"data.shards": sets[0][1]["shards"], "seed": seed, "workers": workers}
     words = [f"{name}={value}" for name, value in more.items() if value is not None] + words
     made = change(holding_out(made, hold_out, "group" if val_groups else None), words)
-    if given.facts["path"] == find.RANDOM:
-        given = find.weights(weights, backbone=backbone, seed=made.seed)
+    if given.facts["path"] == inputs.RANDOM:
+        given = inputs.weights(weights, backbone=backbone, seed=made.seed)
     results = []
     with processes():  # among which several trainings cannot follow each other, unless they stay together
         for videos, data in sets:
             began, number = time.monotonic(), data["fold"]
             end = f"-fold{number}"
-            place = show.fresh(TUNED, f"{show.called(given.facts)}-{data['name']}{end}") if run is None else run
+            place = output.fresh(TUNED, f"{output.called(given.facts)}-{data['name']}{end}") if run is None else run
             place = place.with_name(place.name + end) if folds and run else place
-            show.say(given.facts, data, note, f"training in {place}; when it was stopped, --into {place} goes on")
+            output.say(given.facts, data, note, f"training in {place}; when it was stopped, --into {place} goes on")
             facts = tune(
                 given, change(made, [f"data.fold={number}", *(["data.on_error=skip"] if skip_bad else [])]), place,
                 data=data, videos=videos[split], how=_how("", workers, skip_bad),
@@ -216,9 +216,9 @@ def finetune(
                 words=[word.removeprefix("test.") for word in settings or [] if word.startswith("test.")],
             )  # fmt: skip
             if facts is not None:
-                results.append(tasks.finished("finetune", tasks.tested(facts), facts, began, {}))
+                results.append(commands.finished("finetune", commands.tested(facts), facts, began, {}))
                 target = out.with_stem(out.stem + end) if folds and out else out
-                show.finish(results[-1], target, "later" if json and folds else json)
+                output.finish(results[-1], target, "later" if json and folds else json)
     if json and folds and results:
         print(jsonlib.dumps({"folds": results}, ensure_ascii=False))
 
@@ -231,10 +231,10 @@ def report(
     json: Json = False,
 ) -> None:
     """Your results beside the published ones that share the protocol, and what differs where none does."""
-    from veval import report as tables
+    from veval.results import report as tables
 
-    places = files or [show.RESULTS]
-    folders = {word for word in places if word == show.RESULTS or word.is_dir()}
+    places = files or [output.RESULTS]
+    folders = {word for word in places if word == output.RESULTS or word.is_dir()}
     named = [path for word in places for path in (sorted(word.glob("*.json")) if word in folders else [word])]
     if not named:
         raise UsageError(f"no results in {places[0]}; they are made by the other commands of veval")
@@ -261,31 +261,31 @@ def _asked(
     subset: Path | None, protocol: str | None, settings: list[str] | None,
 ) -> "tuple[Weights, dict[str, Videos], dict[str, Any], Protocol]":  # fmt: skip
     """Weights, videos and how these are shown: what features are made of."""
-    from veval import find
+    from veval import inputs
     from veval.protocol import for_weights
-    from vtrain.data.spec import enlarged
+    from vtrain.data.shard_spec import enlarged
 
     twice = next((word for word in splits or () if list(splits or ()).count(word) > 1), None)
     if twice:
         raise UsageError(f"split '{twice}' is named twice; name splits that share no video")
-    given = find.weights(weights, backbone=backbone, seed=seed)
-    videos, data = find.data(shards, splits, fold=fold, subset=subset)
+    given = inputs.weights(weights, backbone=backbone, seed=seed)
+    videos, data = inputs.data(shards, splits, fold=fold, subset=subset)
     seen = for_weights("features", given.facts, protocol, settings or [])
-    show.say(given.facts, data, seen.line("features"), enlarged(data["side"], seen.size))
+    output.say(given.facts, data, seen.line("features"), enlarged(data["side"], seen.size))
     return given, videos, data, seen
 
 
 def _how(device: str, workers: int | None, skip_bad: bool) -> "How":
-    from veval import find
-    from veval.features import How
-    from vtrain.train import default_workers
+    from veval import inputs
+    from veval.features.extract import How
+    from vtrain.training.train import default_workers
 
-    place = find.device(device)
+    place = inputs.device(device)
     return How(
         device=place,
         workers=default_workers(place) if workers is None else workers,
         on_error="skip" if skip_bad else "raise",
-        progress=show.progress(),
+        progress=output.progress(),
     )
 
 

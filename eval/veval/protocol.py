@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from vprep.errors import UsageError
-from vtrain.data.look import Look
-from vtrain.data.plans import EvenClips
-from vtrain.settings import change
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import EvenClips
+from vtrain.overrides import change
 
 Task = Literal["features", "testing"]
 Normalise = Literal["imagenet", "unit", "bgr255", "kinetics"]

@@ -14,8 +14,8 @@ import typer
 from vprep.errors import UsageError, WorkError, exit_code
 
 if TYPE_CHECKING:
-    from vprep.entry import Listing
-    from vprep.make import Job
+    from vprep.build.build import Job
+    from vprep.layouts.listing import Listing
     from vprep.settings import Settings
 
 app = typer.Typer(
@@ -63,7 +63,8 @@ def shard(
     json: Json = False,
 ) -> None:
     """Make shards from a folder of videos. Running it again goes on where it stopped."""
-    from vprep import layouts, make, summary
+    from vprep import layouts, summary
+    from vprep.build import build
     from vprep.settings import read_share
 
     limit = read_share(max_failures)
@@ -76,7 +77,7 @@ def shard(
         return listing
 
     with _can_go_on(out):
-        facts = make.shard(_job(out, source, workers, timeout), read_listing, settings)
+        facts = build.shard(_job(out, source, workers, timeout), read_listing, settings)
     _show(summary.of_set(out, facts), json, summary.as_text)
     summary.refuse_losses(out, facts, limit)
 
@@ -91,14 +92,15 @@ def retry(
     json: Json = False,
 ) -> None:
     """Try failed videos again; everything else in the set stays as it is."""
-    from vprep import make, plan, summary
+    from vprep import summary
+    from vprep.build import build, plan
     from vprep.format import missing_set
 
     known = plan.thaw(out)
     if known is None:
         raise UsageError(missing_set(out))
     with _can_go_on(out):
-        facts = make.retry(_job(out, source or known.root, workers, timeout), cause)
+        facts = build.retry(_job(out, source or known.root, workers, timeout), cause)
     _show(summary.of_set(out, facts), json, summary.as_text)
 
 
@@ -121,7 +123,9 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what vprep shard would find and make, and what it would take. Writes nothing."""
-    from vprep import estimate, ffmpeg, layouts, summary
+    from vprep import layouts, summary
+    from vprep.build import estimate
+    from vprep.video import ffmpeg
 
     settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
     listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
@@ -164,10 +168,10 @@ def show(
     json: Json = False,
 ) -> None:
     """Draw one stored video."""
-    from vprep import rows
-    from vprep import show as drawer
+    from vprep import index_rows
+    from vprep import preview as drawer
 
-    facts = drawer.show(folder, key or rows.first_key(folder), out)
+    facts = drawer.show(folder, key or index_rows.first_key(folder), out)
     _show(facts, json, lambda facts: f"{out}: {facts['key']}, {facts['shown']} of {facts['frames']} frames")
 
 
@@ -268,13 +272,14 @@ def _settings(
 
 
 def _job(out: Path, source: Path, workers: int | None, timeout: float) -> "Job":
-    from vprep import ffmpeg, make
+    from vprep.build import build
+    from vprep.video import ffmpeg
 
-    return make.Job(out=out, root=source.resolve(), ffmpeg=ffmpeg.find(), workers=_workers(workers), timeout=timeout)
+    return build.Job(out=out, root=source.resolve(), ffmpeg=ffmpeg.find(), workers=_workers(workers), timeout=timeout)
 
 
 def _workers(asked: int | None) -> int:
-    from vprep.pool import processors
+    from vprep.build.worker_pool import processors
 
     return asked or len(processors())
 

@@ -22,15 +22,15 @@ from rich.table import Table
 from rich.text import Text
 
 from vprep.atomic import whole
-from vprep.causes import Failure
-from vprep.entry import Entry
+from vprep.build.worker_pool import processors
 from vprep.errors import UsageError
-from vprep.ffmpeg import VARIABLE, Ffmpeg, find, run
 from vprep.format import split_frames
-from vprep.pool import processors
+from vprep.layouts.listing import Entry
 from vprep.settings import Settings
 from vprep.summary import size
-from vprep.transcode import transcode
+from vprep.video.failures import Failure
+from vprep.video.ffmpeg import VARIABLE, Ffmpeg, find, run
+from vprep.video.transcode import transcode
 
 DISTRIBUTION = "playspeed"
 PYTHON = (3, 11)

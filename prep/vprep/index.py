@@ -18,8 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vprep.atomic import whole
+from vprep.build.assemble import IndexWriter, Totals, dataset_facts
+from vprep.build.lock import only_writer
+from vprep.build.plan import thaw
+from vprep.build.shard_writer import WORK
 from vprep.errors import UsageError, WorkError
-from vprep.finish import IndexWriter, Totals, dataset_facts
 from vprep.format import (
     DATASET,
     FAILURES,
@@ -38,9 +41,6 @@ from vprep.format import (
     split_frames,
     write_dataset,
 )
-from vprep.lock import only_writer
-from vprep.plan import thaw
-from vprep.shard import WORK
 
 FRAME = re.compile(r"(?:^|.*\.)(?:jpg|jpeg)$")
 DEFAULT_FPS = 25.0

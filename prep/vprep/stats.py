@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vprep.format import FAILURES, read_dataset
-from vprep.rows import batches
+from vprep.index_rows import batches
 from vprep.summary import size
 
 SPLITS = ("split1", "split2", "split3")

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from vprep.atomic import whole
 from vprep.errors import UsageError
 from vprep.format import INDEX_SCHEMA, hash_of, read_dataset
+from vprep.index_rows import batches, hint
 from vprep.layouts.classes import class_of_folder, read_classes, spellings
 from vprep.layouts.lists import bad_line, lines
 from vprep.layouts.source import stem
-from vprep.rows import batches, hint
 
 ID_LISTS = ("train_ytid_list.txt", "val_ytid_list.txt")
 ID = 11  # characters of a YouTube id

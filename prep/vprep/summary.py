@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from vprep.entry import Listing
 from vprep.errors import WorkError
 from vprep.format import FAILURES
+from vprep.layouts.listing import Listing
 
 MOST = 20  # lines of a list that is shown
 

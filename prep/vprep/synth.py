@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from vprep import scene
+from vprep import synth_scene
 from vprep.atomic import whole
-from vprep.encode import encode
+from vprep.build.worker_pool import in_order, processors
 from vprep.errors import UsageError, WorkError
-from vprep.ffmpeg import find
-from vprep.pool import in_order, processors
+from vprep.video.encode import encode
+from vprep.video.ffmpeg import find
 
 MARK = ".synth.json"  # what the videos in a folder were made with; its presence says that the folder is ours
 LISTS = "ucfTrainTestlist"
@@ -44,7 +44,7 @@ class Asked:
     seed: int
 
     def __post_init__(self) -> None:
-        _within("--classes", self.classes, 2, len(scene.CLASSES))
+        _within("--classes", self.classes, 2, len(synth_scene.CLASSES))
         _within("--per-class", self.per_class, 4, 1000)
         _within("--seconds", self.seconds, 0.2, 60)
         _within("--seed", self.seed, 0, 2**32 - 1)
@@ -52,7 +52,7 @@ class Asked:
     @property
     def names(self) -> list[str]:
         """The classes, in the order of their labels."""
-        return sorted(list(scene.CLASSES)[: self.classes])
+        return sorted(list(synth_scene.CLASSES)[: self.classes])
 
     @property
     def groups(self) -> int:
@@ -153,7 +153,7 @@ def _refuse_others(out: Path, asked: Asked) -> None:
 
 def _make_all(out: Path, asked: Asked, clips: list[Clip], workers: int) -> None:
     """Make the videos that are not there yet."""
-    looks = cache(lambda group: scene.look(np.random.default_rng([asked.seed, group])))
+    looks = cache(lambda group: synth_scene.look(np.random.default_rng([asked.seed, group])))
     made = in_order(
         lambda clip: _make(out / clip.source, clip, looks(clip.group), asked),
         [clip for clip in clips if not (out / clip.source).exists()],
@@ -169,13 +169,13 @@ def _make_all(out: Path, asked: Asked, clips: list[Clip], workers: int) -> None:
         raise WorkError(f"{out}: {said}; mend that and run the same command again to go on") from error
 
 
-def _make(path: Path, clip: Clip, look: scene.Look, asked: Asked) -> None:
+def _make(path: Path, clip: Clip, look: synth_scene.Look, asked: Asked) -> None:
     """Draw one video and encode it."""
-    rng = np.random.default_rng([asked.seed, list(scene.CLASSES).index(clip.class_name), clip.number, clip.group])
+    rng = np.random.default_rng([asked.seed, list(synth_scene.CLASSES).index(clip.class_name), clip.number, clip.group])
     rate = _rate(clip)
     times = [number / rate for number in range(_frames(clip, asked))]
-    raw = b"".join(picture.tobytes() for picture in scene.frames(clip.class_name, look, rng, times))
-    size = f"{scene.WIDTH}x{scene.HEIGHT}"
+    raw = b"".join(picture.tobytes() for picture in synth_scene.frames(clip.class_name, look, rng, times))
+    size = f"{synth_scene.WIDTH}x{synth_scene.HEIGHT}"
     source = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", f"{rate:g}"]
     encode(raw, path, source=source, film=FILM)
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
+from vprep.build.worker_pool import in_order
 from vprep.errors import UsageError
 from vprep.format import (
     DATASET,
@@ -28,7 +29,6 @@ from vprep.format import (
     sample_json,
     tables_by_shard,
 )
-from vprep.pool import in_order
 
 DEPTHS = ("sizes", "hashes", "frames")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_recipes import small
 
-from vtrain.train import train
+from vtrain.training.train import train
 
 MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., Any]

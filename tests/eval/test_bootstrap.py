@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from veval.bootstrap import difference, interval
+from veval.results.bootstrap import difference, interval
 from vprep.errors import UsageError
 
 

@@ -10,8 +10,8 @@ import pytest
 from commands import veval
 from small_recipes import small
 
-from veval import keep
-from vtrain.train import train
+from veval.features import feature_file
+from vtrain.training.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +94,7 @@ def test_json_is_one_object_for_every_command(here: Path) -> None:
     assert found["finetune"]["fine_tuned"]["by"]["data"]["hold_out_by"] == "group"
     assert [one["data"]["fold"] for one in found["folds"]["folds"]] == [1, 2]
     assert found["features"]["videos"] == {"all": 24}
-    assert len(keep.read(here / "features.parquet").keys) == 24
+    assert len(feature_file.read(here / "features.parquet").keys) == 24
     assert {line["task"] for line in found["report"]["lines"]} == {"retrieval", "linear", "knn", "test", "finetune"}
     assert {path.name for path in (here / "results").iterdir()} == {
         "retrieval-newer-UCF101-fold1-1.json", "linear-newer-UCF101-fold1-1.json", "knn-newer-UCF101-fold1-1.json",

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from commands import begin, veval
 
-from veval import keep
+from veval.features import feature_file
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def test_retrieval_by_two_processes_is_told_once(here: Path) -> None:
 
 
 def test_features_that_were_killed_go_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("veval.features.PART_VIDEOS", 2)  # a part is what is lost
+    monkeypatch.setattr("veval.features.extract.PART_VIDEOS", 2)  # a part is what is lost
     words = ("features", *PLACE, "--out")
     assert veval(*words, "whole.parquet", cwd=here).returncode == 0
     folder = here / "killed.parquet.parts"
@@ -125,7 +125,7 @@ def test_a_video_that_cannot_be_read_is_an_error_and_with_skip_bad_it_is_counted
     found = veval(*words, "--skip-bad", "--json", cwd=here).json
     assert [one["key"] for one in found["dropped"]] == [key]
     if command == "features":
-        assert len(keep.read(here / "features.parquet").keys) == 23
+        assert len(feature_file.read(here / "features.parquet").keys) == 23
         return
     assert found["queries" if command == "retrieval" else "videos"] == 7
     told = veval("report", cwd=here)

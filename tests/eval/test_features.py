@@ -19,13 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from veval import features, find, keep
-from veval.features import How, extract
+from veval import inputs
+from veval.features import extract as extraction
+from veval.features import feature_file
+from veval.features.extract import How, extract
 from veval.protocol import Protocol
 from vprep.errors import UsageError, WorkError
 from vtrain.data import Loader, choose
-from vtrain.data.augment import Augment
-from vtrain.forward import POOLS
+from vtrain.data.augment.apply import Augment
+from vtrain.inference import POOLS
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
@@ -35,26 +37,27 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 import torch
-from veval import features, find
+from veval import inputs
+from veval.features import extract as features
 from veval.protocol import Protocol
 torch.set_num_threads(1)
 shards, out, wait = sys.argv[1:]
 features.PART_VIDEOS = 3
-videos, data = find.data(shards, ["train", "test"], fold=2)
+videos, data = inputs.data(shards, ["train", "test"], fold=2)
 protocol = Protocol(clips=2, frames=8, size=16, pools=("gap", "spatial-max"))
 how = features.How(batch=2, patience=20, progress=lambda done, of: time.sleep(float(wait)))
-features.extract(find.weights("random", backbone="tiny"), videos, protocol, Path(out), data=data, how=how)
+features.extract(inputs.weights("random", backbone="tiny"), videos, protocol, Path(out), data=data, how=how)
 """
 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "PART_VIDEOS", 3)
+    monkeypatch.setattr(extraction, "PART_VIDEOS", 3)
 
 
 def make(shards: Path, out: Path, protocol: Protocol = SMALL, seed: int = 0, **how: Any) -> bytes:  # noqa: ANN401
-    videos, data = find.data(str(shards), SPLITS, fold=2)
-    extract(find.weights("random", backbone="tiny", seed=seed), videos, protocol, out, data=data, how=How(**how))
+    videos, data = inputs.data(str(shards), SPLITS, fold=2)
+    extract(inputs.weights("random", backbone="tiny", seed=seed), videos, protocol, out, data=data, how=How(**how))
     return out.read_bytes()
 
 
@@ -63,7 +66,7 @@ def whole(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The features of SMALL, made in one go."""
     out = tmp_path_factory.mktemp("whole") / "features.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "PART_VIDEOS", 3)
+        patch.setattr(extraction, "PART_VIDEOS", 3)
         make(shards, out)
     return out
 
@@ -76,7 +79,7 @@ def start(shards: Path, out: Path, wait: float = 0.0, **env: str) -> "subprocess
 
 
 def test_a_feature_is_the_mean_over_the_clips_of_what_the_network_makes_of_each(shards: Path, whole: Path) -> None:
-    kept, net = keep.read(whole), find.weights("random", backbone="tiny").net
+    kept, net = feature_file.read(whole), inputs.weights("random", backbone="tiny").net
     plan, row = SMALL.plan(), 0
     for split in SPLITS:
         for batch in Loader(choose(shards, split=split, fold=2), plan, batch=1, epochs=1, shuffled=False):
@@ -106,9 +109,9 @@ def test_the_shares_of_several_processes_make_the_same_file(
     with pytest.raises(WorkError):  # it does not wait for the others
         make(shards, out, rank=0, world=world, patience=0)
     for rank in range(1, world):
-        videos, data = find.data(str(shards), SPLITS, fold=2)
+        videos, data = inputs.data(str(shards), SPLITS, fold=2)
         how = How(rank=rank, world=world)
-        extract(find.weights("random", backbone="tiny"), videos, SMALL, out, data=data, how=how)
+        extract(inputs.weights("random", backbone="tiny"), videos, SMALL, out, data=data, how=how)
         assert not out.exists()
     assert make(shards, out, rank=0, world=world, patience=0) == whole.read_bytes()
 
@@ -182,7 +185,7 @@ def test_what_is_there_of_something_else_is_refused(shards: Path, whole: Path, t
 def test_both_kinds_of_file_hold_the_same(shards: Path, whole: Path, tmp_path: Path) -> None:
     npz = tmp_path / "f.npz"
     first = make(shards, npz)
-    one, other = keep.read(whole), keep.read(npz)
+    one, other = feature_file.read(whole), feature_file.read(npz)
     assert one.keys == other.keys
     assert one.facts == other.facts
     assert np.array_equal(one.label, other.label)
@@ -206,15 +209,15 @@ def test_the_file_says_what_it_is_of(whole: Path) -> None:
 def test_at_the_level_of_clips_each_clip_has_its_own(shards: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
     make(shards, out, replace(SMALL, level="clip", crop="three"))
-    kept = keep.read(out)
+    kept = feature_file.read(out)
     assert kept.arrays["gap"].shape == (24, 6, 128)
     make(shards, tmp_path / "g.parquet", replace(SMALL, level="clip"))
-    clips = keep.read(tmp_path / "g.parquet").arrays["gap"]
-    assert np.allclose(clips.mean(1), keep.read(whole).arrays["gap"], atol=1e-6)
+    clips = feature_file.read(tmp_path / "g.parquet").arrays["gap"]
+    assert np.allclose(clips.mean(1), feature_file.read(whole).arrays["gap"], atol=1e-6)
 
 
 def test_a_split_and_a_pool_are_read_as_a_table(whole: Path) -> None:
-    kept = keep.read(whole)
+    kept = feature_file.read(whole)
     test = kept.of("test", "spatial-max")
     assert test.features.shape == (4, 128)
     assert test.keys == kept.keys[20:]
@@ -232,7 +235,7 @@ def test_the_gallery_as_released_is_drawn_at_random_once_for_all_and_lacks_its_l
     protocol = replace(SMALL, gallery="released")
     first = make(shards, tmp_path / "f.parquet", protocol)
     assert make(shards, tmp_path / "g.parquet", protocol, batch=5) == first
-    released, plain = keep.read(tmp_path / "f.parquet"), keep.read(whole)
+    released, plain = feature_file.read(tmp_path / "f.parquet"), feature_file.read(whole)
     assert (released.split == "train").sum() == 16  # of 20, in batches of 8
     assert np.array_equal(released.of("test").features, plain.of("test").features)
     rows = [plain.keys.index(key) for key in released.of("train").keys]
@@ -249,16 +252,16 @@ def test_a_video_that_cannot_be_read_is_left_out_and_named(shards: Path, whole: 
     with pytest.raises(WorkError, match=f"video '{row['key']}'"):
         make(damaged, tmp_path / "f.parquet")
     make(damaged, tmp_path / "f.parquet", on_error="skip")
-    kept = keep.read(tmp_path / "f.parquet")
-    assert sorted(kept.keys) == sorted(set(keep.read(whole).keys) - {row["key"]})
+    kept = feature_file.read(tmp_path / "f.parquet")
+    assert sorted(kept.keys) == sorted(set(feature_file.read(whole).keys) - {row["key"]})
     (dropped,) = kept.facts["dropped"]
     assert (dropped["key"], dropped["split"], dropped["shard"]) == (row["key"], "test", row["shard"])
 
 
 def test_weights_that_want_another_mean_see_it(shards: Path, tmp_path: Path) -> None:
-    net = features.for_clips(torch.nn.Flatten(), replace(SMALL, normalise="kinetics"), "cpu")
+    net = extraction.for_clips(torch.nn.Flatten(), replace(SMALL, normalise="kinetics"), "cpu")
     clips = torch.rand(2, 3, 1, 2, 2)
-    mean, deviation = find.KINETICS
+    mean, deviation = inputs.KINETICS
     wanted = torch.stack([(clips[:, channel] - mean[channel]) / deviation[channel] for channel in range(3)], 1)
     assert torch.allclose(net(clips), wanted.flatten(1))
     make(shards, tmp_path / "f.parquet", replace(SMALL, normalise="kinetics"))
@@ -272,18 +275,18 @@ def test_only_files_of_features_are_read_and_written(shards: Path, tmp_path: Pat
     (tmp_path / "f.npz").write_bytes(b"no zip")
     for name in ("f.parquet", "f.npz"):
         with pytest.raises(UsageError, match="holds no features of veval"):
-            keep.read(tmp_path / name)
+            feature_file.read(tmp_path / name)
     with pytest.raises(UsageError, match=r"there is no .*g.npz; features are made with: veval features"):
-        keep.read(tmp_path / "g.npz")
+        feature_file.read(tmp_path / "g.npz")
 
 
 @pytest.mark.slow
 def test_features_of_50176_numbers_are_kept_and_read(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
-    videos, data = find.data(str(shards), ["test"], fold=2)
+    videos, data = inputs.data(str(shards), ["test"], fold=2)
     protocol = Protocol(clips=1, pools=("p4", "pool5"), level="clip")
-    extract(find.weights("random", backbone="c3d"), videos, protocol, out, data=data)
-    kept = keep.read(out)
+    extract(inputs.weights("random", backbone="c3d"), videos, protocol, out, data=data)
+    kept = feature_file.read(out)
     assert kept.arrays["p4"].shape == (4, 1, 50_176)
     assert kept.arrays["pool5"].shape == (4, 1, 9_216)
     assert all(np.isfinite(array).all() and array.any(2).all() for array in kept.arrays.values())

@@ -14,18 +14,20 @@ import torch
 from commands import begin, veval
 from small_recipes import assert_same, saved, small
 
-from veval import find, report, result, tasks, testing
-from veval.classifier import classifier
-from veval.features import How
-from veval.find import Weights
-from veval.finetune import best, finetune, holding_out, recipe_for, trained
+from veval import commands, inputs
+from veval.features.extract import How
+from veval.inputs import Weights
 from veval.protocol import for_weights
+from veval.results import report, result
+from veval.tasks import video_accuracy
+from veval.tasks.classifier import classifier
+from veval.tasks.finetune import best, finetune, holding_out, recipe_for, trained
 from vprep.errors import UsageError
-from vtrain.data.held_out import GROUP
-from vtrain.recipe import Recipe
+from vtrain.data.dataset import GROUP
+from vtrain.overrides import change, from_json
 from vtrain.recipes import RECIPES
-from vtrain.settings import change, from_json
-from vtrain.train import chosen, recipe_in, resolved, train
+from vtrain.recipes.recipe import Recipe
+from vtrain.training.train import chosen, recipe_in, resolved, train
 
 pytestmark = pytest.mark.slow
 
@@ -47,8 +49,8 @@ def tuned(
     weights: str, shards: Path, folder: Path, *words: str, select: str = "last", protocol: str | None = None
 ) -> Made:
     """As the command has it, with two clips."""
-    given = find.weights(weights, backbone="tiny" if weights == "random" else None)
-    videos, data = find.data(str(shards), ("test",))
+    given = inputs.weights(weights, backbone="tiny" if weights == "random" else None)
+    videos, data = inputs.data(str(shards), ("test",))
     small_clips = ("frames=4", "size=16") if weights == "random" else ()
     recipe, _ = recipe_for(given, data)
     recipe = change(recipe, [f"data.shards={shards}", "workers=0", *EPOCHS, *small_clips, *words])
@@ -57,7 +59,7 @@ def tuned(
         words=["clips=2"],
     )  # fmt: skip
     assert facts is not None
-    return tasks.finished("finetune", tasks.tested(facts), facts, time.monotonic(), {})
+    return commands.finished("finetune", commands.tested(facts), facts, time.monotonic(), {})
 
 
 def weights_of(**facts: Any) -> Weights:  # noqa: ANN401
@@ -69,13 +71,13 @@ def weights_of(**facts: Any) -> Weights:  # noqa: ANN401
 @pytest.mark.parametrize("method", ["pace", "prp"])
 def test_network_clips_and_normalisation_are_those_of_the_weights(method: str, shards: Path, tmp_path: Path) -> None:
     train(small(method, shards, "steps=1"), tmp_path / method)
-    given = find.weights(str(tmp_path / method))
+    given = inputs.weights(str(tmp_path / method))
     recipe, note = recipe_for(given, DATA)
     assert (recipe.name, recipe.weights, note) == ("finetune-tiny", str(tmp_path / method / "last.pt"), "")
     assert (recipe.backbone, recipe.backbone_settings, recipe.clip) == ("tiny", {"width": 4}, (4, 16, 16))
     normalise = recipe.method.sampling.looks[0].normalise
     assert normalise == given.facts["normalisation"] == {"pace": "imagenet", "prp": "unit"}[method]
-    videos, data = find.data(str(shards), ("test",))
+    videos, data = inputs.data(str(shards), ("test",))
     recipe = change(recipe, [f"data.shards={shards}", "workers=0", "batch=4", "steps=2"])
     facts = finetune(given, recipe, tmp_path / "run", data=data, videos=videos["test"], how=How())
     assert facts is not None
@@ -154,8 +156,8 @@ def test_it_starts_from_the_weights_and_from_scratch_with_a_network_of_the_seed(
 ) -> None:
     for word in (str(run), "random"):
         tuned(word, shards, tmp_path / Path(word).name, "schedule.lr=0", "schedule.warmup=0", "weight_decay=0")
-        begun, _ = find.load_backbone(tmp_path / Path(word).name)
-        given = find.weights(word, backbone="tiny")
+        begun, _ = inputs.load_backbone(tmp_path / Path(word).name)
+        given = inputs.weights(word, backbone="tiny")
         for (name, weight), other in zip(begun.named_parameters(), given.net.parameters(), strict=True):
             assert torch.equal(weight, other), (word, name)
 
@@ -163,17 +165,17 @@ def test_it_starts_from_the_weights_and_from_scratch_with_a_network_of_the_seed(
 def test_a_fine_tuned_run_is_tested_to_the_same_numbers(run: Path, shards: Path, tmp_path: Path) -> None:
     found = tuned(str(run), shards, tmp_path / "run")
     network = classifier(str(tmp_path / "run"))
-    videos, data = find.data(str(shards), ("test",))
+    videos, data = inputs.data(str(shards), ("test",))
     seen = for_weights("testing", network.facts, None, ["clips=2"], network.seen)
-    again = tasks.testing(network, videos["test"], data, seen, how=How(), logits=None)
+    again = commands.testing(network, videos["test"], data, seen, how=How(), logits=None)
     assert again is not None
     for name in ("top1", "top5", "predictions", "confusion", "fusions", "intervals", "dropped"):
         assert again[name] == found[name], name
     shown = {name: word for name, word in found["protocol"].items() if name in again["protocol"]}
     assert shown == again["protocol"]
     assert (found["weights"]["method"], again["weights"]["method"]) == ("pace", "supervised")
-    assert found["weights"]["hash"] == find.hash_file(run / "last.pt")
-    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == find.hash_file(tmp_path / "run" / "last.pt")
+    assert found["weights"]["hash"] == inputs.hash_file(run / "last.pt")
+    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == inputs.hash_file(tmp_path / "run" / "last.pt")
 
 
 def test_a_result_can_be_made_again_from_what_it_holds(run: Path, shards: Path, tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ def test_a_result_can_be_made_again_from_what_it_holds(run: Path, shards: Path, 
     assert found["protocol"].items() >= {
         "selection": "last", "fine_tuned_by": "finetune-tiny", "epochs": 2.25, "clips": 2
     }.items()  # fmt: skip
-    assert found["weights"]["data"]["hash"] == find.load_backbone(run)[1]["data"]["hash"]
+    assert found["weights"]["data"]["hash"] == inputs.load_backbone(run)[1]["data"]["hash"]
 
 
 STEPS = 13
@@ -202,7 +204,7 @@ def judged(path: Path, videos: Any, data: Made) -> float:  # noqa: ANN401
     """Top-1 of a kept state on one centre clip."""
     network = classifier(str(path))
     seen = for_weights("testing", network.facts, None, ["clips=1"], network.seen)
-    found = testing.test(network, videos, seen, data=data, how=How(), logits=None)
+    found = video_accuracy.test(network, videos, seen, data=data, how=How(), logits=None)
     assert found is not None
     return float(found["top1"])
 
@@ -213,7 +215,7 @@ def test_the_best_epoch_is_that_of_a_loop_over_all_and_the_result_says_how_it_wa
 ) -> None:
     words = ("lr=0.01", "warmup=0", "data.hold_out=4", "data.hold_out_by=group", f"steps={STEPS}")
     found = tuned(str(run), shards, tmp_path / "run", *words, select=select)
-    videos, data = find.data(str(shards), ("test",))
+    videos, data = inputs.data(str(shards), ("test",))
     recipe = recipe_in(tmp_path / "run")
     learned, held = chosen(recipe)
     assert held is not None
@@ -237,7 +239,7 @@ def test_the_best_epoch_is_that_of_a_loop_over_all_and_the_result_says_how_it_wa
     assert [path.name for path in left] == ([wanted.name] if wanted.parent.name == "kept" else [])
     network = classifier(found["fine_tuned"]["path"])
     seen = for_weights("testing", network.facts, None, ["clips=2"], network.seen)
-    again = testing.test(network, videos["test"], seen, data=data, how=How(), logits=None)
+    again = video_accuracy.test(network, videos["test"], seen, data=data, how=How(), logits=None)
     assert again is not None
     assert (again["top1"], again["predictions"]) == (found["top1"], found["predictions"])
 
@@ -247,7 +249,7 @@ def test_of_states_that_are_equally_good_the_first_is_taken_and_the_others_are_r
 ) -> None:
     train(small("supervised", shards, "steps=4"), tmp_path / "run")
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
-    videos, data = find.data(str(shards), ("train",))
+    videos, data = inputs.data(str(shards), ("train",))
     rows = [row for row, label in enumerate(videos["train"].label) if label != 3]  # 4 of each class
     judges = videos["train"].take(np.array([row for row in rows if videos["train"].label[row] != 0] + rows[:1]))
     counts = np.bincount(judges.label, minlength=4)
@@ -314,8 +316,8 @@ def test_a_training_that_is_done_is_tested_again(run: Path, shards: Path, tmp_pa
 
 def test_a_folder_of_something_else_is_left_alone(run: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    videos, data = find.data(str(shards), ("test",))
-    recipe = change(recipe_for(find.weights(str(run)), data)[0], [f"data.shards={shards}"])
+    videos, data = inputs.data(str(shards), ("test",))
+    recipe = change(recipe_for(inputs.weights(str(run)), data)[0], [f"data.shards={shards}"])
     with pytest.raises(UsageError) as error:
         trained(resolved(recipe), tmp_path, videos["test"])
     assert str(error.value) == f"{tmp_path} is there already and holds no fine-tuning; name another --into"

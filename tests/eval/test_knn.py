@@ -6,8 +6,8 @@ from math import exp, fsum, sqrt
 import numpy as np
 import pytest
 
-from veval.knn import classify
-from veval.table import Features
+from veval.features.table import Features
+from veval.tasks.knn import classify
 from vprep.errors import UsageError
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from veval.linear import classify, few, held_out, trained
-from veval.table import Features
+from veval.features.table import Features
+from veval.tasks.linear import classify, few, held_out, trained
 from vprep.errors import UsageError
 
 Rng = np.random.Generator

@@ -5,9 +5,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from veval import published as papers
-from veval.compare import end_of
-from veval.published import BACKBONES, load, published
+from veval.results import published as papers
+from veval.results.match_published import end_of
+from veval.results.published import BACKBONES, load, published
 from vtrain.backbones import BACKBONES as NETWORKS
 from vtrain.recipes import RECIPES
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from veval import result
-from veval.compare import compare
-from veval.published import load, published
-from veval.report import facts, markdown, of_results, report, shown_by, terminal
+from veval.results import result
+from veval.results.match_published import compare
+from veval.results.published import load, published
+from veval.results.report import facts, markdown, of_results, report, shown_by, terminal
 from vprep.errors import UsageError
 
 Result = dict[str, Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from veval import result
+from veval.results import result
 from vprep.errors import UsageError, WorkError
 
 RESULT: dict[str, Any] = {

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veval import nearest as search
-from veval.nearest import nearest
-from veval.retrieval import retrieve
-from veval.table import Features
+from veval.features.table import Features
+from veval.tasks import neighbours as search
+from veval.tasks.neighbours import nearest
+from veval.tasks.retrieval import retrieve
 from vprep.errors import UsageError
 
 Rng = np.random.Generator
@@ -313,7 +313,7 @@ def test_faiss_finds_the_same(rng: Rng) -> None:
 MEMORY = """
 import resource
 import numpy as np
-from veval.nearest import nearest
+from veval.tasks.neighbours import nearest
 table = np.random.default_rng(0).standard_normal((16_000, 256), dtype=np.float32)
 nearest(table[:10], table[:1000], 50, part=1 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vprep import doctor
 from vprep.doctor import Check, as_facts, examine
-from vprep.ffmpeg import bundled, find
+from vprep.video.ffmpeg import bundled, find
 
 
 @pytest.fixture(autouse=True)

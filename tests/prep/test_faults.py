@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from vprep.ffmpeg import bundled
+from vprep.video.ffmpeg import bundled
 
 MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]

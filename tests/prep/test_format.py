@@ -17,8 +17,8 @@ import pytest
 import xxhash
 
 from vprep.errors import UsageError
-from vprep.ffmpeg import bundled
 from vprep.format import INDEX_SCHEMA, hash_of, jpeg_size, read_dataset, shard_name, split_frames, write_dataset
+from vprep.video.ffmpeg import bundled
 
 PAGE = Path(__file__).parents[2] / "data_shards" / "README.md"
 Rows = Callable[[Path], dict[str, dict[str, Any]]]

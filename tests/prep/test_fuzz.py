@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from vprep.ffmpeg import bundled
+from vprep.video.ffmpeg import bundled
 
 MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]

@@ -7,8 +7,8 @@ import pytest
 from layout_trees import tree, write
 
 from vprep import layouts
-from vprep.entry import Entry, Listing
 from vprep.errors import UsageError
+from vprep.layouts.listing import Entry, Listing
 from vprep.layouts.walk import LISTS_PER_FOLDER, VIDEO_SUFFIXES, walk
 
 

@@ -6,8 +6,8 @@ import pytest
 from layout_trees import tree
 
 from vprep import layouts
-from vprep.entry import Entry, Listing
 from vprep.errors import UsageError
+from vprep.layouts.listing import Entry, Listing
 
 
 def read(tmp_path: Path, text: str, *names: str) -> Listing:

@@ -6,7 +6,7 @@ import pytest
 from layout_trees import facts, message, tree, write
 
 from vprep import layouts
-from vprep.entry import Entry
+from vprep.layouts.listing import Entry
 
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 SOCCER = "shooting goal (soccer),-_ab5678901,5,15,{split}\n"

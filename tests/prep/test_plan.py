@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vprep.entry import Entry
+from vprep.build.plan import LONGEST_KEY, Planned, divide, freeze, keys_of, mixed, planned_videos, thaw
 from vprep.errors import UsageError
-from vprep.plan import LONGEST_KEY, Planned, divide, freeze, keys_of, mixed, planned_videos, thaw
+from vprep.layouts.listing import Entry
 from vprep.settings import Settings, read_share, read_size
 
 

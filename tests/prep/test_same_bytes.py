@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vprep.ffmpeg import bundled
+from vprep.video.ffmpeg import bundled
 
 Content = Callable[[Path], dict[str, bytes]]
 

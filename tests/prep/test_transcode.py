@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from vprep.causes import Failure
-from vprep.entry import Entry
-from vprep.ffmpeg import bundled, find
 from vprep.format import hash_of
+from vprep.layouts.listing import Entry
 from vprep.settings import Settings
-from vprep.transcode import Video, transcode
+from vprep.video.failures import Failure
+from vprep.video.ffmpeg import bundled, find
+from vprep.video.transcode import Video, transcode
 
 MakeVideo = Callable[..., Path]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
-from vtrain.data.look import Look
+from vtrain.data.augment.config import Look
 from vtrain.methods.ascnet import ASCNet, Config, Sampling
 
 HELD = 12  # clips, two batches and a half

@@ -19,7 +19,7 @@ import torch
 from veval import cli
 from vtrain import cli as vtrain_cli
 
-for late in ("torch._dynamo", "veval.features", "veval.tasks", "vtrain.recipes", "vtrain.train"):
+for late in ("torch._dynamo", "veval.features.extract", "veval.commands", "vtrain.recipes", "vtrain.training.train"):
     importlib.import_module(late)  # once, and not in each forked process
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vprep import layouts
-from vprep.entry import Listing
 from vprep.errors import UsageError
+from vprep.layouts.listing import Listing
 
 
 def tree(root: Path, *names: str) -> Path:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from vtrain.data.look import Look
+from vtrain.data.augment.config import Look
 
 Draws = dict[str, Tensor]
 Frames = list[Tensor]  # [C, H, W]

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from vprep.errors import exit_code
-from vtrain.data.look import Look
-from vtrain.data.plans import OneClip
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import OneClip
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
-from vtrain.optim import Optim
-from vtrain.recipe import Data, Method, Recipe
-from vtrain.schedule import Schedule
-from vtrain.settings import change
-from vtrain.train import train
+from vtrain.optim.optimizers import Optim
+from vtrain.optim.schedule import Schedule
+from vtrain.overrides import change
+from vtrain.recipes.recipe import Data, Method, Recipe
+from vtrain.training.train import train
 
 FRAMES, SIZE = 4, 16
 LOOK = Look(size=SIZE, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grey=0.2)

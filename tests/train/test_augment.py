@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vprep.errors import UsageError
-from vtrain.data import augment, crop
-from vtrain.data.augment import Augment
-from vtrain.data.look import Look, stack
+from vtrain.data.augment import apply, crop
+from vtrain.data.augment.apply import Augment
+from vtrain.data.augment.config import Look, stack
 
 H, W, T, S = 20, 26, 4, 16
 EVERYTHING = Look(
@@ -61,8 +61,8 @@ def seen(look: Look, pixels: Tensor, batch: Draws, **more: Any) -> Tensor:  # no
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How boxes are cut on a CPU, and on all other devices, which also take many clips at a time."""
     if request.param == "at once":
-        monkeypatch.setattr(augment, "crop", crop.crop_at_once)
-        monkeypatch.setattr(augment, "AT_A_TIME", {})
+        monkeypatch.setattr(apply, "crop", crop.crop_at_once)
+        monkeypatch.setattr(apply, "AT_A_TIME", {})
     return str(request.param)
 
 

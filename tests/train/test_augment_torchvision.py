@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vtrain.data import colour
-from vtrain.data.augment import Augment
-from vtrain.data.crop import crop_at_once, crop_each
-from vtrain.data.look import Look, stack
+from vtrain.data.augment import colour
+from vtrain.data.augment.apply import Augment
+from vtrain.data.augment.config import Look, stack
+from vtrain.data.augment.crop import crop_at_once, crop_each
 
 STUBS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",

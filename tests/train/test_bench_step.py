@@ -16,17 +16,17 @@ from small_recipes import METHODS, small
 from torch import nn
 
 from vprep.errors import UsageError
-from vtrain import bench_step, bench_words
-from vtrain.data.augment import Augment
+from vtrain.bench import report, step
+from vtrain.bench.timing import in_parts, speed, timed
+from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import Batch
-from vtrain.data.videos import choose
-from vtrain.loop import Feed
-from vtrain.loop import train as loop
-from vtrain.optim import set_lr
-from vtrain.recipe import Length, Recipe, for_classes
-from vtrain.run import Outputs, Place, Run
-from vtrain.timing import in_parts, speed, timed
-from vtrain.train import feed_of, make
+from vtrain.data.dataset import choose
+from vtrain.optim.optimizers import set_lr
+from vtrain.recipes.recipe import Length, Recipe, for_classes
+from vtrain.training.loop import Feed
+from vtrain.training.loop import train as loop
+from vtrain.training.run import Outputs, Place, Run
+from vtrain.training.train import feed_of, make
 
 pytestmark = pytest.mark.slow
 
@@ -42,13 +42,13 @@ VIEWS = {"rspnet": 2, "ascnet": 2, "prp": 1, "pace": 2, "supervised": 1}
 def shown(facts: dict[str, Any]) -> str:
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(bench_step.as_table(facts), markup=False)
+        console.print(step.as_table(facts), markup=False)
     return capture.get()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_is_taken_apart_and_compared_with_the_backbone_alone(method: str) -> None:
-    facts = bench_step.step(small(method, Path("none")), seconds=0.05, device="cpu")
+    facts = step.step(small(method, Path("none")), seconds=0.05, device="cpu")
     model = facts["model"]
     assert list(model["parts_ms"]) == PARTS
     assert min(model["parts_ms"].values()) > 0
@@ -62,8 +62,8 @@ def test_a_step_is_taken_apart_and_compared_with_the_backbone_alone(method: str)
 
 
 def test_a_step_in_two_parts_has_as_many_clips_and_both_count() -> None:
-    whole = bench_step.step(small("pace", Path("none")), seconds=0.05, device="cpu")
-    halves = bench_step.step(small("pace", Path("none"), "accumulate=2"), seconds=0.05, device="cpu")
+    whole = step.step(small("pace", Path("none")), seconds=0.05, device="cpu")
+    halves = step.step(small("pace", Path("none"), "accumulate=2"), seconds=0.05, device="cpu")
     assert halves["bare"]["clips"] == whole["bare"]["clips"] == 8
     assert halves["model"]["videos_per_s"] == pytest.approx(4 / halves["model"]["step_ms"] * 1e3, rel=1e-3)
 
@@ -85,7 +85,7 @@ class StopsAfterOne:
 @pytest.mark.parametrize("change", ["accumulate=1", "accumulate=2"])
 def test_the_step_that_is_taken_apart_is_the_trainers_own(change: str) -> None:
     recipe = small("rspnet", Path("none"), change, "batch=8", "schedule.warmup=0")
-    batch = bench_step.random_batch(recipe, CPU)
+    batch = step.random_batch(recipe, CPU)
     trained, apart = make(recipe, HERE), make(recipe, HERE)
     feed = Feed(repeat(batch), Augment(recipe.method.plan().looks))  # type: ignore[arg-type]
     with pytest.raises(DoneError) as stopped:
@@ -102,7 +102,7 @@ def test_the_step_that_is_taken_apart_is_the_trainers_own(change: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_the_batch_of_noise_is_what_the_loader_would_hand_over(method: str, shards: Path) -> None:
     recipe = small(method, shards)
-    made = bench_step.random_batch(recipe, CPU)
+    made = step.random_batch(recipe, CPU)
     (real,) = [next(iter(feed_of(recipe, choose(shards), 0, 4, HERE).loader))]
     for field in fields(Batch):
         ours, theirs = getattr(made, field.name), getattr(real, field.name)
@@ -121,8 +121,8 @@ def like(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.dtype, torch
 @pytest.mark.parametrize("method", METHODS)
 def test_channels_first_changes_the_layout_everywhere_and_the_numbers_nowhere(method: str) -> None:
     recipe = for_classes(small(method, Path("none"), "seed=3"), 5)
-    batch = bench_step.random_batch(recipe, CPU)
-    ours, theirs = make(recipe, HERE), bench_step.channels_first(make(recipe, HERE))
+    batch = step.random_batch(recipe, CPU)
+    ours, theirs = make(recipe, HERE), step.channels_first(make(recipe, HERE))
     ours.module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     seen = []
 
@@ -154,7 +154,7 @@ def once(run: Run, batch: Batch, recipe: Recipe) -> Outputs:
 def test_model_loader_and_both_are_timed_on_the_same_videos(shards: Path, workers: int) -> None:
     before = signal.getsignal(signal.SIGINT)
     recipe = small("rspnet", shards, "batch=8", "accumulate=2")
-    facts = bench_step.all(recipe, choose(shards), workers=workers, seconds=0.1, device="cpu")
+    facts = step.all(recipe, choose(shards), workers=workers, seconds=0.1, device="cpu")
     slower = min(facts[name]["videos_per_s"] for name in ("model", "loader"))
     assert facts["ratio"] == pytest.approx(facts["together"]["videos_per_s"] / slower, rel=1e-2)
     assert all(facts[name]["clips_per_s"] == pytest.approx(2 * facts[name]["videos_per_s"], rel=1e-2) for name in RATES)
@@ -171,13 +171,13 @@ def test_model_loader_and_both_are_timed_on_the_same_videos(shards: Path, worker
 
 
 def test_classes_of_a_supervised_recipe_are_those_of_the_videos(shards: Path) -> None:
-    facts = bench_step.all(small("supervised", shards), choose(shards), workers=0, seconds=0.02, device="cpu")
+    facts = step.all(small("supervised", shards), choose(shards), workers=0, seconds=0.02, device="cpu")
     assert facts["model"]["videos_per_s"] > 0
 
 
 def test_without_time_three_steps_are_taken_of_which_the_last_counts() -> None:
     recipe = small("pace", Path("none"))
-    batch, run, place = bench_step.random_batch(recipe, CPU), make(recipe, HERE), replace(HERE, workers=5)
+    batch, run, place = step.random_batch(recipe, CPU), make(recipe, HERE), replace(HERE, workers=5)
     batches = iter([batch] * 10)
     speed(run, batches, recipe, place, 0.0)
     assert (run.step, len(list(batches))) == (3, 7)
@@ -185,7 +185,7 @@ def test_without_time_three_steps_are_taken_of_which_the_last_counts() -> None:
 
 def test_ctrl_c_ends_the_timing() -> None:
     recipe = small("pace", Path("none"))
-    batch = bench_step.random_batch(recipe, CPU)
+    batch = step.random_batch(recipe, CPU)
 
     def batches() -> Iterator[Batch]:
         yield from (batch, batch)
@@ -198,10 +198,10 @@ def test_ctrl_c_ends_the_timing() -> None:
 
 def test_what_cannot_be_timed_is_one_sentence() -> None:
     with pytest.raises(UsageError) as error:
-        bench_step.step(small("pace", Path("none")), seconds=1, device="tpu9")
+        step.step(small("pace", Path("none")), seconds=1, device="tpu9")
     assert str(error.value) == "--device is 'tpu9'; there are cpu and cuda"
     with pytest.raises(UsageError) as error:
-        bench_step.step(small("pace", Path("none"), "precision=bf16"), seconds=1, device="cpu")
+        step.step(small("pace", Path("none"), "precision=bf16"), seconds=1, device="cpu")
     assert str(error.value).startswith("precision is bf16 on a CPU")
 
 
@@ -210,7 +210,7 @@ def both(model: float, loader: float, ratio: float, **others: str | int) -> dict
     facts = {"device": "a GPU", "processors": 16, "workers": 4, "precision": "bf16", "ratio": ratio}
     facts |= {"model": {"videos_per_s": model, "parts_ms": {"augment": 1.0, "forward": 9.0}}}
     facts |= {"loader": {"videos_per_s": loader}} | others
-    return facts | {"bottleneck": bench_words.bottleneck(facts)}
+    return facts | {"bottleneck": report.bottleneck(facts)}
 
 
 @pytest.mark.parametrize(
@@ -271,18 +271,16 @@ def both(model: float, loader: float, ratio: float, **others: str | int) -> dict
 )
 def test_the_bottleneck_is_named_and_what_helps_is_said(facts: dict[str, Any], who: str, advice: list[str]) -> None:
     assert facts["bottleneck"] == who
-    assert bench_words.advice_on_both(facts) == advice
+    assert report.advice_on_both(facts) == advice
 
 
 def test_augmentation_that_takes_much_of_a_step_is_spoken_of() -> None:
     facts = {"device": "a GPU", "precision": "bf16", "model": {"parts_ms": {"augment": 3.0, "forward": 7.0}}}
-    assert bench_words.advice_on_model(facts) == [
-        "augmentation is 30% of a step: leave out what the looks can do without"
-    ]
+    assert report.advice_on_model(facts) == ["augmentation is 30% of a step: leave out what the looks can do without"]
 
 
 def test_on_a_gpu_the_authors_way_is_told_beside_ours() -> None:
-    facts = bench_step.step(small("pace", Path("none")), seconds=0.02, device="cpu")
+    facts = step.step(small("pace", Path("none")), seconds=0.02, device="cpu")
     found = {"cudnn_default": {"videos_per_s": 50.0, "clips_per_s": 100.0, "times": 3.5}}
     assert (
         "eager, in float32 and channels first, with cuDNN's choice of kernels: 50.0 videos/s; "

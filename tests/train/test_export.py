@@ -16,12 +16,11 @@ from torch import Tensor
 
 import vtrain
 from vprep.errors import UsageError
-from vtrain import export
 from vtrain.backbones import BACKBONES, backbone
 from vtrain.backbones.conv import Conv3d, Size, use_kernels
 from vtrain.backbones.s3dg import SamePool
 from vtrain.backbones.tsm import Shift
-from vtrain.weights import load_weights, read_weights, save_weights
+from vtrain.weights import export, load_weights, read_weights, save_weights
 
 Command = Callable[..., tuple[int, str, str]]
 HERE = all(importlib.util.find_spec(name) for name in export.PACKAGES)

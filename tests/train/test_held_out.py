@@ -15,8 +15,7 @@ import pytest
 
 from vprep.errors import UsageError
 from vtrain.data import Loader, OneClip, Videos, choose
-from vtrain.data.held_out import By, held_out
-from vtrain.data.videos import PER_VIDEO
+from vtrain.data.dataset import PER_VIDEO, By, held_out
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vtrain.data.augment import DEVIATION, MEAN
-from vtrain.data.look import Normalise
+from vtrain.data.augment.apply import DEVIATION, MEAN
+from vtrain.data.augment.config import Normalise
 from vtrain.weights import ORIGINS, load_backbone, read_weights
-from vtrain.weights.words import WORDS, as_words, spelled
+from vtrain.weights.normalisation import WORDS, as_words, spelled
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "architectures.json").read_text())
 NORM = ("weight", "bias", "running_mean", "running_var")

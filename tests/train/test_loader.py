@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vprep.errors import UsageError, WorkError
 from vtrain.data import Batch, EvenClips, Loader, OneClip, Plan, choose, open_shards
-from vtrain.data.look import Look
+from vtrain.data.augment.config import Look
 from vtrain.methods import ascnet, pace, prp, rspnet
 
 # torch warns of more workers than processors; here that is wanted.

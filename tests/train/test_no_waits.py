@@ -13,12 +13,12 @@ from small_recipes import METHODS, small
 from torch import Tensor, nn
 
 from vtrain.data import Loader, choose
-from vtrain.data.augment import Augment
-from vtrain.loop import train as loop
-from vtrain.optim import Optim, build
-from vtrain.recipe import Length, Recipe, for_classes
-from vtrain.run import Place, Run, Sums, facts_of
-from vtrain.train import make
+from vtrain.data.augment.apply import Augment
+from vtrain.optim.optimizers import Optim, build
+from vtrain.recipes.recipe import Length, Recipe, for_classes
+from vtrain.training.loop import train as loop
+from vtrain.training.run import Place, Run, Sums, facts_of
+from vtrain.training.train import make
 
 STEPS = 2
 EVERY = {

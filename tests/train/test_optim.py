@@ -12,7 +12,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from vprep.errors import UsageError
 from vtrain.backbones import BACKBONES, backbone
 from vtrain.methods import ascnet, prp
-from vtrain.optim import Exclude, Name, Optim, build, set_lr
+from vtrain.optim.optimizers import Exclude, Name, Optim, build, set_lr
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 

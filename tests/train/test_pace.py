@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vtrain.backbones import Backbone, backbone
 from vtrain.data import open_shards
-from vtrain.data.augment import Augment
+from vtrain.data.augment.apply import Augment
 from vtrain.methods.method import Method
 from vtrain.methods.pace import RELEASED, Config, Contrast, Pace, Sampling, Softmax, contrastive
 

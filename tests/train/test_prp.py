@@ -19,9 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from vprep.errors import UsageError
 from vtrain.backbones import BACKBONES, backbone
 from vtrain.data import open_shards
-from vtrain.data.augment import Augment
-from vtrain.data.clip import Video
-from vtrain.data.look import Look
+from vtrain.data.augment.apply import Augment
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import Video
 from vtrain.methods.method import Method
 from vtrain.methods.prp import PAPER, PRP, RELEASED, Config, Interpolated, Sampling
 from vtrain.methods.prp_mask import Mask, compared, motion_mask

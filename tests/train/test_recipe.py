@@ -7,12 +7,12 @@ from fractions import Fraction
 import pytest
 
 from vprep.errors import UsageError
-from vtrain.data.look import Look
+from vtrain.data.augment.config import Look
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
-from vtrain.optim import Optim
-from vtrain.recipe import Data, Length, Method, Recipe, Validate, Watch, for_classes
-from vtrain.schedule import Schedule
-from vtrain.settings import as_json, change, from_json
+from vtrain.optim.optimizers import Optim
+from vtrain.optim.schedule import Schedule
+from vtrain.overrides import as_json, change, from_json
+from vtrain.recipes.recipe import Data, Length, Method, Recipe, Validate, Watch, for_classes
 
 BASE = Recipe(name="base", method=pace.Config(), backbone="tiny", batch=24, epochs=3, schedule=Schedule(lr=0.1))
 

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from vprep.errors import UsageError
 from vtrain import backbones
 from vtrain.backbones import BACKBONES
-from vtrain.checkpoint import write_json
-from vtrain.data.augment import Augment
-from vtrain.data.clip import Plan, Video, View
-from vtrain.data.look import stack
+from vtrain.data.augment.apply import Augment
+from vtrain.data.augment.config import stack
+from vtrain.data.sampling import Plan, Video, View
 from vtrain.methods import METHODS
-from vtrain.optim import build, set_lr
-from vtrain.recipe import Recipe, for_classes
+from vtrain.optim.optimizers import build, set_lr
+from vtrain.overrides import as_json, change, from_json
 from vtrain.recipes import RECIPES, as_table, find, finetuning, listed, named
+from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.recipes.supervised import Profile
-from vtrain.settings import as_json, change, from_json
+from vtrain.run_folder import write_json
 
 WORDS = ("released", "paper", "tiny")
 USUAL = sorted({find(method, word).name for method in METHODS for word in WORDS} | {"finetune-tiny"})

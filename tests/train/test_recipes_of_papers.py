@@ -2,11 +2,11 @@
 
 import pytest
 
-from vtrain.data.plans import OneClip
-from vtrain.recipe import Recipe
+from vtrain.data.sampling import OneClip
+from vtrain.overrides import as_json, from_json
+from vtrain.overrides import listed as settings_of
 from vtrain.recipes import RECIPES, find, finetuning, named
-from vtrain.settings import as_json, from_json
-from vtrain.settings import listed as settings_of
+from vtrain.recipes.recipe import Recipe
 
 LOOK = "method.sampling.looks.0"
 SPEEDS, PACES = "method.sampling.speeds", "method.sampling.paces"

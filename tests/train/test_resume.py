@@ -14,10 +14,10 @@ from random import Random
 import pytest
 from small_recipes import METHODS, assert_same, begin, lines, saved, small, until
 
-from vtrain.checkpoint import write_json
-from vtrain.recipe import Recipe
-from vtrain.settings import as_json, change
-from vtrain.train import recipe_in, train
+from vtrain.overrides import as_json, change
+from vtrain.recipes.recipe import Recipe
+from vtrain.run_folder import write_json
+from vtrain.training.train import recipe_in, train
 
 STEPS = 6
 Undisturbed = Callable[..., Path]
@@ -194,7 +194,7 @@ import sys
 from pathlib import Path
 import torch
 from vprep.errors import exit_code
-from vtrain.train import recipe_in, train
+from vtrain.training.train import recipe_in, train
 torch.set_num_threads(1)
 sys.exit(exit_code("vtrain", lambda: train(recipe_in(Path(sys.argv[1])), Path(sys.argv[2]))))
 """

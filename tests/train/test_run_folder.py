@@ -14,12 +14,12 @@ import torch
 from small_recipes import METHODS, assert_same, begin, lines, saved, small, until
 
 from vprep.errors import UsageError, WorkError
-from vtrain import checkpoint, load_backbone
+from vtrain import load_backbone, run_folder
 from vtrain.backbones import backbone
-from vtrain.log import Metrics
-from vtrain.recipe import Recipe
-from vtrain.settings import as_json, change, from_json
-from vtrain.train import recipe_in, train
+from vtrain.overrides import as_json, change, from_json
+from vtrain.recipes.recipe import Recipe
+from vtrain.training.log import Metrics
+from vtrain.training.train import recipe_in, train
 
 Act = Callable[[Callable[[str], None]], Any]
 
@@ -168,7 +168,7 @@ def test_nothing_is_there_to_go_on_with(run: Path, shards: Path, tmp_path: Path)
     recipe, folder = small("pace", shards), tmp_path / "run"
     assert refused(recipe, folder, resume=True) == f"there is no run in {folder}; name the folder of one"
     folder.mkdir()
-    checkpoint.write_json(folder / "recipe.json", as_json(recipe))
+    run_folder.write_json(folder / "recipe.json", as_json(recipe))
     said = refused(recipe, folder, resume=True)
     assert said == f"{folder} has no last.pt; it stopped before it had saved: delete it and start anew"
 
@@ -247,7 +247,7 @@ def test_a_state_is_kept_also_where_files_cannot_have_two_names(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    checkpoint.save(tmp_path, {"step": 3, "model": {}}, keep=True)
+    run_folder.save(tmp_path, {"step": 3, "model": {}}, keep=True)
     assert (tmp_path / "last.pt").read_bytes() == (tmp_path / "kept" / "step_0000003.pt").read_bytes()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 

@@ -11,7 +11,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
 from vprep.errors import UsageError
-from vtrain.schedule import Kind, Scaling, Schedule, scaled
+from vtrain.optim.schedule import Kind, Scaling, Schedule, scaled
 
 # As the authors' code and texts have them.
 RSPNET = Schedule(kind="cosine", lr=0.4, floor=0.001, per="epoch")

@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from vtrain.backbones import backbone
 from vtrain.data import OneClip, open_shards
-from vtrain.data.augment import Augment
-from vtrain.data.look import Look
+from vtrain.data.augment.apply import Augment
+from vtrain.data.augment.config import Look
 from vtrain.methods.method import Method
 from vtrain.methods.supervised import Config, Supervised
 

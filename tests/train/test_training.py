@@ -26,14 +26,14 @@ sys.path += [] if SUPPORT in sys.path else [SUPPORT]  # pytest has it there; the
 from small_recipes import FRAMES, METHODS, SIZE, assert_same, lines, saved, small  # noqa: E402
 
 from vtrain.data import EvenClips, Loader, choose  # noqa: E402
-from vtrain.data.augment import Augment  # noqa: E402
-from vtrain.data.held_out import held_out  # noqa: E402
-from vtrain.data.look import Look  # noqa: E402
-from vtrain.observe import validation, watching  # noqa: E402
-from vtrain.recipe import for_classes  # noqa: E402
-from vtrain.run import Place, Run, facts_of  # noqa: E402
-from vtrain.settings import change  # noqa: E402
-from vtrain.train import make, train  # noqa: E402
+from vtrain.data.augment.apply import Augment  # noqa: E402
+from vtrain.data.augment.config import Look  # noqa: E402
+from vtrain.data.dataset import held_out  # noqa: E402
+from vtrain.overrides import change  # noqa: E402
+from vtrain.recipes.recipe import for_classes  # noqa: E402
+from vtrain.training.run import Place, Run, facts_of  # noqa: E402
+from vtrain.training.train import make, train  # noqa: E402
+from vtrain.training.validation import validation, watching  # noqa: E402
 
 LOSSES = Path(__file__).parent / "golden" / "losses.json"
 AS_IT_IS = [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]

@@ -20,9 +20,9 @@ import torch
 from small_recipes import assert_same, begin, lines, saved, small, until
 
 from vprep.errors import exit_code
-from vtrain.recipe import Recipe
-from vtrain.settings import change
-from vtrain.train import recipe_in, train
+from vtrain.overrides import change
+from vtrain.recipes.recipe import Recipe
+from vtrain.training.train import recipe_in, train
 
 pytestmark = pytest.mark.slow
 

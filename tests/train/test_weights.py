@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vprep.errors import UsageError
 from vtrain.backbones import backbone
-from vtrain.backbones.decoder import Decoder, RateHead
+from vtrain.methods.prp_decoder import Decoder, RateHead
 from vtrain.weights import import_weights
 
 # What the authors' networks compute when filled by the rule of `filled`: names and shapes of their checkpoints, and

@@ -53,9 +53,9 @@ def _method_command(method: str, about: str) -> None:
         if resume:
             facts = _resumed(method, words, shards, out, recipe != "released" or bool(backbone or weights or subset))
         else:
+            from vtrain.overrides import change
             from vtrain.recipes import find
-            from vtrain.settings import change
-            from vtrain.train import train
+            from vtrain.training.train import train
 
             given = {"data.shards": shards, "weights": weights, "data.subset": subset}
             first = [f"{name}={value}" for name, value in given.items() if value is not None]
@@ -65,9 +65,9 @@ def _method_command(method: str, about: str) -> None:
 
 
 def _resumed(method: str, words: list[str], shards: str | None, out: Path | None, more: bool) -> dict[str, Any]:
-    from vtrain.checkpoint import newest
-    from vtrain.settings import change
-    from vtrain.train import recipe_in, train
+    from vtrain.overrides import change
+    from vtrain.run_folder import newest
+    from vtrain.training.train import recipe_in, train
 
     folder = out or newest(RUNS, f"{method}-*")
     if folder is None:
@@ -113,7 +113,7 @@ def recipes(
 ) -> None:
     """The published configurations; with a name, everything that one says, as key=value takes it."""
     from vtrain import recipes as book
-    from vtrain.settings import as_json, change, listed
+    from vtrain.overrides import as_json, change, listed
 
     if name is None:
         rows = book.listed()
@@ -148,8 +148,8 @@ def bench_loader(
     json: Json = False,
 ) -> None:
     """Where the time goes from shards to the device, how it grows with workers, and what to do about it."""
-    from vtrain import bench as measure
-    from vtrain.data.videos import choose
+    from vtrain.bench import loader as measure
+    from vtrain.data.dataset import choose
 
     videos = choose(shards, subset=subset, split=split, fold=fold)
     facts = measure.loader(
@@ -169,9 +169,9 @@ def bench_step(
     json: Json = False,
 ) -> None:
     """The model alone: a training step on clips that are there already. Needs no shards."""
-    from vtrain import bench_step as measure
+    from vtrain.bench import step as measure
+    from vtrain.overrides import change
     from vtrain.recipes import find
-    from vtrain.settings import change
 
     told = change(find(method, recipe, backbone), settings or [])
     _show(measure.step(told, seconds=seconds, device=device), json, measure.as_table)
@@ -190,10 +190,10 @@ def bench_all(
     json: Json = False,
 ) -> None:
     """The model alone, the loader alone, and both: how far the pair is from the slower of the two."""
-    from vtrain import bench_step as measure
+    from vtrain.bench import step as measure
+    from vtrain.overrides import change
     from vtrain.recipes import find
-    from vtrain.settings import change
-    from vtrain.train import chosen, resolved
+    from vtrain.training.train import chosen, resolved
 
     first = [f"data.shards={shards}", *([] if subset is None else [f"data.subset={subset}"])]
     told = resolved(change(find(method, recipe, backbone), first + (settings or [])))
@@ -225,7 +225,7 @@ def export(
     json: Json = False,
 ) -> None:
     """The backbone alone, for use elsewhere; checked against the network before it is called done."""
-    from vtrain import export as exporter
+    from vtrain.weights import export as exporter
 
     _show(exporter.export(source, out, frames, size), json, exporter.as_lines)
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from torch import Tensor
 
 from vprep.errors import UsageError
-from vtrain.environment import environment, installed
+from vtrain.machine import environment, installed
 
 NOT_TRAINING = ("torch", "ffmpeg-python", "imageio-ffmpeg")  # the first has a line of its own, the others make shards
 EXTRAS = {

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from vprep.entry import Listing
 from vprep.errors import UsageError
-from vprep.layouts import auto, flat, folders, hmdb51, kinetics, ssv2, table, ucf101
+from vprep.layouts import auto, csv_table, flat, folders, hmdb51, kinetics, ssv2, ucf101
+from vprep.layouts.listing import Listing
 from vprep.layouts.source import Source
 from vprep.layouts.walk import path_of, walk
 
@@ -16,7 +16,7 @@ LAYOUTS = {
     "ucf101": ucf101.read,
     "hmdb51": hmdb51.read,
     "ssv2": ssv2.read,
-    "csv": table.read,
+    "csv": csv_table.read,
     "flat": flat.read,
 }
 _WITHOUT_SPLITS = ("folders", "csv", "flat")

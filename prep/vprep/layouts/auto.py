@@ -1,12 +1,12 @@
 """Which layout a folder has, by its lists and then by its folders."""
 
-from vprep.layouts import hmdb51, kinetics, ssv2, table, ucf101
+from vprep.layouts import csv_table, hmdb51, kinetics, ssv2, ucf101
 from vprep.layouts.source import Source
 
 
 def layout_of(source: Source) -> str:
     """The name of the first layout that fits."""
-    if table.found(source):
+    if csv_table.found(source):
         return "csv"
     if ucf101.found(source):
         return "ucf101"

@@ -1,6 +1,6 @@
 """Videos without classes and splits, in any folders."""
 
-from vprep.entry import Entry, Listing
+from vprep.layouts.listing import Entry, Listing
 from vprep.layouts.source import Source
 
 

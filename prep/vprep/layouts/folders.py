@@ -6,8 +6,8 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from vprep.entry import Entry, Listing
 from vprep.layouts.classes import numbered, read_classes, unknown_class
+from vprep.layouts.listing import Entry, Listing
 from vprep.layouts.lists import SPLIT_WORDS
 from vprep.layouts.source import Source, folders_of
 

@@ -6,10 +6,10 @@
 import re
 from pathlib import Path
 
-from vprep.entry import Listing
+from vprep.layouts.by_name import Listed, Names, match
 from vprep.layouts.classes import numbered, read_classes, spellings, unknown_class
+from vprep.layouts.listing import Listing
 from vprep.layouts.lists import bad_line, find, is_beside, lines, none_found
-from vprep.layouts.matched import Listed, Names, match
 from vprep.layouts.source import Source
 
 _NAMES = re.compile(r"(.+)_test_split([123])\.txt")

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from vprep.entry import Entry, Listing
 from vprep.layouts.classes import (
     class_from_folders,
     class_of_folder,
@@ -22,6 +21,7 @@ from vprep.layouts.classes import (
     unknown_class,
 )
 from vprep.layouts.folders import by_folder, places
+from vprep.layouts.listing import Entry, Listing
 from vprep.layouts.lists import bad_line, columns, none_found, split_word, table
 from vprep.layouts.lists import places as list_places
 from vprep.layouts.source import Source, stem

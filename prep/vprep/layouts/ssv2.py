@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vprep.entry import Listing
 from vprep.errors import UsageError
+from vprep.layouts.by_name import Listed, Names, match
 from vprep.layouts.classes import read_classes, spellings, unknown_class
+from vprep.layouts.listing import Listing
 from vprep.layouts.lists import SPLIT_WORDS, find, none_found, read_json
-from vprep.layouts.matched import Listed, Names, match
 from vprep.layouts.source import Source
 
 _PREFIX = "something-something-v2-"

@@ -11,11 +11,11 @@ v_HandStandPushups_*, and copies with mp4 files are about.
 import re
 from pathlib import Path
 
-from vprep.entry import Listing
 from vprep.errors import UsageError
+from vprep.layouts.by_name import Listed, Names, match
 from vprep.layouts.classes import spellings
+from vprep.layouts.listing import Listing
 from vprep.layouts.lists import bad_line, find, is_beside, lines, none_found
-from vprep.layouts.matched import Listed, Names, match
 from vprep.layouts.source import Source
 
 _NAMES = re.compile(r"classInd\.txt|(?:train|test)list0[123]\.txt")

@@ -5,10 +5,9 @@ for batch in open_shards("data_shards/", plan, batch=64, workers=8, device="cuda
 """
 
 from vtrain.data.batch import Batch
-from vtrain.data.clip import Plan, Sample, Video, View
+from vtrain.data.dataset import Videos, choose
 from vtrain.data.loader import Loader, open_shards
-from vtrain.data.plans import EvenClips, OneClip
-from vtrain.data.videos import Videos, choose
+from vtrain.data.sampling import EvenClips, OneClip, Plan, Sample, Video, View
 
 __all__ = [
     "Batch",

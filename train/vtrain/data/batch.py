@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vtrain.data.look import stack
-from vtrain.data.samples import Planned
-from vtrain.data.videos import NO_LABEL
+from vtrain.data.augment.config import stack
+from vtrain.data.dataset import NO_LABEL
+from vtrain.data.sampler import Planned
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from vprep.errors import WorkError
 from vtrain.data.batch import Bad, Facts, facts_of
+from vtrain.data.dataset import Videos
 from vtrain.data.order import Order
-from vtrain.data.samples import Pixels, Planned, Sampler
-from vtrain.data.shards import BadSampleError
-from vtrain.data.videos import Videos
+from vtrain.data.sampler import Pixels, Planned, Sampler
+from vtrain.data.shard_reader import BadSampleError
 
 GROUP = 8  # samples that the disk may fetch at once
 TRIES = 16  # at a video that can stand in for a bad one

@@ -19,16 +19,15 @@ import webdataset as wds
 from torch.utils.data import get_worker_info
 
 from vprep.errors import UsageError, WorkError
-from vtrain.data.ahead import on_device
 from vtrain.data.batch import Bad, Batch, Facts, batch_of
 from vtrain.data.chunks import ChunkMaker, OnError, Task
-from vtrain.data.clip import Plan
+from vtrain.data.dataset import Videos, choose
 from vtrain.data.order import BLOCK, Order, share
-from vtrain.data.rooms import Rooms, SharedRooms
-from vtrain.data.samples import Sampler
-from vtrain.data.spec import Spec
-from vtrain.data.videos import Videos, choose
-from vtrain.data.workers import Chunk, Lent, Stop, from_workers
+from vtrain.data.prefetch import on_device
+from vtrain.data.sampler import Sampler
+from vtrain.data.sampling import Plan
+from vtrain.data.shard_spec import Spec
+from vtrain.data.workers import Chunk, Lent, Rooms, SharedRooms, Stop, from_workers
 
 CHUNK_BYTES = 32 << 20  # of pixels; a larger batch leaves its workers in parts
 AHEAD = 2  # chunks that a worker makes before they are asked for

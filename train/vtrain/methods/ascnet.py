@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
-from vtrain.data.clip import Plan, Sample, Short, Video, View, demand_positive, random_clip
-from vtrain.data.look import Look
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
+from vtrain.distributed import gather
 from vtrain.methods.momentum import Queue, follow, twin
-from vtrain.methods.ranks import gather
 
 ONLINE = Look(
     jitter=(0.4, 0.4, 0.2, 0.1),

@@ -9,8 +9,8 @@ from typing import Protocol
 from torch import Tensor
 
 from vtrain.backbones import Backbone
-from vtrain.data.clip import Plan
-from vtrain.data.look import Look
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import Plan
 
 
 class Sampling(Protocol):

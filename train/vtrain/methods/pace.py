@@ -26,8 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
-from vtrain.data.clip import Sample, Short, Video, View, demand_positive, looped, random_clip, restarted
-from vtrain.data.look import Look
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import Sample, Short, Video, View, demand_positive, looped, random_clip, restarted
 
 Contrast = Literal["none", "same context", "same pace"]
 Features = Literal["raw", "unit"]

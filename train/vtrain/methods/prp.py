@@ -9,7 +9,7 @@ Differs from the paper where the authors' code does; in brackets what brings the
 - motion is looked for in 4 of 16 frames and in each colour alone [sampling.mask="paper"]
 - frames interpolated where the video has none are left out of the loss [interpolated="included"]
 - the last layer of the rate head learns ten times as fast [fc_lr=1]
-- decoder and rate head begin with a convolution of their own (`backbones/decoder.py`)
+- decoder and rate head begin with a convolution of their own (`prp_decoder`)
 - a window begins at the first frame of a video twice as often as at any other
 Differs from the code:
 - clips need not be 16 x 112 x 112: what the code fixes is a share of frames and side here (also in `prp_mask.py`)
@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
-from vtrain.backbones.decoder import Decoder, RateHead
-from vtrain.data.clip import Sample, Short, TooShortError, Video, View, demand_positive, fallback
-from vtrain.data.look import Look
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import Sample, Short, TooShortError, Video, View, demand_positive, fallback
+from vtrain.methods.prp_decoder import Decoder, RateHead
 from vtrain.methods.prp_mask import Mask, blended, compared, motion_mask
 
 Branches = Literal["DG-P", "DP", "GP"]

@@ -35,10 +35,10 @@ from torch import Tensor, nn
 
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
-from vtrain.data.clip import Plan, Sample, Short, Video, View, demand_positive, random_clip
-from vtrain.data.look import Look
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
+from vtrain.distributed import gather, own, rank, world
 from vtrain.methods.momentum import Queue, follow, twin, unit_noise
-from vtrain.methods.ranks import gather, own, rank, world
 
 # The authors' code: grey comes before the jitter, flip is in, blur (of which the paper speaks) is not.
 RELEASED = Look(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)

@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
-from vtrain.data.clip import Plan
-from vtrain.data.plans import OneClip
-from vtrain.data.videos import NO_LABEL
+from vtrain.data.dataset import NO_LABEL
+from vtrain.data.sampling import OneClip, Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,13 @@ from rich.table import Column, Table
 
 from vprep.errors import UsageError
 from vtrain.backbones import BACKBONES
-from vtrain.checkpoint import RECIPE, read_json
 from vtrain.methods import METHODS
-from vtrain.recipe import Recipe
+from vtrain.overrides import from_json
 from vtrain.recipes import ascnet, pace, prp, rspnet, supervised, tiny
 from vtrain.recipes.names import Make, known, on_backbone, says, split, with_backbone
+from vtrain.recipes.recipe import Recipe
 from vtrain.recipes.supervised import finetuning as finetuning
-from vtrain.settings import from_json
+from vtrain.run_folder import RECIPE, read_json
 
 RECIPES: dict[str, Make] = {
     **rspnet.RECIPES,

@@ -7,10 +7,10 @@ Kinetics-400 with data.subset, a file of `vprep subset --rule mini-kinetics200`.
 from dataclasses import replace
 
 from vtrain.methods.ascnet import ONLINE, TARGET, Config, Sampling
-from vtrain.optim import Optim
-from vtrain.recipe import Recipe
+from vtrain.optim.optimizers import Optim
+from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows
-from vtrain.schedule import Schedule
+from vtrain.recipes.recipe import Recipe
 
 ABLATIONS = {
     # Tables 1a and 1b are with speeds 1 and 2.

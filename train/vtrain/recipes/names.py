@@ -9,8 +9,8 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from vtrain.recipe import Recipe
-from vtrain.settings import change
+from vtrain.overrides import change
+from vtrain.recipes.recipe import Recipe
 
 Make = Callable[[], Recipe]
 MANY = 20  # names are not told in a sentence

@@ -7,10 +7,10 @@ Frames are stored at 128 x 171, as `vprep shard` has them unless told otherwise;
 from dataclasses import replace
 
 from vtrain.methods.pace import RELEASED, Config, Sampling
-from vtrain.optim import Optim
-from vtrain.recipe import Recipe
+from vtrain.optim.optimizers import Optim
+from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows, word_of
-from vtrain.schedule import Schedule
+from vtrain.recipes.recipe import Recipe
 
 # All of the method: same context, behind a layer of "~4k" parameters. What the text leaves open is the code's.
 PAPER = Row("as the text has it", ("contrast=same context", "layer=fc", "ctr_dim=8", "softmax=batch"))

@@ -4,10 +4,10 @@ Frames are stored at 128 x 171, as `vprep shard` has them unless told otherwise.
 """
 
 from vtrain.methods.prp import Config
-from vtrain.optim import Optim
-from vtrain.recipe import Data, Recipe, Validate
+from vtrain.optim.optimizers import Optim
+from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows
-from vtrain.schedule import Schedule
+from vtrain.recipes.recipe import Data, Recipe, Validate
 
 # It holds 800 videos out to choose the epoch, and has no schedule.
 PAPER = Row("as the text has it", ("crop=random", "mask=paper", "interpolated=included", "fc_lr=1", "kind=constant"))

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from vtrain.methods.rspnet import RELEASED, Config, Sampling
-from vtrain.recipe import Recipe
+from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows
-from vtrain.schedule import Schedule
+from vtrain.recipes.recipe import Recipe
 
 
 class Choice(NamedTuple):

@@ -10,15 +10,15 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from vprep.errors import UsageError
-from vtrain.data.plans import PLAIN, OneClip
+from vtrain.data.sampling import PLAIN, OneClip
 from vtrain.methods import pace as pace_method
 from vtrain.methods import prp as prp_method
 from vtrain.methods.supervised import Config
-from vtrain.optim import Optim
-from vtrain.recipe import Data, Recipe, Validate
+from vtrain.optim.optimizers import Optim
+from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Make, Row, fixed, known, on_backbone, rows, split, word_of
+from vtrain.recipes.recipe import Data, Recipe, Validate
 from vtrain.recipes.tiny import finetune_tiny
-from vtrain.schedule import Schedule
 
 Profile = Literal["released", "paper"]
 Place = tuple[str, str]  # data and backbone

@@ -5,13 +5,13 @@ They fit any set of videos, and were tuned for none of the papers' numbers.
 
 from dataclasses import replace
 
-from vtrain.data.look import Look
-from vtrain.data.plans import PLAIN, OneClip
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import PLAIN, OneClip
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
-from vtrain.optim import Optim
-from vtrain.recipe import Method, Recipe
+from vtrain.optim.optimizers import Optim
+from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import by_name
-from vtrain.schedule import Schedule
+from vtrain.recipes.recipe import Method, Recipe
 
 FRAMES, SIZE = 8, 40
 BATCH, LR = 32, 1e-3

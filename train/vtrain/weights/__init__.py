@@ -1,11 +1,11 @@
 """Weights of backbones: imported from where others published them, kept as ours, read back. No file is trusted."""
 
+from vtrain.weights.backbone_file import load_backbone as load_backbone
+from vtrain.weights.backbone_file import load_weights as load_weights
+from vtrain.weights.backbone_file import read_weights as read_weights
+from vtrain.weights.backbone_file import save_weights as save_weights
+from vtrain.weights.checkpoint_file import read_checkpoint as read_checkpoint
 from vtrain.weights.importer import ORIGINS as ORIGINS
 from vtrain.weights.importer import Imported as Imported
 from vtrain.weights.importer import import_file as import_file
 from vtrain.weights.importer import import_weights as import_weights
-from vtrain.weights.own import load_backbone as load_backbone
-from vtrain.weights.own import load_weights as load_weights
-from vtrain.weights.own import read_weights as read_weights
-from vtrain.weights.own import save_weights as save_weights
-from vtrain.weights.reader import read_checkpoint as read_checkpoint

@@ -8,17 +8,15 @@ from typing import Any
 from torch import Tensor
 
 from vprep.errors import UsageError
-from vtrain.weights.fit import blank, fitted, misfits, sentence
-from vtrain.weights.origin import rename
-from vtrain.weights.own import save_weights
-from vtrain.weights.pace import PACE
-from vtrain.weights.prp import PRP
-from vtrain.weights.reader import read_checkpoint
-from vtrain.weights.rspnet import RSPNET
-from vtrain.weights.target import check_target
-from vtrain.weights.torchvision import TORCHVISION
-from vtrain.weights.vcop import VCOP
-from vtrain.weights.words import as_words, spelled
+from vtrain.weights.backbone_file import blank, check_target, fitted, misfits, save_weights, sentence
+from vtrain.weights.checkpoint_file import read_checkpoint
+from vtrain.weights.normalisation import as_words, spelled
+from vtrain.weights.origins.origin import rename
+from vtrain.weights.origins.pace import PACE
+from vtrain.weights.origins.prp import PRP
+from vtrain.weights.origins.rspnet import RSPNET
+from vtrain.weights.origins.torchvision import TORCHVISION
+from vtrain.weights.origins.vcop import VCOP
 
 ORIGINS = {"rspnet": RSPNET, "prp": PRP, "pace": PACE, "vcop": VCOP, "torchvision": TORCHVISION}
 

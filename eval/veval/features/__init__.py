@@ -1,0 +1,1 @@
+"""Features of videos: computed, and kept in a file."""

@@ -1,0 +1,207 @@
+"""The files that features are kept in.
+
+.parquet   a row for each video: key, label (-1: none), split, and for each pool a list of numbers of fixed length, or
+           at the level of clips a list of such lists; `veval` in the schema's metadata is JSON with all facts
+.npz       the same as arrays, with the facts as text; it opens without pickle
+
+V videos, R clips and crops of a video, D feature
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from veval.features.table import Features
+from vprep.atomic import DRAFT, whole
+from vprep.errors import UsageError
+
+KINDS = (".parquet", ".npz")
+IN_METADATA = b"veval"
+NAMED = ("key", "label", "split")  # columns that are no features
+
+Facts = dict[str, Any]
+Shapes = dict[str, tuple[int, ...]]  # by pool: (D,) or (R, D)
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is in a file."""
+
+    keys: list[str]
+    label: npt.NDArray[np.int64]
+    split: npt.NDArray[np.str_]
+    arrays: dict[str, npt.NDArray[np.float32]]  # by pool: [V, D] or [V, R, D]
+    facts: Facts
+
+    def of(self, split: str, pool: str | None = None) -> Features:
+        """The videos of a split, with the features of a pool; without one, of the first."""
+        rows = np.flatnonzero(self.split == split)
+        pool = pool or next(iter(self.arrays))
+        if not len(rows) or pool not in self.arrays:
+            there = f"splits {', '.join(np.unique(self.split))} and pools {', '.join(self.arrays)}"
+            raise UsageError(f"no features of split '{split}' and pool '{pool}' are there; there are {there}")
+        array = self.arrays[pool]
+        # A split lies in one piece: a copy of large features would take their memory twice.
+        chosen = array[rows[0] : rows[-1] + 1] if rows[-1] - rows[0] + 1 == len(rows) else array[rows]
+        return Features(keys=[self.keys[row] for row in rows], label=self.label[rows], features=chosen)
+
+
+def refuse_kind(out: Path) -> None:
+    if out.suffix not in KINDS:
+        raise UsageError(f"--out is {out}; features go to a {' or '.join(KINDS)} file")
+
+
+def schema_of(shapes: Shapes, facts: Facts) -> pa.Schema:
+    fields = [pa.field("key", pa.string()), pa.field("label", pa.int32()), pa.field("split", pa.string())]
+    for pool, shape in shapes.items():
+        kind = pa.float32()
+        for length in reversed(shape):
+            kind = pa.list_(kind, length)
+        fields.append(pa.field(pool, kind))
+    return pa.schema(fields, {IN_METADATA: json.dumps(facts, ensure_ascii=False)})
+
+
+def write_part(
+    path: Path, keys: Sequence[str], label: Array, split: str, arrays: dict[str, Array], dropped: list[Facts]
+) -> None:
+    """Some videos of a split, whole or not at all; `dropped` are those that could not be read."""
+    schema = schema_of({pool: array.shape[1:] for pool, array in arrays.items()}, {"dropped": dropped})
+    columns = [
+        pa.array(list(keys), pa.string()),
+        pa.array(label, pa.int32()),
+        pa.array([split] * len(keys), pa.string()),
+        *(_as_lists(array) for array in arrays.values()),
+    ]
+    with whole(path) as file, _writer(file, schema) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def merge(paths: Sequence[Path], shapes: Shapes, facts: Facts, out: Path) -> None:
+    """One file of all parts; no more than one part is held."""
+    for draft in out.parent.glob(f".{out.name}.*{DRAFT}"):
+        draft.unlink()  # of one that was killed while it merged
+    dropped = [one for path in paths for one in _facts(pq.read_schema(path))["dropped"]]
+    facts = {**facts, "dropped": dropped}
+    with whole(out) as file:
+        if out.suffix == ".npz":
+            _write_npz(file, paths, shapes, facts)
+            return
+        schema = schema_of(shapes, facts)
+        with _writer(file, schema) as writer:
+            for path in paths:
+                writer.write_table(pq.read_table(path).cast(schema))
+
+
+def read_facts(path: Path) -> Facts:
+    """What the file is of."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(json.loads(str(arrays["facts"])))
+        return _facts(pq.read_schema(path))
+    except FileNotFoundError:
+        raise UsageError(f"there is no {path}; features are made with: veval features --out {path}") from None
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, zipfile.BadZipFile) as error:
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{path} holds no features of veval ({said}); make them anew: veval features") from None
+
+
+def read(path: Path) -> Kept:
+    """Everything in a file of features."""
+    refuse_kind(path)
+    facts = read_facts(path)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files if name not in (*NAMED, "facts")}
+            return Kept(found["key"].tolist(), found["label"].astype(np.int64), found["split"], arrays, facts)
+    with pq.ParquetFile(path) as file:
+        rows = file.metadata.num_rows
+        named = file.read(columns=list(NAMED))
+        shapes = {name: shape_of(file.schema_arrow.field(name).type) for name in _pools(file.schema_arrow)}
+        arrays = {pool: np.empty((rows, *shape), np.float32) for pool, shape in shapes.items()}
+        at = 0
+        for number in range(file.metadata.num_row_groups):
+            group = file.read_row_group(number, columns=list(arrays))
+            for pool, array in arrays.items():
+                array[at : at + len(group)] = _as_array(group[pool], shapes[pool])
+            at += len(group)
+    label = named["label"].to_numpy().astype(np.int64)
+    return Kept(named["key"].to_pylist(), label, np.array(named["split"].to_pylist(), str), arrays, facts)
+
+
+def shape_of(kind: pa.DataType) -> tuple[int, ...]:
+    """The lengths of lists in lists."""
+    return (kind.list_size, *shape_of(kind.value_type)) if pa.types.is_fixed_size_list(kind) else ()
+
+
+def _pools(schema: pa.Schema) -> list[str]:
+    return [name for name in schema.names if name not in NAMED]
+
+
+def _facts(schema: pa.Schema) -> Facts:
+    return dict(json.loads((schema.metadata or {})[IN_METADATA]))
+
+
+def _writer(file: IO[bytes], schema: pa.Schema) -> Any:  # noqa: ANN401  pyarrow ships no types
+    """Numbers that are all different neither compress nor repeat."""
+    return pq.ParquetWriter(file, schema, compression="NONE", use_dictionary=["split"], write_statistics=False)
+
+
+def _as_lists(array: Array) -> pa.Array:
+    lists = pa.array(np.ascontiguousarray(array, np.float32).reshape(-1))
+    for length in reversed(array.shape[1:]):
+        lists = pa.FixedSizeListArray.from_arrays(lists, length)
+    return lists
+
+
+def _as_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Array:
+    flat = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    for _ in shape:
+        flat = flat.flatten()
+    return flat.to_numpy(zero_copy_only=False).reshape(len(column), *shape)  # type: ignore[no-any-return]
+
+
+def _write_npz(file: IO[bytes], paths: Sequence[Path], shapes: Shapes, facts: Facts) -> None:
+    """Array by array, each of them part by part."""
+    named = [pq.read_table(path, columns=list(NAMED)) for path in paths]
+    columns = {name: [value for table in named for value in table[name].to_pylist()] for name in NAMED}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, kind in (("key", str), ("label", np.int32), ("split", str)):
+            array = np.array(columns[name], kind)
+            _add(archive, name, array.dtype, array.shape, iter([array]))
+        text = np.array(json.dumps(facts, ensure_ascii=False))
+        _add(archive, "facts", text.dtype, (), iter([text]))
+        for pool, shape in shapes.items():
+            rows = (len(columns["key"]), *shape)
+            _add(archive, pool, np.dtype(np.float32), rows, _pool_of(paths, pool, shape))
+
+
+def _pool_of(paths: Sequence[Path], pool: str, shape: tuple[int, ...]) -> Iterator[Array]:
+    for path in paths:
+        yield _as_array(pq.read_table(path, columns=[pool])[pool], shape)
+
+
+def _add(
+    archive: zipfile.ZipFile,
+    name: str,
+    kind: np.dtype[Any],
+    shape: tuple[int, ...],
+    arrays: Iterator[Array],
+) -> None:
+    """One array as NumPy's own savez has it, always with the same bytes."""
+    header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+    size = kind.itemsize * prod(shape)
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=size > 1 << 30) as member:
+        np.lib.format.write_array_header_2_0(member, header)
+        for array in arrays:
+            member.write(np.ascontiguousarray(array).tobytes())

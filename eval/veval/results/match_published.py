@@ -1,0 +1,131 @@
+"""Which published numbers a result may stand beside: those of which all that the paper says agrees with it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from veval.results.published import BACKBONES, METHODS, Published, load, plain
+
+TASKS = {"finetune": "finetune", "test": "finetune", "retrieval": "retrieval"}
+# What keeps a published number from standing beside ours, with how much it matters for which is the nearest.
+FACTS = {
+    "method": ("method", 16),
+    "dataset": ("tested on", 16),
+    "backbone": ("backbone", 8),
+    "pretrain": ("pre-trained on", 6),
+    "recipe": ("recipe", 3),
+    "splits": ("folds", 3),
+    "epochs": ("epochs of pre-training", 2),
+    "size": ("pixels", 2),
+    "frames": ("frames", 2),
+    "pools": ("pooled by", 2),
+    "level": ("level", 1),
+    "clips": ("clips", 1),
+    "crop": ("crop", 1),
+    "fusion": ("fusion", 1),
+}
+OF_TRAINING = ("recipe", "epochs")  # of weights that were not trained here, nobody knows them
+NEAR = 0.1  # epochs may differ by this share
+NOT_SAID = "not said"
+
+# Where a paper's text and its authors' code, or two of its sentences, are not the same.
+ABOUT = {
+    ("RSPNet", "finetune"): "RSPNet's code keeps the epoch that is best on the test list, and averages the logits of "
+    "10 clips; its text says neither",
+    ("RSPNet", "retrieval"): "RSPNet's text pools by the largest over space, its authors' code by the mean",
+    ("ASCNet", "retrieval"): "ASCNet's text makes one vector of a video, and has clips as queries",
+    ("Pace", "retrieval"): "Pace's text has clips as queries, and follows VCOP, which has videos",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The published numbers that were measured like ours; where there is none, the nearest and what differs."""
+
+    rows: list[Published]
+    nearest: Published | None
+    differs: list[str]
+    not_said: list[str]  # of our weights, which may still differ
+
+
+def compare(result: Mapping[str, Any], metric: str, folds: str | None = None) -> Answer:
+    """What was published that is measured like this number. `folds` are those it is the mean of, as 1,2,3."""
+    ours = facts_of(result, folds)
+    task = TASKS.get(result["kind"])
+    there = [row for row in load() if row.measured and (row.task, row.metric) == (task, metric)]
+    if not there or ours["method"] == "supervised":
+        what = (
+            "what came before the fine-tuning, the result does not say" if there else f"no paper has {result['kind']}"
+        )
+        return Answer(rows=[], nearest=None, differs=[what], not_said=[])
+    trained_here = result["weights"].get("step") is not None
+    found = [(row, _differing(row, ours, trained_here)) for row in there]
+    rows = [row for row, differing in found if not differing]
+    if rows:
+        unknown = [FACTS[name][0] for name in OF_TRAINING if getattr(rows[0], name) and ours[name] is None]
+        return Answer(rows=rows, nearest=None, differs=[], not_said=unknown)
+    nearest, differing = min(found, key=lambda pair: sum(FACTS[name][1] for name in pair[1]))
+    return Answer(rows=[], nearest=nearest, differs=[_told(name, nearest, ours) for name in differing], not_said=[])
+
+
+def facts_of(result: Mapping[str, Any], folds: str | None = None) -> dict[str, str | None]:
+    """A result in the words of the table; None is not said."""
+    weights, data, protocol = result["weights"], result["data"], result["protocol"]
+    method = METHODS.get(str(weights.get("method")), weights.get("method"))
+    before = weights.get("data")
+    before = before.get("name") if isinstance(before, dict) else before
+    found = {
+        "method": method,
+        "dataset": data.get("name"),
+        "backbone": BACKBONES.get(str(weights.get("backbone")), weights.get("backbone")),
+        "pretrain": "none" if method == "scratch" else before,
+        "recipe": end_of(weights.get("recipe")),
+        "splits": _splits(data, folds),
+        "epochs": weights["epochs"] if isinstance(weights.get("epochs"), int | float) else None,
+        **{name: protocol.get(name) for name in ("size", "frames", "clips", "crop", "fusion", "level")},
+        "pools": protocol.get("pool") or protocol.get("pools"),
+    }
+    return {name: None if value is None else str(value) for name, value in found.items()}
+
+
+def end_of(recipe: Any) -> str | None:  # noqa: ANN401  whatever a file says
+    """What follows METHOD-BACKBONE-DATA in a recipe's name; `main` where nothing does."""
+    if recipe is None:
+        return None
+    words = str(recipe).split("-", 3)
+    if len(words) < 3:
+        return "main" if words[-1] == "released" else words[-1]
+    return words[3] if len(words) > 3 else "main"
+
+
+def _splits(data: Mapping[str, Any], folds: str | None) -> str | None:
+    """The folds, if these are the videos of a test list."""
+    split = str(data.get("split"))
+    if data.get("subset") is not None:
+        return f"a subset of {split}"
+    if data.get("fold") is None and folds is None:
+        return None
+    words = set(split.split(","))
+    told = folds or str(data["fold"])
+    return told if words <= {"train", "test"} and "test" in words else f"{told}, split {split}"
+
+
+def _differing(row: Published, ours: Mapping[str, str | None], trained_here: bool) -> list[str]:
+    return [name for name in FACTS if not _agrees(name, getattr(row, name), ours[name], trained_here)]
+
+
+def _agrees(name: str, theirs: str, mine: str | None, trained_here: bool) -> bool:
+    if not theirs:
+        return name not in ("method", "dataset", "backbone", "pretrain")
+    if mine is None:
+        return name in OF_TRAINING and not trained_here
+    if name == "epochs":
+        return abs(float(mine) - float(theirs)) <= NEAR * float(theirs)
+    if name == "pools":
+        return set(mine.split(",")) <= set(theirs.split("|"))
+    return plain(mine) in map(plain, theirs.split("|"))
+
+
+def _told(name: str, row: Published, ours: Mapping[str, str | None]) -> str:
+    theirs = getattr(row, name) or NOT_SAID
+    return f"{FACTS[name][0]}: {theirs.replace('|', ' or ')} there, {ours[name] or NOT_SAID} here"

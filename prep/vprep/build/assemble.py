@@ -1,0 +1,173 @@
+"""From the records of the shards to the three files that make them a set, and back.
+
+finish   .work/*.parquet -> index.parquet, failures.parquet, dataset.json
+reopen   the other way, when shards of a finished set have to be made again
+"""
+
+import shutil
+from collections import Counter, defaultdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vprep.atomic import whole
+from vprep.errors import UsageError, WorkError
+from vprep.format import (
+    DATASET,
+    FAILURES,
+    FAILURES_SCHEMA,
+    INDEX,
+    INDEX_SCHEMA,
+    PER_FRAME,
+    PLAN,
+    ROWS_PER_GROUP,
+    SCHEMA,
+    hash_file,
+    read_dataset,
+    tables_by_shard,
+    write_dataset,
+)
+from vprep.build.plan import Plan
+from vprep.build.shard_writer import WORK, Record, load, save
+
+_OFFSETS, _ = PER_FRAME
+_OTHERS = [name for name in INDEX_SCHEMA.names if name not in PER_FRAME]
+
+
+class IndexWriter:
+    """Writes rows as they come, in groups of a fixed size: no more than one group is held."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._writer = pq.ParquetWriter(
+            file,
+            INDEX_SCHEMA,
+            compression="zstd",
+            use_dictionary=_OTHERS,
+            column_encoding={f"{_OFFSETS}.list.element": "DELTA_BINARY_PACKED"},
+        )
+        self._held: list[pa.Table] = []
+        self._rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        self._held.append(table)
+        self._rows += table.num_rows
+        while self._rows >= ROWS_PER_GROUP:
+            held = pa.concat_tables(self._held)
+            self._write(held.slice(0, ROWS_PER_GROUP))
+            self._held = [held.slice(ROWS_PER_GROUP)]
+            self._rows -= ROWS_PER_GROUP
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._rows and error is None:
+            self._write(pa.concat_tables(self._held))
+        self._writer.close()
+
+    def _write(self, table: pa.Table) -> None:
+        self._writer.write_table(table.combine_chunks(), row_group_size=ROWS_PER_GROUP)
+
+
+class Totals:
+    """What is counted while the rows pass by."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.splits: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def add(self, table: pa.Table) -> None:
+        self.counts["videos"] += table.num_rows
+        for column in ("frames", "damaged"):
+            self.counts[column] += pc.sum(table[column]).as_py() or 0
+        for fold in ("split1", "split2", "split3"):
+            for value in table[fold].value_counts().to_pylist():
+                if value["values"] is not None:
+                    self.splits[fold][value["values"]] += value["counts"]
+
+
+def finish(folder: Path, plan: Plan) -> dict[str, Any]:
+    """Make the set whole. Every shard has its record."""
+    totals, shards, failures = Totals(), [], [FAILURES_SCHEMA.empty_table()]
+    with whole(folder / INDEX) as file, IndexWriter(file) as index:
+        for name in plan.shards:
+            found = load(folder, name)
+            if found is None:
+                raise WorkError(f"{folder / name} changed while the set was made; run vprep shard again")
+            record, table = found
+            index.add(table)
+            totals.add(table)
+            shards.append({"name": name, "bytes": record.bytes, "hash": record.hash, "videos": table.num_rows})
+            failures.append(pa.Table.from_pylist(record.failures, schema=FAILURES_SCHEMA))
+    with whole(folder / FAILURES) as file:
+        pq.write_table(pa.concat_tables(failures).combine_chunks(), file, compression="zstd")
+    facts = dataset_facts(folder, plan.settings.as_dict(), plan.classes, shards, totals)
+    with whole(folder / DATASET) as file:
+        file.write(write_dataset(facts))
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    return facts
+
+
+def dataset_facts(
+    folder: Path, settings: dict[str, Any], classes: list[str], shards: list[dict[str, Any]], totals: Totals
+) -> dict[str, Any]:
+    """The content of dataset.json."""
+    beside = [folder / name for name in (INDEX, FAILURES, PLAN)]
+    files = [
+        {"name": path.name, "bytes": path.stat().st_size, "hash": hash_file(path)} for path in beside if path.exists()
+    ]
+    return {
+        "schema": SCHEMA,
+        "videos": totals.counts["videos"],
+        "failures": pq.read_metadata(folder / FAILURES).num_rows if (folder / FAILURES).exists() else 0,
+        "frames": totals.counts["frames"],
+        "damaged": totals.counts["damaged"],
+        "bytes": sum(shard["bytes"] for shard in shards),
+        "splits": {fold: dict(sorted(counts.items())) for fold, counts in sorted(totals.splits.items())},
+        "settings": settings,
+        "classes": classes,
+        "files": files,
+        "shards": shards,
+    }
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the set is whole as far as names and sizes tell."""
+    if not (folder / DATASET).exists():
+        return False
+    facts = read_dataset(folder)
+    return all(_has_size(folder, file) for file in [*facts["files"], *facts["shards"]])
+
+
+def reopen(folder: Path) -> None:
+    """Take a finished set apart, so that some of its shards can be made again."""
+    facts = read_dataset(folder)
+    for file in facts["files"]:
+        path = folder / file["name"]
+        if not path.exists() or hash_file(path) != file["hash"]:
+            raise UsageError(f"{path} is not the file that {DATASET} tells of; make it anew with: vprep index {folder}")
+    failures = dict(tables_by_shard(folder / FAILURES))
+    (folder / WORK).mkdir(exist_ok=True)
+    tables = tables_by_shard(folder / INDEX)
+    held = next(tables, None)
+    for shard in facts["shards"]:  # a shard without a video has no rows
+        name = shard["name"]
+        table = INDEX_SCHEMA.empty_table()
+        if held is not None and held[0] == name:
+            table, held = held[1], next(tables, None)
+        lost = failures[name].to_pylist() if name in failures else []
+        save(folder, Record(name, shard["bytes"], shard["hash"], lost), table)
+    (folder / DATASET).unlink()
+
+
+def _has_size(folder: Path, file: dict[str, Any]) -> bool:
+    try:
+        return bool((folder / file["name"]).stat().st_size == file["bytes"])
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,172 @@
+"""The plan: which videos, under which keys, in which order, in which shards. Made once, then only carried out."""
+
+import itertools
+import json
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from vprep.atomic import whole
+from vprep.layouts.listing import Entry
+from vprep.errors import UsageError
+from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name, tables_by_shard
+from vprep.settings import Settings
+
+LONGEST_KEY = 93  # with `.mjpeg` it fits the 100 bytes of a tar header
+STEM = 60  # characters kept of a name that a hash is added to
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One video with its name in the set."""
+
+    key: str
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The frozen plan of a set; the videos themselves stay in its file and are read shard by shard."""
+
+    settings: Settings
+    root: Path
+    classes: list[str]
+    shards: dict[str, int]
+    """Name of each shard, in order, and how many videos it was given."""
+
+    @property
+    def videos(self) -> int:
+        return sum(self.shards.values())
+
+
+def keys_of(entries: Sequence[Entry]) -> list[str]:
+    """A key for each entry: its file's name without dots and slashes; videos of one name are told apart by a hash."""
+    plain = [_plain_key(entry) for entry in entries]
+    keys = plain
+    for digits in (8, 32):
+        seen = Counter(keys)
+        keys = [
+            key if seen[key] == 1 and len(key) <= LONGEST_KEY else f"{short[:STEM]}-{_identity(entry)[:digits]}"
+            for key, short, entry in zip(keys, plain, entries, strict=True)
+        ]
+        if len(set(keys)) == len(keys):
+            return keys
+    twice = next(key for key, count in Counter(keys).items() if count > 1)
+    raise UsageError(f"the source names a video twice; its key is '{twice}'")
+
+
+def mixed(planned: Iterable[Planned], seed: int) -> list[Planned]:
+    """A fixed order in which every stretch holds the classes in about their shares of the whole.
+
+    The i-th of a class with n videos, shuffled, goes to a place near i / n of the whole. Both the shuffle
+    and the place come from a hash of seed and key, so they depend on nothing else.
+    """
+    classes: dict[str | None, list[tuple[int, Planned]]] = defaultdict(list)
+    for video in planned:
+        classes[video.entry.class_name].append((xxhash.xxh3_64_intdigest(f"{seed}/{video.key}".encode()), video))
+    placed: list[tuple[float, str, Planned]] = []
+    for members in classes.values():
+        members.sort(key=lambda member: (member[0], member[1].key))
+        for rank, (draw, video) in enumerate(members):
+            placed.append(((rank + (draw & 0xFFFFFFFF) / 2**32) / len(members), video.key, video))
+    placed.sort(key=lambda place: place[:2])
+    return [video for _, _, video in placed]
+
+
+def divide(ordered: list[Planned], shards: int) -> list[list[Planned]]:
+    """`shards` stretches whose lengths differ by one at most."""
+    if shards > len(ordered):
+        raise UsageError(f"{len(ordered)} videos do not fill {shards} shards; ask for --shards {len(ordered)} or fewer")
+    cuts = [number * len(ordered) // shards for number in range(shards + 1)]
+    return [ordered[begin:end] for begin, end in itertools.pairwise(cuts)]
+
+
+def freeze(folder: Path, settings: Settings, root: Path, classes: list[str], shards: list[list[Planned]]) -> Plan:
+    """Write a plan into the set's folder."""
+    notes = {"settings": settings.as_dict(), "root": str(root), "classes": classes}
+    schema = PLAN_SCHEMA.with_metadata({"plan": json.dumps(notes, ensure_ascii=False)})
+    with whole(folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for rows in _batches(shards):
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    sizes = {shard_name(number, len(shards)): len(videos) for number, videos in enumerate(shards)}
+    return Plan(settings, root, classes, sizes)
+
+
+def thaw(folder: Path) -> Plan | None:
+    """The plan in a set's folder; None when there is none yet."""
+    path = folder / PLAN
+    if not path.exists():
+        return None
+    try:
+        with pq.ParquetFile(path) as file:
+            notes = json.loads(file.schema_arrow.metadata[b"plan"])
+            shards = Counter(file.read(columns=["shard"])["shard"].to_pylist())
+        return Plan(Settings(**notes["settings"]), Path(notes["root"]), notes["classes"], dict(shards))
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        said = str(error).splitlines()[0]
+        raise UsageError(f"{path} cannot be read ({said}); move {folder} away and make the set anew") from None
+
+
+def planned_videos(folder: Path, shards: set[str] | None = None) -> Iterator[tuple[str, list[Planned]]]:
+    """The frozen plan's videos, shard after shard; all shards, or the named ones."""
+    for name, table in tables_by_shard(folder / PLAN):
+        if shards is None or name in shards:
+            yield name, [Planned(row["key"], entry_of(row)) for row in table.to_pylist()]
+
+
+def named(planned: Planned) -> dict[str, Any]:
+    """The columns of the index that are known before the video is opened."""
+    entry = planned.entry
+    return {
+        "key": planned.key,
+        "source": entry.source,
+        "start": entry.start,
+        "end": entry.end,
+        "label": entry.label,
+        "class_name": entry.class_name,
+        **{f"split{fold}": split for fold, split in enumerate(entry.splits, 1)},
+    }
+
+
+def entry_of(row: dict[str, Any]) -> Entry:
+    """The entry that a row of the plan was made from."""
+    return Entry(
+        source=row["source"],
+        bytes=row["source_bytes"],
+        class_name=row["class_name"],
+        label=row["label"],
+        splits=(row["split1"], row["split2"], row["split3"]),
+        start=row["start"],
+        end=row["end"],
+    )
+
+
+def _batches(shards: list[list[Planned]]) -> Iterator[list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    for number, shard in enumerate(shards):
+        name = shard_name(number, len(shards))
+        rows += [named(video) | {"shard": name, "source_bytes": video.entry.bytes} for video in shard]
+        if len(rows) >= ROWS_PER_GROUP:
+            yield rows
+            rows = []
+    yield rows
+
+
+def _plain_key(entry: Entry) -> str:
+    stem = os.path.splitext(PurePosixPath(entry.source).name)[0]
+    key = re.sub(r"[^A-Za-z0-9_-]", "_", stem) or "video"
+    if entry.start is not None and entry.end is not None:
+        key += f"-{round(entry.start * 1000)}-{round(entry.end * 1000)}"
+    return key
+
+
+def _identity(entry: Entry) -> str:
+    return xxhash.xxh3_128_hexdigest(f"{entry.source}\n{entry.start}\n{entry.end}".encode())

@@ -1,0 +1,62 @@
+"""Videos matched by their names with what lists say of them: UCF101, HMDB51, Something-Something."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vprep.layouts.classes import class_from_folders, numbered
+from vprep.layouts.listing import Entry, Listing
+from vprep.layouts.lists import bad_line
+from vprep.layouts.source import Source, stem
+
+
+@dataclass(slots=True)
+class Listed:
+    """One video as the lists have it."""
+
+    name: str
+    class_name: str | None
+    splits: list[str | None] = field(default_factory=lambda: [None, None, None])
+
+
+class Names:
+    """The videos that lists name, by the names of their files without ending and case."""
+
+    def __init__(self) -> None:
+        self.listed: dict[str, Listed] = {}
+        self._said: dict[tuple[str, int], str | None] = {}
+
+    def add(self, path: Path, number: int, video: Listed, fold: int, split: str | None) -> None:
+        """Take down line `number` of `path`: `video` is in `split` of the fold, counted from 0."""
+        key = stem(video.name).lower()
+        known = self.listed.setdefault(key, video)
+        if known.class_name != video.class_name:
+            what = f"'{video.name}' is of class '{video.class_name}' and was '{known.class_name}' before"
+            raise bad_line(path, number, f"{what}; keep one")
+        if self._said.setdefault((key, fold), split) != split:
+            raise bad_line(path, number, f"'{video.name}' stands in two parts of one split; keep one")
+        known.splits[fold] = split
+
+    def any_of(self, source: Source) -> bool:
+        """Whether one of the videos is listed."""
+        return any(stem(name).lower() in self.listed for name in source.files.videos)
+
+
+def match(source: Source, layout: str, names: Names, classes: Sequence[str], folders: Mapping[str, str]) -> Listing:
+    """Give each video what the lists say; one that they do not name gets the class of its folder."""
+    listing = Listing(layout=layout, entries=[], classes=list(classes), ignored=source.files.ignored)
+    labels = numbered(classes)
+    seen: set[str] = set()
+    for name, size in source.files.videos.items():
+        key = stem(name).lower()
+        video = names.listed.get(key)
+        if video is None:
+            listing.unlisted.append(name)
+            video = Listed(name, class_from_folders(name, folders))
+        seen.add(key)
+        first, second, third = video.splits
+        splits = (first, second, third)
+        label = None if video.class_name is None else labels[video.class_name]
+        listing.entries.append(Entry(source=name, bytes=size, class_name=video.class_name, label=label, splits=splits))
+    listing.missing = sorted(video.name for key, video in names.listed.items() if key not in seen)
+    return listing

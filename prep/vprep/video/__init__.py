@@ -1,0 +1,1 @@
+"""One video: from its file to JPEG frames."""

@@ -1,0 +1,196 @@
+"""One video file becomes JPEG frames of one size at one rate, or a failure with a cause."""
+
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import ffmpeg as builder
+
+from vprep.format import checks_of, hash_of, jpeg_size, split_frames
+from vprep.layouts.listing import Entry
+from vprep.layouts.walk import path_of
+from vprep.settings import Settings
+from vprep.video import ffmpeg_log
+from vprep.video.failures import Failure, failure_of, most_frames, unread
+from vprep.video.ffmpeg import Ffmpeg, Outcome, run
+from vprep.video.source_file import File, look_at
+
+# Containers, and nothing that is a list of other files (hls, concat, dash, sdp, image2, ...).
+CONTAINERS = "mov,avi,matroska,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,gif,mxf,dv,rm,nut,ivf,yuv4mpegpipe"
+MAX_PIXELS = 1 << 26
+# The decoders of these paint over some damage with whatever memory held, and say nothing.
+SILENT = {"hevc", "vp8"}
+STEADY_MEMORY = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165"}
+MOST_HELD = 256 << 20  # bytes of raw pictures that may be kept
+_HERE = "file:HERE"
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video that was made into frames; `facts` are the columns of vprep.format's JSON_FIELDS that it decides."""
+
+    facts: dict[str, Any]
+    mjpeg: bytes
+
+
+def transcode(
+    root: Path,
+    entry: Entry,
+    settings: Settings,
+    ffmpeg: Ffmpeg,
+    *,
+    timeout: float,
+    stop: threading.Event | None = None,
+) -> Video | Failure:
+    """The frames of the video that `entry` names below `root`."""
+    path = path_of(root, entry.source)
+    try:
+        file = look_at(path)
+    except OSError as error:
+        return unread(error)
+    if file.size == 0:
+        return Failure("zero_bytes", "the file is empty")
+    argv = command(path, settings, ffmpeg, entry.start, entry.end)
+    deadline = time.monotonic() + timeout  # for all that is done to the video together
+    outcome, report = _decode(argv, deadline, stop)
+    result = _result(outcome, report, file, entry, settings, timeout)
+    if isinstance(result, Failure) or not (result.facts["damaged"] or report.codec in SILENT):
+        return result
+    if _raw_bytes(report) > MOST_HELD:
+        again = run(argv, timeout=deadline - time.monotonic(), stop=stop)
+        if again.timed_out:
+            return _result(again, report, file, entry, settings, timeout)
+        same = again.output == outcome.output
+        return result if same else Failure("unstable", "it is damaged and decodes to other pictures each time")
+    steady = run(_steady(argv), timeout=deadline - time.monotonic(), stop=stop, env=STEADY_MEMORY)
+    return _result(steady, report, file, entry, settings, timeout)
+
+
+def _decode(argv: list[str], deadline: float, stop: threading.Event | None) -> tuple[Outcome, ffmpeg_log.Report]:
+    """Again, a few times at most, when what ffmpeg said of its errors cannot be trusted."""
+    for _ in range(5):
+        outcome = run(argv, timeout=deadline - time.monotonic(), stop=stop)
+        report = ffmpeg_log.read(outcome.words)
+        if not report.garbled or outcome.code < 0:
+            break
+    return outcome, report
+
+
+def _result(
+    outcome: Outcome, report: ffmpeg_log.Report, file: File, entry: Entry, settings: Settings, timeout: float
+) -> Video | Failure:
+    """What an ffmpeg that has ended has made."""
+    offsets = split_frames(outcome.output)
+    frames = len(offsets) - 1
+    failure = failure_of(outcome, report, frames, file, settings, timeout)
+    if failure:
+        return failure
+    seconds = None if entry.start is not None else frames / settings.fps
+    facts = _facts(outcome.output, offsets, report, settings)
+    facts |= {"source_bytes": file.size, "source_hash": file.hash, "damaged": _damaged(report, file, seconds)}
+    return Video(facts, outcome.output)
+
+
+def command(path: Path, settings: Settings, ffmpeg: Ffmpeg, start: float | None, end: float | None) -> list[str]:
+    """The arguments of the one ffmpeg that demuxes, decodes, resamples, resizes and encodes a video."""
+    argv = [f"file:{path}" if word == _HERE else word for word in _template(settings, ffmpeg.path)]
+    if start is not None and end is not None:
+        at = argv.index("-i")
+        argv[at:at] = ["-ss", f"{start:g}", "-t", f"{end - start:g}"]
+    return argv
+
+
+def _steady(argv: list[str]) -> list[str]:
+    """The same, but every picture is kept to the end, so that none is painted over an older one.
+
+    Where a decoder leaves a picture unpainted, memory shows. Which older picture was there depends on the timing of
+    ffmpeg's threads; memory that was never used does not.
+    """
+    kept = "[0:V:0]split[kept][shown];[kept]reverse,nullsink;[shown]"
+    return [f"{kept}{word.removeprefix('[0:V:0]')}" if word.startswith("[0:V:0]") else word for word in argv]
+
+
+def _raw_bytes(report: ffmpeg_log.Report) -> int:
+    return 2 * (report.height or 0) * (report.width or 0) * report.decoded
+
+
+@cache
+def _template(settings: Settings, ffmpeg: str) -> list[str]:
+    source = builder.input(
+        _HERE,
+        hide_banner=None,
+        nostdin=None,
+        v="repeat+level+verbose",
+        threads=1,
+        filter_complex_threads=1,
+        max_pixels=MAX_PIXELS,
+        format_whitelist=CONTAINERS,
+        protocol_whitelist="file,pipe",
+    )
+    width, height = _size(settings)
+    frames = (
+        source["V:0"]
+        .filter("vfrdet")
+        .filter("fps", fps=f"{settings.fps:g}")
+        # bitexact: the same pixels on every x86-64 processor, at no cost. JPEG means BT.601 and full range.
+        # bilinear is what the papers' own code resizes with; its triangle widens with the ratio, so nothing aliases.
+        .filter("scale", width, height, flags="bilinear+bitexact", out_range="full", out_color_matrix="bt601")
+        .filter("setsar", 1)
+        .filter("format", "yuv420p")
+    )
+    jpegs = {
+        "f": "mjpeg",
+        "c:v": "mjpeg",
+        "q:v": settings.quality,
+        "flags": "+bitexact",
+        "fps_mode": "passthrough",
+    }
+    # Huffman tables of each picture's own would save 6 % of the bytes and cost 11 % more work.
+    limit = {"frames:v": most_frames(settings) + 1, "threads:v": 1, "huffman": "default"}
+    words: list[str] = builder.output(frames, "pipe:1", **jpegs, **limit).compile(cmd=ffmpeg)
+    return words
+
+
+def _size(settings: Settings) -> tuple[str, str]:
+    if settings.short_side is None:
+        return str(settings.width), str(settings.height)
+    side, tall = settings.short_side, "lt(iw*sar,ih)"
+    return f"if({tall},{side},round(iw*sar/ih*{side}))", f"if({tall},round(ih/(iw*sar)*{side}),{side})"
+
+
+def _damaged(report: ffmpeg_log.Report, file: File, seconds: float | None) -> int:
+    """How many frames of the source are damaged or lost; at least 1 if ffmpeg complained at all.
+
+    `seconds` is what came out of a whole file; None for a part of one, whose length tells nothing.
+    """
+    is_cut = report.cut or file.is_short
+    if not report.troubles and not report.bad and not is_cut:
+        return 0
+    lost = 0
+    if is_cut and report.seconds and report.fps and seconds is not None:
+        lost = max(0, round((report.seconds - seconds) * report.fps))
+    return max(1, report.bad + lost)
+
+
+def _facts(mjpeg: bytes, offsets: list[int], report: ffmpeg_log.Report, settings: Settings) -> dict[str, Any]:
+    height, width = jpeg_size(mjpeg[: offsets[1]]) or (0, 0)
+    return {
+        "frames": len(offsets) - 1,
+        "fps": settings.fps,
+        "height": height,
+        "width": width,
+        "codec": report.codec,
+        "source_fps": report.fps,
+        "source_seconds": report.seconds,
+        "source_height": report.height,
+        "source_width": report.width,
+        "rotation": report.rotation,
+        "variable_rate": report.variable_rate,
+        "audio": report.audio,
+        "hash": hash_of(mjpeg),
+        "frame_offsets": offsets,
+        "frame_checks": checks_of(mjpeg, offsets),
+    }

@@ -1,0 +1,231 @@
+"""Weights and videos by the names that a person has for them, and what is said when there are none."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import xxhash
+
+from veval import inputs
+from veval.tasks import classifier
+from vprep.errors import UsageError
+from vtrain.backbones import backbone
+from vtrain.data import choose
+from vtrain.data.augment.config import Look
+from vtrain.data.sampling import OneClip
+from vtrain.methods.supervised import Config, Supervised
+from vtrain.overrides import as_json
+from vtrain.weights import save_weights
+
+CLASSES = ["a", "b", "c"]
+
+
+def save_run(folder: Path, sampling: OneClip | None = None, **other: Any) -> Path:  # noqa: ANN401
+    """A run as the trainer leaves it."""
+    torch.manual_seed(1)
+    config = Config(classes=3, sampling=sampling or OneClip(frames=4))
+    method = Supervised(backbone("tiny"), config)
+    facts = {
+        "step": 7,
+        "model": method.state_dict(),
+        "method": "supervised",
+        "backbone": "tiny",
+        "settings": {},
+        "clip": [4, 32, 32],
+        "normalisation": "unit",
+        "classes": CLASSES,
+        "data": {"name": "UCF101", "hash": "x"},
+        "recipe": {"name": "tiny", "seed": 5, "method": {"name": "supervised", **as_json(config)}},
+    }
+    folder.mkdir(parents=True)
+    (folder / "recipe.json").write_text("{}")
+    torch.save(facts | other, folder / "last.pt")
+    return folder
+
+
+def message(action: Any, *words: Any, **more: Any) -> str:  # noqa: ANN401
+    with pytest.raises(UsageError) as error:
+        action(*words, **more)
+    return str(error.value)
+
+
+def test_a_run_brings_its_network_and_its_facts(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run")
+    found = inputs.weights(str(run))
+    assert found.facts == {
+        "path": str(run / "last.pt"),
+        "hash": xxhash.xxh3_128_hexdigest((run / "last.pt").read_bytes()),
+        "method": "supervised",
+        "recipe": "tiny",
+        "backbone": "tiny",
+        "settings": {},
+        "dim": 128,
+        "step": 7,
+        "epochs": None,
+        "clip": [4, 32, 32],
+        "seed": 5,
+        "crop": "largest",
+        "normalisation": "unit",
+        "data": {"name": "UCF101", "hash": "x"},
+    }
+    assert not found.net.training
+    state = torch.load(run / "last.pt", weights_only=True)["model"]
+    assert all(torch.equal(tensor, state[f"backbone.{name}"]) for name, tensor in found.net.state_dict().items())
+    assert inputs.weights(str(run / "last.pt")).facts == found.facts
+
+
+def test_the_newest_run_is_the_one_that_was_saved_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message(inputs.weights) == (
+        "no run in runs/ here; name weights by --weights RUN|FILE|random, or train some: vtrain METHOD --shards SPEC"
+    )
+    for number, name in enumerate(("new", "newer", "old")):
+        run = save_run(tmp_path / "runs" / name)
+        os.utime(run / "last.pt", (1000 + number % 2, 1000 + number % 2))
+    (tmp_path / "runs" / "newest without a state").mkdir()
+    assert inputs.newest_run() == Path("runs/newer")
+    assert inputs.weights().facts["path"] == "runs/newer/last.pt"
+
+
+def test_random_weights_are_those_of_their_seed() -> None:
+    first, again, other = (inputs.weights("random", backbone="tiny", seed=seed) for seed in (1, 1, 2))
+    assert first.facts == again.facts
+    assert first.facts["hash"] != other.facts["hash"]
+    assert (first.facts["method"], first.facts["seed"]) == ("random", 1)
+    states = [list(one.net.state_dict().values()) for one in (first, again)]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    before = torch.random.get_rng_state()
+    inputs.weights("random", backbone="tiny", seed=3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_file_of_a_backbone_is_found_with_what_it_wants_to_see(tmp_path: Path) -> None:
+    file = tmp_path / "r3d.safetensors"
+    seen = {"scale": 1, "channels": "rgb", "mean": inputs.KINETICS[0], "std": inputs.KINETICS[1], "word": None}
+    save_weights(file, backbone("tiny"), {"backbone": "tiny", "origin": "torchvision", "normalisation": seen})
+    facts = inputs.weights(str(file)).facts
+    assert (facts["method"], facts["normalisation"], facts["recipe"]) == ("torchvision", "kinetics", None)
+    seen["mean"] = (0.1, 0.2, 0.3)
+    save_weights(file, backbone("tiny"), {"backbone": "tiny", "normalisation": seen})
+    assert "there are imagenet, unit, bgr255, kinetics" in message(inputs.weights, str(file))
+
+
+def test_another_backbone_than_the_weights_have_is_refused(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run")
+    assert message(inputs.weights, str(run), backbone="r3d") == (
+        f"{run} holds weights of backbone 'tiny', wanted is 'r3d'; leave out --backbone"
+    )
+
+
+def test_weights_that_are_not_there_are_one_sentence(tmp_path: Path) -> None:
+    assert message(inputs.weights, str(tmp_path / "no")) == (
+        f"there is no {tmp_path / 'no'}; name a run's folder or a .safetensors file"
+    )
+    (tmp_path / "empty").mkdir()
+    assert "holds no last.pt" in message(inputs.weights, str(tmp_path / "empty"))
+
+
+def test_a_classifier_says_what_the_method_that_trained_it_says(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run")
+    found = classifier.classifier(str(run))
+    torch.manual_seed(1)
+    method = Supervised(backbone("tiny"), Config(classes=3, sampling=OneClip(frames=4))).eval()
+    clips = torch.rand(2, 3, 4, 32, 32)
+    with torch.no_grad():
+        wanted = method.head(method.backbone(clips).mean((2, 3, 4)))
+        assert torch.allclose(found.net(clips), wanted, atol=1e-6)
+    assert found.classes == CLASSES
+    assert not found.net.training
+
+
+@pytest.mark.parametrize(
+    ("sampling", "seen"),
+    [
+        (OneClip(frames=4), {"step": 1, "crop_size": None}),
+        (
+            OneClip(frames=4, step=2, how="cover", short="replace", looks=(Look(crop="random", crop_size=112),)),
+            {"step": 2, "crop_size": 112, "how": "cover", "clips": 2},
+        ),
+    ],
+)
+def test_a_classifier_knows_how_its_clips_were_cut(tmp_path: Path, sampling: OneClip, seen: dict[str, Any]) -> None:
+    assert classifier.classifier(str(save_run(tmp_path / "run", sampling))).seen == seen
+
+
+def test_what_names_no_classes_cannot_be_tested(tmp_path: Path) -> None:
+    state = {f"backbone.{name}": tensor for name, tensor in backbone("tiny").state_dict().items()}
+    run = save_run(tmp_path / "run", method="rspnet", model=state, classes=None)
+    assert message(classifier.classifier, str(run)) == (
+        f"{run / 'last.pt'} was trained by 'rspnet' and names no classes; testing takes a fine-tuned run: "
+        f"vtrain supervised --weights {run / 'last.pt'} --shards SPEC"
+    )
+    file = tmp_path / "net.safetensors"
+    save_weights(file, backbone("tiny"), {"backbone": "tiny"})
+    assert "holds a backbone alone and names no classes" in message(classifier.classifier, str(file))
+
+
+def test_videos_come_by_split_with_what_is_known_of_their_set(shards: Path) -> None:
+    videos, facts = inputs.data(str(shards), ["train", "test"], fold=2)
+    assert {split: len(some) for split, some in videos.items()} == facts["videos"] == {"train": 20, "test": 4}
+    assert (facts["name"], facts["split"], facts["fold"]) == ("UCF101", "train,test", 2)
+    assert facts["fingerprints"]["test"] == choose(shards, split="test", fold=2).fingerprint
+    assert len(inputs.data(str(shards), None)[0]["all"]) == 24
+
+
+def test_an_empty_split_is_refused(shards: Path) -> None:
+    assert "of split 'val' in fold 1" in message(inputs.data, str(shards), ["val"])
+
+
+def test_without_a_name_the_set_in_the_usual_folder_is_taken(
+    shards: Path, told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message(inputs.data, None, None) == (
+        "no folder 'data_shards'; a set is made with: vprep shard VIDEOS --out data_shards"
+    )
+    (tmp_path / "data_shards").mkdir()
+    (tmp_path / "data_shards" / "one").symlink_to(shards)
+    assert inputs.data(None, None)[1]["shards"] == "data_shards/one"
+    (tmp_path / "data_shards" / "two").symlink_to(told)
+    assert message(inputs.data, None, None) == (
+        "there are 2 sets in data_shards: data_shards/one, data_shards/two; name one by --shards"
+    )
+
+
+def test_videos_without_labels_are_refused(shards: Path, told: Path) -> None:
+    both = f"{shards},{told}"
+    videos, facts = inputs.data(both, None)
+    assert message(inputs.demand_labels, videos["all"], facts) == (
+        f"{both} has no labels (the sets disagree on the classes); shard it with --labels FILE, or name one set alone"
+    )
+
+
+def test_classes_that_do_not_match_are_refused(told: Path) -> None:
+    videos, facts = inputs.data(str(told), None)
+    known = ["a dark", "b grey", "c white"]
+    classifier.demand_classes(known, videos["all"], facts)
+    end = "; test on the data set that was fine-tuned on"
+    assert message(classifier.demand_classes, ["a dark", "b", "c white"], videos["all"], facts) == (
+        f"the weights name 3 classes, {told} has 3, and they differ (class 1 is 'b' there and 'b grey' here){end}"
+    )
+    assert message(classifier.demand_classes, [*known, "d"], videos["all"], facts) == (
+        f"the weights name 4 classes, {told} has 3, and they differ (by number){end}"
+    )
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert inputs.device("cpu") == torch.device("cpu")
+    assert "there is no device 'cpux'" in message(inputs.device, "cpux")
+
+
+def test_random_like_a_run_is_its_network_before_it_has_learned(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run")
+    found = inputs.weights(f"random:{run}", seed=3)
+    assert found.facts["hash"] == inputs.weights("random", backbone="tiny", seed=3).facts["hash"]
+    assert found.facts["hash"] != inputs.weights(str(run)).facts["hash"]
+    of_run = inputs.weights(str(run)).facts
+    for name in ("backbone", "settings", "clip", "crop", "normalisation"):
+        assert found.facts[name] == of_run[name]
+    assert (found.facts["method"], found.facts["like"], found.facts["path"]) == ("random", of_run["method"], "random")

@@ -1,0 +1,63 @@
+"""Several at once, results in order."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from vprep.build.worker_pool import in_order, processors
+
+
+def test_results_come_in_the_order_of_the_items_whoever_is_done_first() -> None:
+    def slow_first(item: int) -> int:
+        time.sleep(0.05 if item == 0 else 0)
+        return item
+
+    done = list(in_order(slow_first, range(40), workers=4, size=lambda _: 0, stop=threading.Event()))
+    assert done == list(range(40))
+
+
+def test_no_more_is_taken_than_fits() -> None:
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for number in range(1000):
+            taken += 1
+            yield number
+
+    results = in_order(lambda item: item, items(), workers=2, size=lambda _: 1 << 40, stop=threading.Event())
+    for _ in range(10):
+        next(results)
+    assert taken < 10 + 2 * 8
+    results.close()
+
+
+def test_a_failure_comes_to_the_caller_and_stops_the_others() -> None:
+    stop = threading.Event()
+
+    def work(item: int) -> int:
+        if item == 3:
+            raise ValueError(item)
+        return item
+
+    results = in_order(work, range(100), workers=2, size=lambda _: 0, stop=stop)
+    with pytest.raises(ValueError, match="3"):
+        list(results)
+    assert stop.is_set()
+
+
+def test_each_worker_stays_on_one_processor() -> None:
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("this system cannot tell on which processors a thread may run")
+
+    def where(_: int) -> frozenset[int]:
+        time.sleep(0.02)
+        return frozenset(os.sched_getaffinity(0))
+
+    usable = processors()
+    seats = set(in_order(where, range(30), workers=len(usable), size=lambda _: 0, stop=threading.Event()))
+    assert seats == {frozenset({processor}) for processor in usable}
+    assert os.sched_getaffinity(0) == set(usable)

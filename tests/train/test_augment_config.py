@@ -1,0 +1,284 @@
+"""What is drawn for the look of a clip."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vprep.errors import UsageError
+from vtrain.data.augment import config as look_module
+from vtrain.data.augment.config import Look, stack
+
+RSPNET = Look(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
+PACE = Look(crop="random", crop_size=112, jitter=(0.8, 0.8, 0.8, 0.2), jitter_chance=0.8, jitter_per="frame")
+
+
+def drawn(look: Look, *, seed: int = 0, height: int = 128, width: int = 171, frames: int = 16) -> dict[str, Any]:
+    return {name: array[0, 0] for name, array in stack([[look.draw(Random(seed), height, width, frames)]]).items()}
+
+
+def many(look: Look, name: str, count: int = 400) -> np.ndarray[Any, Any]:
+    """The same number of many samples."""
+    rng = Random(1)
+    return stack([[look.draw(rng, 128, 171, 4) for _ in range(count)]])[name][0]
+
+
+@pytest.mark.parametrize(
+    ("look", "boxes", "jitters"), [(RSPNET, 1, 1), (PACE, 1, 16), (Look(crop="three"), 3, 1), (Look(crop="ten"), 10, 1)]
+)
+def test_a_draw_has_the_kinds_and_shapes_that_are_promised(look: Look, boxes: int, jitters: int) -> None:
+    assert {name: (array.dtype.name, array.shape) for name, array in drawn(look).items()} == {
+        "box": ("float32", (boxes, 4)),
+        "flip": ("bool", (boxes,)),
+        "grey": ("bool", ()),
+        "jitter": ("float32", (jitters, 4)),
+        "jitter_order": ("uint8", (jitters, 4)),
+        "sigma": ("float32", ()),
+        "solarise": ("bool", ()),
+    }
+    assert look.crops == boxes
+
+
+@pytest.mark.parametrize("look", [RSPNET, PACE, Look(crop="ten"), Look(blur=0.5, solarise=0.5)])
+def test_the_same_seed_draws_the_same(look: Look) -> None:
+    first, second, other = drawn(look, seed=7), drawn(look, seed=7), [drawn(look, seed=seed) for seed in range(5)]
+    for name, array in first.items():
+        assert np.array_equal(array, second[name])
+    if look.crop != "ten":
+        assert len({draw["box"].tobytes() + draw["sigma"].tobytes() for draw in other}) == 5
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    height=st.integers(40, 300),
+    width=st.integers(40, 300),
+    scale=st.tuples(st.floats(0.08, 1), st.floats(0.08, 1)).map(sorted),
+    ratio=st.tuples(st.floats(0.5, 2), st.floats(0.5, 2)).map(sorted),
+)
+def test_an_area_crop_stays_inside_and_keeps_to_its_limits(
+    seed: int, height: int, width: int, scale: list[float], ratio: list[float]
+) -> None:
+    look = Look(scale=(scale[0], scale[1]), ratio=(ratio[0], ratio[1]))
+    top, left, tall, wide = drawn(look, seed=seed, height=height, width=width)["box"][0].tolist()
+    assert all(value == int(value) for value in (top, left, tall, wide))
+    assert min(top, left) >= 0
+    assert 1 <= tall <= height - top
+    assert 1 <= wide <= width - left
+    # Both sides were rounded by up to half a pixel.
+    assert (wide - 0.5) / (tall + 0.5) <= ratio[1] + 1e-6
+    assert (wide + 0.5) / (tall - 0.5) >= ratio[0] - 1e-6
+    if tall != height and wide != width:  # a fallback to the largest box keeps to the ratio only
+        assert (tall - 0.5) * (wide - 0.5) <= scale[1] * height * width * (1 + 1e-6)
+        assert (tall + 0.5) * (wide + 0.5) >= scale[0] * height * width * (1 - 1e-6)
+
+
+def test_the_corners_of_an_area_crop_reach_every_border() -> None:
+    boxes = many(Look(scale=(0.2, 0.5)), "box", 3000)[:, 0]
+    assert boxes[:, :2].min(0).tolist() == [0, 0]
+    assert (boxes[:, :2] + boxes[:, 2:]).max(0).tolist() == [128, 171]
+
+
+def test_ratios_of_an_area_crop_are_as_often_wide_as_tall() -> None:
+    boxes = many(Look(scale=(0.2, 0.5), ratio=(0.5, 2)), "box", 2000)[:, 0]
+    assert np.mean(boxes[:, 3] > boxes[:, 2]) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "box"),
+    [
+        (10, 100, [0, 43, 10, 13]),  # 10 x 4/3 = 13.3 wide, (100 - 13) // 2 from the left
+        (100, 10, [43, 0, 13, 10]),  # 10 / (3/4) = 13.3 high
+    ],
+)
+def test_where_no_area_fits_the_largest_box_of_a_good_ratio_is_cut_from_the_centre(
+    height: int, width: int, box: list[int]
+) -> None:
+    # A tenth of the frame at most has a good ratio, and at least four tenths are wanted.
+    assert drawn(Look(), height=height, width=width)["box"].tolist() == [box]
+
+
+def test_where_the_ratio_alone_is_good_the_fallback_is_the_whole_frame() -> None:
+    # No box of exactly the whole area and of ratio 4/3 or more lies inside a square.
+    look = Look(scale=(1, 1), ratio=(0.5, 2))
+    boxes = {tuple(drawn(look, seed=seed, height=90, width=90)["box"][0].tolist()) for seed in range(20)}
+    assert (0, 0, 90, 90) in boxes
+
+
+def test_a_random_crop_takes_every_place_and_no_other() -> None:
+    boxes = many(Look(crop="random", crop_size=126), "box")[:, 0]
+    assert {tuple(box) for box in boxes[:, 2:].tolist()} == {(126, 126)}
+    assert set(boxes[:, 0].tolist()) == {0, 1, 2}
+    assert set(boxes[:, 1].tolist()) == set(range(46))
+
+
+def test_a_centre_crop_lies_where_torchvision_puts_it() -> None:
+    # (128 - 112) / 2 = 8; (171 - 112) / 2 = 29.5, rounded to the even number.
+    assert drawn(Look(crop="centre", crop_size=112))["box"].tolist() == [[8, 30, 112, 112]]
+
+
+def test_without_a_crop_size_the_largest_square_is_cut() -> None:
+    # (171 - 128) / 2 = 21.5, rounded to the even number.
+    assert drawn(Look(crop="centre"))["box"].tolist() == [[0, 22, 128, 128]]
+
+
+def test_a_crop_size_beyond_the_video_becomes_its_shorter_side() -> None:
+    look = Look(crop="centre", crop_size=112)
+    assert drawn(look, height=60, width=80)["box"].tolist() == [[0, 10, 60, 60]]
+    assert drawn(look, height=80, width=60)["box"].tolist() == [[10, 0, 60, 60]]
+
+
+def test_three_crops_lie_along_the_longer_side() -> None:
+    # 171 - 112 = 59 to go from left to right; 29.5 rounds to 30.
+    look = Look(crop="three", crop_size=112)
+    assert drawn(look)["box"].tolist() == [[8, 0, 112, 112], [8, 30, 112, 112], [8, 59, 112, 112]]
+    tall = drawn(look, height=171, width=128)
+    assert tall["box"].tolist() == [[0, 8, 112, 112], [30, 8, 112, 112], [59, 8, 112, 112]]
+
+
+def test_ten_crops_are_the_corners_and_the_centre_seen_both_ways() -> None:
+    draw = drawn(Look(crop="ten", crop_size=112, flip=0))
+    corners = [[0, 0], [0, 59], [16, 0], [16, 59], [8, 30]]
+    assert draw["box"].tolist() == [[*corner, 112, 112] for corner in corners * 2]
+    assert draw["flip"].tolist() == [False] * 5 + [True] * 5
+
+
+def test_the_three_crops_of_a_clip_are_flipped_together() -> None:
+    flips = many(Look(crop="three"), "flip")
+    assert (flips.all(1) | ~flips.any(1)).all()
+    assert 0.4 < flips.mean() < 0.6
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("name", ["flip", "grey", "solarise"])
+def test_chances_are_kept(name: str, chance: float) -> None:
+    assert many(replace(Look(), **{name: chance}), name).mean() == pytest.approx(chance, abs=0.08 * (0 < chance < 1))
+
+
+def test_sigma_is_zero_without_blur_and_else_between_its_limits() -> None:
+    sigma = many(Look(blur=0.5, blur_sigma=(0.3, 1.5)), "sigma")
+    assert np.mean(sigma > 0) == pytest.approx(0.5, abs=0.08)
+    blurred = sigma[sigma > 0]
+    assert 0.3 <= blurred.min() < 0.4
+    assert 1.4 < blurred.max() <= 1.5
+
+
+def test_factors_are_drawn_around_one_and_the_hue_around_zero() -> None:
+    factors = many(Look(jitter=(0.4, 2.0, 0.1, 0.3)), "jitter", 2000)[:, 0]
+    # A factor is never negative, so a strength above one is cut off below.
+    assert factors.min(0) == pytest.approx([0.6, 0, 0.9, -0.3], abs=0.01)
+    assert factors.max(0) == pytest.approx([1.4, 3, 1.1, 0.3], abs=0.01)
+    assert factors.mean(0) == pytest.approx([1, 1.5, 1, 0], abs=0.05)
+
+
+def test_an_op_of_no_strength_changes_nothing() -> None:
+    factors = many(Look(jitter=(0, 0.4, 0, 0)), "jitter")[:, 0]
+    assert (factors[:, [0, 2, 3]] == [1, 1, 0]).all()
+    assert len(set(factors[:, 1].tolist())) == 400
+
+
+def test_a_clip_that_is_not_jittered_has_the_identity() -> None:
+    factors = many(Look(jitter=(0.4, 0.4, 0.4, 0.1), jitter_chance=0.8), "jitter")[:, 0]
+    assert np.mean((factors == [1, 1, 1, 0]).all(1)) == pytest.approx(0.2, abs=0.06)
+
+
+def test_all_orders_of_the_jitter_come_about_equally_often() -> None:
+    orders = [tuple(order) for order in many(Look(), "jitter_order", 4800)[:, 0].tolist()]
+    counts = [orders.count(order) for order in set(orders)]
+    assert len(counts) == 24
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
+    assert min(counts) > 120  # 200 on average, five standard deviations of 14 below at the least
+
+
+def test_frames_that_are_jittered_on_their_own_differ() -> None:
+    jitter = drawn(PACE)["jitter"]
+    kept = (jitter == [1, 1, 1, 0]).all(1)
+    assert 0 < kept.sum() < 12
+    assert len(np.unique(jitter[~kept], axis=0)) == (~kept).sum()
+
+
+@pytest.mark.parametrize(
+    ("look", "box"),
+    [
+        (Look(crop="random", crop_size=112), (112, 112)),
+        (Look(crop="centre", crop_size=200), (128, 128)),
+        (Look(crop="centre"), (128, 128)),
+        (Look(), None),
+        (Look(crop="three", crop_size=112), None),
+        (Look(crop="ten", crop_size=112), None),
+    ],
+)
+def test_a_box_that_is_always_of_one_size_is_known_beforehand(look: Look, box: tuple[int, int] | None) -> None:
+    assert look.fixed_box(128, 171) == box
+
+
+def test_draws_of_a_batch_are_stacked_by_sample_and_view() -> None:
+    draws = [[drawn(PACE, seed=10 * sample + view) for view in range(2)] for sample in range(3)]
+    batch = stack(draws)
+    assert batch["box"].shape == (3, 2, 1, 4)
+    assert batch["jitter_order"].shape == (3, 2, 16, 4)
+    assert batch["grey"].shape == (3, 2)
+    for name, array in batch.items():
+        assert array.dtype == draws[0][0][name].dtype
+        assert np.array_equal(array[2, 1], draws[2][1][name])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"crop": "middle"},
+            "crop is 'middle'; it is one of area, random, centre, three, ten: write one of these",
+        ),
+        (
+            {"normalise": "none"},
+            "normalise is 'none'; it is one of imagenet, unit, bgr255: write one of these",
+        ),
+        ({"jitter_per": "batch"}, "jitter_per is 'batch'; it is one of clip, frame: write one of these"),
+        (
+            {"order": ("grey", "jitter")},
+            "order is 'grey, jitter'; each of grey, jitter, blur, solarise, flip comes exactly once: "
+            "an op with chance 0 stays in it, unused",
+        ),
+        ({"size": 0}, "size is 0; a side has at least 1 pixel: write a larger one"),
+        ({"crop": "random", "crop_size": -3}, "crop_size is -3; a side has at least 1 pixel: write a larger one"),
+        (
+            {"crop_size": 112},
+            "crop_size is 112 with crop 'area', which draws its own sizes: leave crop_size out, or set scale",
+        ),
+        ({"grey": 1.5}, "grey is 1.5; it is a share from 0 to 1: write one of these"),
+        ({"blur_kernel": 10}, "blur_kernel is 10; it is odd and from 1 to 223, twice the size less one: "
+         "write such a number"),
+        ({"size": 4}, "blur_kernel is 11; it is odd and from 1 to 7, twice the size less one: write such a number"),
+        (
+            {"scale": (1.0, 0.4)},
+            "scale is (1.0, 0.4); it is two numbers above 0 up to 1, the smaller one first: write such a pair",
+        ),
+        ({"scale": (0.4, 1.2)}, "scale is (0.4, 1.2); it is two numbers above 0 up to 1, the smaller one first: "
+         "write such a pair"),
+        ({"ratio": (0, 1)}, "ratio is (0, 1); it is two numbers above 0, the smaller one first: write such a pair"),
+        (
+            {"blur_sigma": (0.0, 2.0)},
+            "blur_sigma is (0.0, 2.0); it is two numbers above 0, the smaller one first: write such a pair",
+        ),
+        (
+            {"jitter": (0.4, 0.4, 0.4, 0.6)},
+            "jitter is (0.4, 0.4, 0.4, 0.6); it is four strengths from 0 (brightness, contrast, saturation, hue), "
+            "that of the hue up to 0.5: write four such numbers",
+        ),
+    ],
+)  # fmt: skip
+def test_a_look_that_cannot_be_says_what_to_write(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        Look(**wrong)
+    assert str(error.value) == message
+
+
+def test_drawing_needs_no_torch() -> None:
+    program = f"import runpy, sys; runpy.run_path({look_module.__file__!r}); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

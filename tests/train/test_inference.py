@@ -1,0 +1,219 @@
+"""What a network makes of videos: of every clip once, in bounded pieces, the same however the work is cut."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vprep.errors import UsageError, WorkError
+from vtrain.backbones import BACKBONES, backbone
+from vtrain.data import EvenClips, Loader, choose
+from vtrain.data.augment.apply import Augment
+from vtrain.data.augment.config import Look
+from vtrain.inference import POOLS, Features, evaluating, outputs, piece
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+VIDEOS = 30
+
+
+def plan(clips: int = 2, crop: str = "centre", frames: int = 4) -> EvenClips:
+    return EvenClips(clips=clips, frames=frames, looks=(Look(size=16, crop=crop, flip=0.0),))  # type: ignore[arg-type]
+
+
+def by_key(shards: Path, net: nn.Module, made: EvenClips, **words: object) -> dict[str, Tensor]:
+    """What comes out, of each video that counts."""
+    more = {name: words.pop(name) for name in ("clips_at_a_time",) if name in words}
+    loader = Loader(choose(shards), made, epochs=1, shuffled=False, **{"batch": 4, **words})  # type: ignore[arg-type]
+    found: dict[str, Tensor] = {}
+    for batch, rows in outputs(loader, net, looks=made.looks, **more):  # type: ignore[arg-type]
+        assert rows.dtype == torch.float32
+        for key, valid, row in zip(batch.keys, batch.valid.tolist(), rows, strict=True):
+            if valid:
+                assert key not in found
+                found[key] = row
+    return found
+
+
+def tiny() -> nn.Module:
+    torch.manual_seed(3)
+    return Features(backbone("tiny"), ["gap"]).eval()
+
+
+@pytest.mark.parametrize("crop", ["centre", "three", "ten"])
+def test_each_clip_and_crop_goes_through_the_network_once_and_in_order(shards: Path, crop: str) -> None:
+    made = plan(clips=3, crop=crop)
+    found = by_key(shards, nn.Flatten(), made)
+    assert len(found) == VIDEOS
+    for batch in Loader(choose(shards), made, batch=1, epochs=1, shuffled=False):
+        seen = Augment(made.looks)(batch.clips, batch.draws)[0]
+        assert torch.equal(found[batch.keys[0]], seen.flatten(1))
+        assert len(seen) == 3 * made.looks[0].crops
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_every_video_counts_once_on_one_rank_or_several(shards: Path, world: int) -> None:
+    alone = by_key(shards, nn.Flatten(), plan())
+    ranks = [by_key(shards, nn.Flatten(), plan(), batch=4 * world, rank=rank, world=world) for rank in range(world)]
+    assert sorted(key for found in ranks for key in found) == sorted(alone)
+    assert all(torch.equal(row, alone[key]) for found in ranks for key, row in found.items())
+
+
+def test_on_a_cpu_neither_batch_nor_workers_change_a_bit(shards: Path) -> None:
+    wanted = by_key(shards, tiny(), plan(frames=8), batch=1)
+    for batch, workers in ((3, 0), (7, 2), (30, 1)):
+        found = by_key(shards, tiny(), plan(frames=8), batch=batch, workers=workers)
+        assert all(torch.equal(found[key], row) for key, row in wanted.items())
+
+
+def test_clips_of_several_videos_in_one_piece_come_to_the_same(shards: Path) -> None:
+    wanted = by_key(shards, tiny(), plan(frames=8))
+    found = by_key(shards, tiny(), plan(frames=8), clips_at_a_time=5)
+    assert all(torch.allclose(found[key], row, rtol=0, atol=1e-6) for key, row in wanted.items())
+
+
+class Small(nn.Module):
+    """Has memory for so many clips; notes how many it was given."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.given: list[int] = []
+
+    def forward(self, clips: Tensor) -> Tensor:
+        self.given.append(len(clips))
+        if len(clips) > self.most:
+            raise torch.OutOfMemoryError("too many")
+        return clips.flatten(1)
+
+
+def test_pieces_that_do_not_fit_are_halved_until_they_do(shards: Path) -> None:
+    net = Small(3)
+    found = by_key(shards, net, plan(), batch=10, clips_at_a_time=20)
+    wanted = by_key(shards, nn.Flatten(), plan(), batch=10)
+    assert net.given[:3] == [20, 10, 5]
+    assert max(net.given[4:]) <= 3
+    assert all(torch.equal(found[key], row) for key, row in wanted.items())
+
+
+def test_a_clip_that_does_not_fit_alone_ends_the_work(shards: Path) -> None:
+    with pytest.raises(WorkError) as error:
+        by_key(shards, Small(0), plan(), clips_at_a_time=1)
+    assert str(error.value) == ("the memory of cpu is too small for one clip of 4 x 16; take smaller or shorter clips")
+
+
+def edges(whole: int, most: int, end: int) -> Iterator[int]:
+    done = 0
+    yield done
+    while done < end:
+        _, done = piece(done, whole, most, end)
+        yield done
+
+
+@pytest.mark.parametrize(
+    ("whole", "most", "end", "at"),
+    [
+        (10, 16, 20, [0, 10, 20]),  # one video after another
+        (10, 4, 20, [0, 3, 6, 10, 13, 16, 20]),  # three parts of 10: 3, 3, 4
+        (40, 16, 40, [0, 13, 26, 40]),
+        (40, 16, 20, [0, 13, 20]),  # the last batch is shorter
+        (1, 9, 3, [0, 1, 2, 3]),
+    ],
+)
+def test_pieces_are_even_and_begin_anew_with_each_whole(whole: int, most: int, end: int, at: list[int]) -> None:
+    assert list(edges(whole, most, end)) == at
+    assert all(after - before <= most for before, after in pairwise(at))
+
+
+def test_a_network_is_evaluated_and_then_goes_on_as_it_was(shards: Path) -> None:
+    net = nn.Sequential(nn.Dropout(1.0), nn.BatchNorm3d(3), nn.Flatten()).train()
+    net[1].eval()
+    found = by_key(shards, net, plan())
+    assert [module.training for module in net] == [True, False, True]
+    assert not any(row.requires_grad for row in found.values())
+    assert any(row.any() for row in found.values())  # nothing was dropped
+    with pytest.raises(ZeroDivisionError), evaluating(net):
+        raise ZeroDivisionError
+    assert net.training
+
+
+def test_bf16_on_a_cpu_is_refused(shards: Path) -> None:
+    loader = Loader(choose(shards), plan(), batch=4, epochs=1)
+    with pytest.raises(UsageError) as error:
+        next(outputs(loader, nn.Flatten(), looks=plan().looks, precision="bf16"))
+    assert str(error.value) == (
+        "precision is bf16 on a CPU, where it is slower, and weight gradients of 3D convolutions come out as NaN now "
+        "and then (vtrain doctor shows it); set precision=auto"
+    )
+
+
+def test_pools_are_what_slow_loops_make_of_the_maps() -> None:
+    conv4, conv5 = torch.randn(2, 3, 4, 5, 6), torch.randn(2, 4, 2, 5, 5)
+    maps = {"conv4": conv4, "conv5": conv5}
+    gap, top = POOLS["gap"](maps), POOLS["spatial-max"](maps)
+    for row in range(2):
+        for channel in range(4):
+            channels_map = conv5[row, channel]
+            assert gap[row, channel].item() == pytest.approx(channels_map.sum().item() / 50, abs=1e-6)
+            highest = [max(channels_map[time].flatten().tolist()) for time in range(2)]
+            assert top[row, channel].item() == pytest.approx(sum(highest) / 2)
+    assert torch.equal(POOLS["pool5"](maps), slowly_pooled(conv5, 1))
+    assert torch.equal(POOLS["p4"](maps), slowly_pooled(conv4, 2))
+
+
+def slowly_pooled(maps: Tensor, depth: int) -> Tensor:
+    rows, channels, time, height, width = maps.shape
+    return torch.tensor(
+        [
+            [
+                maps[row, channel, t : t + depth, h : h + 2, w : w + 2].max().item()
+                for channel in range(channels)
+                for t in range(0, time // depth * depth, depth)
+                for h in range(0, height // 2 * 2, 2)
+                for w in range(0, width // 2 * 2, 2)
+            ]
+            for row in range(rows)
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_pool_says_how_many_numbers_it_gives(name: str) -> None:
+    net = Features(backbone(name), list(POOLS))
+    dims = net.dims((8, 32, 32))
+    with torch.no_grad():
+        assert net.eval()(torch.zeros(1, 3, 8, 32, 32)).shape == (1, sum(dims.values()))
+    assert list(dims) == list(POOLS)
+
+
+@pytest.mark.parametrize(
+    ("name", "dims"),
+    [("c3d", (512, 512, 9216, 50_176)), ("r3d", (512, 512, 9216, 25_088)), ("r2plus1d", (512, 512, 9216, 25_088))],
+)
+def test_features_have_the_sizes_of_the_papers(name: str, dims: tuple[int, ...]) -> None:
+    assert tuple(Features(backbone(name), list(POOLS)).dims((16, 112, 112)).values()) == dims
+
+
+def test_p4_of_c3d_is_its_fourth_pool() -> None:
+    net = backbone("c3d", width=4).eval()
+    clips = torch.randn(2, 3, 16, 32, 32)
+    with torch.no_grad():
+        fourth = net.conv5.pool(net.maps(clips)["conv4"])  # type: ignore[operator, union-attr]
+        assert torch.equal(Features(net, ["p4"])(clips), fourth.flatten(1))
+
+
+def test_an_axis_shorter_than_a_pool_is_taken_whole() -> None:
+    maps = {"conv4": torch.randn(1, 3, 1, 1, 4), "conv5": torch.randn(1, 3, 1, 1, 1)}
+    assert POOLS["p4"](maps).shape == (1, 6)
+    assert POOLS["pool5"](maps).shape == (1, 3)
+
+
+def test_unknown_pools_and_too_small_clips_are_refused() -> None:
+    with pytest.raises(UsageError) as error:
+        Features(backbone("tiny"), ["mean"])
+    assert str(error.value) == "no pool 'mean'; there are gap, spatial-max, pool5, p4"
+    with pytest.raises(UsageError, match="clips of 4 x 24 x 24 are too small for the network"):
+        Features(backbone("c3d"), ["gap"]).dims((4, 24, 24))

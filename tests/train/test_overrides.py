@@ -1,0 +1,366 @@
+"""Recipes as text and back: every value arrives as its type says, and what does not fit is one sentence."""
+
+import json
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vprep.errors import UsageError
+from vtrain.data.augment.config import Look
+from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.optim.schedule import Schedule
+from vtrain.overrides import as_json, change, from_json, listed
+from vtrain.recipes.recipe import Data, Method, Recipe
+
+METHODS: dict[str, Method] = {
+    "rspnet": rspnet.Config(),
+    "ascnet": ascnet.Config(),
+    "prp": prp.Config(),
+    "pace": pace.Config(),
+    "supervised": supervised.Config(classes=5),
+}
+
+
+def recipe(name: str = "pace") -> Recipe:
+    schedule = Schedule(lr=0.1)
+    return Recipe(name=name, method=METHODS[name], backbone="tiny", batch=8, epochs=2, schedule=schedule)
+
+
+ALL_ELSE = [
+    replace(recipe(), backbone_settings={"width": 16, "blocks": (1, 1, 2, 1), "stem": "deep"}),
+    replace(recipe(), method=pace.Config(sampling=pace.Sampling(paces=(Fraction(1, 3), Fraction(1, 2), 1, 2)))),
+    replace(recipe(), schedule=Schedule(lr=1 / 3, kind="step", milestones=(10, 20))),
+    replace(recipe(), steps=7, workers=0, weights="runs/a=b/last.pt", data=Data(subset="one, two.parquet")),
+    change(recipe("ascnet"), ["looks.0.blur=0.25", "nesterov=true", "lr=1e-7", "name=ä 視 =,()"]),
+]
+
+
+@pytest.mark.parametrize("whole", [*map(recipe, METHODS), *ALL_ELSE])
+def test_what_json_keeps_comes_back_the_same(whole: Recipe) -> None:
+    text = json.dumps(as_json(whole))
+    back = from_json(Recipe, json.loads(text))
+    assert back == whole
+    assert as_json(back) == as_json(whole)
+
+
+@pytest.mark.parametrize("whole", [*map(recipe, METHODS), *ALL_ELSE])
+def test_what_is_listed_can_be_said_again(whole: Recipe) -> None:
+    said = [f"{key}={value}" for key, value in listed(whole)]
+    assert change(whole, said) == whole
+    assert change(recipe(whole.method_name), said) == whole
+
+
+def test_settings_are_listed_in_the_words_that_are_understood() -> None:
+    said = dict(listed(change(recipe("ascnet"), ["backbone_settings.blocks=1,2", "nesterov=true", "looks.1.blur=1/4"])))
+    assert said["method.sampling.speeds"] == "4,8"
+    assert said["method.sampling.looks.0.blur"] == "1.0"
+    assert said["method.sampling.looks.1.blur"] == "0.25"
+    assert said["method.sampling.looks.1.crop_size"] == "none"
+    assert said["backbone_settings.blocks"] == "1,2"
+    assert said["optim.nesterov"] == "true"
+    assert said["schedule.milestones"] == ""
+    assert "method.sampling.looks" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("batch=64", "batch", 64),
+        ("batch=1e3", "batch", 1000),
+        ("batch=64.0", "batch", 64),
+        ("batch= 64 ", "batch", 64),
+        ("seed=+3", "seed", 3),
+        ("schedule.lr=0.3", "schedule.lr", 0.3),
+        ("lr=1/3", "schedule.lr", 1 / 3),
+        ("lr=3", "schedule.lr", 3.0),
+        ("momentum=0", "optim.momentum", 0.0),
+        ("nesterov=true", "optim.nesterov", True),
+        ("compile=yes", "compile", "yes"),
+        ("exclude=bias and norm", "optim.exclude", "bias and norm"),
+        ("milestones=3", "schedule.milestones", (3,)),
+        ("milestones=3,", "schedule.milestones", (3,)),
+        ("milestones=(3, 5)", "schedule.milestones", (3, 5)),
+        ("milestones=[3,5]", "schedule.milestones", (3, 5)),
+        ("milestones=", "schedule.milestones", ()),
+        ("milestones=()", "schedule.milestones", ()),
+        ("steps=none", "steps", None),
+        ("steps=5", "steps", 5),
+        ("weights=none", "weights", None),
+        ("weights=a=b.pt", "weights", "a=b.pt"),
+        ("name=true", "name", "true"),
+        ("name=", "name", ""),
+        ("name=視覚", "name", "視覚"),
+        ("contrast=same pace", "method.contrast", "same pace"),
+        ("paces=1/3,1/2,1,0.25", "method.sampling.paces", (Fraction(1, 3), Fraction(1, 2), 1, Fraction(1, 4))),
+        ("backbone_settings.width=16", "backbone_settings", {"width": 16}),
+        ("backbone_settings.blocks=1,1,1,1", "backbone_settings", {"blocks": (1, 1, 1, 1)}),
+        ("backbone_settings.stem=deep,wide", "backbone_settings", {"stem": "deep,wide"}),
+    ],
+)
+def test_text_becomes_what_the_type_says(text: str, path: str, value: object) -> None:
+    found: Any = change(recipe(), [text])
+    for word in path.split("."):
+        found = getattr(found, word)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_the_last_words_of_a_path_are_enough() -> None:
+    for key in ("lr", "schedule.lr"):
+        assert change(recipe(), [f"{key}=0.5"]).schedule.lr == 0.5
+    for key in ("frames", "sampling.frames", "method.sampling.frames"):
+        assert change(recipe(), [f"{key}=4"]).method.sampling.frames == 4
+
+
+def test_a_name_that_is_also_the_end_of_others_means_itself() -> None:
+    """`name` is the recipe's, though optim.name ends with it, too."""
+    changed = change(recipe(), ["name=mine"])
+    assert (changed.name, changed.optim.name) == ("mine", "sgd")
+
+
+def looks(changed: Recipe) -> tuple[Look, ...]:
+    return changed.method.sampling.looks
+
+
+def test_a_number_chooses_one_look_and_without_it_all_are_changed() -> None:
+    before = looks(recipe("ascnet"))
+    assert [look.blur for look in before] == [1.0, 0.1]
+    for key in ("looks.0.blur", "0.blur", "method.sampling.looks.0.blur"):
+        assert looks(change(recipe("ascnet"), [f"{key}=0.5"])) == (replace(before[0], blur=0.5), before[1])
+    for key in ("blur", "looks.blur", "method.sampling.looks.blur"):
+        assert [look.blur for look in looks(change(recipe("ascnet"), [f"{key}=0.5"]))] == [0.5, 0.5]
+
+
+def test_of_words_for_the_same_setting_the_last_holds() -> None:
+    changed = change(recipe("ascnet"), ["batch=3", "blur=0.5", "looks.1.blur=0.25", "batch=4"])
+    assert changed.batch == 4
+    assert [look.blur for look in looks(changed)] == [0.5, 0.25]
+
+
+def test_settings_that_need_each_other_change_together() -> None:
+    """Each of these alone is refused."""
+    words = ["schedule.kind=plateau", "validate.every=1", "data.hold_out=5"]
+    for some in (words[:1], words[1:2], words[:2]):
+        with pytest.raises(UsageError):
+            change(recipe("prp"), some)
+    assert change(recipe("prp"), words).schedule.kind == "plateau"
+    sizes = ["looks.size=3", "looks.blur_kernel=5"]
+    with pytest.raises(UsageError):
+        change(recipe(), sizes[:1])
+    assert looks(change(recipe(), sizes))[0].size == 3
+
+
+def test_a_change_leaves_what_was_changed_as_it_is() -> None:
+    whole = replace(recipe(), backbone_settings={"width": 4})
+    changed = change(whole, ["backbone_settings.width=8", "backbone_settings.blocks=1,1", "frames=3"])
+    assert changed.backbone_settings == {"width": 8, "blocks": (1, 1)}
+    assert whole == replace(recipe(), backbone_settings={"width": 4})
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "message"),
+    [
+        ("pace", "batch", "'batch' is no setting; settings are written key=value"),
+        ("pace", "", "'' is no setting; settings are written key=value"),
+        ("pace", "=3", "'=3' is no setting; settings are written key=value"),
+        ("pace", "optim.weight_decai=1", "no setting 'optim.weight_decai'; did you mean 'optim.weight_decay'?"),
+        ("pace", "weight_decai=1", "no setting 'weight_decai'; did you mean 'weight_decay'?"),
+        ("pace", "Batch=1", "no setting 'Batch'; did you mean 'batch'?"),
+        ("pace", "batch.=1", "no setting 'batch.'; did you mean 'batch'?"),
+        ("pace", "optim=sgd", "no setting 'optim'; did you mean 'optim.eta'?"),
+        ("pace", "paces.0=1", "no setting 'paces.0'; did you mean 'paces'?"),
+        ("ascnet", "looks.2.blur=1", "no setting 'looks.2.blur'; did you mean 'method.sampling.looks.blur'?"),
+        ("ascnet", "looks.-1.blur=1", "no setting 'looks.-1.blur'; did you mean 'method.sampling.looks.blur'?"),
+        (
+            "ascnet",
+            "method.sampling.looks.².x=1",
+            "no setting 'method.sampling.looks.².x'; did you mean 'method.sampling.looks.size'?",
+        ),
+        ("prp", "method.weights.rate=1", "no setting 'method.weights.rate'; did you mean 'method.weight_rec'?"),
+        ("pace", "backbone_settings.=1", "no setting 'backbone_settings.'; did you mean 'backbone'?"),
+        ("pace", "backbone_settings.a.b=1", "no setting 'backbone_settings.a.b'; did you mean 'backbone'?"),
+        (
+            "rspnet",
+            "momentum=0.5",
+            "'momentum' may be method.momentum or optim.momentum; write which",
+        ),
+        ("pace", "every=1", "'every' may be validate.every or watch.every; write which"),
+        ("pace", "batch=", "batch is ''; it is a whole number: write one"),
+        ("pace", "batch=1.5", "batch is '1.5'; it is a whole number: write one"),
+        ("pace", "batch=0x10", "batch is '0x10'; it is a whole number: write one"),
+        ("pace", "batch=none", "batch is 'none'; it is a whole number: write one"),
+        ("pace", "batch=true", "batch is 'true'; it is a whole number: write one"),
+        ("pace", "batch=1/0", "batch is '1/0'; it is a whole number: write one"),
+        ("pace", "batch=1e999999999", "batch is '1e999999999'; it is a whole number: write one"),
+        ("pace", "lr=1e-999999999", "schedule.lr is '1e-999999999'; it is a number: write one"),
+        ("pace", "lr=0e999999999", "schedule.lr is '0e999999999'; it is a number: write one"),
+        ("pace", "lr=1e309", "schedule.lr is '1e309'; it is a number: write one"),
+        ("pace", "lr=nan", "schedule.lr is 'nan'; it is a number: write one"),
+        ("pace", "lr=-inf", "schedule.lr is '-inf'; it is a number: write one"),
+        ("pace", "lr=1,5", "schedule.lr is '1,5'; it is a number: write one"),
+        ("pace", "lr=0.1=2", "schedule.lr is '0.1=2'; it is a number: write one"),
+        ("pace", "steps=x", "steps is 'x'; it is a whole number: write one"),
+        ("pace", "nesterov=yes", "optim.nesterov is 'yes'; it is true or false: write one"),
+        ("pace", "nesterov=True", "optim.nesterov is 'True'; it is true or false: write one"),
+        ("pace", "nesterov=1", "optim.nesterov is '1'; it is true or false: write one"),
+        ("pace", "compile=true", "compile is 'true'; there are no, yes"),
+        (
+            "pace",
+            "kind=cosin",
+            "schedule.kind is 'cosin'; did you mean 'cosine'? there are constant, cosine, step, plateau",
+        ),
+        ("pace", "milestones=3,,5", "schedule.milestones is ''; it is a whole number: write one"),
+        ("pace", "milestones=3;5", "schedule.milestones is '3;5'; it is a whole number: write one"),
+        ("pace", "scale=0.2", "method.sampling.looks.scale is '0.2'; it is 2 values with commas"),
+        ("pace", "scale=0.2,0.5,1", "method.sampling.looks.scale is '0.2,0.5,1'; it is 2 values with commas"),
+        ("pace", "paces=1,x", "method.sampling.paces is 'x'; it is a number or a fraction as 1/3: write one"),
+        ("pace", "batch=0", "batch is 0; let it be at least 1"),
+    ],
+)
+def test_a_word_that_does_not_fit_says_what_to_write_instead(name: str, word: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        change(recipe(name), [word])
+    assert str(error.value) == message
+
+
+def test_a_name_like_no_other_is_answered_with_all_there_are() -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Two:
+        one: int = 1
+        other: int = 2
+
+    with pytest.raises(UsageError) as error:
+        change(Two(), ["zzz=1"])
+    assert str(error.value) == "no setting 'zzz'; there are one, other"
+
+
+PLAIN = as_json(recipe())
+
+
+def sampling(given: object) -> object:
+    return PLAIN | {"method": {"name": "pace", "sampling": given}}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "recipe is []; it is a group of settings, each on its own"),
+        (None, "recipe is None; it is a group of settings, each on its own"),
+        ("pace", "recipe is 'pace'; it is a group of settings, each on its own"),
+        ({}, "no value for 'name'; write one"),
+        (PLAIN | {"schedule": {}}, "no value for 'schedule.lr'; write one"),
+        (PLAIN | {"bach": 8}, "no setting 'bach'; did you mean 'batch'?"),
+        (PLAIN | {"zzz": 8}, "no setting 'zzz'; take it out"),
+        (PLAIN | {"data": {"fould": 1}}, "no setting 'data.fould'; did you mean 'fold'?"),
+        (PLAIN | {"data": {"name": "ucf"}}, "no setting 'data.name'; take it out"),
+        (PLAIN | {"optim": []}, "optim is []; it is a group of settings, each on its own"),
+        (PLAIN | {"optim": None}, "optim is None; it is a group of settings, each on its own"),
+        (PLAIN | {"optim": {"nesterov": []}}, "optim.nesterov is '[]'; it is true or false: write one"),
+        (PLAIN | {"optim": {"name": ["sgd"]}}, "optim.name is '['sgd']'; there are sgd, lars, adamw"),
+        (PLAIN | {"method": []}, "method is []; it is a group of settings, of which 'name' tells the kind"),
+        (PLAIN | {"method": None}, "method is None; it is a group of settings, of which 'name' tells the kind"),
+        (PLAIN | {"method": "pace"}, "method is 'pace'; it is a group of settings, of which 'name' tells the kind"),
+        (PLAIN | {"method": {}}, "method.name is 'none'; there are rspnet, ascnet, prp, pace, supervised"),
+        (
+            PLAIN | {"method": {"name": ["pace"]}},
+            "method.name is '['pace']'; there are rspnet, ascnet, prp, pace, supervised",
+        ),
+        (
+            PLAIN | {"method": {"name": "pac"}},
+            "method.name is 'pac'; did you mean 'pace'? there are rspnet, ascnet, prp, pace, supervised",
+        ),
+        (
+            PLAIN | {"method": {"name": "prp", "contrast": "none"}},
+            "no setting 'method.contrast'; did you mean 'interpolated'?",
+        ),
+        (sampling({"paces": 3}), "method.sampling.paces is 3; it is several values, as in 1,2"),
+        (
+            sampling({"paces": [1, None]}),
+            "method.sampling.paces is 'none'; it is a number or a fraction as 1/3: write one",
+        ),
+        (sampling({"looks": {}}), "method.sampling.looks is {}; it is several values, as in 1,2"),
+        (sampling({"looks": [3]}), "method.sampling.looks is 3; it is a group of settings, each on its own"),
+        (sampling({"looks": [{"bluur": 1}]}), "no setting 'method.sampling.looks.bluur'; did you mean 'blur'?"),
+        (PLAIN | {"batch": None}, "batch is 'none'; it is a whole number: write one"),
+        (PLAIN | {"batch": True}, "batch is 'true'; it is a whole number: write one"),
+        (PLAIN | {"batch": [8]}, "batch is '[8]'; it is a whole number: write one"),
+        (PLAIN | {"batch": {}}, "batch is '{}'; it is a whole number: write one"),
+        (PLAIN | {"batch": 8.5}, "batch is '8.5'; it is a whole number: write one"),
+        (PLAIN | {"epochs": float("nan")}, "epochs is 'nan'; it is a number: write one"),
+        (PLAIN | {"epochs": float("inf")}, "epochs is 'inf'; it is a number: write one"),
+        (PLAIN | {"epochs": 10**400}, f"epochs is '{10**400}'; it is a number: write one"),
+        (PLAIN | {"name": 5}, "name is '5'; it is a word: write one"),
+        (PLAIN | {"compile": False}, "compile is 'false'; there are no, yes"),
+        (PLAIN | {"backbone_settings": []}, "backbone_settings is []; it is a group"),
+        (
+            PLAIN | {"backbone_settings": {"width": None}},
+            "backbone_settings.width is 'none'; it is a whole number: write one",
+        ),
+        (
+            PLAIN | {"backbone_settings": {"width": 1.5}},
+            "backbone_settings.width is '1.5'; it is a whole number: write one",
+        ),
+    ],
+)
+def test_json_of_another_shape_is_one_sentence(given: object, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        from_json(Recipe, given)
+    assert str(error.value) == message
+
+
+def test_what_json_leaves_out_is_as_it_is_by_default() -> None:
+    given = {
+        "name": "pace",
+        "method": {"name": "pace"},
+        "backbone": "tiny",
+        "batch": 8,
+        "epochs": 2,
+        "schedule": {"lr": 0.1},
+    }
+    assert from_json(Recipe, given) == recipe()
+    assert from_json(Recipe, given | {"epochs": "2", "schedule": {"lr": "1/10"}, "batch": 8.0}) == recipe()
+    tenth = from_json(Recipe, given | {"method": {"name": "pace", "sampling": {"paces": [0.1]}}})
+    assert isinstance(tenth.method, pace.Config)
+    assert tenth.method.sampling.paces == (Fraction(1, 10),)
+
+
+KEYS = [key for key, _ in listed(recipe("ascnet"))]
+TEXTS = st.one_of(st.text(max_size=12), st.text("0123456789.,-+e_/() ntruefals", max_size=12))
+
+
+@given(
+    key=st.one_of(st.sampled_from(KEYS), st.text(max_size=9)), more=st.sampled_from(["", ".", ".0", ".x"]), value=TEXTS
+)
+@settings(max_examples=150)
+def test_whatever_is_typed_is_carried_out_or_refused_in_a_sentence(key: str, more: str, value: str) -> None:
+    try:
+        changed = change(recipe("ascnet"), [f"{key}{more}={value}"])
+    except UsageError:
+        return
+    assert from_json(Recipe, json.loads(json.dumps(as_json(changed)))) == changed
+
+
+WRONG = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=5,
+)
+
+
+@given(key=st.sampled_from(KEYS), depth=st.integers(1, 5), value=WRONG)
+@settings(max_examples=150)
+def test_whatever_json_holds_is_taken_or_refused_in_a_sentence(key: str, depth: int, value: object) -> None:
+    found = said = as_json(recipe("ascnet"))
+    words = key.split(".")[:depth]
+    for word in words[:-1]:
+        found = found[int(word) if isinstance(found, list) else word]
+    found[int(words[-1]) if isinstance(found, list) else words[-1]] = value
+    try:
+        made = from_json(Recipe, said)
+    except UsageError:
+        return
+    assert from_json(Recipe, as_json(made)) == made

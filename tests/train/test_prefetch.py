@@ -1,0 +1,124 @@
+"""Batches come to the device one ahead of use; the order, errors and the end are those of the loader."""
+
+import threading
+import time
+from collections.abc import Generator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from vprep.errors import WorkError
+from vtrain.data import Batch, OneClip, open_shards
+from vtrain.data.prefetch import ahead, on_device
+
+
+def test_items_come_in_order_and_one_is_made_before_it_is_asked_for() -> None:
+    made: list[int] = []
+    seen = threading.Event()
+
+    def items() -> Generator[int, None, None]:
+        for number in range(5):
+            made.append(number)
+            if number == 2:
+                seen.set()
+            yield number
+
+    stream = ahead(items())
+    assert next(stream) == 0
+    assert seen.wait(5)  # 1 waits to be taken, 2 waits for room
+    time.sleep(0.05)
+    assert made == [0, 1, 2]
+    assert list(stream) == [1, 2, 3, 4]
+
+
+def test_an_error_comes_after_the_items_before_it() -> None:
+    def items() -> Generator[int, None, None]:
+        yield 1
+        raise WorkError("000.tar is gone")
+
+    stream = ahead(items())
+    assert next(stream) == 1
+    with pytest.raises(WorkError) as error:
+        next(stream)
+    assert str(error.value) == "000.tar is gone"
+
+
+def test_a_stream_that_is_left_ends_its_thread_and_closes_what_it_reads() -> None:
+    closed = threading.Event()
+
+    def items() -> Generator[int, None, None]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    stream = ahead(items())
+    next(stream)
+    stream.close()
+    assert closed.is_set()
+    assert not [thread for thread in threading.enumerate() if thread.name == "vtrain ahead"]
+
+
+class Copies:
+    """Stands for a device: copies, and writes down what was done in which order."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.done: list[str] = []
+        made.append(self)
+
+    def start(self, batch: Batch) -> tuple[Batch, int]:
+        self.done.append(f"copy {batch.position}")
+        copy = batch.to(torch.device("cpu"))
+        copy.clips = batch.clips.clone()
+        return copy, batch.position
+
+    def take(self, copy: Batch, ready: int) -> Batch:
+        self.done.append(f"use {ready}")
+        return copy
+
+
+made: list[Copies] = []
+
+
+def test_the_copy_of_a_batch_begins_before_the_one_before_it_is_used_up(shards: Path) -> None:
+    loader = open_shards(shards, OneClip(frames=2), batch=10, epochs=1, workers=1)
+    wanted = [batch.clips.clone() for batch in open_shards(shards, OneClip(frames=2), batch=10, epochs=1)]
+    batches = []
+    for batch in on_device(loader._batches(), torch.device("meta"), Copies):
+        time.sleep(0.1)
+        batches.append(batch.clips)
+    assert all(torch.equal(one, other) for one, other in zip(batches, wanted, strict=True))
+    done = made[-1].done
+    assert done.index("copy 20") < done.index("use 20")
+    assert done.index("copy 20") == done.index("use 10") + 1 or done.index("copy 20") < done.index("use 10")
+
+
+def test_what_the_host_must_know_of_the_augmentation_stays_on_the_host(shards: Path) -> None:
+    (batch,) = islice(open_shards(shards, OneClip(frames=2), batch=3), 1)
+    moved = batch.to(torch.device("meta"))
+    assert {name for name, value in vars_of(moved).items() if value.device.type == "meta"} == {
+        "clips",
+        "label",
+        "row",
+        "valid",
+        "speed",
+    }
+    assert all(value.device.type == "cpu" for value in moved.draws.values())
+
+
+def vars_of(batch: Batch) -> dict[str, torch.Tensor]:
+    names = ("clips", "label", "row", "valid", "frame", "speed", "group")
+    return {name: getattr(batch, name) for name in names}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: copies to one are not tried here")
+def test_batches_on_a_gpu_are_those_of_the_host(shards: Path) -> None:
+    host = [batch.clips.clone() for batch in open_shards(shards, OneClip(frames=2), batch=10, epochs=2)]
+    for workers in (0, 2):
+        loader = open_shards(shards, OneClip(frames=2), batch=10, epochs=2, workers=workers, device="cuda")
+        for batch, wanted in zip(loader, host, strict=True):
+            assert batch.clips.device.type == "cuda"
+            assert torch.equal(batch.clips.cpu(), wanted)

@@ -1,0 +1,1 @@
+"""Measurements of the loader, of a training step, and of both together."""

@@ -1,0 +1,121 @@
+"""The training loop. It knows no method: what a step does is in `methods/`, what a run is in `run`.
+
+B batch   N views   C channels   T frames   H height   W width
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vtrain.data.augment.apply import Augment
+from vtrain.data.loader import Loader
+from vtrain.data.order import number_of
+from vtrain.data.workers import WorkerKilledError
+from vtrain.distributed import rank, world
+from vtrain.optim.optimizers import set_lr
+from vtrain.recipes.recipe import Length, Recipe
+from vtrain.training.run import Place, Run, facts_of
+
+
+class Feed:
+    """Clips as the network sees them, with what is known of them; counts how long was waited for the loader."""
+
+    def __init__(self, loader: Loader, augment: Augment) -> None:
+        self.loader = loader
+        self.augment = augment
+        self.waited = 0.0  # seconds
+
+    def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        batches = iter(self.loader)
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.waited += time.perf_counter() - began
+            if batch is None:
+                return
+            yield self.augment(batch.clips, batch.draws), facts_of(batch)
+
+
+class Book(Protocol):
+    """Who writes down, validates and saves, each when it is due."""
+
+    def after_step(self, run: Run, lr: float, stopping: bool) -> None: ...
+
+    def save(self, run: Run) -> None: ...
+
+
+def train(run: Run, feed: Feed, recipe: Recipe, length: Length, book: Book, place: Place) -> bool:
+    """Take `run` to its last step; or to where it is asked to stop, and then the answer is False."""
+    schedule, batches = recipe.schedule.at_batch(recipe.batch), iter(feed)
+    run.module.train()
+    with stop_asked() as asked:
+        while run.step < length.steps:
+            lr = schedule.lr_at(run.step, length.per_epoch, length.steps, run.validation_losses)
+            set_lr(run.optimizer, lr)
+
+            for left in reversed(range(recipe.accumulate)):
+                try:
+                    clips_BNCTHW, facts = next(batches)
+                except WorkerKilledError:
+                    # A scheduler ends all processes of a job, the workers too; and the last step may be long ago.
+                    if not asked or world() > 1 or left != recipe.accumulate - 1:
+                        raise
+                    book.save(run)
+                    return False
+                # Behind the loader, which draws a number when it starts its workers.
+                torch.manual_seed(number_of(recipe.seed, "step", run.step, left, rank()))
+                with run.alone() if left else nullcontext():
+                    with place.autocast():
+                        outputs = run.model(clips_BNCTHW, facts)
+                    (outputs["loss"] / recipe.accumulate).backward()
+                run.sums.add(run.step, outputs)
+
+            run.optimizer.step()
+            run.optimizer.zero_grad(set_to_none=True)
+            run.step += 1
+            run.method.after_step(run.step / length.steps)
+
+            stopping = agreed(asked, run.step % recipe.log_every == 0)
+            book.after_step(run, lr, stopping)
+            if stopping:
+                return run.step == length.steps
+    return True
+
+
+@contextmanager
+def stop_asked() -> Iterator[list[str]]:
+    """A list that Ctrl-C and SIGTERM write their names into. A second Ctrl-C ends the process at once."""
+    asked: list[str] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(signal.Signals(number).name)
+
+    # Python gives signals to the main thread only.
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def agreed(asked: list[str], now: bool) -> bool:
+    """Whether to stop. Several processes look at each other only when it is time, all after the same step."""
+    if world() == 1 or not now:
+        return bool(asked) and world() == 1
+    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+    flag = torch.tensor(len(asked), device=device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag.item())

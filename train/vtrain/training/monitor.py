@@ -1,0 +1,116 @@
+"""What is done between steps: numbers are written down, held-out videos looked at, the state saved; each when due."""
+
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vprep.errors import WorkError
+from vtrain import run_folder
+from vtrain.distributed import rank
+from vtrain.recipes.recipe import Length, Recipe
+from vtrain.training.log import Metrics, Progress
+from vtrain.training.loop import Feed
+from vtrain.training.run import Observation, Run
+
+
+class Book:
+    """Of one run. All ranks come to the same decisions; the first one writes."""
+
+    def __init__(
+        self, folder: Path, recipe: Recipe, length: Length, feed: Feed, facts: dict[str, Any], device: torch.device,
+        *, first: int, validate: Observation | None, watch: Observation | None,
+    ) -> None:  # fmt: skip
+        self.folder, self.recipe, self.length, self.feed, self.facts = folder, recipe, length, feed, facts
+        self.last: dict[str, Any] = {}  # numbers that were written
+        self._validate, self._watch, self._device = validate, watch, device
+        self._metrics = Metrics(folder / run_folder.METRICS, first) if rank() == 0 else None
+        self.progress = Progress(first, length.steps, length.per_epoch)
+        self._since = (time.perf_counter(), first, 0.0)  # when the last numbers were written, at which step, waited
+        self._paused = 0.0
+
+    def after_step(self, run: Run, lr: float, stopping: bool) -> None:
+        last = run.step == self.length.steps
+        looks = self._looks(run)
+        if looks or last or run.step % self.recipe.log_every == 0:
+            self._write(run, lr, looks)
+        keep = self.recipe.keep_every > 0 and run.step % self.recipe.keep_every == 0
+        if last or stopping or keep or run.step % self.recipe.save_every == 0:
+            self.save(run, keep)
+        if rank() == 0:
+            self.progress.step(run.step)
+
+    def close(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+
+    def _looks(self, run: Run) -> dict[str, float]:
+        """What is seen of videos that are not learned from."""
+        seen: dict[str, float] = {}
+        began = time.perf_counter()
+        if self._validate is not None and self.length.due(run.step, self.recipe.validate.every):
+            found = self._validate(run)
+            run.validation_losses.append(found["loss"])
+            seen |= {f"held_out_{name}": value for name, value in found.items()}
+        if self._watch is not None and self.length.due(run.step, self.recipe.watch.every):
+            seen |= {f"watch_{name}": value for name, value in self._watch(run).items()}
+        self._paused += time.perf_counter() - began
+        return seen
+
+    def _write(self, run: Run, lr: float, looks: dict[str, float]) -> None:
+        self._refuse_nan(run)
+        means = run.sums.means()
+        run.sums.clear()
+        (then, step, waited), now = self._since, time.perf_counter()
+        seconds = max(now - then - self._paused, 1e-9)
+        self.last = {
+            "step": run.step,
+            "epoch": round(self.length.epoch(run.step), 4),
+            **means,
+            "lr": lr,
+            **looks,
+            "clips_per_s": round((run.step - step) * self.recipe.batch / seconds, 2),
+            "wait": round(min(1.0, (self.feed.waited - waited) / seconds), 4),
+            "memory_mb": memory_mb(self._device),
+            "skipped": len(self.feed.loader.bad),
+        }
+        self._since, self._paused = (now, run.step, self.feed.waited), 0.0
+        if self._metrics is not None:
+            self._write_line(self._metrics)
+            self.progress.show(run.step, self.last)
+
+    def _write_line(self, metrics: Metrics) -> None:
+        try:
+            metrics.write(self.last)
+        except OSError as error:
+            raise WorkError(
+                f"{self.folder / run_folder.METRICS} cannot be written ({run_folder.reason(error)}); "
+                f"{run_folder.standing(self.folder)}: mend that and {run_folder.how_to_go_on(self.folder)}"
+            ) from None
+
+    def save(self, run: Run, keep: bool = False) -> None:
+        began = time.perf_counter()
+        self._refuse_nan(run)
+        state = {**self.facts, "epochs": round(self.length.epoch(run.step), 4), **run.state()}
+        if rank() == 0:
+            run_folder.save(self.folder, state, keep=keep)
+        self._paused += time.perf_counter() - began
+
+    def _refuse_nan(self, run: Run) -> None:
+        step = run.sums.bad_step()
+        if step is None and not run.finite():
+            step = run.step - 1  # at the latest
+        if step is not None:
+            raise WorkError(
+                f"the loss or the weights are not finite since step {step}; {run_folder.standing(self.folder)}: "
+                "lower schedule.lr or add schedule.warmup"
+            )
+
+
+def memory_mb(device: torch.device) -> int:
+    """The most that was needed so far: of the GPU, else of this process."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

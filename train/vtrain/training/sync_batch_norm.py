@@ -1,0 +1,90 @@
+"""Batch norm whose statistics are those of the whole batch, over all processes.
+
+B batch, C channels, P places (time, height and width, as many as there are)
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vprep.errors import UsageError
+from vtrain.distributed import world
+from vtrain.methods.rspnet import RSPNet
+
+
+def synced(module: nn.Module, device: torch.device) -> nn.Module:
+    """The same with all of its batch norm over the processes there are by now; alone, it stays as it is.
+
+    Parameters and buffers stay the same objects and keep their names.
+    """
+    if isinstance(module, RSPNet):
+        raise UsageError(
+            "batch_norm is sync with rspnet, whose keys are dealt out over the processes so that each has a batch norm "
+            "of its own: set batch_norm=own"
+        )
+    if world() == 1:
+        return module
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call, no-any-return]
+    for norm in module.modules():
+        if isinstance(norm, _BatchNorm):
+            norm.__class__ = SyncNorm  # nothing of what it has, or of what refers to it, need change
+    return module
+
+
+class SyncNorm(_BatchNorm):
+    """Batch norm over all processes in float32, for the CPU: torch's own is for GPUs only.
+
+    As with torch's own, evaluation is not shared, and losses are those of each rank.
+    """
+
+    def forward(self, x_BCP: Tensor) -> Tensor:
+        if not self.training or world() == 1:
+            return super().forward(x_BCP)
+        values_BCP = x_BCP.float()
+        dims = [dim for dim in range(x_BCP.ndim) if dim != 1]
+        count = _total(values_BCP.new_tensor(x_BCP.numel() // x_BCP.shape[1]))
+        mean_C = _total(values_BCP.sum(dims, keepdim=True)) / count
+        # Not from the sum of squares, of which nothing is left where the mean is large.
+        centred_BCP = values_BCP - mean_C
+        variance_C = _total(centred_BCP.square().sum(dims, keepdim=True)) / count
+        self._remember(mean_C.flatten(), (variance_C * count / (count - 1)).flatten())
+        normal_BCP = centred_BCP * torch.rsqrt(variance_C + self.eps)
+        if self.affine:
+            normal_BCP = normal_BCP * self.weight.view_as(mean_C) + self.bias.view_as(mean_C)
+        return normal_BCP.to(x_BCP.dtype)
+
+    @torch.no_grad()
+    def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
+        """Take them into the running statistics; without a momentum these are the mean of all."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean_C, share)
+        self.running_var.lerp_(variance_C, share)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """It takes what the norm took that it stands for."""
+
+
+class _Total(torch.autograd.Function):
+    """A sum over all ranks. The loss of each of them depends on it, so that its gradient is a sum, too."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:  # noqa: ANN401  what autograd gives
+        whole = part.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        return _total(gradient)
+
+
+def _total(part: Tensor) -> Tensor:
+    total: Tensor = _Total.apply(part)  # type: ignore[no-untyped-call]
+    return total

@@ -1,0 +1,34 @@
+"""How clips were normalised, in numbers, and in the word that the data path has for them."""
+
+from dataclasses import asdict
+from typing import Any
+
+from vtrain.weights.origins.origin import Normalisation
+
+# As vtrain.data.look.Normalise has them.
+WORDS = {
+    "imagenet": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "unit": Normalisation(),
+    "bgr255": Normalisation(scale=255, channels="bgr"),
+}
+
+
+def spelled(found: Any) -> dict[str, Any] | None:  # noqa: ANN401  a word, numbers, or what a file has instead
+    """`word` (None where there is none for it), scale, channels, mean and std; None where nothing is known."""
+    if isinstance(found, str) and found in WORDS:
+        return {"word": found, **asdict(WORDS[found])}
+    if not isinstance(found, dict):
+        return None
+    numbers = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items() if key != "word"}
+    words = [word for word, known in WORDS.items() if asdict(known) == numbers]
+    return {"word": words[0] if words else None, **numbers}
+
+
+def as_words(normalisation: dict[str, Any] | None) -> str:
+    """`normalised as imagenet`, or with which numbers."""
+    if normalisation is None:
+        return "with no word on how they are normalised"
+    if normalisation["word"]:
+        return f"normalised as '{normalisation['word']}'"
+    numbers = ", ".join(f"{key} {value}" for key, value in normalisation.items() if key != "word")
+    return f"normalised by {numbers} (none of {', '.join(WORDS)})"
