@@ -27,13 +27,13 @@ from torch import Tensor
 
 from vtrain.data.augment import colour
 from vtrain.data.augment.apply import DEVIATION, MEAN, Augment
-from vtrain.data.augment.config import Look, stack
+from vtrain.data.augment.config import AugmentConfig, stack
 from vtrain.data.augment.crop import crop
 
 VIEWS, FRAMES, HEIGHT, WIDTH = 2, 16, 128, 171
 DRAWS = 2000
-RSPNET = Look(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
-ASCNET = Look(jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.8, grey=0.2, blur=1.0)
+RSPNET = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
+ASCNET = AugmentConfig(jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.8, grey=0.2, blur=1.0)
 LOOKS = {"RSPNet": (RSPNET, RSPNET), "ASCNet": (ASCNET, replace(ASCNET, blur=0.1, solarise=0.2))}
 Draws = dict[str, Tensor]
 
@@ -55,13 +55,13 @@ def clips_of(samples: int, device: torch.device) -> Tensor:
     return pixels[:, :, :, rows][:, :, :, :, columns].contiguous().to(device)
 
 
-def draws_of(looks: Sequence[Look], samples: int) -> Draws:
+def draws_of(looks: Sequence[AugmentConfig], samples: int) -> Draws:
     rng = Random(0)
     batch = [[look.draw(rng, HEIGHT, WIDTH, FRAMES) for look in looks] for _ in range(samples)]
     return {name: torch.from_numpy(array) for name, array in stack(batch).items()}
 
 
-def loop(look: Look, clips: Tensor, draws: Draws) -> Tensor:
+def loop(look: AugmentConfig, clips: Tensor, draws: Draws) -> Tensor:
     """The same ops, clip by clip."""
     done = [
         one(look, clips[sample, view], {name: drawn[sample, view].numpy() for name, drawn in draws.items()})
@@ -72,7 +72,7 @@ def loop(look: Look, clips: Tensor, draws: Draws) -> Tensor:
     return together.to(memory_format=torch.channels_last_3d)
 
 
-def one(look: Look, clip: Tensor, drawn: dict[str, Any]) -> Tensor:
+def one(look: AugmentConfig, clip: Tensor, drawn: dict[str, Any]) -> Tensor:
     top, left, height, width = drawn["box"][0].astype(int).tolist()
     box = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2).contiguous().float()
     pixels = torch.nn.functional.interpolate(box, (look.size, look.size), mode="bilinear")[None]
@@ -116,7 +116,7 @@ def compare(name: str, samples: int, rounds: int, device: torch.device) -> Row:
     )
 
 
-def drawing(look: Look) -> float:
+def drawing(look: AugmentConfig) -> float:
     """Microseconds for the numbers of one clip."""
     rng = Random(0)
     began = time.perf_counter()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from vprep.errors import UsageError
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import EvenClips
 from vtrain.overrides import change
 
@@ -62,10 +62,10 @@ class Protocol:
         """The clips of a video; those of the gallery may differ."""
         # kinetics is not known there; `Standardise` does the rest.
         seen = "unit" if self.normalise == "kinetics" else self.normalise
-        look = Look(size=self.size, crop=self.crop, crop_size=self.crop_size, flip=0.0, normalise=seen)
+        look = AugmentConfig(size=self.size, crop=self.crop, crop_size=self.crop_size, flip=0.0, normalise=seen)
         if of_gallery and self.gallery == "released":
             # One crop and one flip for all clips of a video: they were one long clip there.
-            look = Look(size=self.size, crop="area", scale=(0.25, 1.0), flip=0.5, normalise=seen)
+            look = AugmentConfig(size=self.size, crop="area", scale=(0.25, 1.0), flip=0.5, normalise=seen)
         return EvenClips(
             clips=self.clips, frames=self.frames, step=self.step, how=self.how, short=self.short, looks=(look,)
         )

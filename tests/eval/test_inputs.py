@@ -13,7 +13,7 @@ from veval.tasks import classifier
 from vprep.errors import UsageError
 from vtrain.backbones import backbone
 from vtrain.data import choose
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
 from vtrain.methods.supervised import Config, Supervised
 from vtrain.overrides import as_json
@@ -145,7 +145,9 @@ def test_a_classifier_says_what_the_method_that_trained_it_says(tmp_path: Path) 
     [
         (OneClip(frames=4), {"step": 1, "crop_size": None}),
         (
-            OneClip(frames=4, step=2, how="cover", short="replace", looks=(Look(crop="random", crop_size=112),)),
+            OneClip(
+                frames=4, step=2, how="cover", short="replace", looks=(AugmentConfig(crop="random", crop_size=112),)
+            ),
             {"step": 2, "crop_size": 112, "how": "cover", "clips": 2},
         ),
     ],

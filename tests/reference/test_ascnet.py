@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.methods.ascnet import ASCNet, Config, Sampling
 
 HELD = 12  # clips, two batches and a half
@@ -17,7 +17,7 @@ HELD = 12  # clips, two batches and a half
 def made(memory: Literal["clip", "feature"]) -> ASCNet:
     torch.manual_seed(2)
     net = Backbone(6, conv1=nn.Sequential(nn.Conv3d(3, 6, 3, stride=2, padding=1), nn.ReLU()))
-    sampling = Sampling(frames=4, looks=(Look(size=8),))
+    sampling = Sampling(frames=4, looks=(AugmentConfig(size=8),))
     return ASCNet(net, Config(sampling=sampling, memory=memory, pool=HELD, queue=HELD, dim=5, hidden=7))
 
 

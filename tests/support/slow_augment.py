@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 
 Draws = dict[str, Tensor]
 Frames = list[Tensor]  # [C, H, W]
@@ -60,7 +60,7 @@ def slow_solarise(frame: Tensor, threshold: float) -> Tensor:
     return torch.where(frame >= threshold, 1 - frame, frame)
 
 
-def slow(look: Look, clip: Tensor, drawn: dict[str, Any], box: list[float], flipped: bool) -> Tensor:
+def slow(look: AugmentConfig, clip: Tensor, drawn: dict[str, Any], box: list[float], flipped: bool) -> Tensor:
     """One box of one clip: [C, T, S, S], from 0 to 1."""
     top, left, height, width = map(int, box)
     cut = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2) / 255
@@ -82,7 +82,7 @@ def slow(look: Look, clip: Tensor, drawn: dict[str, Any], box: list[float], flip
     return torch.stack(frames, dim=1)
 
 
-def slow_batch(look: Look, pixels: Tensor, batch: Draws) -> Tensor:
+def slow_batch(look: AugmentConfig, pixels: Tensor, batch: Draws) -> Tensor:
     out = []
     for sample in range(pixels.shape[0]):
         for view in range(pixels.shape[1]):

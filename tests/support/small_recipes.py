@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vprep.errors import exit_code
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
 from vtrain.optim.optimizers import Optim
@@ -25,8 +25,8 @@ from vtrain.recipes.recipe import Data, Method, Recipe
 from vtrain.training.train import train
 
 FRAMES, SIZE = 4, 16
-LOOK = Look(size=SIZE, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grey=0.2)
-PLAIN = Look(size=SIZE, crop="random", crop_size=SIZE, normalise="unit")
+LOOK = AugmentConfig(size=SIZE, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grey=0.2)
+PLAIN = AugmentConfig(size=SIZE, crop="random", crop_size=SIZE, normalise="unit")
 
 CONFIGS: dict[str, Method] = {
     # Queue and memory hold no whole number of batches.

@@ -12,11 +12,11 @@ from host_waits import HostWaits
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone, backbone
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Video
 from vtrain.methods.ascnet import ONLINE, TARGET, ASCNet, Config, Sampling, fitting, nearest, next_one
 
-SMALL = Config(sampling=Sampling(frames=4, looks=(Look(size=8),)), pool=16, queue=16, dim=8, hidden=16)
+SMALL = Config(sampling=Sampling(frames=4, looks=(AugmentConfig(size=8),)), pool=16, queue=16, dim=8, hidden=16)
 FEATURE = replace(SMALL, memory="feature")
 DIFFERENT = replace(SMALL, instances="different")
 SAME = replace(SMALL, instances="same")

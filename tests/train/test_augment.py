@@ -15,10 +15,10 @@ from torch.nn.functional import interpolate
 from vprep.errors import UsageError
 from vtrain.data.augment import apply, crop
 from vtrain.data.augment.apply import Augment
-from vtrain.data.augment.config import Look, stack
+from vtrain.data.augment.config import AugmentConfig, stack
 
 H, W, T, S = 20, 26, 4, 16
-EVERYTHING = Look(
+EVERYTHING = AugmentConfig(
     size=S,
     jitter=(0.6, 0.6, 0.6, 0.5),
     jitter_chance=0.8,
@@ -29,7 +29,7 @@ EVERYTHING = Look(
     solarise_threshold=0.6,
     normalise="unit",
 )
-PLAIN = Look(size=S, crop="centre", crop_size=S, flip=0, normalise="unit", blur_kernel=5)
+PLAIN = AugmentConfig(size=S, crop="centre", crop_size=S, flip=0, normalise="unit", blur_kernel=5)
 
 
 def clips(samples: int, views: int, seed: int = 0, height: int = H, width: int = W) -> Tensor:
@@ -42,7 +42,7 @@ def clips(samples: int, views: int, seed: int = 0, height: int = H, width: int =
     return pixels.permute(0, 2, 3, 4, 1).reshape(samples, views, T, height, width, 3).contiguous()
 
 
-def draws(look: Look, samples: int, views: int, seed: int = 0, height: int = H, width: int = W) -> Draws:
+def draws(look: AugmentConfig, samples: int, views: int, seed: int = 0, height: int = H, width: int = W) -> Draws:
     rng = Random(seed)
     batch = [[look.draw(rng, height, width, T) for _ in range(views)] for _ in range(samples)]
     return {name: torch.from_numpy(array) for name, array in stack(batch).items()}
@@ -52,7 +52,7 @@ def part(batch: Draws, samples: slice, views: slice) -> Draws:
     return {name: drawn[samples, views] for name, drawn in batch.items()}
 
 
-def seen(look: Look, pixels: Tensor, batch: Draws, **more: Any) -> Tensor:  # noqa: ANN401
+def seen(look: AugmentConfig, pixels: Tensor, batch: Draws, **more: Any) -> Tensor:  # noqa: ANN401
     """[B, N x K, C, T, S, S]"""
     return Augment([look])(pixels, batch, **more)
 
@@ -275,7 +275,7 @@ def test_views_of_different_looks_share_a_batch() -> None:
 
 
 @pytest.mark.parametrize("look", [EVERYTHING, replace(EVERYTHING, crop="random", crop_size=S, jitter_per="frame")])
-def test_nothing_is_read_back_from_the_device(look: Look) -> None:
+def test_nothing_is_read_back_from_the_device(look: AugmentConfig) -> None:
     # The meta device has shapes and no values: whoever asks for one gets an error.
     out = seen(look, clips(3, 2).to("meta"), draws(look, 3, 2))
     assert out.device.type == "meta"

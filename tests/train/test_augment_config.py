@@ -13,26 +13,29 @@ from hypothesis import strategies as st
 
 from vprep.errors import UsageError
 from vtrain.data.augment import config as look_module
-from vtrain.data.augment.config import Look, stack
+from vtrain.data.augment.config import AugmentConfig, stack
 
-RSPNET = Look(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
-PACE = Look(crop="random", crop_size=112, jitter=(0.8, 0.8, 0.8, 0.2), jitter_chance=0.8, jitter_per="frame")
+RSPNET = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
+PACE = AugmentConfig(crop="random", crop_size=112, jitter=(0.8, 0.8, 0.8, 0.2), jitter_chance=0.8, jitter_per="frame")
 
 
-def drawn(look: Look, *, seed: int = 0, height: int = 128, width: int = 171, frames: int = 16) -> dict[str, Any]:
+def drawn(
+    look: AugmentConfig, *, seed: int = 0, height: int = 128, width: int = 171, frames: int = 16
+) -> dict[str, Any]:
     return {name: array[0, 0] for name, array in stack([[look.draw(Random(seed), height, width, frames)]]).items()}
 
 
-def many(look: Look, name: str, count: int = 400) -> np.ndarray[Any, Any]:
+def many(look: AugmentConfig, name: str, count: int = 400) -> np.ndarray[Any, Any]:
     """The same number of many samples."""
     rng = Random(1)
     return stack([[look.draw(rng, 128, 171, 4) for _ in range(count)]])[name][0]
 
 
 @pytest.mark.parametrize(
-    ("look", "boxes", "jitters"), [(RSPNET, 1, 1), (PACE, 1, 16), (Look(crop="three"), 3, 1), (Look(crop="ten"), 10, 1)]
+    ("look", "boxes", "jitters"),
+    [(RSPNET, 1, 1), (PACE, 1, 16), (AugmentConfig(crop="three"), 3, 1), (AugmentConfig(crop="ten"), 10, 1)],
 )
-def test_a_draw_has_the_kinds_and_shapes_that_are_promised(look: Look, boxes: int, jitters: int) -> None:
+def test_a_draw_has_the_kinds_and_shapes_that_are_promised(look: AugmentConfig, boxes: int, jitters: int) -> None:
     assert {name: (array.dtype.name, array.shape) for name, array in drawn(look).items()} == {
         "box": ("float32", (boxes, 4)),
         "flip": ("bool", (boxes,)),
@@ -45,8 +48,8 @@ def test_a_draw_has_the_kinds_and_shapes_that_are_promised(look: Look, boxes: in
     assert look.crops == boxes
 
 
-@pytest.mark.parametrize("look", [RSPNET, PACE, Look(crop="ten"), Look(blur=0.5, solarise=0.5)])
-def test_the_same_seed_draws_the_same(look: Look) -> None:
+@pytest.mark.parametrize("look", [RSPNET, PACE, AugmentConfig(crop="ten"), AugmentConfig(blur=0.5, solarise=0.5)])
+def test_the_same_seed_draws_the_same(look: AugmentConfig) -> None:
     first, second, other = drawn(look, seed=7), drawn(look, seed=7), [drawn(look, seed=seed) for seed in range(5)]
     for name, array in first.items():
         assert np.array_equal(array, second[name])
@@ -64,7 +67,7 @@ def test_the_same_seed_draws_the_same(look: Look) -> None:
 def test_an_area_crop_stays_inside_and_keeps_to_its_limits(
     seed: int, height: int, width: int, scale: list[float], ratio: list[float]
 ) -> None:
-    look = Look(scale=(scale[0], scale[1]), ratio=(ratio[0], ratio[1]))
+    look = AugmentConfig(scale=(scale[0], scale[1]), ratio=(ratio[0], ratio[1]))
     top, left, tall, wide = drawn(look, seed=seed, height=height, width=width)["box"][0].tolist()
     assert all(value == int(value) for value in (top, left, tall, wide))
     assert min(top, left) >= 0
@@ -79,13 +82,13 @@ def test_an_area_crop_stays_inside_and_keeps_to_its_limits(
 
 
 def test_the_corners_of_an_area_crop_reach_every_border() -> None:
-    boxes = many(Look(scale=(0.2, 0.5)), "box", 3000)[:, 0]
+    boxes = many(AugmentConfig(scale=(0.2, 0.5)), "box", 3000)[:, 0]
     assert boxes[:, :2].min(0).tolist() == [0, 0]
     assert (boxes[:, :2] + boxes[:, 2:]).max(0).tolist() == [128, 171]
 
 
 def test_ratios_of_an_area_crop_are_as_often_wide_as_tall() -> None:
-    boxes = many(Look(scale=(0.2, 0.5), ratio=(0.5, 2)), "box", 2000)[:, 0]
+    boxes = many(AugmentConfig(scale=(0.2, 0.5), ratio=(0.5, 2)), "box", 2000)[:, 0]
     assert np.mean(boxes[:, 3] > boxes[:, 2]) == pytest.approx(0.5, abs=0.05)
 
 
@@ -100,18 +103,18 @@ def test_where_no_area_fits_the_largest_box_of_a_good_ratio_is_cut_from_the_cent
     height: int, width: int, box: list[int]
 ) -> None:
     # A tenth of the frame at most has a good ratio, and at least four tenths are wanted.
-    assert drawn(Look(), height=height, width=width)["box"].tolist() == [box]
+    assert drawn(AugmentConfig(), height=height, width=width)["box"].tolist() == [box]
 
 
 def test_where_the_ratio_alone_is_good_the_fallback_is_the_whole_frame() -> None:
     # No box of exactly the whole area and of ratio 4/3 or more lies inside a square.
-    look = Look(scale=(1, 1), ratio=(0.5, 2))
+    look = AugmentConfig(scale=(1, 1), ratio=(0.5, 2))
     boxes = {tuple(drawn(look, seed=seed, height=90, width=90)["box"][0].tolist()) for seed in range(20)}
     assert (0, 0, 90, 90) in boxes
 
 
 def test_a_random_crop_takes_every_place_and_no_other() -> None:
-    boxes = many(Look(crop="random", crop_size=126), "box")[:, 0]
+    boxes = many(AugmentConfig(crop="random", crop_size=126), "box")[:, 0]
     assert {tuple(box) for box in boxes[:, 2:].tolist()} == {(126, 126)}
     assert set(boxes[:, 0].tolist()) == {0, 1, 2}
     assert set(boxes[:, 1].tolist()) == set(range(46))
@@ -119,37 +122,37 @@ def test_a_random_crop_takes_every_place_and_no_other() -> None:
 
 def test_a_centre_crop_lies_where_torchvision_puts_it() -> None:
     # (128 - 112) / 2 = 8; (171 - 112) / 2 = 29.5, rounded to the even number.
-    assert drawn(Look(crop="centre", crop_size=112))["box"].tolist() == [[8, 30, 112, 112]]
+    assert drawn(AugmentConfig(crop="centre", crop_size=112))["box"].tolist() == [[8, 30, 112, 112]]
 
 
 def test_without_a_crop_size_the_largest_square_is_cut() -> None:
     # (171 - 128) / 2 = 21.5, rounded to the even number.
-    assert drawn(Look(crop="centre"))["box"].tolist() == [[0, 22, 128, 128]]
+    assert drawn(AugmentConfig(crop="centre"))["box"].tolist() == [[0, 22, 128, 128]]
 
 
 def test_a_crop_size_beyond_the_video_becomes_its_shorter_side() -> None:
-    look = Look(crop="centre", crop_size=112)
+    look = AugmentConfig(crop="centre", crop_size=112)
     assert drawn(look, height=60, width=80)["box"].tolist() == [[0, 10, 60, 60]]
     assert drawn(look, height=80, width=60)["box"].tolist() == [[10, 0, 60, 60]]
 
 
 def test_three_crops_lie_along_the_longer_side() -> None:
     # 171 - 112 = 59 to go from left to right; 29.5 rounds to 30.
-    look = Look(crop="three", crop_size=112)
+    look = AugmentConfig(crop="three", crop_size=112)
     assert drawn(look)["box"].tolist() == [[8, 0, 112, 112], [8, 30, 112, 112], [8, 59, 112, 112]]
     tall = drawn(look, height=171, width=128)
     assert tall["box"].tolist() == [[0, 8, 112, 112], [30, 8, 112, 112], [59, 8, 112, 112]]
 
 
 def test_ten_crops_are_the_corners_and_the_centre_seen_both_ways() -> None:
-    draw = drawn(Look(crop="ten", crop_size=112, flip=0))
+    draw = drawn(AugmentConfig(crop="ten", crop_size=112, flip=0))
     corners = [[0, 0], [0, 59], [16, 0], [16, 59], [8, 30]]
     assert draw["box"].tolist() == [[*corner, 112, 112] for corner in corners * 2]
     assert draw["flip"].tolist() == [False] * 5 + [True] * 5
 
 
 def test_the_three_crops_of_a_clip_are_flipped_together() -> None:
-    flips = many(Look(crop="three"), "flip")
+    flips = many(AugmentConfig(crop="three"), "flip")
     assert (flips.all(1) | ~flips.any(1)).all()
     assert 0.4 < flips.mean() < 0.6
 
@@ -157,11 +160,13 @@ def test_the_three_crops_of_a_clip_are_flipped_together() -> None:
 @pytest.mark.parametrize("chance", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("name", ["flip", "grey", "solarise"])
 def test_chances_are_kept(name: str, chance: float) -> None:
-    assert many(replace(Look(), **{name: chance}), name).mean() == pytest.approx(chance, abs=0.08 * (0 < chance < 1))
+    assert many(replace(AugmentConfig(), **{name: chance}), name).mean() == pytest.approx(
+        chance, abs=0.08 * (0 < chance < 1)
+    )
 
 
 def test_sigma_is_zero_without_blur_and_else_between_its_limits() -> None:
-    sigma = many(Look(blur=0.5, blur_sigma=(0.3, 1.5)), "sigma")
+    sigma = many(AugmentConfig(blur=0.5, blur_sigma=(0.3, 1.5)), "sigma")
     assert np.mean(sigma > 0) == pytest.approx(0.5, abs=0.08)
     blurred = sigma[sigma > 0]
     assert 0.3 <= blurred.min() < 0.4
@@ -169,7 +174,7 @@ def test_sigma_is_zero_without_blur_and_else_between_its_limits() -> None:
 
 
 def test_factors_are_drawn_around_one_and_the_hue_around_zero() -> None:
-    factors = many(Look(jitter=(0.4, 2.0, 0.1, 0.3)), "jitter", 2000)[:, 0]
+    factors = many(AugmentConfig(jitter=(0.4, 2.0, 0.1, 0.3)), "jitter", 2000)[:, 0]
     # A factor is never negative, so a strength above one is cut off below.
     assert factors.min(0) == pytest.approx([0.6, 0, 0.9, -0.3], abs=0.01)
     assert factors.max(0) == pytest.approx([1.4, 3, 1.1, 0.3], abs=0.01)
@@ -177,18 +182,18 @@ def test_factors_are_drawn_around_one_and_the_hue_around_zero() -> None:
 
 
 def test_an_op_of_no_strength_changes_nothing() -> None:
-    factors = many(Look(jitter=(0, 0.4, 0, 0)), "jitter")[:, 0]
+    factors = many(AugmentConfig(jitter=(0, 0.4, 0, 0)), "jitter")[:, 0]
     assert (factors[:, [0, 2, 3]] == [1, 1, 0]).all()
     assert len(set(factors[:, 1].tolist())) == 400
 
 
 def test_a_clip_that_is_not_jittered_has_the_identity() -> None:
-    factors = many(Look(jitter=(0.4, 0.4, 0.4, 0.1), jitter_chance=0.8), "jitter")[:, 0]
+    factors = many(AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.1), jitter_chance=0.8), "jitter")[:, 0]
     assert np.mean((factors == [1, 1, 1, 0]).all(1)) == pytest.approx(0.2, abs=0.06)
 
 
 def test_all_orders_of_the_jitter_come_about_equally_often() -> None:
-    orders = [tuple(order) for order in many(Look(), "jitter_order", 4800)[:, 0].tolist()]
+    orders = [tuple(order) for order in many(AugmentConfig(), "jitter_order", 4800)[:, 0].tolist()]
     counts = [orders.count(order) for order in set(orders)]
     assert len(counts) == 24
     assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
@@ -205,15 +210,15 @@ def test_frames_that_are_jittered_on_their_own_differ() -> None:
 @pytest.mark.parametrize(
     ("look", "box"),
     [
-        (Look(crop="random", crop_size=112), (112, 112)),
-        (Look(crop="centre", crop_size=200), (128, 128)),
-        (Look(crop="centre"), (128, 128)),
-        (Look(), None),
-        (Look(crop="three", crop_size=112), None),
-        (Look(crop="ten", crop_size=112), None),
+        (AugmentConfig(crop="random", crop_size=112), (112, 112)),
+        (AugmentConfig(crop="centre", crop_size=200), (128, 128)),
+        (AugmentConfig(crop="centre"), (128, 128)),
+        (AugmentConfig(), None),
+        (AugmentConfig(crop="three", crop_size=112), None),
+        (AugmentConfig(crop="ten", crop_size=112), None),
     ],
 )
-def test_a_box_that_is_always_of_one_size_is_known_beforehand(look: Look, box: tuple[int, int] | None) -> None:
+def test_a_box_that_is_always_of_one_size_is_known_beforehand(look: AugmentConfig, box: tuple[int, int] | None) -> None:
     assert look.fixed_box(128, 171) == box
 
 
@@ -275,7 +280,7 @@ def test_draws_of_a_batch_are_stacked_by_sample_and_view() -> None:
 )  # fmt: skip
 def test_a_look_that_cannot_be_says_what_to_write(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as error:
-        Look(**wrong)
+        AugmentConfig(**wrong)
     assert str(error.value) == message
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vtrain.data.augment import colour
 from vtrain.data.augment.apply import Augment
-from vtrain.data.augment.config import Look, stack
+from vtrain.data.augment.config import AugmentConfig, stack
 from vtrain.data.augment.crop import crop_at_once, crop_each
 
 STUBS = (
@@ -115,7 +115,7 @@ def test_a_crop_is_that_of_torchvision(box: tuple[int, int, int, int], ways: Cal
 
 
 def test_ten_crops_are_the_five_of_torchvision_and_each_of_them_flipped() -> None:
-    look = Look(size=S, crop="ten", crop_size=S, normalise="imagenet")
+    look = AugmentConfig(size=S, crop="ten", crop_size=S, normalise="imagenet")
     drawn = stack([[look.draw(Random(0), H, W, T)]])
     ours = Augment([look])(clip()[None, None], {name: torch.from_numpy(array) for name, array in drawn.items()})
     five = torch.stack(tv.five_crop(as_frames(clip()), [S, S]))

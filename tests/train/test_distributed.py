@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from two_ranks import Found, as_rank, of_two_ranks
 
 from vtrain.backbones import Backbone, backbone
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.distributed import gather, own, rank, world
 from vtrain.methods import ascnet, rspnet
 
 STEPS = 3
 RSPNET = rspnet.Config(sampling=rspnet.Sampling(frames=4), queue=21, dim=16)
 ASCNET = ascnet.Config(
-    sampling=ascnet.Sampling(frames=4, looks=(Look(size=8),)), pool=21, queue=21, dim=8, hidden=16, tasks="scp"
+    sampling=ascnet.Sampling(frames=4, looks=(AugmentConfig(size=8),)), pool=21, queue=21, dim=8, hidden=16, tasks="scp"
 )
 NAMES = ["rspnet", "rspnet with odd batches", "rspnet with bn", "rspnet with more bn", "clip", "feature"]
 

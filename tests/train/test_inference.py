@@ -12,7 +12,7 @@ from vprep.errors import UsageError, WorkError
 from vtrain.backbones import BACKBONES, backbone
 from vtrain.data import EvenClips, Loader, choose
 from vtrain.data.augment.apply import Augment
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.inference import POOLS, Features, evaluating, outputs, piece
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -21,7 +21,7 @@ VIDEOS = 30
 
 
 def plan(clips: int = 2, crop: str = "centre", frames: int = 4) -> EvenClips:
-    return EvenClips(clips=clips, frames=frames, looks=(Look(size=16, crop=crop, flip=0.0),))  # type: ignore[arg-type]
+    return EvenClips(clips=clips, frames=frames, looks=(AugmentConfig(size=16, crop=crop, flip=0.0),))  # type: ignore[arg-type]
 
 
 def by_key(shards: Path, net: nn.Module, made: EvenClips, **words: object) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vprep.errors import UsageError, WorkError
 from vtrain.data import Batch, EvenClips, Loader, OneClip, Plan, choose, open_shards
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.methods import ascnet, pace, prp, rspnet
 
 # torch warns of more workers than processors; here that is wanted.
@@ -166,7 +166,7 @@ def _contains(picture: np.ndarray, part: np.ndarray) -> bool:
 
 
 def test_a_crop_of_one_size_is_cut_where_the_frames_are_decoded(shards: Path, pictures: Pictures) -> None:
-    look = Look(crop="centre", crop_size=16, size=16, blur_kernel=3, flip=0.0)
+    look = AugmentConfig(crop="centre", crop_size=16, size=16, blur_kernel=3, flip=0.0)
     (batch,) = take(open_shards(shards, OneClip(frames=2, looks=(look,)), batch=3), 1)
     assert batch.clips.shape == (3, 1, 2, 16, 16, 3)
     assert batch.draws["box"].tolist() == [[[[0, 0, 16, 16]]]] * 3

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vprep.errors import UsageError
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import as_json, change, from_json, listed
@@ -122,7 +122,7 @@ def test_a_name_that_is_also_the_end_of_others_means_itself() -> None:
     assert (changed.name, changed.optim.name) == ("mine", "sgd")
 
 
-def looks(changed: Recipe) -> tuple[Look, ...]:
+def looks(changed: Recipe) -> tuple[AugmentConfig, ...]:
     return changed.method.sampling.looks
 
 

@@ -20,14 +20,14 @@ from vprep.errors import UsageError
 from vtrain.backbones import BACKBONES, backbone
 from vtrain.data import open_shards
 from vtrain.data.augment.apply import Augment
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Video
 from vtrain.methods.method import Method
 from vtrain.methods.prp import PAPER, PRP, RELEASED, Config, Interpolated, Sampling
 from vtrain.methods.prp_mask import Mask, compared, motion_mask
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "prp_masks.json").read_text())
-LOOK = Look(size=24, crop="centre", flip=0.0, normalise="unit")
+LOOK = AugmentConfig(size=24, crop="centre", flip=0.0, normalise="unit")
 SMALL = Sampling(frames=4, speeds=(1, 2, 4), short="loop", looks=(LOOK,))
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from vprep.errors import UsageError
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
@@ -207,7 +207,7 @@ def test_a_recipe_that_json_kept_is_the_same_recipe(name: str, method: Method) -
 
 
 def test_the_clip_is_what_the_network_sees() -> None:
-    look = Look(size=64)
+    look = AugmentConfig(size=64)
     sampling = prp.Sampling(frames=8, speeds=(1, 2), looks=(replace(look, normalise="unit"),))
     assert replace(BASE, method=prp.Config(sampling=sampling)).clip == (8, 64, 64)
     assert BASE.clip == (16, 112, 112)

@@ -13,11 +13,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from vtrain.backbones import backbone
 from vtrain.data import OneClip, open_shards
 from vtrain.data.augment.apply import Augment
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.methods.method import Method
 from vtrain.methods.supervised import Config, Supervised
 
-SMALL = OneClip(frames=4, looks=(Look(size=24),))
+SMALL = OneClip(frames=4, looks=(AugmentConfig(size=24),))
 CONFIG = Config(classes=5, sampling=SMALL)
 
 

@@ -27,7 +27,7 @@ from small_recipes import FRAMES, METHODS, SIZE, assert_same, lines, saved, smal
 
 from vtrain.data import EvenClips, Loader, choose  # noqa: E402
 from vtrain.data.augment.apply import Augment  # noqa: E402
-from vtrain.data.augment.config import Look  # noqa: E402
+from vtrain.data.augment.config import AugmentConfig  # noqa: E402
 from vtrain.data.dataset import held_out  # noqa: E402
 from vtrain.overrides import change  # noqa: E402
 from vtrain.recipes.recipe import for_classes  # noqa: E402
@@ -199,7 +199,7 @@ def test_what_is_watched_is_the_nearest_neighbour_of_the_other_split(shards: Pat
     found = watching(small("pace", shards, "watch.every=1"), HERE)(run)["top1"]
     run.module.eval()
     sides = []
-    look = Look(size=SIZE, crop="centre", flip=0.0)
+    look = AugmentConfig(size=SIZE, crop="centre", flip=0.0)
     for split in ("train", "test"):
         loader = Loader(
             choose(shards, split=split),

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from vprep.errors import UsageError, WorkError
 from vtrain.backbones import Backbone
 from vtrain.data.augment.apply import Augment
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.batch import Batch
 from vtrain.data.loader import Loader
 
@@ -35,7 +35,7 @@ def outputs(
     loader: Loader,
     net: Callable[[Tensor], Tensor],
     *,
-    looks: Sequence[Look],
+    looks: Sequence[AugmentConfig],
     device: torch.device | str = "cpu",
     clips_at_a_time: int | None = None,
     precision: Precision = "auto",
@@ -112,7 +112,7 @@ class _Forward:
     def __init__(
         self,
         net: Callable[[Tensor], Tensor],
-        looks: Sequence[Look],
+        looks: Sequence[AugmentConfig],
         device: torch.device,
         clips_at_a_time: int | None,
         precision: Precision,

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, Literal, Protocol
 
 from vprep.errors import UsageError
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 
 Short = Literal["loop", "restart", "stretch", "replace", "error"]
 """What is done when a video has fewer frames than a clip spans.
@@ -64,7 +64,7 @@ class Plan(Protocol):
     @property
     def length(self) -> int: ...
     @property
-    def looks(self) -> tuple[Look, ...]: ...  # one for all groups, or one a group
+    def looks(self) -> tuple[AugmentConfig, ...]: ...  # one for all groups, or one a group
     def __call__(self, video: Video, rng: Random) -> Sample: ...
 
 
@@ -134,8 +134,8 @@ def random_clip(rng: Random, count: int, step: int, frames: int, short: Short) -
     return strided(rng.randrange(room + 1), count, step) if room >= 0 else fallback(count, step, frames, short)
 
 
-PLAIN = Look(scale=(0.25, 1.0))
-CENTRE = Look(crop="centre", flip=0.0)
+PLAIN = AugmentConfig(scale=(0.25, 1.0))
+CENTRE = AugmentConfig(crop="centre", flip=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ class OneClip:
     step: int = 1
     how: Literal["consecutive", "cover"] = "consecutive"
     short: Short = "loop"
-    looks: tuple[Look, ...] = (PLAIN,)
+    looks: tuple[AugmentConfig, ...] = (PLAIN,)
 
     views = 1
 
@@ -179,7 +179,7 @@ class EvenClips:
     step: int = 1
     how: Literal["starts", "centres", "cover"] = "starts"
     short: Short = "loop"
-    looks: tuple[Look, ...] = (CENTRE,)
+    looks: tuple[AugmentConfig, ...] = (CENTRE,)
 
     def __post_init__(self) -> None:
         demand_positive(clips=self.clips, frames=self.frames, step=self.step, looks=len(self.looks))

@@ -28,12 +28,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.distributed import gather
 from vtrain.methods.momentum import Queue, follow, twin
 
-ONLINE = Look(
+ONLINE = AugmentConfig(
     jitter=(0.4, 0.4, 0.2, 0.1),
     jitter_chance=0.8,
     grey=0.2,
@@ -54,7 +54,7 @@ class Sampling:
     speeds: tuple[int, ...] = (4, 8)
     again: int = 0
     short: Short = "loop"
-    looks: tuple[Look, ...] = (ONLINE, TARGET)
+    looks: tuple[AugmentConfig, ...] = (ONLINE, TARGET)
 
     def __post_init__(self) -> None:
         demand_positive(frames=self.frames, speeds=self.speeds, looks=len(self.looks))

@@ -9,7 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from vtrain.backbones import Backbone
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan
 
 
@@ -19,7 +19,7 @@ class Sampling(Protocol):
     @property
     def frames(self) -> int: ...
     @property
-    def looks(self) -> tuple[Look, ...]: ...
+    def looks(self) -> tuple[AugmentConfig, ...]: ...
 
 
 class Config(Protocol):

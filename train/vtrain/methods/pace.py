@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Sample, Short, Video, View, demand_positive, looped, random_clip, restarted
 
 Contrast = Literal["none", "same context", "same pace"]
@@ -35,7 +35,7 @@ Layer = Literal["none", "fc"]
 Softmax = Literal["anchor", "batch"]
 
 # The authors' code: blue comes first, values are 0 to 255, and each frame has a jitter of its own.
-RELEASED = Look(
+RELEASED = AugmentConfig(
     crop="random",
     crop_size=112,
     jitter=(0.8, 0.8, 0.8, 0.2),
@@ -57,7 +57,7 @@ class Sampling:
     paces: tuple[Fraction | int, ...] = (1, 2, 3, 4)
     clips: int = 1
     short: Short = "restart"
-    looks: tuple[Look, ...] = (RELEASED,)
+    looks: tuple[AugmentConfig, ...] = (RELEASED,)
 
     def __post_init__(self) -> None:
         demand_positive(frames=self.frames, paces=self.paces, clips=self.clips, looks=len(self.looks))

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Sample, Short, TooShortError, Video, View, demand_positive, fallback
 from vtrain.methods.prp_decoder import Decoder, RateHead
 from vtrain.methods.prp_mask import Mask, blended, compared, motion_mask
@@ -38,7 +38,7 @@ Branches = Literal["DG-P", "DP", "GP"]
 Interpolated = Literal["excluded", "included"]
 
 # The authors' code: the centre of 112 x 112 stored pixels, in [0, 1].
-RELEASED = Look(crop="centre", crop_size=112, flip=0.0, normalise="unit")
+RELEASED = AugmentConfig(crop="centre", crop_size=112, flip=0.0, normalise="unit")
 PAPER = replace(RELEASED, crop="random")  # section 4.1
 
 
@@ -55,7 +55,7 @@ class Sampling:
     rate: int = 2
     mask: Mask = "released"
     short: Short = "replace"
-    looks: tuple[Look, ...] = (RELEASED,)
+    looks: tuple[AugmentConfig, ...] = (RELEASED,)
 
     def __post_init__(self) -> None:
         demand_positive(frames=self.frames, speeds=self.speeds, rate=self.rate, looks=len(self.looks))

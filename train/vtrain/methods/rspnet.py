@@ -35,13 +35,13 @@ from torch import Tensor, nn
 
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.distributed import gather, own, rank, world
 from vtrain.methods.momentum import Queue, follow, twin, unit_noise
 
 # The authors' code: grey comes before the jitter, flip is in, blur (of which the paper speaks) is not.
-RELEASED = Look(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
+RELEASED = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Sampling:
     frames: int = 16
     speed: int = 2
     short: Short = "loop"
-    looks: tuple[Look, ...] = (RELEASED,)
+    looks: tuple[AugmentConfig, ...] = (RELEASED,)
 
     def __post_init__(self) -> None:
         demand_positive(frames=self.frames, speed=self.speed, looks=len(self.looks))

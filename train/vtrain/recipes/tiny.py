@@ -5,7 +5,7 @@ They fit any set of videos, and were tuned for none of the papers' numbers.
 
 from dataclasses import replace
 
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import PLAIN, OneClip
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
 from vtrain.optim.optimizers import Optim
@@ -50,7 +50,7 @@ def ascnet_tiny() -> Recipe:
 def prp_tiny() -> Recipe:
     """PRP, tiny, any data: minutes on a CPU."""
     # A CPU needs longer for the decoder than for the network: smaller clips, and as many frames painted as seen.
-    look = Look(size=32, crop="random", normalise="unit")
+    look = AugmentConfig(size=32, crop="random", normalise="unit")
     sampling = prp.Sampling(frames=FRAMES, rate=1, short="loop", looks=(look,))
     return on_a_laptop("prp-tiny", prp.Config(sampling=sampling), 400)
 
@@ -59,7 +59,9 @@ def pace_tiny() -> Recipe:
     """Pace, tiny, any data: minutes on a CPU."""
     # So small a network finds out what a pace is where the paces lie far apart, and where a step shows each video at
     # several: with one clip a video at 1 to 4 it takes thousands of steps.
-    sampling = pace.Sampling(frames=FRAMES, paces=(1, 2, 4, 8), clips=4, looks=(Look(size=SIZE, crop="random"),))
+    sampling = pace.Sampling(
+        frames=FRAMES, paces=(1, 2, 4, 8), clips=4, looks=(AugmentConfig(size=SIZE, crop="random"),)
+    )
     return on_a_laptop("pace-tiny", pace.Config(sampling=sampling), 1200, batch=8)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vprep.errors import UsageError
 from vtrain.data.augment.apply import Augment
-from vtrain.data.augment.config import Look
+from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.dataset import NO_LABEL, Videos, choose
 from vtrain.data.loader import Loader
 from vtrain.data.sampling import EvenClips
@@ -60,7 +60,7 @@ def watching(recipe: Recipe, place: Place) -> Observation:
     sampling, data = recipe.method.sampling, recipe.data
     seen = sampling.looks[0]
     crop_size = None if seen.crop == "area" else seen.crop_size
-    look = Look(size=seen.size, crop="centre", crop_size=crop_size, flip=0.0, normalise=seen.normalise)
+    look = AugmentConfig(size=seen.size, crop="centre", crop_size=crop_size, flip=0.0, normalise=seen.normalise)
     plan = EvenClips(clips=recipe.watch.clips, frames=sampling.frames, looks=(look,))
     sides = [choose(data.shards, split=split, fold=data.fold) for split in (recipe.watch.gallery, recipe.watch.queries)]
     for split, videos in zip((recipe.watch.gallery, recipe.watch.queries), sides, strict=True):

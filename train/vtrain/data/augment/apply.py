@@ -13,7 +13,7 @@ from torch import Tensor
 from vprep.errors import UsageError
 from vtrain.data.augment import colour
 from vtrain.data.augment.colour import WHITE
-from vtrain.data.augment.config import Array, Look, Normalise
+from vtrain.data.augment.config import Array, AugmentConfig, Normalise
 from vtrain.data.augment.crop import crop
 from vtrain.data.augment.to_device import send
 
@@ -30,7 +30,7 @@ AT_A_TIME_ELSEWHERE = 2**27
 class Augment:
     """Applies what the looks drew: one look for all views, or one for each group of them."""
 
-    def __init__(self, looks: Sequence[Look]) -> None:
+    def __init__(self, looks: Sequence[AugmentConfig]) -> None:
         self.look = looks[0]
         for name in SHARED:
             values = list(dict.fromkeys(getattr(look, name) for look in looks))
@@ -97,7 +97,7 @@ class Augment:
             pixels_RTCSS.index_copy_(0, index, chosen_RTCSS)
 
 
-def _by_row(look: Look, clips_BNTHWC: Tensor, draws: dict[str, Tensor]) -> dict[str, Array]:
+def _by_row(look: AugmentConfig, clips_BNTHWC: Tensor, draws: dict[str, Tensor]) -> dict[str, Array]:
     """What was drawn, one row for each box of each clip; a wrong shape would else end as wrong pixels."""
     samples, views, frames, height, width, _ = clips_BNTHWC.shape
     if clips_BNTHWC.dtype != torch.uint8:

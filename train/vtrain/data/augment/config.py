@@ -3,8 +3,8 @@
 The same `random.Random` gives the same numbers, so a sample looks the same with 1 or 16 workers. The device only
 applies them (`augment.py`).
 
-What `Look.draw` returns, for one clip or for several that are to look alike, and `stack` makes arrays of (K boxes,
-F = 1 or one a frame):
+`AugmentConfig.draw` returns these parameters for one clip, or for several clips that must look alike. `stack` makes
+arrays of them (K boxes, F = 1 or one a frame):
     box           float32 [K, 4]  top, left, height, width in stored pixels, whole numbers
     flip          bool    [K]
     grey          bool    []
@@ -52,7 +52,7 @@ IDENTITY = (1.0, 1.0, 1.0, 0.0)  # factors of a jitter that changes nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class AugmentConfig:
     """What may be done to a clip; chances are of a clip, and each sample draws its own."""
 
     size: int = 112  # side of the square that the network sees
@@ -167,7 +167,7 @@ def _demand(holds: bool, otherwise: str) -> None:
         raise UsageError(otherwise)
 
 
-def _check_words(look: Look) -> None:
+def _check_words(look: AugmentConfig) -> None:
     for name, kind in (("crop", Crop), ("jitter_per", Per), ("normalise", Normalise)):
         value, known = getattr(look, name), get_args(kind)
         _demand(value in known, f"{name} is '{value}'; it is one of {', '.join(known)}: write one of these")
@@ -178,7 +178,7 @@ def _check_words(look: Look) -> None:
     )
 
 
-def _check_numbers(look: Look) -> None:
+def _check_numbers(look: AugmentConfig) -> None:
     for name in ("size", "crop_size"):
         value = getattr(look, name)
         _demand(value is None or value >= 1, f"{name} is {value}; a side has at least 1 pixel: write a larger one")
@@ -196,7 +196,7 @@ def _check_numbers(look: Look) -> None:
     )
 
 
-def _check_pairs(look: Look) -> None:
+def _check_pairs(look: AugmentConfig) -> None:
     for name, bound, most in (("scale", " up to 1", 1.0), ("ratio", "", np.inf), ("blur_sigma", "", np.inf)):
         pair = tuple(getattr(look, name))
         _demand(
