@@ -44,7 +44,7 @@ from veval.inputs import Facts, Weights, data, random_weights
 from veval.protocol import Protocol
 from veval.tasks.classifier import Classifier, Headed
 from veval.tasks.video_accuracy import test
-from vprep.build.worker_pool import processors
+from vprep.processors import processors
 from vtrain.backbones import BACKBONES
 from vtrain.data.dataset import Videos
 from vtrain.inference import evaluating, uses_bf16

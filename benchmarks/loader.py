@@ -31,9 +31,9 @@ import numpy as np
 import pyarrow as pa
 
 from prep import RIVAL, Bench, Row, Section, heading, show, watched
-from vprep.build.assemble import IndexWriter, Totals, dataset_facts
-from vprep.build.worker_pool import processors
 from vprep.format import DATASET, INDEX, read_dataset, shard_name, tables_by_shard, write_dataset
+from vprep.processors import processors
+from vprep.sharding.assemble import IndexWriter, Totals, dataset_facts
 from vprep.video.ffmpeg import find
 
 RIVALS = str(Path(__file__).with_name("loader_rivals.py"))

@@ -29,9 +29,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from vprep.build.estimate import BYTES_PER_PIXEL
-from vprep.build.worker_pool import in_order, processors
+from vprep.processors import processors
 from vprep.settings import Settings
+from vprep.sharding.estimate import BYTES_PER_PIXEL
+from vprep.sharding.worker_pool import in_order
 from vprep.video.ffmpeg import Ffmpeg, find, run
 from vprep.video.transcode import command
 

@@ -10,7 +10,7 @@ DRAFT = ".draft"
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to that becomes `path` when the block ends well, and vanishes when it does not."""
     draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
@@ -18,12 +18,12 @@ def whole(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        place(draft, path)
+        move_into_place(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def place(draft: Path, path: Path) -> None:
+def move_into_place(draft: Path, path: Path) -> None:
     """Rename `draft`, already on the disk, to `path`, and make the renaming itself last."""
     draft.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -14,9 +14,9 @@ import typer
 from vprep.errors import UsageError, WorkError, exit_code
 
 if TYPE_CHECKING:
-    from vprep.build.build import Job
     from vprep.layouts.listing import Listing
     from vprep.settings import Settings
+    from vprep.sharding.build import Job
 
 app = typer.Typer(
     help="Make a folder of videos into shards that can be trusted.",
@@ -64,8 +64,8 @@ def shard(
 ) -> None:
     """Make shards from a folder of videos. Running it again goes on where it stopped."""
     from vprep import layouts, summary
-    from vprep.build import build
     from vprep.settings import read_share
+    from vprep.sharding import build
 
     limit = read_share(max_failures)
     settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
@@ -93,8 +93,8 @@ def retry(
 ) -> None:
     """Try failed videos again; everything else in the set stays as it is."""
     from vprep import summary
-    from vprep.build import build, plan
     from vprep.format import missing_set
+    from vprep.sharding import build, plan
 
     known = plan.thaw(out)
     if known is None:
@@ -124,7 +124,7 @@ def plan(
 ) -> None:
     """Say what vprep shard would find and make, and what it would take. Writes nothing."""
     from vprep import layouts, summary
-    from vprep.build import estimate
+    from vprep.sharding import estimate
     from vprep.video import ffmpeg
 
     settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
@@ -272,14 +272,14 @@ def _settings(
 
 
 def _job(out: Path, source: Path, workers: int | None, timeout: float) -> "Job":
-    from vprep.build import build
+    from vprep.sharding import build
     from vprep.video import ffmpeg
 
     return build.Job(out=out, root=source.resolve(), ffmpeg=ffmpeg.find(), workers=_workers(workers), timeout=timeout)
 
 
 def _workers(asked: int | None) -> int:
-    from vprep.build.worker_pool import processors
+    from vprep.processors import processors
 
     return asked or len(processors())
 

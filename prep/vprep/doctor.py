@@ -21,11 +21,11 @@ from cv2.typing import MatLike
 from rich.table import Table
 from rich.text import Text
 
-from vprep.atomic import whole
-from vprep.build.worker_pool import processors
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError
 from vprep.format import split_frames
 from vprep.layouts.listing import Entry
+from vprep.processors import processors
 from vprep.settings import Settings
 from vprep.summary import size
 from vprep.video.failures import Failure
@@ -242,7 +242,7 @@ def _tried(name: str, attempt: Callable[[Path], None], folder: Path) -> Check:
 
 def _rename(folder: Path) -> None:
     for _ in range(2):  # the second time over a file that is there
-        with whole(folder / "file") as file:
+        with atomic_write(folder / "file") as file:
             file.write(b"whole")
 
 

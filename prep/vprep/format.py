@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from vprep.errors import UsageError
+from vprep.hashing import hash_of
 
 SCHEMA = 1
 DATASET, INDEX, FAILURES, PLAN = "dataset.json", "index.parquet", "failures.parquet", "plan.parquet"
@@ -75,11 +76,6 @@ FAILURES_SCHEMA = pa.schema(
 JSON_FIELDS = ("key", *(name for name, _ in _NAMED), *(name for name, _ in _FACTS))
 
 
-def hash_of(data: bytes | memoryview) -> str:
-    """XXH3 with 128 bits, as 32 hexadecimal digits."""
-    return xxhash.xxh3_128_hexdigest(data)
-
-
 def check_of(frame: bytes | memoryview) -> str:
     """The lower 32 bits of a frame's XXH3 with 64 bits: a reader of a few frames need not read the whole video."""
     return xxhash.xxh3_64_hexdigest(frame)[-CHECK_DIGITS:]
@@ -89,15 +85,6 @@ def checks_of(mjpeg: bytes, offsets: list[int]) -> str:
     """The checks of all frames, one behind another."""
     view = memoryview(mjpeg)
     return "".join(check_of(view[begin:end]) for begin, end in itertools.pairwise(offsets))
-
-
-def hash_file(path: Path) -> str:
-    """The hash of a whole file, read in pieces."""
-    state = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 22):
-            state.update(piece)
-    return state.hexdigest()
 
 
 def shard_name(number: int, count: int) -> str:

@@ -17,11 +17,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vprep.atomic import whole
-from vprep.build.assemble import IndexWriter, Totals, dataset_facts
-from vprep.build.lock import only_writer
-from vprep.build.plan import thaw
-from vprep.build.shard_writer import WORK
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 from vprep.format import (
     DATASET,
@@ -34,13 +30,16 @@ from vprep.format import (
     SCHEMA,
     TRAILER,
     checks_of,
-    hash_file,
-    hash_of,
     jpeg_size,
     read_dataset,
     split_frames,
     write_dataset,
 )
+from vprep.hashing import hash_file, hash_of
+from vprep.sharding.assemble import IndexWriter, Totals, dataset_facts
+from vprep.sharding.lock import only_writer
+from vprep.sharding.plan import thaw
+from vprep.sharding.shard_writer import WORK
 
 FRAME = re.compile(r"(?:^|.*\.)(?:jpg|jpeg)$")
 DEFAULT_FPS = 25.0
@@ -69,7 +68,7 @@ def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
     hashes = _known_hashes(folder)
     plan = thaw(folder)
     totals, shards, classes, skipped = Totals(), [], set(), Counter[str]()
-    with whole(folder / INDEX) as file, IndexWriter(file) as writer:
+    with atomic_write(folder / INDEX) as file, IndexWriter(file) as writer:
         for tar in tars:
             digest = hash_file(tar)
             if hashes.get(tar.name, digest) != digest:
@@ -90,7 +89,7 @@ def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
         _recall_failures(folder)
     settings = plan.settings.as_dict() if plan else {"layout": "webdataset"}
     facts = dataset_facts(folder, settings, plan.classes if plan else sorted(classes), shards, totals)
-    with whole(folder / DATASET) as file:
+    with atomic_write(folder / DATASET) as file:
         file.write(write_dataset(facts))
     return facts | {"skipped": dict(skipped)}
 
@@ -204,7 +203,7 @@ def _recall_failures(folder: Path) -> None:
         for row in pq.read_table(folder / PLAN).to_pylist()
         if row["key"] not in there
     ]
-    with whole(folder / FAILURES) as file:
+    with atomic_write(folder / FAILURES) as file:
         pq.write_table(pa.Table.from_pylist(rows, schema=FAILURES_SCHEMA), file, compression="zstd")
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from cv2.typing import MatLike
 
-from vprep.atomic import whole
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 from vprep.index_rows import batches, hint, with_key
 from vprep.video.encode import encode
@@ -84,7 +84,7 @@ def _sheet(row: dict[str, Any], jpegs: list[bytes], out: Path) -> int:
     done, picture = cv2.imencode(out.suffix.lower(), _with_caption(_grid(tiles), _captions(row)))
     if not done:
         raise WorkError(f"{out} could not be encoded")
-    with whole(out) as file:
+    with atomic_write(out) as file:
         file.write(picture.tobytes())
     return len(tiles)
 

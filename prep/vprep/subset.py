@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vprep.atomic import whole
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError
-from vprep.format import INDEX_SCHEMA, hash_of, read_dataset
+from vprep.format import INDEX_SCHEMA, read_dataset
+from vprep.hashing import hash_of
 from vprep.index_rows import batches, hint
 from vprep.layouts.classes import class_of_folder, read_classes, spellings
 from vprep.layouts.lists import bad_line, lines
@@ -168,7 +169,7 @@ def _hash(folder: Path) -> str:
 def _write(table: pa.Table, out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with whole(out) as file:
+        with atomic_write(out) as file:
             pq.write_table(table, file, compression="zstd")
     except OSError as error:
         raise UsageError(

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from vprep import synth_scene
-from vprep.atomic import whole
-from vprep.build.worker_pool import in_order, processors
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
+from vprep.processors import processors
+from vprep.sharding.worker_pool import in_order
 from vprep.video.encode import encode
 from vprep.video.ffmpeg import find
 
@@ -125,7 +126,7 @@ def _open(out: Path, asked: Asked, clips: list[Clip]) -> None:
             _refuse_strangers(out)
         for folder in {LISTS, *(clip.class_name for clip in clips)}:
             (out / folder).mkdir(parents=True, exist_ok=True)
-        with whole(out / MARK) as file:
+        with atomic_write(out / MARK) as file:
             file.write(json.dumps(asdict(asked)).encode() + b"\n")
     except OSError as error:
         raise UsageError(
@@ -192,7 +193,7 @@ def _write_lists(folder: Path, asked: Asked, clips: list[Clip]) -> None:
 
 
 def _write(path: Path, lines: list[str]) -> None:
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write("".join(f"{line}\n" for line in lines).encode())
 
 

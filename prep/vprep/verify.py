@@ -15,20 +15,10 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from vprep.build.worker_pool import in_order
 from vprep.errors import UsageError
-from vprep.format import (
-    DATASET,
-    INDEX,
-    INDEX_SCHEMA,
-    PER_FRAME,
-    hash_file,
-    hash_of,
-    member,
-    read_dataset,
-    sample_json,
-    tables_by_shard,
-)
+from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME, member, read_dataset, sample_json, tables_by_shard
+from vprep.hashing import hash_file, hash_of
+from vprep.sharding.worker_pool import in_order
 
 DEPTHS = ("sizes", "hashes", "frames")
 

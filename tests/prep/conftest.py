@@ -20,12 +20,11 @@ from vprep.format import (
     SCHEMA,
     TRAILER,
     checks_of,
-    hash_file,
-    hash_of,
     member,
     sample_json,
     write_dataset,
 )
+from vprep.hashing import hash_file, hash_of
 
 MakeSet = Callable[..., Path]
 HEIGHT, WIDTH = 32, 48

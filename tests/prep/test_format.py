@@ -17,7 +17,8 @@ import pytest
 import xxhash
 
 from vprep.errors import UsageError
-from vprep.format import INDEX_SCHEMA, hash_of, jpeg_size, read_dataset, shard_name, split_frames, write_dataset
+from vprep.format import INDEX_SCHEMA, jpeg_size, read_dataset, shard_name, split_frames, write_dataset
+from vprep.hashing import hash_of
 from vprep.video.ffmpeg import bundled
 
 PAGE = Path(__file__).parents[2] / "data_shards" / "README.md"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vprep.build.plan import LONGEST_KEY, Planned, divide, freeze, keys_of, mixed, planned_videos, thaw
 from vprep.errors import UsageError
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings, read_share, read_size
+from vprep.sharding.plan import LONGEST_KEY, Planned, divide, freeze, keys_of, mixed, planned_videos, thaw
 
 
 def keys(*sources: str) -> list[str]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vprep.format import hash_of
+from vprep.hashing import hash_of
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings
 from vprep.video.failures import Failure

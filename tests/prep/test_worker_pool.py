@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from vprep.build.worker_pool import in_order, processors
+from vprep.processors import processors
+from vprep.sharding.worker_pool import in_order
 
 
 def test_results_come_in_the_order_of_the_items_whoever_is_done_first() -> None:

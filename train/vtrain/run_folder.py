@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from vprep.atomic import DRAFT, place, whole
+from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError
 
 LAST = "last.pt"
@@ -36,7 +36,7 @@ def save(folder: Path, state: State, *, keep: bool = False) -> None:
     target = folder / KEPT / f"step_{state['step']:07}.pt" if keep else last
     try:
         target.parent.mkdir(exist_ok=True)
-        with whole(target) as file:
+        with atomic_write(target) as file:
             torch.save(state, file)
         if keep:
             # The kept one comes first: a run that is killed in between goes on from the older one, and keeps it anew.
@@ -55,10 +55,10 @@ def _same(path: Path, other: Path) -> None:
     try:
         os.link(path, draft)
     except OSError:
-        with whole(other) as file, path.open("rb") as source:
+        with atomic_write(other) as file, path.open("rb") as source:
             shutil.copyfileobj(source, file)
     else:
-        place(draft, other)
+        move_into_place(draft, other)
 
 
 def reason(error: BaseException) -> str:
@@ -123,7 +123,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def write_json(path: Path, said: Any) -> None:  # noqa: ANN401  what JSON holds
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode())
 
 

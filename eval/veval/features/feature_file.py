@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from veval.features.table import Features
-from vprep.atomic import DRAFT, whole
+from vprep.atomic import DRAFT, atomic_write
 from vprep.errors import UsageError
 
 KINDS = (".parquet", ".npz")
@@ -82,7 +82,7 @@ def write_part(
         pa.array([split] * len(keys), pa.string()),
         *(_as_lists(array) for array in arrays.values()),
     ]
-    with whole(path) as file, _writer(file, schema) as writer:
+    with atomic_write(path) as file, _writer(file, schema) as writer:
         writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
@@ -92,7 +92,7 @@ def merge(paths: Sequence[Path], shapes: Shapes, facts: Facts, out: Path) -> Non
         draft.unlink()  # of one that was killed while it merged
     dropped = [one for path in paths for one in _facts(pq.read_schema(path))["dropped"]]
     facts = {**facts, "dropped": dropped}
-    with whole(out) as file:
+    with atomic_write(out) as file:
         if out.suffix == ".npz":
             _write_npz(file, paths, shapes, facts)
             return

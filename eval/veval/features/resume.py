@@ -17,7 +17,7 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
-from vprep.atomic import whole
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 
 FACTS = "facts.json"
@@ -96,7 +96,7 @@ def open_parts(parts: Parts, rank: int, patience: float, done: Callable[[], bool
                 f"{parts.folder} holds '{strangers[0]}' and no {FACTS}; remove it, or choose another --out"
             )
         parts.folder.mkdir(parents=True, exist_ok=True)
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.write(json.dumps(parts.facts, ensure_ascii=False, sort_keys=True).encode())
     since = time.monotonic()
     while not path.exists() and not done():

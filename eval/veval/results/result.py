@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from vprep.atomic import whole
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 
 SCHEMA = 1
@@ -40,7 +40,7 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
     for name, videos in lists.items():
         lines = ",\n".join(f"  {json.dumps(video, allow_nan=False)}" for video in videos)
         text = f'{text[:-2]},\n "{name}": [\n{lines}\n ]\n}}'
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(f"{text}\n".encode())
 
 

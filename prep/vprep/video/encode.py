@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from vprep.atomic import whole
+from vprep.atomic import atomic_write
 from vprep.errors import WorkError
 from vprep.video.ffmpeg import find
 
@@ -13,7 +13,7 @@ DEADLINE = 600.0  # seconds; an hour of small frames takes one of them
 
 def encode(pictures: bytes, out: Path, *, source: Sequence[str], film: Sequence[str]) -> None:
     """Make `out` of `pictures`; `source` are ffmpeg's words for what they are, `film` for what they become."""
-    with whole(out) as file:
+    with atomic_write(out) as file:
         argv = [find().path, "-v", "error", "-y", *source, "-i", "pipe:0", *film, f"file:{file.name}"]
         try:
             done = subprocess.run(argv, input=pictures, capture_output=True, timeout=DEADLINE, check=False)

@@ -9,7 +9,8 @@ from typing import Any
 
 import ffmpeg as builder
 
-from vprep.format import checks_of, hash_of, jpeg_size, split_frames
+from vprep.format import checks_of, jpeg_size, split_frames
+from vprep.hashing import hash_of
 from vprep.layouts.listing import Entry
 from vprep.layouts.walk import path_of
 from vprep.settings import Settings

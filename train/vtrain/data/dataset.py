@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vprep.errors import UsageError
-from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME, hash_of
+from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME
+from vprep.hashing import hash_of
 from vtrain.data.order import number_of
 from vtrain.data.sampling import Video
 from vtrain.data.shard_spec import Part, Spec, read_spec

@@ -7,7 +7,7 @@ of remote shards has to hold, and it is wide, so that a set that is sorted by cl
 import numpy as np
 import numpy.typing as npt
 
-from vprep.format import hash_of
+from vprep.hashing import hash_of
 
 BLOCK = 1 << 16  # videos, at least
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from vprep.atomic import whole
+from vprep.atomic import atomic_write
 from vtrain.distributed import rank
 
 EVERY = 10.0  # seconds between lines, where there is no terminal
@@ -61,7 +61,7 @@ def _cut(path: Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line.rstrip() + b"\n")
     if kept != lines:
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.writelines(kept)
 
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from vprep.atomic import DRAFT, place, whole
+from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError
 from vtrain.backbones import Backbone
 from vtrain.backbones.conv import use_kernels
@@ -67,7 +67,7 @@ def export(source: Path, out: Path, frames: int | None = None, size: int | None 
                     f"what was written computes something else (relative error {error:.1e}); {out} is not made"
                 )
             replaced = out.exists()
-            place(draft, out)
+            move_into_place(draft, out)
     lines = form.three_lines.format(path=str(out), clip=", ".join(map(str, facts["clip"])))
     return {**facts, "out": str(out), "replaced": replaced, "relative_error": error, "load": lines}
 
@@ -190,7 +190,7 @@ def write_program(path: Path, net: Backbone, facts: Facts, clips: Tensor) -> Non
         example = clips.contiguous(memory_format=last)
         program = torch.jit.trace(net, example, check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(program, buffer, _extra_files={IN_PROGRAM: json.dumps(facts)})
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(buffer.getbuffer())
 
 
@@ -210,7 +210,7 @@ def write_graph(path: Path, net: Backbone, facts: Facts, clips: Tensor) -> None:
         )  # fmt: skip
     made = cast(torch.onnx.ONNXProgram, made)  # None only where it writes a file itself
     made.model.metadata_props[IN_HEADER] = json.dumps(facts)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(made.model_proto.SerializeToString())
 
 

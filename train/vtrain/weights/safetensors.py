@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vprep.atomic import whole
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError
 
 DTYPES = {
@@ -35,7 +35,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
         begin = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for _, tensor in ordered:
             file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -12,21 +12,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
+
+from vprep.processors import processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 AHEAD = 8  # finished results that may wait for a slow one before them, per worker
 MOST_WAITING = 256 << 20  # bytes of them
-
-
-def processors() -> list[int]:
-    """The processors that this process may use, fewer when a container's quota is smaller."""
-    pinned = hasattr(os, "sched_getaffinity")
-    usable = sorted(os.sched_getaffinity(0)) if pinned else list(range(os.cpu_count() or 1))
-    return usable[: max(1, min(len(usable), _quota()))]
 
 
 def in_order(
@@ -74,12 +68,3 @@ def _stay(processor: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, {processor})  # 0 is this thread
-
-
-def _quota() -> int:
-    """Processors' worth of time that the control group grants; many when there is no limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        return 1 << 20

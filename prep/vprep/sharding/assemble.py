@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vprep.atomic import whole
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 from vprep.format import (
     DATASET,
@@ -26,13 +26,13 @@ from vprep.format import (
     PLAN,
     ROWS_PER_GROUP,
     SCHEMA,
-    hash_file,
     read_dataset,
     tables_by_shard,
     write_dataset,
 )
-from vprep.build.plan import Plan
-from vprep.build.shard_writer import WORK, Record, load, save
+from vprep.hashing import hash_file
+from vprep.sharding.plan import Plan
+from vprep.sharding.shard_writer import WORK, Record, load, save
 
 _OFFSETS, _ = PER_FRAME
 _OTHERS = [name for name in INDEX_SCHEMA.names if name not in PER_FRAME]
@@ -95,7 +95,7 @@ class Totals:
 def finish(folder: Path, plan: Plan) -> dict[str, Any]:
     """Make the set whole. Every shard has its record."""
     totals, shards, failures = Totals(), [], [FAILURES_SCHEMA.empty_table()]
-    with whole(folder / INDEX) as file, IndexWriter(file) as index:
+    with atomic_write(folder / INDEX) as file, IndexWriter(file) as index:
         for name in plan.shards:
             found = load(folder, name)
             if found is None:
@@ -105,10 +105,10 @@ def finish(folder: Path, plan: Plan) -> dict[str, Any]:
             totals.add(table)
             shards.append({"name": name, "bytes": record.bytes, "hash": record.hash, "videos": table.num_rows})
             failures.append(pa.Table.from_pylist(record.failures, schema=FAILURES_SCHEMA))
-    with whole(folder / FAILURES) as file:
+    with atomic_write(folder / FAILURES) as file:
         pq.write_table(pa.concat_tables(failures).combine_chunks(), file, compression="zstd")
     facts = dataset_facts(folder, plan.settings.as_dict(), plan.classes, shards, totals)
-    with whole(folder / DATASET) as file:
+    with atomic_write(folder / DATASET) as file:
         file.write(write_dataset(facts))
     shutil.rmtree(folder / WORK, ignore_errors=True)
     return facts

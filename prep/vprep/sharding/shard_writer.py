@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from vprep.atomic import place, whole
-from vprep.video.failures import Failure
+from vprep.atomic import atomic_write, move_into_place
 from vprep.format import INDEX_SCHEMA, TRAILER, member, sample_json
-from vprep.build.plan import Planned, named
+from vprep.sharding.plan import Planned, named
+from vprep.video.failures import Failure
 from vprep.video.transcode import Video
 
 WORK = ".work"  # in the set's folder, until the set is finished
@@ -61,7 +61,7 @@ class ShardWriter:
         self._file.close()
         self.record.hash = self._state.hexdigest()
         save(self.folder, self.record, pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA))
-        place(self.draft, self.folder / self.record.name)
+        move_into_place(self.draft, self.folder / self.record.name)
         return self.record
 
     def drop(self) -> None:
@@ -88,7 +88,7 @@ def save(folder: Path, record: Record, table: pa.Table) -> None:
     """Write down what is in a shard; `table` holds its rows of the index."""
     facts = {"bytes": record.bytes, "hash": record.hash, "failures": record.failures}
     noted = table.cast(INDEX_SCHEMA.with_metadata({"shard": json.dumps(facts, ensure_ascii=False)}))
-    with whole(_path(folder, record.name)) as file:
+    with atomic_write(_path(folder, record.name)) as file:
         pq.write_table(noted, file, compression="zstd")
 
 

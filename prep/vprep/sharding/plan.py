@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from vprep.atomic import whole
-from vprep.layouts.listing import Entry
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError
 from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name, tables_by_shard
+from vprep.layouts.listing import Entry
 from vprep.settings import Settings
 
 LONGEST_KEY = 93  # with `.mjpeg` it fits the 100 bytes of a tar header
@@ -93,7 +93,7 @@ def freeze(folder: Path, settings: Settings, root: Path, classes: list[str], sha
     """Write a plan into the set's folder."""
     notes = {"settings": settings.as_dict(), "root": str(root), "classes": classes}
     schema = PLAN_SCHEMA.with_metadata({"plan": json.dumps(notes, ensure_ascii=False)})
-    with whole(folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with atomic_write(folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for rows in _batches(shards):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     sizes = {shard_name(number, len(shards)): len(videos) for number, videos in enumerate(shards)}

@@ -1,0 +1,21 @@
+"""XXH3, the hash that sets, weights and results are identified by."""
+
+from pathlib import Path
+
+import xxhash
+
+_PIECE = 1 << 22  # bytes that are read at once
+
+
+def hash_of(data: bytes | memoryview) -> str:
+    """Return the XXH3 of `data` with 128 bits, as 32 hexadecimal digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def hash_file(path: Path) -> str:
+    """Return the same hash of a file's content, which is read in pieces."""
+    state = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            state.update(piece)
+    return state.hexdigest()

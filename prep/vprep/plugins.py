@@ -1,0 +1,108 @@
+"""Layouts, methods and backbones from outside this package.
+
+A user names one as `module:name` on the command line, or an installed package offers it as an entry point. Nothing
+else is ever imported: a name that was read from a file must never come here.
+"""
+
+import importlib
+import re
+import sys
+import traceback
+from functools import reduce
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vprep.errors import UsageError
+
+_NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def named(word: str) -> bool:
+    """Return whether `word` has the form `module:name`, as in `my_package.layouts:read`."""
+    return _NAMED.fullmatch(word) is not None
+
+
+def load(kind: str, word: str) -> Any:  # noqa: ANN401 - what a user's module holds
+    """Import the module of `word`, which is `module:name`, and return what has that name in it.
+
+    `kind` is the word for it in messages: layout, method, backbone. Modules in the current folder are found, too, as
+    by `python -m`.
+    """
+    if not named(word):
+        raise UsageError(f"'{word}' is no {kind} from a module; write module:name, as in my_package.my_{kind}s:name")
+    module, _, attribute = word.partition(":")
+    _search_current_folder()
+    return _attribute(f"{kind} '{word}'", _imported(f"{kind} '{word}'", module), attribute)
+
+
+def installed(kind: str) -> dict[str, EntryPoint]:
+    """Return the entry points of the group `playspeed.<kind>s` by name; none of them is imported."""
+    return {point.name: point for point in entry_points(group=f"playspeed.{kind}s")}
+
+
+def load_installed(kind: str, name: str) -> Any:  # noqa: ANN401 - what a user's module holds
+    """Import the entry point `name` of the group `playspeed.<kind>s` and return its object."""
+    points = list(entry_points(group=f"playspeed.{kind}s", name=name))
+    if not points:
+        raise UsageError(f"no installed package offers the {kind} '{name}'; install one, or write module:name")
+    if len(points) > 1:
+        packages = ", ".join(sorted(_package(point) for point in points))
+        values = " or ".join(sorted(point.value for point in points))
+        raise UsageError(f"several packages offer the {kind} '{name}' ({packages}); write {values} instead")
+    point = points[0]
+    what = f"{kind} '{name}' of the package {_package(point)}"
+    return _attribute(what, _imported(what, point.module), point.attr)
+
+
+def _imported(what: str, name: str) -> ModuleType:
+    """Import the module `name`; `what` is the subject of the error's sentence."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"{what}: there is no module '{error.name}'; run the command in the folder that holds it, or add that "
+                f"folder to PYTHONPATH"
+            ) from None
+        raise _failed_import(what, name, error) from error
+    except (Exception, SystemExit) as error:  # whatever the user's module does
+        raise _failed_import(what, name, error) from error
+
+
+def _failed_import(what: str, name: str, error: BaseException) -> UsageError:
+    message = next(iter(str(error).splitlines()), "no message")
+    return UsageError(
+        f"{what}: importing {name} raised {type(error).__name__} ({message}){_raised_at(error)}; correct it there"
+    )
+
+
+def _raised_at(error: BaseException) -> str:
+    """Return ` at FILE, line N` for the innermost line of Python that raised `error`; empty when there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" at {error.filename}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if not frame.filename.startswith("<frozen ") and frame.filename != __file__]
+    lines = [frame for frame in lines if frame.filename != importlib.__file__]
+    return f" at {lines[-1].filename}, line {lines[-1].lineno}" if lines else ""
+
+
+def _attribute(what: str, module: ModuleType, name: str) -> Any:  # noqa: ANN401 - what a user's module holds
+    """Return the attribute `name` of `module`, in which dots may lead further; the module when `name` is empty."""
+    try:
+        return reduce(getattr, filter(None, name.split(".")), module)
+    except AttributeError:
+        where = f"{module.__name__} ({module.__file__})" if module.__file__ else module.__name__
+        raise UsageError(f"{what}: there is no '{name}' in {where}; name something that is defined there") from None
+
+
+def _search_current_folder() -> None:
+    """Put the current folder first on sys.path and leave it there: the module may import others of it later."""
+    here = str(Path.cwd())
+    if not sys.flags.safe_path and here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module
