@@ -48,7 +48,7 @@ from vprep.processors import processors
 from vtrain.backbones import BACKBONES
 from vtrain.data.dataset import Videos
 from vtrain.inference import evaluating, uses_bf16
-from vtrain.training.train import default_workers
+from vtrain.machine import default_workers
 
 CLASSES, SECONDS = 4, 7.0
 VIDEOS = {"cuda": 512, "cpu": 6}

@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 import webdataset as wds
 
 from vprep.format import INDEX
-from vtrain.data import Batch, Loader, choose, open_shards
+from vtrain.data import Batch, Loader, ShardSet, open_shards
 from vtrain.data.order import BLOCK, epoch_order
 from vtrain.data.sampler import FLAGS
 from vtrain.methods import ascnet, rspnet
@@ -239,7 +239,7 @@ def passed(batches: Iterator[Batch], count: int) -> int:
 def workers(folder: Path, method: str, size: int, rounds: int) -> dict[str, Any]:
     """CPU of the process that reads, and wall, of some batches in the middle of an epoch; and wall of processes that
     only decode, each as much: what the machine has to give."""
-    videos, turns, limits = choose(folder), [], []
+    videos, turns, limits = ShardSet.open(folder).select(), [], []
     jpegs = [jpeg for row in index_of(folder).values() for jpeg in jpegs_of(folder, row)]
     for _ in range(rounds):
         turn = {}
@@ -272,7 +272,7 @@ def held(process: int) -> dict[str, int]:
 
 def first(folder: Path, method: str, size: int, position: float) -> dict[str, float]:
     """When what was there, by a clock that all processes share; `position` is in epochs."""
-    videos = choose(folder)
+    videos = ShardSet.open(folder).select()
     opened = time.monotonic()
     loader = Loader(videos, PLANS[method], batch=size, workers=2, position=int(position * len(videos)))
     batches = iter(loader)

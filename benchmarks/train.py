@@ -30,7 +30,8 @@ import torch
 from prep import Row
 from step import processor
 from vtrain.bench import step
-from vtrain.data.dataset import Videos, choose
+from vtrain.data.dataset import Videos
+from vtrain.data.shard_set import ShardSet
 from vtrain.machine import environment
 from vtrain.overrides import change
 from vtrain.recipes import find
@@ -154,7 +155,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vtrain-benchmark-") as work:
         if args.shards is None:
             print("videos are made", file=sys.stderr)
-        videos = choose(args.shards if args.shards is not None else made(Path(work), args.device))
+        shards = args.shards if args.shards is not None else made(Path(work), args.device)
+        videos = ShardSet.open(shards).select()
         turns = []
         for number in range(args.repeats):
             print(f"turn {number + 1} of {args.repeats}", file=sys.stderr)

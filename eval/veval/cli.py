@@ -189,7 +189,7 @@ def finetune(
     from veval.tasks.finetune import TUNED, holding_out, recipe_for
     from veval.tasks.finetune import finetune as tune
     from vtrain.overrides import change
-    from vtrain.training.train import processes
+    from vtrain.training.processes import processes
 
     output.prepare(out)
     given = inputs.weights(weights, backbone=backbone, seed=seed or 0)
@@ -278,7 +278,7 @@ def _asked(
 def _how(device: str, workers: int | None, skip_bad: bool) -> "How":
     from veval import inputs
     from veval.features.extract import How
-    from vtrain.training.train import default_workers
+    from vtrain.machine import default_workers
 
     place = inputs.device(device)
     return How(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from veval.features import feature_file
 from veval.features.extract import How, extract
@@ -28,7 +27,7 @@ from veval.tasks.retrieval import KS, LeaveOut, refuse_engine, retrieve
 from veval.tasks.video_accuracy import test
 from vprep.errors import UsageError
 from vtrain.data.dataset import Videos
-from vtrain.data.shard_spec import read_spec
+from vtrain.data.shard_set import ShardSet
 
 Chosen = dict[str, Videos]
 Numbers = dict[str, Any]
@@ -176,11 +175,7 @@ def extracted(
 
 def contents(data: Facts) -> dict[str, str]:
     """The hashes of the videos' frames, by key."""
-    known: dict[str, str] = {}
-    for part in read_spec(data["shards"]):
-        table = pq.read_table(part.folder / "index.parquet", columns=["key", "hash"])
-        known |= dict(zip(table["key"].to_pylist(), table["hash"].to_pylist(), strict=True))
-    return known
+    return ShardSet.open(data["shards"]).content_hashes()
 
 
 def with_content(features: Features, hashes: dict[str, str]) -> Features:

@@ -12,8 +12,8 @@ import xxhash
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.backbones import backbone as new
-from vtrain.data.dataset import NO_LABEL, Videos, choose
-from vtrain.data.shard_spec import read_spec, set_name, smallest_side
+from vtrain.data.dataset import NO_LABEL, Videos
+from vtrain.data.shard_set import ShardSet
 from vtrain.run_folder import newest
 from vtrain.weights import load_backbone
 from vtrain.weights.normalisation import WORDS as NORMALISATIONS
@@ -101,19 +101,14 @@ def data(
     subset: Path | None = None,
 ) -> tuple[dict[str, Videos], Facts]:
     """The videos of each split, and what is known of them; None: all videos, as split "all"."""
-    spec = shards or sets_here()
-    videos = (
-        {"all": choose(spec, subset=subset, fold=fold)}
-        if splits is None
-        else {split: choose(spec, subset=subset, split=split, fold=fold) for split in splits}
-    )
-    parts = read_spec(spec)
-    hashes = [part.facts["hash"] for part in parts]
+    opened = ShardSet.open(shards or sets_here())
+    wanted = {"all": None} if splits is None else {split: split for split in splits}
+    videos = {name: opened.select(split, subset=subset, fold=fold) for name, split in wanted.items()}
     facts: Facts = {
-        "shards": spec if isinstance(spec, str) else ",".join(spec),
-        "name": set_name(spec),
-        "side": smallest_side(spec),
-        "hash": hashes[0] if len(hashes) == 1 else xxhash.xxh3_128_hexdigest("/".join(hashes).encode()),
+        "shards": opened.spec,
+        "name": opened.name,
+        "side": opened.smallest_side,
+        "hash": opened.fingerprint,
         "split": ",".join(videos),
         "fold": fold,
         "subset": None if subset is None else str(subset),

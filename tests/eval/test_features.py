@@ -25,8 +25,9 @@ from veval.features import feature_file
 from veval.features.extract import How, extract
 from veval.protocol import Protocol
 from vprep.errors import UsageError, WorkError
-from vtrain.data import Loader, choose
+from vtrain.data import Loader
 from vtrain.data.augment.apply import Augment
+from vtrain.data.shard_set import ShardSet
 from vtrain.inference import POOLS
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -82,7 +83,7 @@ def test_a_feature_is_the_mean_over_the_clips_of_what_the_network_makes_of_each(
     kept, net = feature_file.read(whole), inputs.weights("random", backbone="tiny").net
     plan, row = SMALL.plan(), 0
     for split in SPLITS:
-        for batch in Loader(choose(shards, split=split, fold=2), plan, batch=1, epochs=1, shuffled=False):
+        for batch in Loader(ShardSet.open(shards).select(split=split, fold=2), plan, batch=1, epochs=1, shuffled=False):
             clips = Augment(plan.looks)(batch.clips, batch.draws)[0]
             with torch.no_grad():
                 made = {name: POOLS[name](net.maps(clips)).mean(0) for name in ("gap", "spatial-max")}

@@ -24,10 +24,12 @@ from veval.tasks.classifier import classifier
 from veval.tasks.finetune import best, finetune, holding_out, recipe_for, trained
 from vprep.errors import UsageError
 from vtrain.data.dataset import GROUP
+from vtrain.data.shard_set import ShardSet
 from vtrain.overrides import change, from_json
 from vtrain.recipes import RECIPES
 from vtrain.recipes.recipe import Recipe
-from vtrain.training.train import chosen, recipe_in, resolved, train
+from vtrain.training.train import recipe_in, train
+from vtrain.training.training import resolved, selected
 
 pytestmark = pytest.mark.slow
 
@@ -217,7 +219,7 @@ def test_the_best_epoch_is_that_of_a_loop_over_all_and_the_result_says_how_it_wa
     found = tuned(str(run), shards, tmp_path / "run", *words, select=select)
     videos, data = inputs.data(str(shards), ("test",))
     recipe = recipe_in(tmp_path / "run")
-    learned, held = chosen(recipe)
+    learned, held = selected(recipe, ShardSet.open(recipe.data.shards))
     assert held is not None
     groups = [{GROUP.search(key).group(1) for key in some.keys.to_pylist()} for some in (learned, held)]  # type: ignore[union-attr]
     assert not groups[0] & groups[1]
@@ -319,7 +321,7 @@ def test_a_folder_of_something_else_is_left_alone(run: Path, shards: Path, tmp_p
     videos, data = inputs.data(str(shards), ("test",))
     recipe = change(recipe_for(inputs.weights(str(run)), data)[0], [f"data.shards={shards}"])
     with pytest.raises(UsageError) as error:
-        trained(resolved(recipe), tmp_path, videos["test"])
+        trained(resolved(recipe, ShardSet.open(shards)), tmp_path, videos["test"])
     assert str(error.value) == f"{tmp_path} is there already and holds no fine-tuning; name another --into"
 
 

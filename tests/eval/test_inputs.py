@@ -12,9 +12,9 @@ from veval import inputs
 from veval.tasks import classifier
 from vprep.errors import UsageError
 from vtrain.backbones import backbone
-from vtrain.data import choose
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
+from vtrain.data.shard_set import ShardSet
 from vtrain.methods.supervised import Config, Supervised
 from vtrain.overrides import as_json
 from vtrain.weights import save_weights
@@ -172,7 +172,7 @@ def test_videos_come_by_split_with_what_is_known_of_their_set(shards: Path) -> N
     videos, facts = inputs.data(str(shards), ["train", "test"], fold=2)
     assert {split: len(some) for split, some in videos.items()} == facts["videos"] == {"train": 20, "test": 4}
     assert (facts["name"], facts["split"], facts["fold"]) == ("UCF101", "train,test", 2)
-    assert facts["fingerprints"]["test"] == choose(shards, split="test", fold=2).fingerprint
+    assert facts["fingerprints"]["test"] == ShardSet.open(shards).select(split="test", fold=2).fingerprint
     assert len(inputs.data(str(shards), None)[0]["all"]) == 24
 
 

@@ -20,13 +20,14 @@ from vtrain.bench import report, step
 from vtrain.bench.timing import in_parts, speed, timed
 from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import Batch
-from vtrain.data.dataset import choose
+from vtrain.data.shard_set import ShardSet
 from vtrain.optim.optimizers import set_lr
 from vtrain.recipes.recipe import Length, Recipe, for_classes
 from vtrain.training.loop import Feed
 from vtrain.training.loop import train as loop
 from vtrain.training.run import Outputs, Place, Run
-from vtrain.training.train import feed_of, make
+from vtrain.training.train import make
+from vtrain.training.training import feed_of
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +104,7 @@ def test_the_step_that_is_taken_apart_is_the_trainers_own(change: str) -> None:
 def test_the_batch_of_noise_is_what_the_loader_would_hand_over(method: str, shards: Path) -> None:
     recipe = small(method, shards)
     made = step.random_batch(recipe, CPU)
-    (real,) = [next(iter(feed_of(recipe, choose(shards), 0, 4, HERE).loader))]
+    (real,) = [next(iter(feed_of(recipe, ShardSet.open(shards).select(), None, HERE).loader))]
     for field in fields(Batch):
         ours, theirs = getattr(made, field.name), getattr(real, field.name)
         if field.name in ("targets", "draws"):
@@ -154,7 +155,7 @@ def once(run: Run, batch: Batch, recipe: Recipe) -> Outputs:
 def test_model_loader_and_both_are_timed_on_the_same_videos(shards: Path, workers: int) -> None:
     before = signal.getsignal(signal.SIGINT)
     recipe = small("rspnet", shards, "batch=8", "accumulate=2")
-    facts = step.all(recipe, choose(shards), workers=workers, seconds=0.1, device="cpu")
+    facts = step.all(recipe, ShardSet.open(shards).select(), workers=workers, seconds=0.1, device="cpu")
     slower = min(facts[name]["videos_per_s"] for name in ("model", "loader"))
     assert facts["ratio"] == pytest.approx(facts["together"]["videos_per_s"] / slower, rel=1e-2)
     assert all(facts[name]["clips_per_s"] == pytest.approx(2 * facts[name]["videos_per_s"], rel=1e-2) for name in RATES)
@@ -171,7 +172,7 @@ def test_model_loader_and_both_are_timed_on_the_same_videos(shards: Path, worker
 
 
 def test_classes_of_a_supervised_recipe_are_those_of_the_videos(shards: Path) -> None:
-    facts = step.all(small("supervised", shards), choose(shards), workers=0, seconds=0.02, device="cpu")
+    facts = step.all(small("supervised", shards), ShardSet.open(shards).select(), workers=0, seconds=0.02, device="cpu")
     assert facts["model"]["videos_per_s"] > 0
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vprep.errors import UsageError
-from vtrain.data import Loader, OneClip, Videos, choose
+from vtrain.data import Loader, OneClip, ShardSet, Videos
 from vtrain.data.dataset import PER_VIDEO, By, held_out
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -55,7 +55,7 @@ def foreign(shards: Path, run_vprep: Callable[..., Any], tmp_path_factory: pytes
 def test_what_is_left_and_what_is_held_out_are_all_there_are_in_the_order_they_had(
     shards: Path, by: By, count: int
 ) -> None:
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     left, held = held_out(videos, count, by)
     assert not set(keys(left)) & set(keys(held))
     assert len(left) + len(held) == len(videos) == 30
@@ -66,12 +66,12 @@ def test_what_is_left_and_what_is_held_out_are_all_there_are_in_the_order_they_h
 
 @pytest.mark.parametrize("count", [0, 1, 7, 29])
 def test_as_many_videos_are_held_out_as_were_asked_for(shards: Path, count: int) -> None:
-    assert len(held_out(choose(shards), count)[1]) == count
+    assert len(held_out(ShardSet.open(shards).select(), count)[1]) == count
 
 
 def test_of_groups_there_are_just_enough_and_each_is_on_one_side(shards: Path) -> None:
     """Of a class two videos are of group 1, one of 2, two of 3 and one of 4; a group goes through all five classes."""
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     sizes = Counter(map(group, keys(videos)))
     assert sizes == {"g01": 10, "g02": 5, "g03": 10, "g04": 5}
     for seed in range(10):
@@ -84,7 +84,7 @@ def test_of_groups_there_are_just_enough_and_each_is_on_one_side(shards: Path) -
 
 
 def test_the_same_seed_holds_out_the_same_and_another_one_others(shards: Path) -> None:
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     drawn = [keys(held_out(videos, 10, seed=seed)[1]) for seed in (0, 0, 1, 2)]
     assert drawn[0] == drawn[1]
     assert len({tuple(one) for one in drawn}) == 3
@@ -94,7 +94,7 @@ def test_the_same_seed_holds_out_the_same_and_another_one_others(shards: Path) -
 
 def test_each_video_is_held_out_as_often_as_any_other(shards: Path) -> None:
     """6 of 30 in 300 draws: 60 times each, give or take four standard deviations."""
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     times = Counter(key for seed in range(300) for key in keys(held_out(videos, 6, seed=seed)[1]))
     assert len(times) == 30
     assert all(abs(count - 60) < 4 * (300 * 0.2 * 0.8) ** 0.5 for count in times.values())
@@ -102,7 +102,7 @@ def test_each_video_is_held_out_as_often_as_any_other(shards: Path) -> None:
 
 def test_who_is_held_out_does_not_depend_on_where_the_videos_are_stored(shards: Path) -> None:
     """Nor on how many are asked for: those of a smaller number are among them."""
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     few, more = (set(keys(held_out(videos, count, seed=3)[1])) for count in (5, 12))
     assert few < more
     turned = videos.take(np.arange(30)[::-1])
@@ -111,7 +111,7 @@ def test_who_is_held_out_does_not_depend_on_where_the_videos_are_stored(shards: 
 
 def test_a_video_that_two_sets_have_is_not_on_both_sides(shards: Path, tmp_path: Path) -> None:
     again = Path(shutil.copytree(shards, tmp_path / "again"))
-    left, held = held_out(choose([shards, again]), 6)
+    left, held = held_out(ShardSet.open([shards, again]).select(), 6)
     assert len(held) == 6
     assert len(set(keys(held))) == 3
     assert not set(keys(left)) & set(keys(held))
@@ -128,12 +128,12 @@ def test_a_video_that_two_sets_have_is_not_on_both_sides(shards: Path, tmp_path:
 )
 def test_nothing_would_be_left(shards: Path, count: int, by: By, message: str) -> None:
     with pytest.raises(UsageError) as error:
-        held_out(choose(shards), count, by)
+        held_out(ShardSet.open(shards).select(), count, by)
     assert str(error.value) == message
 
 
 def test_videos_without_a_group_in_their_name_are_refused(small_shards: Path) -> None:
-    videos = choose(small_shards)
+    videos = ShardSet.open(small_shards).select()
     with pytest.raises(UsageError) as error:
         held_out(videos, 3, "group")
     assert str(error.value) == (
@@ -152,7 +152,7 @@ def test_a_loader_over_some_videos_shows_their_pixels(
     shards: Path, foreign: Path, pictures: Pictures, which: str, rows: list[int], workers: int
 ) -> None:
     spec = {"own": [shards], "foreign": [foreign], "both": [shards, foreign]}[which]
-    everything = choose(spec)
+    everything = ShardSet.open(spec).select()
     # Of both, every other one is from each.
     taken = [row + 30 * (at % 2) for at, row in enumerate(rows)] if which == "both" else rows
     videos = everything.take(np.array(taken))
@@ -169,7 +169,7 @@ def test_a_loader_over_some_videos_shows_their_pixels(
 
 
 def test_some_of_some_are_some_of_all(shards: Path, foreign: Path) -> None:
-    everything = choose([shards, foreign])
+    everything = ShardSet.open([shards, foreign]).select()
     twice = everything.take(np.array([35, 2, 31, 38])).take(np.array([3, 0]))
     once = everything.take(np.array([38, 35]))
     assert keys(twice) == keys(once)
@@ -182,7 +182,7 @@ def test_some_of_some_are_some_of_all(shards: Path, foreign: Path) -> None:
 
 
 def test_what_is_known_of_a_video_goes_with_it(shards: Path) -> None:
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     assert [videos.take(np.array([9, 4]))[row] for row in range(2)] == [videos[9], videos[4]]
     none = videos.take(np.array([], int))
     assert len(none) == 0
@@ -190,35 +190,35 @@ def test_what_is_known_of_a_video_goes_with_it(shards: Path) -> None:
 
 
 def test_the_same_videos_have_the_same_fingerprint_wherever_they_lie(shards: Path, tmp_path: Path) -> None:
-    videos = choose(shards)
-    assert choose(shards).fingerprint == videos.fingerprint
-    assert choose(Path(shutil.copytree(shards, tmp_path / "moved"))).fingerprint == videos.fingerprint
+    videos = ShardSet.open(shards).select()
+    assert ShardSet.open(shards).select().fingerprint == videos.fingerprint
+    assert ShardSet.open(Path(shutil.copytree(shards, tmp_path / "moved"))).select().fingerprint == videos.fingerprint
     assert videos.take(np.arange(30)).fingerprint == videos.fingerprint
     assert held_out(videos, 0)[0].fingerprint == videos.fingerprint
 
 
 def test_what_the_index_says_beside_the_bytes_has_no_part_in_the_fingerprint(shards: Path, foreign: Path) -> None:
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     assert replace(videos, classes=None).fingerprint == videos.fingerprint
     assert replace(videos, paths=[Path("elsewhere") / path.name for path in videos.paths]).fingerprint == (
         videos.fingerprint
     )
-    others = choose(foreign)
+    others = ShardSet.open(foreign).select()
     assert replace(others, inside=None).fingerprint == others.fingerprint
 
 
 def test_other_videos_have_another_fingerprint(shards: Path, foreign: Path) -> None:
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     left, held = held_out(videos, 10)
     parts = [
         videos,
         left,
         held,
-        choose(shards, split="train"),
-        choose(shards / "000.tar"),
-        choose(foreign),
-        choose([shards, foreign]),
-        choose([foreign, shards]),
+        ShardSet.open(shards).select(split="train"),
+        ShardSet.open(shards / "000.tar").select(),
+        ShardSet.open(foreign).select(),
+        ShardSet.open([shards, foreign]).select(),
+        ShardSet.open([foreign, shards]).select(),
         videos.take(np.arange(30)[::-1]),
         videos.take(np.array([1, 0, *range(2, 30)])),
         videos.take(np.array([], int)),
@@ -228,7 +228,7 @@ def test_other_videos_have_another_fingerprint(shards: Path, foreign: Path) -> N
 
 @pytest.mark.parametrize("name", ["label", "frames", "offset", "shard"])
 def test_a_number_that_is_another_makes_another_fingerprint(shards: Path, name: str) -> None:
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     assert name in PER_VIDEO
     numbers = getattr(videos, name).copy()
     numbers[17] += 1
@@ -236,6 +236,6 @@ def test_a_number_that_is_another_makes_another_fingerprint(shards: Path, name: 
 
 
 def test_a_shard_of_another_size_makes_another_fingerprint(shards: Path) -> None:
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     sizes = [*videos.sizes[:-1], videos.sizes[-1] + 512]
     assert replace(videos, sizes=sizes).fingerprint != videos.fingerprint

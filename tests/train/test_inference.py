@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from vprep.errors import UsageError, WorkError
 from vtrain.backbones import BACKBONES, backbone
-from vtrain.data import EvenClips, Loader, choose
+from vtrain.data import EvenClips, Loader
 from vtrain.data.augment.apply import Augment
 from vtrain.data.augment.config import AugmentConfig
+from vtrain.data.shard_set import ShardSet
 from vtrain.inference import POOLS, Features, evaluating, outputs, piece
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -27,7 +28,7 @@ def plan(clips: int = 2, crop: str = "centre", frames: int = 4) -> EvenClips:
 def by_key(shards: Path, net: nn.Module, made: EvenClips, **words: object) -> dict[str, Tensor]:
     """What comes out, of each video that counts."""
     more = {name: words.pop(name) for name in ("clips_at_a_time",) if name in words}
-    loader = Loader(choose(shards), made, epochs=1, shuffled=False, **{"batch": 4, **words})  # type: ignore[arg-type]
+    loader = Loader(ShardSet.open(shards).select(), made, epochs=1, shuffled=False, **{"batch": 4, **words})  # type: ignore[arg-type]
     found: dict[str, Tensor] = {}
     for batch, rows in outputs(loader, net, looks=made.looks, **more):  # type: ignore[arg-type]
         assert rows.dtype == torch.float32
@@ -48,7 +49,7 @@ def test_each_clip_and_crop_goes_through_the_network_once_and_in_order(shards: P
     made = plan(clips=3, crop=crop)
     found = by_key(shards, nn.Flatten(), made)
     assert len(found) == VIDEOS
-    for batch in Loader(choose(shards), made, batch=1, epochs=1, shuffled=False):
+    for batch in Loader(ShardSet.open(shards).select(), made, batch=1, epochs=1, shuffled=False):
         seen = Augment(made.looks)(batch.clips, batch.draws)[0]
         assert torch.equal(found[batch.keys[0]], seen.flatten(1))
         assert len(seen) == 3 * made.looks[0].crops
@@ -141,7 +142,7 @@ def test_a_network_is_evaluated_and_then_goes_on_as_it_was(shards: Path) -> None
 
 
 def test_bf16_on_a_cpu_is_refused(shards: Path) -> None:
-    loader = Loader(choose(shards), plan(), batch=4, epochs=1)
+    loader = Loader(ShardSet.open(shards).select(), plan(), batch=4, epochs=1)
     with pytest.raises(UsageError) as error:
         next(outputs(loader, nn.Flatten(), looks=plan().looks, precision="bf16"))
     assert str(error.value) == (

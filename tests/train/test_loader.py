@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vprep.errors import UsageError, WorkError
-from vtrain.data import Batch, EvenClips, Loader, OneClip, Plan, choose, open_shards
+from vtrain.data import Batch, EvenClips, Loader, OneClip, Plan, open_shards
 from vtrain.data.augment.config import AugmentConfig
+from vtrain.data.shard_set import ShardSet
 from vtrain.methods import ascnet, pace, prp, rspnet
 
 # torch warns of more workers than processors; here that is wanted.
@@ -175,7 +176,7 @@ def test_a_crop_of_one_size_is_cut_where_the_frames_are_decoded(shards: Path, pi
 
 
 def test_labels_and_rows_are_those_of_the_videos(shards: Path) -> None:
-    videos = choose(shards)
+    videos = ShardSet.open(shards).select()
     assert videos.classes is not None
     for batch in take(Loader(videos, OneClip(frames=2), batch=10), 3):
         for key, row, label in zip(batch.keys, batch.row.tolist(), batch.label.tolist(), strict=True):

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from vprep.errors import UsageError, WorkError
-from vtrain.data import EvenClips, Loader, OneClip, choose, open_shards
+from vtrain.data import EvenClips, Loader, OneClip, open_shards
+from vtrain.data.shard_set import ShardSet
 
 ALL_FRAMES = EvenClips(clips=1, frames=20)  # so that every byte of a video is read
 
@@ -330,9 +331,9 @@ def test_nothing_is_left_behind_when_a_loader_is_dropped(shards: Path, workers: 
 
 
 def test_a_loader_reports_its_length_only_when_it_has_one(shards: Path) -> None:
-    assert len(Loader(choose(shards), OneClip(), batch=4, epochs=1, position=8)) == 6
+    assert len(Loader(ShardSet.open(shards).select(), OneClip(), batch=4, epochs=1, position=8)) == 6
     with pytest.raises(TypeError, match=r"this loader has no end; give it epochs="):
-        len(Loader(choose(shards), OneClip(), batch=4))
+        len(Loader(ShardSet.open(shards).select(), OneClip(), batch=4))
 
 
 def test_dataset_json_of_a_set_that_is_still_made_is_asked_for(copy: Path) -> None:

@@ -12,12 +12,13 @@ from host_waits import HostWaits
 from small_recipes import METHODS, small
 from torch import Tensor, nn
 
-from vtrain.data import Loader, choose
+from vtrain.data import Loader
 from vtrain.data.augment.apply import Augment
+from vtrain.data.shard_set import ShardSet
 from vtrain.optim.optimizers import Optim, build
 from vtrain.recipes.recipe import Length, Recipe, for_classes
 from vtrain.training.loop import train as loop
-from vtrain.training.run import Place, Run, Sums, facts_of
+from vtrain.training.run import Place, Run, RunningMeans, facts_of
 from vtrain.training.train import make
 
 STEPS = 2
@@ -35,7 +36,7 @@ class Batches:
 
     def __init__(self, recipe: Recipe, shards: Path, device: torch.device) -> None:
         plan = recipe.method.plan()
-        videos = choose(shards, split="train")
+        videos = ShardSet.open(shards).select(split="train")
         loader = Loader(videos, plan, batch=recipe.at_a_time(1), seed=recipe.seed)
         self.batches = [one.to(device) for one in islice(loader, STEPS * recipe.accumulate)]
         self.augment = Augment(plan.looks)
@@ -73,7 +74,7 @@ def test_a_step_makes_the_host_wait_for_nothing(settings: tuple[str, ...], shard
 
 
 def test_a_wait_in_the_loop_would_be_seen(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sums, "add", lambda self, step, outputs: outputs["loss"].item())
+    monkeypatch.setattr(RunningMeans, "add", lambda self, step, outputs: outputs["loss"].item())
     waits = HostWaits()
     run_steps(("pace", "optim.name=sgd"), shards, torch.device("cpu"), waits)
     assert waits.found == ["_local_scalar_dense"] * STEPS

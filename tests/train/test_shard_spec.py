@@ -11,8 +11,8 @@ import pytest
 
 from vprep.errors import UsageError
 from vprep.format import write_dataset
-from vtrain.data.dataset import choose
-from vtrain.data.shard_spec import enlarged, read_spec, smallest_side
+from vtrain.data.shard_set import ShardSet
+from vtrain.data.shard_spec import enlarged, read_spec
 
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -47,7 +47,7 @@ def test_a_spec_names_shards_in_the_order_of_their_set(shards: Path, spec: str, 
 def test_a_spec_may_be_a_list_of_paths_from_several_sets(shards: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(shards, tmp_path / "other"))
     assert names([shards / "000.tar", other]) == ["000.tar", *ALL]
-    assert len(choose([shards, other])) == 60
+    assert len(ShardSet.open([shards, other]).select()) == 60
 
 
 def test_a_glob_of_folders_takes_those_that_are_sets(shards: Path, tmp_path: Path) -> None:
@@ -88,12 +88,12 @@ def test_a_split_takes_the_videos_of_its_fold(shards: Path) -> None:
     facts = json.loads((shards / "dataset.json").read_bytes())
     for fold in (1, 2, 3):
         for split in ("train", "test"):
-            assert len(choose(shards, split=split, fold=fold)) == facts["splits"][f"split{fold}"][split]
+            assert len(ShardSet.open(shards).select(split=split, fold=fold)) == facts["splits"][f"split{fold}"][split]
 
 
 def test_a_split_that_is_not_there_says_which_are(shards: Path) -> None:
     with pytest.raises(UsageError) as error:
-        choose(shards, split="val")
+        ShardSet.open(shards).select(split="val")
     splits = json.loads((shards / "dataset.json").read_bytes())["splits"]["split1"]
     there = ", ".join(f"{count} {name}" for name, count in splits.items())
     assert str(error.value) == (
@@ -103,13 +103,13 @@ def test_a_split_that_is_not_there_says_which_are(shards: Path) -> None:
 
 
 def test_a_subset_brings_its_own_labels(shards: Path, tmp_path: Path, run_vprep: RunVprep) -> None:
-    everything = choose(shards)
+    everything = ShardSet.open(shards).select()
     assert everything.classes is not None
     last_two = everything.classes[-2:]
     (tmp_path / "classes.txt").write_text("\n".join(last_two))
     done = run_vprep("subset", shards, "--rule", f"classes:{tmp_path}/classes.txt", "--out", tmp_path / "s.parquet")
     assert done.returncode == 0, done.stderr
-    videos = choose(shards, subset=tmp_path / "s.parquet")
+    videos = ShardSet.open(shards).select(subset=tmp_path / "s.parquet")
     assert len(videos) == 12
     assert videos.classes == last_two
     for row in range(12):
@@ -118,25 +118,25 @@ def test_a_subset_brings_its_own_labels(shards: Path, tmp_path: Path, run_vprep:
 
 def test_a_subset_file_that_is_something_else_is_refused(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
-        choose(shards, subset=tmp_path / "none.parquet")
+        ShardSet.open(shards).select(subset=tmp_path / "none.parquet")
     assert str(error.value) == (
         f"no file '{tmp_path}/none.parquet'; a subset is made with: "
         f"vprep subset SET --rule RULE --out {tmp_path}/none.parquet"
     )
     (tmp_path / "text.parquet").write_text("not parquet")
-    with pytest.raises(UsageError, match=r"text.parquet is no subset .*vprep subset SET --rule RULE"):
-        choose(shards, subset=tmp_path / "text.parquet")
+    with pytest.raises(UsageError, match=r"text.parquet is not a subset .*vprep subset SET --rule RULE"):
+        ShardSet.open(shards).select(subset=tmp_path / "text.parquet")
 
 
 def test_labels_of_sets_that_name_other_classes_are_left_out(shards: Path, small_shards: Path) -> None:
-    both = choose([shards, small_shards])
+    both = ShardSet.open([shards, small_shards]).select()
     assert both.classes is None
     assert set(both.label.tolist()) == {-1}
     assert both[0].label is None
 
 
 def test_clips_larger_than_their_frames_are_told_of(shards: Path, small_shards: Path) -> None:
-    assert smallest_side(f"{shards},{small_shards}") == 24
+    assert ShardSet.open(f"{shards},{small_shards}").smallest_side == 24
     assert enlarged(24, 24) == enlarged(None, 224) == ""
     assert enlarged(128, 224) == (
         "clips of 224 pixels are enlarged from frames of 128; larger frames are made with: "
@@ -153,7 +153,7 @@ def test_an_index_of_an_older_version_is_refused(shards: Path, tmp_path: Path) -
         file["bytes"] = (folder / file["name"]).stat().st_size
     (folder / "dataset.json").write_bytes(write_dataset(facts))
     with pytest.raises(UsageError) as error:
-        choose(folder)
+        ShardSet.open(folder).select()
     assert str(error.value) == (
         f"{index} has no column 'frame_checks', which this version needs; make the set anew with vprep shard, "
         "or for tars of others: vprep index"

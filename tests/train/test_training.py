@@ -8,7 +8,6 @@ import json
 import sys
 import tarfile
 import threading
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,14 +24,16 @@ sys.path += [] if SUPPORT in sys.path else [SUPPORT]  # pytest has it there; the
 
 from small_recipes import FRAMES, METHODS, SIZE, assert_same, lines, saved, small  # noqa: E402
 
-from vtrain.data import EvenClips, Loader, choose  # noqa: E402
+from vtrain.data import EvenClips, Loader  # noqa: E402
 from vtrain.data.augment.apply import Augment  # noqa: E402
 from vtrain.data.augment.config import AugmentConfig  # noqa: E402
 from vtrain.data.dataset import held_out  # noqa: E402
+from vtrain.data.shard_set import ShardSet  # noqa: E402
 from vtrain.overrides import change  # noqa: E402
 from vtrain.recipes.recipe import for_classes  # noqa: E402
-from vtrain.training.run import Place, Run, facts_of  # noqa: E402
+from vtrain.training.run import Observation, Place, Run, facts_of  # noqa: E402
 from vtrain.training.train import make, train  # noqa: E402
+from vtrain.training.training import Training  # noqa: E402
 from vtrain.training.validation import validation, watching  # noqa: E402
 
 LOSSES = Path(__file__).parent / "golden" / "losses.json"
@@ -151,18 +152,16 @@ def is_seen(name: str) -> bool:
     return name.startswith(("held_out_", "watch_"))
 
 
+def observations(method: str, shards: Path, *words: str, workers: int = 0) -> list[Observation]:
+    """What is measured during such a training: on held-out videos, of nearest neighbours."""
+    training = Training.open(small(method, shards, *words, f"workers={workers}"), HERE.device, Path("none"))
+    return [found for found in (validation(training), watching(training)) if found is not None]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_what_is_seen_of_held_out_videos_is_the_same_whenever_one_looks(method: str, shards: Path) -> None:
-    recipe = small(method, shards, "data.hold_out=7", *LOOKS)
     run = made(method, shards, "data.hold_out=7", *LOOKS)
-    held = held_out(choose(shards, split="train"), 7)[1]
-    looks = {
-        workers: (
-            validation(recipe, held, replace(HERE, workers=workers)),
-            watching(recipe, replace(HERE, workers=workers)),
-        )
-        for workers in (0, 1)
-    }
+    looks = {workers: observations(method, shards, "data.hold_out=7", *LOOKS, workers=workers) for workers in (0, 1)}
     before = {name: tensor.clone() for name, tensor in run.module.state_dict().items()}
     first = [look(run) for look in looks[0]]
     torch.manual_seed(7)
@@ -176,9 +175,9 @@ def test_what_is_seen_of_held_out_videos_is_the_same_whenever_one_looks(method: 
 def test_held_out_numbers_are_means_over_the_videos(shards: Path) -> None:
     """The last batch is a short one: 7 videos in batches of 4."""
     run = made("supervised", shards)
-    held = held_out(choose(shards, split="train"), 7)[1]
-    recipe = small("supervised", shards, "data.hold_out=7", "validate.every=1")
-    found = validation(recipe, held, HERE)(run)
+    held = held_out(ShardSet.open(shards).select(split="train"), 7)[1]
+    recipe = small("supervised", shards)
+    found = observations("supervised", shards, "data.hold_out=7", "validate.every=1")[0](run)
     loader = Loader(held, recipe.method.plan(), batch=1, epochs=1, shuffled=False)
     run.module.eval()
     augment = Augment(recipe.method.plan().looks)
@@ -190,19 +189,19 @@ def test_held_out_numbers_are_means_over_the_videos(shards: Path) -> None:
 
 
 def test_to_watch_videos_among_themselves_finds_each_of_them_again(shards: Path) -> None:
-    recipe = small("pace", shards, "watch.every=1", "watch.gallery=test", "watch.queries=test")
-    assert watching(recipe, HERE)(made("pace", shards)) == {"top1": 100.0}
+    (watch,) = observations("pace", shards, "watch.every=1", "watch.gallery=test", "watch.queries=test")
+    assert watch(made("pace", shards)) == {"top1": 100.0}
 
 
 def test_what_is_watched_is_the_nearest_neighbour_of_the_other_split(shards: Path) -> None:
     run = made("pace", shards)
-    found = watching(small("pace", shards, "watch.every=1"), HERE)(run)["top1"]
+    found = observations("pace", shards, "watch.every=1")[0](run)["top1"]
     run.module.eval()
     sides = []
     look = AugmentConfig(size=SIZE, crop="centre", flip=0.0)
     for split in ("train", "test"):
         loader = Loader(
-            choose(shards, split=split),
+            ShardSet.open(shards).select(split=split),
             EvenClips(clips=2, frames=FRAMES, looks=(look,)),
             batch=1,
             epochs=1,

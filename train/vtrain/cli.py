@@ -149,9 +149,9 @@ def bench_loader(
 ) -> None:
     """Where the time goes from shards to the device, how it grows with workers, and what to do about it."""
     from vtrain.bench import loader as measure
-    from vtrain.data.dataset import choose
+    from vtrain.data.shard_set import ShardSet
 
-    videos = choose(shards, subset=subset, split=split, fold=fold)
+    videos = ShardSet.open(shards).select(split, fold=fold, subset=subset)
     facts = measure.loader(
         videos, method, batch=batch, workers=measure.read_workers(workers), seconds=seconds, device=device
     )
@@ -191,13 +191,15 @@ def bench_all(
 ) -> None:
     """The model alone, the loader alone, and both: how far the pair is from the slower of the two."""
     from vtrain.bench import step as measure
+    from vtrain.data.shard_set import ShardSet
     from vtrain.overrides import change
     from vtrain.recipes import find
-    from vtrain.training.train import chosen, resolved
+    from vtrain.training.training import resolved, selected
 
     first = [f"data.shards={shards}", *([] if subset is None else [f"data.subset={subset}"])]
-    told = resolved(change(find(method, recipe, backbone), first + (settings or [])))
-    videos, _ = chosen(told)
+    opened = ShardSet.open(shards)
+    told = resolved(change(find(method, recipe, backbone), first + (settings or [])), opened)
+    videos, _ = selected(told, opened)
     facts = measure.all(told, videos, workers=told.workers, seconds=seconds, device=device)
     _show(facts, json, measure.as_table)
 

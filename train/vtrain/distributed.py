@@ -1,8 +1,12 @@
 """What the processes of one training know of each other. Alone, without torch.distributed, all is identity."""
 
+from typing import TypeVar, cast
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Item = TypeVar("Item")
 
 
 def world() -> int:
@@ -29,6 +33,15 @@ def gather(part: Tensor) -> Tensor:
     gather_all = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
     gather_all(whole.view(torch.uint8), part.view(torch.uint8))
     return whole
+
+
+def gather_objects(item: Item) -> list[Item]:
+    """Return the items of all ranks, in the order of the ranks."""
+    if world() == 1:
+        return [item]
+    items: list[Item | None] = [None] * world()
+    dist.all_gather_object(items, item)
+    return cast(list[Item], items)
 
 
 def own(whole: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import ctypes
 import os
 import platform
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import cv2
 import torch
 
+from vprep.processors import processors as usable_processors
 from vtrain import __version__
 
 PACKAGES = ("numpy", "webdataset", "pyarrow")
@@ -47,8 +49,8 @@ def command(words: list[str]) -> list[str]:
 
 
 def processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many processors this process may use; a container's quota counts."""
+    return len(usable_processors())
 
 
 def versions() -> dict[str, str | None]:
@@ -81,16 +83,37 @@ def gpus() -> list[dict[str, Any]]:
     return [{"name": one.name, "memory": one.total_memory, "capability": f"{one.major}.{one.minor}"} for one in found]
 
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # numbers of glibc's mallopt
+TRIM_THRESHOLD, MMAP_MAX = 128 << 10, 1 << 16  # glibc's own values
 
 
-def keep_memory() -> None:
-    """Keep freed memory in this process until it ends; without glibc nothing happens.
+def default_workers(device: torch.device) -> int:
+    """Return how many processes should read for a process that trains on `device`.
+
+    On a CPU the network needs the processors itself; beside a GPU all of them are free for decoding.
+    """
+    mine = processors() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(16, mine - 1)) if device.type == "cuda" else max(1, mine // 4)
+
+
+@contextmanager
+def kept_memory(wanted: bool = True) -> Iterator[None]:
+    """Keep freed memory in this process while the block runs; without glibc nothing happens.
 
     By default the C library returns large blocks to the system at once. The system fills each with zeros when the next
     step asks for it again, which costs a quarter to a third of a step on a CPU (benchmarks/LOG.md).
     """
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt if wanted else None
+    except (OSError, AttributeError, TypeError):
+        mallopt = None
+    if mallopt is None:
+        yield
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        mallopt(M_MMAP_MAX, MMAP_MAX)
+        mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)

@@ -17,13 +17,15 @@ from veval.tasks.classifier import Classifier, classifier
 from veval.tasks.video_accuracy import test
 from vprep.errors import UsageError
 from vtrain.data.dataset import By, Videos
+from vtrain.data.shard_set import ShardSet
 from vtrain.distributed import world
 from vtrain.overrides import change, listed
 from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.run_folder import KEPT, LAST, RECIPE, newest, read_json
-from vtrain.training.train import chosen, recipe_in, resolved, train
+from vtrain.training.train import recipe_in, train
+from vtrain.training.training import resolved, selected
 
 SELECT = ("last", "best-on-test", "best-on-held-out")
 TINY = "finetune-tiny"
@@ -93,7 +95,7 @@ def finetune(
     A training that stopped there goes on, and one that is done is tested again.
     """
     refuse_others(weights, recipe)
-    recipe = resolved(recipe)
+    recipe = resolved(recipe, ShardSet.open(recipe.data.shards))
     learned, held = refuse_untestable(recipe, data, videos, select, protocol, words)
     per_epoch = recipe.length(len(learned)).per_epoch
     if select != "last":
@@ -151,7 +153,7 @@ def refuse_untestable(
         raise UsageError("--select best-on-held-out, and nothing is held out; say how many videos: --hold-out 800")
     demand_labels(videos, data)
     for_weights("testing", {"recipe": recipe.name, "clip": recipe.clip}, protocol, words or [])
-    return chosen(recipe)
+    return selected(recipe, ShardSet.open(recipe.data.shards))
 
 
 def trained(recipe: Recipe, run: Path, videos: Videos) -> Facts:

@@ -27,11 +27,12 @@ from vtrain.bench.timing import in_parts, loader_alone, speed, timed
 from vtrain.data.batch import Batch, batch_of, facts_of
 from vtrain.data.dataset import Videos
 from vtrain.data.sampler import Sampler
-from vtrain.machine import processors
+from vtrain.machine import default_workers, processors
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.training.monitor import memory_mb
 from vtrain.training.run import Place, Run
-from vtrain.training.train import default_workers, feed_of, make, precision_of
+from vtrain.training.train import make
+from vtrain.training.training import feed_of, precision_of
 
 Facts = dict[str, Any]
 CLASSES = 400  # of labels, where there are no videos to tell
@@ -68,12 +69,12 @@ def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, 
     place = _place(recipe, device, workers)
     recipe = for_classes(recipe, len(videos.classes or ()))
     at_a_time = recipe.at_a_time(1)
-    batch = next(iter(feed_of(recipe, videos, 0, at_a_time, replace(place, workers=0)).loader))
+    batch = next(iter(feed_of(recipe, videos, None, replace(place, workers=0)).loader))
     run = make(recipe, place)
     model = _model(run, batch, recipe, place, seconds)
     del batch
-    loader = loader_alone(feed_of(recipe, videos, 0, at_a_time, place).loader, place, seconds)
-    together, waited = speed(run, feed_of(recipe, videos, 0, at_a_time, place).loader, recipe, place, seconds)
+    loader = loader_alone(feed_of(recipe, videos, None, place).loader, place, seconds)
+    together, waited = speed(run, feed_of(recipe, videos, None, place).loader, recipe, place, seconds)
     rates = {"loader": at_a_time / loader, "together": recipe.batch / together}
     facts = _heading(recipe, place) | {"videos": len(videos), "workers": place.workers, "processors": processors()}
     facts |= {"model": model} | {name: _rates(recipe, rate) for name, rate in rates.items()}

@@ -5,9 +5,10 @@ for batch in open_shards("data_shards/", plan, batch=64, workers=8, device="cuda
 """
 
 from vtrain.data.batch import Batch
-from vtrain.data.dataset import Videos, choose
+from vtrain.data.dataset import Videos
 from vtrain.data.loader import Loader, open_shards
 from vtrain.data.sampling import EvenClips, OneClip, Plan, Sample, Video, View
+from vtrain.data.shard_set import ShardSet
 
 __all__ = [
     "Batch",
@@ -16,9 +17,9 @@ __all__ = [
     "OneClip",
     "Plan",
     "Sample",
+    "ShardSet",
     "Video",
     "Videos",
     "View",
-    "choose",
     "open_shards",
 ]

@@ -9,19 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from vprep.errors import UsageError
-from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME
 from vprep.hashing import hash_of
 from vtrain.data.order import number_of
 from vtrain.data.sampling import Video
-from vtrain.data.shard_spec import Part, Spec, read_spec
+from vtrain.data.shard_spec import Part
 
-COLUMNS = ["key", "shard", "offset", "label", "frames", "fps", "height", "width", "codec"]
 PER_VIDEO = ("shard", "offset", "frames", "label", "fps", "height", "width")  # arrays of `Videos`
 NO_LABEL = -1
-FOLDS = (1, 2, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,64 +83,8 @@ class Videos:
         )
 
 
-def choose(spec: Spec, *, subset: Path | None = None, split: str | None = None, fold: int = 1) -> Videos:
-    """The videos of the shards that `spec` names; of a subset or a split only, when asked."""
-    if fold not in FOLDS:
-        raise UsageError(f"--fold is {fold}; there are 1, 2 and 3")
-    parts = read_spec(spec)
-    chosen = None if subset is None else _read_subset(subset)
-    tables = [_rows(part, chosen, split, fold) for part in parts]
-    if not sum(map(len, tables)):
-        raise UsageError(f"{_named(parts)} has no video {_asked(parts, subset, split, fold)}")
-    videos = _videos(parts, tables, None if chosen is None else _classes(chosen))
-    del tables
-    pa.default_memory_pool().release_unused()  # workers would inherit what Arrow keeps of the whole index
-    return videos
-
-
-def _rows(part: Part, chosen: pa.Table | None, split: str | None, fold: int) -> pa.Table:
-    """The rows of a set that are asked for, with the columns that are needed, and no more of the rest."""
-    column = f"split{fold}"
-    path = part.folder / INDEX
-    try:
-        with pq.ParquetFile(path) as file:
-            _refuse_old(path, file.schema_arrow)
-            table = file.read(columns=[*COLUMNS, column])
-            rows = _wanted(table, part, chosen, split, column)
-            # The codec is that of the source, which only a set of vprep's own making knows.
-            foreign = rows["codec"].null_count > 0
-            inside = file.read(columns=list(PER_FRAME)).take(rows["row"]) if foreign else None
-    except FileNotFoundError:
-        raise UsageError(f"{path} is missing; make it anew with: vprep index {part.folder}") from None
-    except (OSError, pa.ArrowException) as error:
-        said = str(error).splitlines()[0]
-        raise UsageError(f"{path} cannot be read ({said}); make it anew with: vprep index {part.folder}") from None
-    for name in PER_FRAME:
-        values = pa.nulls(len(rows), INDEX_SCHEMA.field(name).type) if inside is None else inside[name]
-        rows = rows.append_column(name, values)
-    return rows
-
-
-def _refuse_old(path: Path, schema: pa.Schema) -> None:
-    missing = [name for name in INDEX_SCHEMA.names if name not in schema.names]
-    if missing:
-        what = f"{path} has no column '{missing[0]}', which this version needs"
-        raise UsageError(f"{what}; make the set anew with vprep shard, or for tars of others: vprep index")
-
-
-def _wanted(table: pa.Table, part: Part, chosen: pa.Table | None, split: str | None, column: str) -> pa.Table:
-    table = table.append_column("row", pa.array(np.arange(len(table))))
-    keep = pc.is_in(table["shard"], pa.array([shard["name"] for shard in part.shards]))
-    if split is not None:
-        keep = pc.and_(keep, pc.fill_null(pc.equal(table[column], split), False))
-    if chosen is not None:
-        at = pc.index_in(table["key"], chosen["key"])
-        table = table.set_column(table.schema.get_field_index("label"), "label", pc.take(chosen["label"], at))
-        keep = pc.and_(keep, pc.is_valid(at))
-    return table.filter(pc.and_(keep, pc.greater(table["frames"], 0)))
-
-
-def _videos(parts: list[Part], tables: list[pa.Table], classes: list[str] | None) -> Videos:
+def videos_of(parts: list[Part], tables: list[pa.Table], classes: list[str] | None) -> Videos:
+    """Make the videos of index rows, one table for each part; without `classes` no video has a label."""
     paths = [part.folder / shard["name"] for part in parts for shard in part.shards]
     numbers = {path: number for number, path in enumerate(paths)}
     shards = []
@@ -153,8 +93,6 @@ def _videos(parts: list[Part], tables: list[pa.Table], classes: list[str] | None
         known = np.array([numbers[part.folder / name] for name in names.dictionary.to_pylist()], np.int32)
         shards.append(known[names.indices.to_numpy(zero_copy_only=False)] if len(names) else known[:0])
     all_rows = pa.concat_tables(tables)
-    sets = [part.facts["classes"] for part in parts]
-    agreed = classes if classes is not None else (sets[0] if all(one == sets[0] for one in sets) else None)
     label = _numbers(all_rows["label"], NO_LABEL, np.int32)
     return Videos(
         paths=paths,
@@ -163,11 +101,11 @@ def _videos(parts: list[Part], tables: list[pa.Table], classes: list[str] | None
         shard=np.concatenate(shards),
         offset=_numbers(all_rows["offset"], 0, np.int64),
         frames=_numbers(all_rows["frames"], 0, np.int32),
-        label=label if agreed is not None else np.full_like(label, NO_LABEL),
+        label=label if classes is not None else np.full_like(label, NO_LABEL),
         fps=_numbers(all_rows["fps"], 0, np.float32),
         height=_numbers(all_rows["height"], 0, np.int16),
         width=_numbers(all_rows["width"], 0, np.int16),
-        classes=agreed,
+        classes=classes,
         inside=_inside(all_rows),
     )
 
@@ -183,42 +121,6 @@ def _inside(rows: pa.Table) -> Frames | None:
     lengths = _numbers(pc.list_value_length(offsets), 0, np.int64)
     flat = pc.list_flatten(offsets).to_numpy().astype(np.uint32)
     return Frames(np.concatenate([[0], np.cumsum(lengths)]), flat, [text or "" for text in checks.to_pylist()])
-
-
-def _read_subset(path: Path) -> pa.Table:
-    try:
-        table = pq.read_table(path, columns=["key", "label", "class_name"])
-    except FileNotFoundError:
-        raise UsageError(
-            f"no file '{path}'; a subset is made with: vprep subset SET --rule RULE --out {path}"
-        ) from None
-    except (OSError, KeyError, pa.ArrowException) as error:
-        said = str(error).splitlines()[0]
-        raise UsageError(f"{path} is no subset ({said}); one is made with: vprep subset SET --rule RULE") from None
-    return table
-
-
-def _classes(chosen: pa.Table) -> list[str]:
-    known = {
-        row["label"]: row["class_name"]
-        for row in chosen.select(["label", "class_name"]).group_by(["label", "class_name"]).aggregate([]).to_pylist()
-        if row["label"] is not None
-    }
-    return [known[label] for label in sorted(known)]
-
-
-def _named(parts: list[Part]) -> str:
-    return ", ".join(str(part.folder) for part in parts)
-
-
-def _asked(parts: list[Part], subset: Path | None, split: str | None, fold: int) -> str:
-    """Which videos were asked for, and which there are."""
-    words = [f"of split '{split}' in fold {fold}"] if split is not None else []
-    words += [f"of the subset {subset}"] if subset is not None else []
-    words += [f"in the {sum(len(part.shards) for part in parts)} shards that were named"]
-    splits = parts[0].facts.get("splits", {}).get(f"split{fold}")
-    there = ", ".join(f"{count} {name}" for name, count in splits.items()) if splits else "no split at all"
-    return " ".join(words) + (f"; fold {fold} of {DATASET} has {there}" if split is not None else "")
 
 
 By = Literal["video", "group"]

@@ -21,11 +21,12 @@ from torch.utils.data import get_worker_info
 from vprep.errors import UsageError, WorkError
 from vtrain.data.batch import Bad, Batch, Facts, batch_of
 from vtrain.data.chunks import ChunkMaker, OnError, Task
-from vtrain.data.dataset import Videos, choose
+from vtrain.data.dataset import Videos
 from vtrain.data.order import BLOCK, Order, share
 from vtrain.data.prefetch import on_device
 from vtrain.data.sampler import Sampler
 from vtrain.data.sampling import Plan
+from vtrain.data.shard_set import ShardSet
 from vtrain.data.shard_spec import Spec
 from vtrain.data.workers import Chunk, Lent, Rooms, SharedRooms, Stop, from_workers
 
@@ -49,11 +50,15 @@ class Options(TypedDict, total=False):
     block: int
     on_error: OnError
     budget: float
+    bad: dict[str, Bad] | None
     device: torch.device | str
 
 
 class Loader:
-    """An iterator of batches. `position`, the count of samples that were handed out, is all of its state."""
+    """An iterator of batches.
+
+    Its state is `position`, the count of samples that were handed out, and `bad`, the videos that could not be read.
+    """
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class Loader:
         block: int = BLOCK,
         on_error: OnError = "raise",
         budget: float = 0.001,
+        bad: dict[str, Bad] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         _refuse_impossible(batch=batch, workers=workers, rank=rank, world=world, on_error=on_error)
@@ -78,7 +84,7 @@ class Loader:
         self.batch = batch
         self.position = position
         self.end = None if epochs is None else epochs * len(videos)
-        self.bad: dict[str, Bad] = {}  # the first fault of each bad video, by key
+        self.bad = {} if bad is None else bad  # the first fault of each bad video, by key; `bad` is added to
         self._most_bad = max(1, int(budget * len(videos)))
         self._rank, self._world, self._workers = rank, world, workers
         self._device = torch.device(device)
@@ -207,7 +213,8 @@ def open_shards(
 ) -> Loader:
     """A loader of the shards that `spec` names: batches of `batch` videos over all ranks, each with the clips that
     `plan` asks for."""
-    return Loader(choose(spec, subset=subset, split=split, fold=fold), plan, batch=batch, **options)
+    videos = ShardSet.open(spec).select(split, fold=fold, subset=subset)
+    return Loader(videos, plan, batch=batch, **options)
 
 
 def _refuse_impossible(*, batch: int, workers: int, rank: int, world: int, on_error: str) -> None:

@@ -23,7 +23,6 @@ Spec = str | Path | Iterable[str | Path]
 RANGE = re.compile(r"[<{](\d+)\.\.(\d+)[>}]")
 COMMA = re.compile(r",(?![^{]*})")
 REMOTE = re.compile(r"^[a-z0-9]+://")
-LAYOUTS = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "SSv2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +30,31 @@ class Part:
     """Some shards of one set, in the order of the set."""
 
     folder: Path
-    facts: dict[str, Any]
+    info: dict[str, Any]  # dataset.json
     shards: list[dict[str, Any]]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the set was made; empty where that is not known."""
+        return dict(self.info.get("settings", {}))
+
+    def splits(self, fold: int) -> dict[str, int]:
+        """The number of videos in each split."""
+        return dict(self.info.get("splits", {}).get(f"split{fold}", {}))
 
 
 def read_spec(spec: Spec) -> list[Part]:
-    """The shards that `spec` names, by set; each of them is there and has the size it was written with."""
-    chosen: dict[Path, set[str]] = {}
+    """Return the shards that `spec` names, by set; each is there and has the size it was written with."""
+    sets: dict[Path, dict[str, Any]] = {}  # dataset.json, by folder
+    names: dict[Path, set[str]] = {}
     for pattern in pieces(spec):
         for folder, name in _places(pattern):
-            chosen.setdefault(folder, set()).update(_matching(folder, name))
-    if not chosen:
+            if folder not in sets:
+                sets[folder] = read_dataset(folder)
+            names.setdefault(folder, set()).update(_matching(folder, sets[folder], name))
+    if not sets:
         raise UsageError("no shards are named; --shards takes a folder, a glob, or 'data_shards/<000..999>.tar'")
-    return [_part(folder, names) for folder, names in chosen.items()]
+    return [_part(folder, info, names[folder]) for folder, info in sets.items()]
 
 
 def pieces(spec: Spec) -> list[str]:
@@ -56,21 +67,6 @@ def pieces(spec: Spec) -> list[str]:
 def absolute(spec: Spec) -> str:
     """The same shards, named from everywhere."""
     return ",".join(piece if REMOTE.match(piece) else os.path.abspath(piece) for piece in pieces(spec))
-
-
-def set_name(spec: Spec) -> str:
-    """What the videos of these shards are called, as tables of results have it."""
-    names = [
-        LAYOUTS.get(part.facts.get("settings", {}).get("layout", "")) or part.folder.name for part in read_spec(spec)
-    ]
-    return "+".join(dict.fromkeys(names))
-
-
-def smallest_side(spec: Spec) -> int | None:
-    """Of the frames, as far as their sets say how they were made."""
-    made = [part.facts.get("settings", {}) for part in read_spec(spec)]
-    sides = [one.get("short_side") or min(one.get("height") or 0, one.get("width") or 0) for one in made]
-    return min(filter(None, sides), default=None)
 
 
 def enlarged(side: int | None, size: int) -> str:
@@ -104,9 +100,9 @@ def _folders(pattern: str, name: str) -> list[tuple[Path, str]]:
     return [(path, name) for path in found]
 
 
-def _matching(folder: Path, pattern: str) -> list[str]:
-    """The shards of the set in `folder` whose names match; what the set does not know does not count."""
-    known = [shard["name"] for shard in read_dataset(folder)["shards"]]
+def _matching(folder: Path, info: dict[str, Any], pattern: str) -> list[str]:
+    """The names that match among the shards of the set; other files in its folder do not count."""
+    known = [shard["name"] for shard in info["shards"]]
     matches = [name for name in known if pattern == "*" or _fits(name, pattern)]
     if not matches:
         there = f"it has {len(known)}: {known[0]} to {known[-1]}" if known else "it has none"
@@ -126,14 +122,13 @@ def _fits(name: str, pattern: str) -> bool:
     )
 
 
-def _part(folder: Path, names: set[str]) -> Part:
-    facts = read_dataset(folder)
-    shards = [shard for shard in facts["shards"] if shard["name"] in names]
-    for file in [*facts["files"], *shards]:
+def _part(folder: Path, info: dict[str, Any], names: set[str]) -> Part:
+    shards = [shard for shard in info["shards"] if shard["name"] in names]
+    for file in [*info["files"], *shards]:
         wrong = wrong_size(folder / file["name"], file["bytes"])
         if wrong:
             raise UsageError(wrong)
-    return Part(folder, facts, shards)
+    return Part(folder, info, shards)
 
 
 def wrong_size(path: Path, size: int) -> str | None:

@@ -100,6 +100,10 @@ class Recipe:
         return name_of(type(self.method))
 
     @property
+    def learns_from_labels(self) -> bool:
+        return isinstance(self.method, supervised.Config)
+
+    @property
     def clip(self) -> tuple[int, int, int]:
         """Frames, height and width of what the network sees."""
         sampling = self.method.sampling

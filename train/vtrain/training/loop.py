@@ -44,15 +44,15 @@ class Feed:
             yield self.augment(batch.clips, batch.draws), facts_of(batch)
 
 
-class Book(Protocol):
-    """Who writes down, validates and saves, each when it is due."""
+class Monitor(Protocol):
+    """Called after each step: logs, validates and saves when due."""
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None: ...
 
     def save(self, run: Run) -> None: ...
 
 
-def train(run: Run, feed: Feed, recipe: Recipe, length: Length, book: Book, place: Place) -> bool:
+def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor, place: Place) -> bool:
     """Take `run` to its last step; or to where it is asked to stop, and then the answer is False."""
     schedule, batches = recipe.schedule.at_batch(recipe.batch), iter(feed)
     run.module.train()
@@ -68,7 +68,7 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, book: Book, plac
                     # A scheduler ends all processes of a job, the workers too; and the last step may be long ago.
                     if not asked or world() > 1 or left != recipe.accumulate - 1:
                         raise
-                    book.save(run)
+                    monitor.save(run)
                     return False
                 # Behind the loader, which draws a number when it starts its workers.
                 torch.manual_seed(number_of(recipe.seed, "step", run.step, left, rank()))
@@ -84,7 +84,7 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, book: Book, plac
             run.method.after_step(run.step / length.steps)
 
             stopping = agreed(asked, run.step % recipe.log_every == 0)
-            book.after_step(run, lr, stopping)
+            monitor.after_step(run, lr, stopping)
             if stopping:
                 return run.step == length.steps
     return True

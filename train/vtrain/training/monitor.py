@@ -1,8 +1,8 @@
-"""What is done between steps: numbers are written down, held-out videos looked at, the state saved; each when due."""
+"""Between the steps of a training: log the numbers, measure on held-out videos and save the state, each when due."""
 
 import resource
+import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,24 +10,28 @@ import torch
 from vprep.errors import WorkError
 from vtrain import run_folder
 from vtrain.distributed import rank
-from vtrain.recipes.recipe import Length, Recipe
 from vtrain.training.log import Metrics, Progress
 from vtrain.training.loop import Feed
 from vtrain.training.run import Observation, Run
+from vtrain.training.training import Training
 
 
-class Book:
-    """Of one run. All ranks come to the same decisions; the first one writes."""
+class Monitor:
+    """Called after each step of one training: logs, validates and saves when due.
+
+    All ranks come to the same decisions; the first one writes.
+    """
 
     def __init__(
-        self, folder: Path, recipe: Recipe, length: Length, feed: Feed, facts: dict[str, Any], device: torch.device,
-        *, first: int, validate: Observation | None, watch: Observation | None,
-    ) -> None:  # fmt: skip
-        self.folder, self.recipe, self.length, self.feed, self.facts = folder, recipe, length, feed, facts
-        self.last: dict[str, Any] = {}  # numbers that were written
-        self._validate, self._watch, self._device = validate, watch, device
-        self._metrics = Metrics(folder / run_folder.METRICS, first) if rank() == 0 else None
-        self.progress = Progress(first, length.steps, length.per_epoch)
+        self, training: Training, feed: Feed, *, first: int, validate: Observation | None, watch: Observation | None
+    ) -> None:
+        self.folder, self.recipe, self.length = training.folder, training.recipe, training.length
+        self.feed = feed
+        self.last: dict[str, Any] = {}  # the numbers that were written last
+        self._info, self._device = training.info.as_dict(), training.place.device
+        self._validate, self._watch = validate, watch
+        self._metrics = Metrics(self.folder / run_folder.METRICS, first) if rank() == 0 else None
+        self.progress = Progress(first, self.length.steps, self.length.per_epoch)
         self._since = (time.perf_counter(), first, 0.0)  # when the last numbers were written, at which step, waited
         self._paused = 0.0
 
@@ -74,7 +78,7 @@ class Book:
             "clips_per_s": round((run.step - step) * self.recipe.batch / seconds, 2),
             "wait": round(min(1.0, (self.feed.waited - waited) / seconds), 4),
             "memory_mb": memory_mb(self._device),
-            "skipped": len(self.feed.loader.bad),
+            "skipped": len(run.bad),
         }
         self._since, self._paused = (now, run.step, self.feed.waited), 0.0
         if self._metrics is not None:
@@ -93,7 +97,7 @@ class Book:
     def save(self, run: Run, keep: bool = False) -> None:
         began = time.perf_counter()
         self._refuse_nan(run)
-        state = {**self.facts, "epochs": round(self.length.epoch(run.step), 4), **run.state()}
+        state = {**self._info, "epochs": round(self.length.epoch(run.step), 4), **run.state()}
         if rank() == 0:
             run_folder.save(self.folder, state, keep=keep)
         self._paused += time.perf_counter() - began
@@ -113,4 +117,5 @@ def memory_mb(device: torch.device) -> int:
     """The most that was needed so far: of the GPU, else of this process."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit

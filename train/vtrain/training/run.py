@@ -14,8 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from vtrain.data.batch import Batch
-from vtrain.distributed import gather, rank, world
+from vtrain.data.batch import Bad, Batch
+from vtrain.distributed import gather, gather_objects, rank, world
 from vtrain.methods.method import Method
 
 Outputs = dict[str, Tensor]
@@ -35,7 +35,7 @@ class Place:
         return torch.autocast(self.device.type, self.precision) if half else nullcontext()
 
 
-class Sums:
+class RunningMeans:
     """What the steps gave since it was last read. It stays on the device, so that no step waits for it."""
 
     def __init__(self, device: torch.device) -> None:
@@ -90,7 +90,8 @@ class Run:
         self.optimizer = optimizer
         self.step = 0
         self.validation_losses: list[float] = []  # one for each validation; a plateau schedule goes by them
-        self.sums = Sums(device)
+        self.sums = RunningMeans(device)
+        self.bad: dict[str, Bad] = {}  # videos that could not be read, by key; the loader adds to them
 
     def state(self) -> dict[str, Any]:
         """What is saved; all ranks have to ask for it."""
@@ -100,6 +101,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "validation_losses": self.validation_losses,
             "sums": self.sums.state(),
+            "bad": bad_of_all_ranks(self.bad),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -108,6 +110,8 @@ class Run:
         self.step = int(state["step"])
         self.validation_losses = list(state["validation_losses"])
         self.sums.load(state["sums"])
+        # Runs that were saved before version 0.2 do not have them.
+        self.bad |= {fields[1]: Bad(*fields) for fields in state.get("bad", [])}
 
     def alone(self) -> AbstractContextManager[None]:
         """Gradients are not yet exchanged with other processes."""
@@ -136,6 +140,12 @@ class Run:
         if world() > 1:
             dist.all_reduce(well, dist.ReduceOp.MIN)
         return bool(well.item())
+
+
+def bad_of_all_ranks(bad: dict[str, Bad]) -> list[list[str]]:
+    """Return the bad videos of all ranks as plain lists, each video once; all ranks must call this."""
+    found = {key: one for mine in gather_objects(bad) for key, one in mine.items()}
+    return [[one.shard, one.key, one.what, one.instead] for one in found.values()]
 
 
 Observation = Callable[[Run], dict[str, float]]  # what is seen of videos that are not learned from

@@ -11,17 +11,20 @@ from torch import Tensor
 from vprep.errors import UsageError
 from vtrain.data.augment.apply import Augment
 from vtrain.data.augment.config import AugmentConfig
-from vtrain.data.dataset import NO_LABEL, Videos, choose
+from vtrain.data.dataset import NO_LABEL, Videos
 from vtrain.data.loader import Loader
 from vtrain.data.sampling import EvenClips
 from vtrain.distributed import gather, rank, world
 from vtrain.inference import Features, outputs
-from vtrain.recipes.recipe import Recipe
-from vtrain.training.run import Observation, Place, Run, facts_of
+from vtrain.training.run import Observation, Run, facts_of
+from vtrain.training.training import Training
 
 
-def validation(recipe: Recipe, held: Videos, place: Place) -> Observation:
-    """The method's numbers on held-out videos, looked at in the same way each time."""
+def validation(training: Training) -> Observation | None:
+    """Return what measures the method's own task on held-out videos, with the same clips each time."""
+    if training.validated is None:
+        return None
+    recipe, held, place = training.recipe, training.validated, training.place
     plan = recipe.method.plan()
     augment = Augment(plan.looks)
     batch = min(recipe.at_a_time(world()), max(1, len(held) // world()) * world())
@@ -55,14 +58,16 @@ def validation(recipe: Recipe, held: Videos, place: Place) -> Observation:
     return look
 
 
-def watching(recipe: Recipe, place: Place) -> Observation:
-    """How often the nearest gallery video has the query's class: the mean of some clips, cosine, as in retrieval."""
-    sampling, data = recipe.method.sampling, recipe.data
+def watching(training: Training) -> Observation | None:
+    """Return what measures how often the nearest gallery video has the query's class, as in retrieval."""
+    if training.watched is None:
+        return None
+    recipe, place, sides = training.recipe, training.place, training.watched
+    sampling = recipe.method.sampling
     seen = sampling.looks[0]
     crop_size = None if seen.crop == "area" else seen.crop_size
     look = AugmentConfig(size=seen.size, crop="centre", crop_size=crop_size, flip=0.0, normalise=seen.normalise)
     plan = EvenClips(clips=recipe.watch.clips, frames=sampling.frames, looks=(look,))
-    sides = [choose(data.shards, split=split, fold=data.fold) for split in (recipe.watch.gallery, recipe.watch.queries)]
     for split, videos in zip((recipe.watch.gallery, recipe.watch.queries), sides, strict=True):
         if (videos.label == NO_LABEL).all():
             raise UsageError(f"the videos of split '{split}' have no labels to watch by; set watch.every=0")

@@ -1,0 +1,90 @@
+"""The processes of one training: their device, what they share, and what a training sets for as long as it lasts."""
+
+import atexit
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from vprep.errors import UsageError
+from vtrain.distributed import rank, world
+from vtrain.machine import kept_memory
+
+# Process groups, kept until everything that used them is gone. When DDP drops the last reference to a group, torch
+# (2.13) waits for gloo's threads while it holds Python's lock, which these threads may want: some trainings never
+# ended. When that happens while Python itself exits, some aborted.
+GROUPS: list[Any] = []
+atexit.register(GROUPS.clear)
+
+
+@contextmanager
+def processes() -> Iterator[torch.device]:
+    """Yield this process's device, as one of several processes under torchrun.
+
+    Memory, cuDNN, random state, warnings and the process group are as before when the block ends.
+    """
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    with training_settings(device), _process_group(device):
+        yield device
+
+
+@contextmanager
+def training_settings(device: torch.device) -> Iterator[None]:
+    """What makes training fast on `device`, and keeps what torch warns of without reason out of the log."""
+    before = torch.backends.cudnn.benchmark
+    cuda = device.type == "cuda"
+    with warnings.catch_warnings(), torch.random.fork_rng([device] if cuda else []), kept_memory(not cuda):
+        # Said of 1x1x1 convolutions, whose weights lie in memory in the same way whatever their strides are called.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        torch.backends.cudnn.benchmark = cuda or before
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
+def _process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun has started; alone, or where a group is there already, do nothing."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # Each process waits here until all are there: one that refused and left earlier would look like a failure.
+    dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
+    GROUPS.append(dist.group.WORLD)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def first_decides(act: Callable[[], object]) -> None:
+    """Let the first rank do `act`; when it refuses, all ranks refuse with the same message."""
+    refused: list[str | None] = [None]
+    if rank() == 0:
+        try:
+            act()
+        except UsageError as error:
+            refused = [str(error)]
+    if world() > 1:
+        dist.broadcast_object_list(refused)
+    if refused[0] is not None:
+        raise UsageError(refused[0])
+
+
+def agreed_folder(folder: Path | None, method: str) -> Path:
+    """Return the run's folder, the same on all ranks; without a name it is called after the method and the time."""
+    named = [str(folder or Path("runs") / f"{method}-{time.strftime('%Y%m%d-%H%M%S')}")]
+    if world() > 1:
+        dist.broadcast_object_list(named)
+    return Path(named[0])

@@ -1,0 +1,162 @@
+"""What one training works on, opened once: the recipe, the videos, the device and the folder."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vtrain.data.augment.apply import Augment
+from vtrain.data.dataset import Videos, held_out
+from vtrain.data.loader import Loader
+from vtrain.data.shard_set import ShardSet
+from vtrain.data.shard_spec import absolute, enlarged
+from vtrain.distributed import rank, world
+from vtrain.inference import uses_bf16
+from vtrain.machine import default_workers
+from vtrain.overrides import as_json
+from vtrain.recipes.recipe import Length, Recipe, for_classes
+from vtrain.training.loop import Feed
+from vtrain.training.processes import agreed_folder
+from vtrain.training.run import Place, Run
+
+FORMAT = 1  # of a run's state
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataInfo:
+    """The videos that a run learns from."""
+
+    name: str
+    hash: str
+    videos: int
+    split: str
+    fold: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What is saved beside the weights, so that they can be used without the recipe's file."""
+
+    format: int = FORMAT
+    method: str
+    backbone: str
+    settings: dict[str, Any]
+    clip: list[int]
+    normalisation: str
+    classes: list[str] | None
+    data: DataInfo
+    recipe: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """Everything one training works on. Nothing in it changes while the training runs; what changes is in `Run`."""
+
+    recipe: Recipe
+    folder: Path
+    place: Place
+    videos: Videos
+    validated: Videos | None  # on which the method's own task is measured
+    watched: tuple[Videos, Videos] | None  # gallery and queries of the nearest neighbours
+    length: Length
+    data: DataInfo
+    note: str  # what the user should know before it starts; empty when there is nothing
+
+    @classmethod
+    def open(
+        cls, recipe: Recipe, device: torch.device, folder: Path | None = None, shards: ShardSet | None = None
+    ) -> "Training":
+        """Open the recipe's shards, if they are not open yet, and select the videos."""
+        place = place_of(recipe, device)
+        recipe.at_a_time(world())  # refuses a batch that the processes cannot share
+        folder = agreed_folder(folder, recipe.method_name)
+        shards = shards or ShardSet.open(recipe.data.shards)
+        recipe = resolved(recipe, shards)
+        videos, validated = selected(recipe, shards)
+        recipe = for_classes(recipe, len(videos.classes or ()))
+        watch = recipe.watch
+        sides = [shards.select(split, fold=recipe.data.fold) for split in (watch.gallery, watch.queries) if watch.every]
+        return cls(
+            recipe=recipe,
+            folder=folder,
+            place=place,
+            videos=videos,
+            validated=validated if recipe.validate.every else None,
+            watched=(sides[0], sides[1]) if sides else None,
+            length=recipe.length(len(videos)),
+            data=DataInfo(
+                name=shards.name,
+                hash=videos.fingerprint,
+                videos=len(videos),
+                split=recipe.data.split,
+                fold=recipe.data.fold,
+            ),
+            note=enlarged(shards.smallest_side, max(look.size for look in recipe.method.plan().looks)),
+        )
+
+    @property
+    def info(self) -> RunInfo:
+        recipe = self.recipe
+        return RunInfo(
+            method=recipe.method_name,
+            backbone=recipe.backbone,
+            settings=dict(recipe.backbone_settings),
+            clip=list(recipe.clip),
+            normalisation=recipe.method.sampling.looks[0].normalise,
+            classes=self.videos.classes if recipe.learns_from_labels else None,
+            data=self.data,
+            recipe=as_json(recipe),
+        )
+
+    def feed(self, run: Run) -> Feed:
+        """Return the batches that come after the step at which `run` is."""
+        return feed_of(self.recipe, self.videos, run, self.place)
+
+
+def place_of(recipe: Recipe, device: torch.device) -> Place:
+    workers = recipe.workers if recipe.workers is not None else default_workers(device)
+    return Place(device, precision_of(recipe, device), workers)
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if uses_bf16(recipe.precision, device) else torch.float32
+
+
+def resolved(recipe: Recipe, shards: ShardSet) -> Recipe:
+    """Return the recipe with its paths in full and its split decided, so that it means the same anywhere."""
+    data = recipe.data
+    split = data.split
+    if split == "auto":
+        split = "train" if shards.has_split("train", data.fold) else "all"
+    subset = None if data.subset is None else str(Path(data.subset).absolute())
+    weights = None if recipe.weights is None else str(Path(recipe.weights).absolute())
+    data = replace(data, shards=absolute(shards.spec), split=split, subset=subset)
+    return replace(recipe, data=data, weights=weights)
+
+
+def selected(recipe: Recipe, shards: ShardSet) -> tuple[Videos, Videos | None]:
+    """Return the videos that the network learns from, and those that it is validated on, if any."""
+    data = recipe.data
+    subset = None if data.subset is None else Path(data.subset)
+    split = None if data.split in ("all", "") else data.split
+    videos = shards.select(split, fold=data.fold, subset=subset)
+    if recipe.validate.split:
+        return videos, shards.select(recipe.validate.split, fold=data.fold)
+    if not data.hold_out:
+        return videos, None
+    return held_out(videos, data.hold_out, data.hold_out_by, recipe.seed)
+
+
+def feed_of(recipe: Recipe, videos: Videos, run: Run | None, place: Place) -> Feed:
+    """Return batches from the step on at which `run` is; without a run, from the first. `run` counts bad videos."""
+    plan = recipe.method.plan()
+    loader = Loader(
+        videos, plan, batch=recipe.at_a_time(world()), seed=recipe.seed, workers=place.workers, rank=rank(),
+        world=world(), position=run.step * recipe.batch if run else 0, on_error=recipe.data.on_error,
+        budget=recipe.data.budget, bad=run.bad if run else None, device=place.device,
+    )  # fmt: skip
+    return Feed(loader, Augment(plan.looks))
