@@ -149,13 +149,13 @@ def ten_clips(
     from veval.protocol import for_weights
     from veval.tasks.classifier import classifier
     from veval.tasks.finetune import newest_tuned
-    from vtrain.data.shard_spec import enlarged
+    from vtrain.data.shard_spec import upscaling_note
 
     output.prepare(out)
     network = classifier(weights or newest_tuned())
     videos, data = inputs.data(shards, (split,), fold=fold)
     seen = for_weights("testing", network.facts, protocol, settings or [], network.seen)
-    output.say(network.facts, data, enlarged(data["side"], seen.size))
+    output.say(network.facts, data, upscaling_note(data["side"], seen.size))
     facts = commands.testing(network, videos[split], data, seen, how=_how(device, workers, skip_bad), logits=logits)
     output.finish(facts, out, json)
 
@@ -263,7 +263,7 @@ def _asked(
     """Weights, videos and how these are shown: what features are made of."""
     from veval import inputs
     from veval.protocol import for_weights
-    from vtrain.data.shard_spec import enlarged
+    from vtrain.data.shard_spec import upscaling_note
 
     twice = next((word for word in splits or () if list(splits or ()).count(word) > 1), None)
     if twice:
@@ -271,7 +271,7 @@ def _asked(
     given = inputs.weights(weights, backbone=backbone, seed=seed)
     videos, data = inputs.data(shards, splits, fold=fold, subset=subset)
     seen = for_weights("features", given.facts, protocol, settings or [])
-    output.say(given.facts, data, seen.line("features"), enlarged(data["side"], seen.size))
+    output.say(given.facts, data, seen.line("features"), upscaling_note(data["side"], seen.size))
     return given, videos, data, seen
 
 

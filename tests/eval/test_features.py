@@ -84,7 +84,7 @@ def test_a_feature_is_the_mean_over_the_clips_of_what_the_network_makes_of_each(
     plan, row = SMALL.plan(), 0
     for split in SPLITS:
         for batch in Loader(ShardSet.open(shards).select(split=split, fold=2), plan, batch=1, epochs=1, shuffled=False):
-            clips = Augment(plan.looks)(batch.clips, batch.draws)[0]
+            clips = Augment(plan.looks)(batch.clips, batch.augmentation)[0]
             with torch.no_grad():
                 made = {name: POOLS[name](net.maps(clips)).mean(0) for name in ("gap", "spatial-max")}
             assert (kept.keys[row], kept.split[row], kept.label[row]) == (batch.keys[0], split, batch.label.item())

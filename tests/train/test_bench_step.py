@@ -107,7 +107,7 @@ def test_the_batch_of_noise_is_what_the_loader_would_hand_over(method: str, shar
     (real,) = [next(iter(feed_of(recipe, ShardSet.open(shards).select(), None, HERE).loader))]
     for field in fields(Batch):
         ours, theirs = getattr(made, field.name), getattr(real, field.name)
-        if field.name in ("targets", "draws"):
+        if field.name in ("targets", "augmentation"):
             assert like(ours) == like(theirs)
         elif field.name == "clips":
             assert (ours.dtype, ours.shape[:3], ours.shape[5]) == (theirs.dtype, theirs.shape[:3], 3)

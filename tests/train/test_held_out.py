@@ -174,11 +174,11 @@ def test_some_of_some_are_some_of_all(shards: Path, foreign: Path) -> None:
     once = everything.take(np.array([38, 35]))
     assert keys(twice) == keys(once)
     assert twice.fingerprint == once.fingerprint
-    assert twice.inside is not None
-    assert everything.inside is not None
+    assert twice.frame_index is not None
+    assert everything.frame_index is not None
     for row, before in enumerate((38, 35)):
-        assert twice.inside.of(row) == everything.inside.of(before)
-        assert len(twice.inside.of(row)[0]) > 20
+        assert twice.frame_index.of(row) == everything.frame_index.of(before)
+        assert len(twice.frame_index.of(row)[0]) > 20
 
 
 def test_what_is_known_of_a_video_goes_with_it(shards: Path) -> None:
@@ -204,7 +204,7 @@ def test_what_the_index_says_beside_the_bytes_has_no_part_in_the_fingerprint(sha
         videos.fingerprint
     )
     others = ShardSet.open(foreign).select()
-    assert replace(others, inside=None).fingerprint == others.fingerprint
+    assert replace(others, frame_index=None).fingerprint == others.fingerprint
 
 
 def test_other_videos_have_another_fingerprint(shards: Path, foreign: Path) -> None:

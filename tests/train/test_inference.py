@@ -50,7 +50,7 @@ def test_each_clip_and_crop_goes_through_the_network_once_and_in_order(shards: P
     found = by_key(shards, nn.Flatten(), made)
     assert len(found) == VIDEOS
     for batch in Loader(ShardSet.open(shards).select(), made, batch=1, epochs=1, shuffled=False):
-        seen = Augment(made.looks)(batch.clips, batch.draws)[0]
+        seen = Augment(made.looks)(batch.clips, batch.augmentation)[0]
         assert torch.equal(found[batch.keys[0]], seen.flatten(1))
         assert len(seen) == 3 * made.looks[0].crops
 

@@ -38,7 +38,7 @@ def take(loader: Loader, count: int) -> list[Batch]:
 
 def tensors(batch: Batch) -> dict[str, torch.Tensor]:
     own = {"clips": batch.clips, "label": batch.label, "frame": batch.frame, "speed": batch.speed}
-    return own | {f"target {name}": value for name, value in batch.targets.items()} | batch.draws
+    return own | {f"target {name}": value for name, value in batch.targets.items()} | batch.augmentation
 
 
 def assert_same(parts: list[Batch], whole: Batch) -> None:
@@ -170,7 +170,7 @@ def test_a_crop_of_one_size_is_cut_where_the_frames_are_decoded(shards: Path, pi
     look = AugmentConfig(crop="centre", crop_size=16, size=16, blur_kernel=3, flip=0.0)
     (batch,) = take(open_shards(shards, OneClip(frames=2, looks=(look,)), batch=3), 1)
     assert batch.clips.shape == (3, 1, 2, 16, 16, 3)
-    assert batch.draws["box"].tolist() == [[[[0, 0, 16, 16]]]] * 3
+    assert batch.augmentation["box"].tolist() == [[[[0, 0, 16, 16]]]] * 3
     picture = pictures(shards)[batch.keys[0]][batch.frame[0, 0, 0]]
     assert np.array_equal(batch.clips[0, 0, 0].numpy(), picture[4:20, 8:24])  # of 24 x 32
 
@@ -187,9 +187,9 @@ def test_labels_and_rows_are_those_of_the_videos(shards: Path) -> None:
 def test_augmentation_is_drawn_anew_in_each_epoch_and_alike_for_the_views_of_a_group(shards: Path) -> None:
     loader = open_shards(shards, rspnet.Sampling(frames=2), batch=VIDEOS)
     first, second = take(loader, 2)
-    boxes = [dict(zip(batch.keys, batch.draws["box"].tolist(), strict=True)) for batch in (first, second)]
+    boxes = [dict(zip(batch.keys, batch.augmentation["box"].tolist(), strict=True)) for batch in (first, second)]
     assert sum(boxes[0][key] == boxes[1][key] for key in boxes[0]) < 3
-    windows = first.draws["box"]
+    windows = first.augmentation["box"]
     assert not torch.equal(windows[:, 0], windows[:, 1])
 
 
@@ -258,7 +258,7 @@ def test_videos_of_different_sizes_come_in_one_tensor(
     known = pictures(tmp_path / "out")
     for number, key in enumerate(batch.keys):
         height, width = (24, 48) if key == "wide" else (48, 24)
-        top, left, tall, broad = batch.draws["box"][number, 0, 0].int().tolist()
+        top, left, tall, broad = batch.augmentation["box"][number, 0, 0].int().tolist()
         assert top + tall <= height
         assert left + broad <= width
         clip = batch.clips[number, 0, 0].numpy()

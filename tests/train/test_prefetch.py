@@ -106,7 +106,7 @@ def test_what_the_host_must_know_of_the_augmentation_stays_on_the_host(shards: P
         "valid",
         "speed",
     }
-    assert all(value.device.type == "cpu" for value in moved.draws.values())
+    assert all(value.device.type == "cpu" for value in moved.augmentation.values())
 
 
 def vars_of(batch: Batch) -> dict[str, torch.Tensor]:

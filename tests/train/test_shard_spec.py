@@ -12,7 +12,7 @@ import pytest
 from vprep.errors import UsageError
 from vprep.format import write_dataset
 from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import enlarged, read_spec
+from vtrain.data.shard_spec import read_spec, upscaling_note
 
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -137,8 +137,8 @@ def test_labels_of_sets_that_name_other_classes_are_left_out(shards: Path, small
 
 def test_clips_larger_than_their_frames_are_told_of(shards: Path, small_shards: Path) -> None:
     assert ShardSet.open(f"{shards},{small_shards}").smallest_side == 24
-    assert enlarged(24, 24) == enlarged(None, 224) == ""
-    assert enlarged(128, 224) == (
+    assert upscaling_note(24, 24) == upscaling_note(None, 224) == ""
+    assert upscaling_note(128, 224) == (
         "clips of 224 pixels are enlarged from frames of 128; larger frames are made with: "
         "vprep shard VIDEOS --short-side 256 --out DIR"
     )

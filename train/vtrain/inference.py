@@ -134,7 +134,7 @@ class _Forward:
             self._most = max(1, PIXELS.get(self._device.type, PIXELS_ELSEWHERE) // pixels)
         whole = clips if self._by_video else self._videos * clips
         clips_M1THWC = batch.clips.to(self._device, non_blocking=True).flatten(0, 1).unsqueeze(1)
-        draws = {name: drawn.flatten(0, 1).unsqueeze(1) for name, drawn in batch.draws.items()}
+        draws = {name: drawn.flatten(0, 1).unsqueeze(1) for name, drawn in batch.augmentation.items()}
         made: list[Tensor] = []
         done = 0
         while done < videos * clips:

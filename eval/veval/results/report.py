@@ -16,7 +16,7 @@ from veval.results.match_published import ABOUT, Answer, compare
 from veval.results.published import BACKBONES, METHODS, Published
 from veval.results.result import Result
 from vprep.errors import UsageError
-from vtrain.data.shard_spec import enlarged
+from vtrain.data.shard_spec import upscaling_note
 
 NONE = "-"
 ON_TEST = "best-on-test"
@@ -205,7 +205,7 @@ def _notes(group: Group, answer: Answer) -> list[str]:
     dropped = sum(len(one.get("dropped") or []) for one in group.results)
     if dropped:
         notes.append(f"{dropped} videos could not be read and are left out")
-    notes += [enlarged(one["data"].get("side"), one["protocol"].get("size") or 0) for one in group.results]
+    notes += [upscaling_note(one["data"].get("side"), one["protocol"].get("size") or 0) for one in group.results]
     notes += [f"{row.place}: {row.note}" for row in rows if row.note]
     notes += [ABOUT[place] for place in dict.fromkeys((row.paper, row.task) for row in rows) if place in ABOUT]
     return list(dict.fromkeys(filter(None, notes)))

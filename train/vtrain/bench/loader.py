@@ -17,7 +17,7 @@ from rich.text import Text
 
 from vprep.errors import UsageError
 from vtrain.data.augment.apply import Augment
-from vtrain.data.batch import batch_of, facts_of
+from vtrain.data.batch import batch_of, sample_info
 from vtrain.data.dataset import Videos
 from vtrain.data.loader import Loader
 from vtrain.data.order import Order
@@ -102,11 +102,11 @@ def _stages(videos: Videos, plan: Plan, batch: int, device: torch.device, second
             for planned, some, places in zip(samples, jpegs, pixels.numpy(), strict=True):
                 sampler.fill(planned, some, places)
         with _timed(taken, "collate"):
-            made = batch_of(pixels, [facts_of(samples, [True] * batch)], [], 0)
+            made = batch_of(pixels, [sample_info(samples, [True] * batch)], [], 0)
         with _timed(taken, "transfer", device):
             made = made.to(device)
         with _timed(taken, "augment", device):
-            augment(made.clips, made.draws)
+            augment(made.clips, made.augmentation)
         taken.setdefault("bytes", []).append(sum(len(jpeg) for some in jpegs for _, jpeg in some))
         taken.setdefault("frames", []).append(sum(map(len, jpegs)))
     stages = {name: median(values) / batch for name, values in taken.items()}

@@ -24,7 +24,7 @@ from vtrain.bench.loader import device_of, name_of
 from vtrain.bench.report import advice_on_both, advice_on_model, bottleneck
 from vtrain.bench.report import as_table as as_table
 from vtrain.bench.timing import in_parts, loader_alone, speed, timed
-from vtrain.data.batch import Batch, batch_of, facts_of
+from vtrain.data.batch import Batch, batch_of, sample_info
 from vtrain.data.dataset import Videos
 from vtrain.data.sampler import Sampler
 from vtrain.machine import default_workers, processors
@@ -92,12 +92,12 @@ def random_batch(recipe: Recipe, device: torch.device) -> Batch:
     numbers |= {"height": height, "width": round(height / STORED[0] * STORED[1])}
     columns = {name: np.full(count, number) for name, number in numbers.items()}
     keys = pa.array([str(row) for row in range(count)])
-    videos = Videos(paths=[], sizes=[], keys=keys, classes=None, inside=None, **columns)
+    videos = Videos(paths=[], sizes=[], keys=keys, classes=None, frame_index=None, **columns)
     sampler = Sampler(videos, plan, recipe.seed)
     samples = [sampler.plan(0, row) for row in range(count)]
     shape = (count, plan.views, plan.length, *sampler.canvas, 3)
     pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
-    return batch_of(pixels, [facts_of(samples, [True] * count)], [], 0).to(device)
+    return batch_of(pixels, [sample_info(samples, [True] * count)], [], 0).to(device)
 
 
 def _model(run: Run, batch: Batch, recipe: Recipe, place: Place, seconds: float) -> Facts:

@@ -10,7 +10,7 @@ import torch
 from vtrain.bench.loader import wait_for
 from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import Batch
-from vtrain.data.loader import AHEAD, Loader
+from vtrain.data.loader import PREFETCHED, Loader
 from vtrain.recipes.recipe import Length, Recipe
 from vtrain.training.loop import Feed
 from vtrain.training.loop import train as loop
@@ -44,7 +44,7 @@ class _Clock:
     """
 
     def __init__(self, place: Place, seconds: float, feed: Feed | None = None) -> None:
-        self._phases = [1, SKIPPED + AHEAD * place.workers, NEVER]  # so long each lasts at most
+        self._phases = [1, SKIPPED + PREFETCHED * place.workers, NEVER]  # so long each lasts at most
         self._device, self._seconds, self._feed = place.device, seconds, feed
         self._begin()
 
@@ -90,7 +90,7 @@ def in_parts(run: Run, batch: Batch, recipe: Recipe, place: Place) -> Iterator[s
     """A step as the loop takes it, which stops behind each part and says what that was."""
     augment = Augment(recipe.method.plan().looks)
     for _ in range(recipe.accumulate):
-        clips_BNCTHW = augment(batch.clips, batch.draws)
+        clips_BNCTHW = augment(batch.clips, batch.augmentation)
         yield "augment"
         with place.autocast():
             outputs = run.model(clips_BNCTHW, facts_of(batch))

@@ -33,14 +33,14 @@ class Bad:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SampleInfo:
     """All that is known of some samples but the pixels, in arrays, which travel between processes better than
     tensors."""
 
     keys: list[str]
     own: Arrays
     targets: Arrays
-    draws: Arrays
+    augmentation: Arrays
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Batch:
     speed: Tensor  # float32 B,N
     group: Tensor  # int64 B,N; views of one group are cut and coloured alike
     targets: dict[str, Tensor]
-    draws: dict[str, Tensor]  # parameters of the augmentation, always on the host
+    augmentation: dict[str, Tensor]  # parameters of the augmentation, always on the host
     position: int = 0  # of the loader behind this batch
     bad: list[Bad] = field(default_factory=list)
 
@@ -91,7 +91,7 @@ class Batch:
         )
 
 
-def facts_of(samples: Sequence[Planned], valid: Sequence[bool]) -> Facts:
+def sample_info(samples: Sequence[Planned], valid: Sequence[bool]) -> SampleInfo:
     """All but the pixels of some samples."""
     views = [one.sample.views for one in samples]
     own = {
@@ -103,16 +103,16 @@ def facts_of(samples: Sequence[Planned], valid: Sequence[bool]) -> Facts:
         "group": np.array([[view.group for view in group] for group in views], np.int64),
     }
     targets = {name: _array([one.sample.targets[name] for one in samples]) for name in samples[0].sample.targets}
-    return Facts([one.video.key for one in samples], own, targets, stack([one.draws for one in samples]))
+    return SampleInfo([one.video.key for one in samples], own, targets, stack([one.augmentation for one in samples]))
 
 
-def batch_of(clips: Tensor, parts: Sequence[Facts], bad: list[Bad], position: int) -> Batch:
+def batch_of(clips: Tensor, parts: Sequence[SampleInfo], bad: list[Bad], position: int) -> Batch:
     """One batch of the parts it came in; `clips` holds the pixels of all."""
     return Batch(
         clips=clips,
         keys=[key for part in parts for key in part.keys],
         targets=_joined([part.targets for part in parts]),
-        draws=_joined([part.draws for part in parts]),
+        augmentation=_joined([part.augmentation for part in parts]),
         position=position,
         bad=bad,
         **_joined([part.own for part in parts]),

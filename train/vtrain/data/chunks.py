@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vprep.errors import WorkError
-from vtrain.data.batch import Bad, Facts, facts_of
+from vtrain.data.batch import Bad, SampleInfo, sample_info
 from vtrain.data.dataset import Videos
 from vtrain.data.order import Order
 from vtrain.data.sampler import Pixels, Planned, Sampler
@@ -37,7 +37,7 @@ class ChunkMaker:
         self._order = order
         self._on_error = on_error
 
-    def make(self, task: Task, pixels_MNTHWC: Pixels) -> tuple[Facts, list[Bad]]:
+    def make(self, task: Task, pixels_MNTHWC: Pixels) -> tuple[SampleInfo, list[Bad]]:
         """Put the pixels of a chunk of M samples where they belong; tell all else of them."""
         drawn = [self._order.at(position) for position in task.positions]
         samples: list[Planned] = []
@@ -54,7 +54,7 @@ class ChunkMaker:
                     bad.append(fault)
         wanted = [task.end is None or position < task.end for position in task.positions]
         valid = [fault is None and want for fault, want in zip(bad, wanted, strict=True)]
-        return facts_of(samples, valid), [fault for fault in bad if fault is not None]
+        return sample_info(samples, valid), [fault for fault in bad if fault is not None]
 
     def _at_once(self, drawn: list[tuple[int, int]], places: Pixels) -> list[Planned]:
         """Some samples; the disk is told of all of them before the first is read."""

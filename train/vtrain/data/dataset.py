@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from vprep.errors import UsageError
 from vprep.hashing import hash_of
-from vtrain.data.order import number_of
+from vtrain.data.order import seed_from
 from vtrain.data.sampling import Video
 from vtrain.data.shard_spec import Part
 
@@ -21,15 +21,26 @@ NO_LABEL = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Frames:
-    """Where the frames are of videos whose shards do not tell; the shards of vprep have it beside the frames."""
+class FrameIndex:
+    """Byte offsets and checksums of all frames, for shards that do not hold these beside the frames.
 
-    starts: npt.NDArray[np.int64]  # into the two below; by row, and one more
-    offsets: npt.NDArray[np.uint32]
-    checks: list[str]
+    The shards of vprep hold them; shards of other tools do not, and then these columns of the index are kept in memory.
+    """
+
+    starts: npt.NDArray[np.int64]  # where each video begins in `offsets`; one entry more than there are videos
+    offsets: npt.NDArray[np.uint32]  # of frames, counted from the video's own offset; one more than its frames
+    checks: list[str]  # one string for each video
 
     def of(self, row: int) -> tuple[list[int], str]:
+        """Return the offsets and the checks of one video."""
         return self.offsets[self.starts[row] : self.starts[row + 1]].tolist(), self.checks[row]
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> "FrameIndex":
+        """Return the entries of the videos `rows`."""
+        starts, ends = self.starts[rows], self.starts[rows + 1]
+        numbers = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)] or [rows[:0]])
+        counts = np.concatenate([[0], np.cumsum(ends - starts)])
+        return FrameIndex(counts, self.offsets[numbers], [self.checks[row] for row in rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +58,7 @@ class Videos:
     height: npt.NDArray[np.int16]
     width: npt.NDArray[np.int16]
     classes: list[str] | None  # None when the sets do not agree on them
-    inside: Frames | None  # of foreign sets
+    frame_index: FrameIndex | None  # None when the shards hold these themselves
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -60,16 +71,10 @@ class Videos:
         return hash_of(said + b"".join(array.tobytes() for array in numbers))
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> "Videos":
-        """Some of them."""
-        if self.inside is not None:
-            starts, ends = self.inside.starts[rows], self.inside.starts[rows + 1]
-            numbers = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)] or [rows[:0]])
-            counts = np.concatenate([[0], np.cumsum(ends - starts)])
-            inside = Frames(counts, self.inside.offsets[numbers], [self.inside.checks[row] for row in rows])
-        else:
-            inside = None
+        """Return the videos `rows`, in that order."""
         chosen = {name: getattr(self, name)[rows] for name in PER_VIDEO}
-        return replace(self, keys=self.keys.take(pa.array(rows)), inside=inside, **chosen)
+        frame_index = None if self.frame_index is None else self.frame_index.take(rows)
+        return replace(self, keys=self.keys.take(pa.array(rows)), frame_index=frame_index, **chosen)
 
     def __getitem__(self, row: int) -> Video:
         label = int(self.label[row])
@@ -106,7 +111,7 @@ def videos_of(parts: list[Part], tables: list[pa.Table], classes: list[str] | No
         height=_numbers(all_rows["height"], 0, np.int16),
         width=_numbers(all_rows["width"], 0, np.int16),
         classes=classes,
-        inside=_inside(all_rows),
+        frame_index=_frame_index(all_rows),
     )
 
 
@@ -114,13 +119,13 @@ def _numbers(column: pa.ChunkedArray, null: int, kind: type[np.number[Any]]) -> 
     return pc.fill_null(column, null).to_numpy().astype(kind)  # type: ignore[no-any-return]
 
 
-def _inside(rows: pa.Table) -> Frames | None:
+def _frame_index(rows: pa.Table) -> FrameIndex | None:
     offsets, checks = rows["frame_offsets"], rows["frame_checks"]
     if offsets.null_count == len(rows):
         return None
     lengths = _numbers(pc.list_value_length(offsets), 0, np.int64)
     flat = pc.list_flatten(offsets).to_numpy().astype(np.uint32)
-    return Frames(np.concatenate([[0], np.cumsum(lengths)]), flat, [text or "" for text in checks.to_pylist()])
+    return FrameIndex(np.concatenate([[0], np.cumsum(lengths)]), flat, [text or "" for text in checks.to_pylist()])
 
 
 By = Literal["video", "group"]
@@ -138,7 +143,7 @@ def held_out(videos: Videos, count: int, by: By = "video", seed: int = 0) -> tup
         raise UsageError(f"{count} videos are to be held out of {len(videos)}; hold out 0 to {len(videos) - 1}")
     keys = videos.keys.to_pylist()
     groups = keys if by == "video" else [_group(key) for key in keys]
-    order = sorted(set(groups), key=lambda group: number_of(seed, "held out", group))
+    order = sorted(set(groups), key=lambda group: seed_from(seed, "held out", group))
     rows: dict[str, list[int]] = {}
     for row, group in enumerate(groups):
         rows.setdefault(group, []).append(row)

@@ -19,7 +19,7 @@ import webdataset as wds
 from torch.utils.data import get_worker_info
 
 from vprep.errors import UsageError, WorkError
-from vtrain.data.batch import Bad, Batch, Facts, batch_of
+from vtrain.data.batch import Bad, Batch, SampleInfo, batch_of
 from vtrain.data.chunks import ChunkMaker, OnError, Task
 from vtrain.data.dataset import Videos
 from vtrain.data.order import BLOCK, Order, share
@@ -28,10 +28,10 @@ from vtrain.data.sampler import Sampler
 from vtrain.data.sampling import Plan
 from vtrain.data.shard_set import ShardSet
 from vtrain.data.shard_spec import Spec
-from vtrain.data.workers import Chunk, Lent, Rooms, SharedRooms, Stop, from_workers
+from vtrain.data.workers import BufferPool, Chunk, SharedBufferPool, SharedPixels, Stop, from_workers
 
 CHUNK_BYTES = 32 << 20  # of pixels; a larger batch leaves its workers in parts
-AHEAD = 2  # chunks that a worker makes before they are asked for
+PREFETCHED = 2  # chunks that a worker makes before they are asked for
 HELD = 2  # rooms of a worker that tensors may hold
 
 log = logging.getLogger("vtrain.data")
@@ -93,7 +93,7 @@ class Loader:
         self._shape = (plan.views, plan.length, *sampler.canvas, 3)
         local = batch // world
         self._chunks = min(local, -(-local * prod(self._shape) // CHUNK_BYTES)) if workers else 1
-        self._rooms = Rooms(pinned=self._device.type == "cuda")
+        self._buffers = BufferPool(pinned=self._device.type == "cuda")
 
     def __len__(self) -> int:
         """Batches that are left of a finite pass."""
@@ -116,18 +116,18 @@ class Loader:
 
     def _batches(self) -> Generator[Batch, None, None]:
         size = -(-self.batch // self._world // self._chunks) * prod(self._shape)
-        shared = [SharedRooms(AHEAD + 1 + HELD, HELD, size) for _ in range(self._workers)]
+        shared = [SharedBufferPool(PREFETCHED + 1 + HELD, HELD, size) for _ in range(self._workers)]
         pipeline = wds.DataPipeline(self._tasks, partial(self._make, shared))
         if not shared:
             yield from self._collect(iter(pipeline), shared)
             return
-        stream = from_workers(pipeline, AHEAD, shared)
+        stream = from_workers(pipeline, PREFETCHED, shared)
         try:
             yield from self._collect(stream, shared)
         finally:
             stream.close()  # ends the workers now; left to the garbage collector, torch may wait 5 s for each
-            for rooms in shared:
-                rooms.close()
+            for pools in shared:
+                pools.close()
 
     def _steps(self) -> Iterator[tuple[int, list[Task]]]:
         """Where each global batch begins, and this rank's part of it in chunks."""
@@ -149,27 +149,27 @@ class Loader:
                     yield task
                 number += 1
 
-    def _make(self, shared: list[SharedRooms], tasks: Iterable[Task]) -> Iterator[Chunk | Stop]:
+    def _make(self, shared: list[SharedBufferPool], tasks: Iterable[Task]) -> Iterator[Chunk | Stop]:
         info = get_worker_info()
         try:
             for task in tasks:
                 shape = (len(task.positions), *self._shape)
                 if info is None:
-                    tensor = self._rooms.take(shape)
+                    tensor = self._buffers.take(shape)
                     yield Chunk(tensor, *self._maker.make(task, tensor.numpy()))
                 else:
-                    room, pixels = shared[info.id].fill(shape)
-                    yield Chunk(Lent(info.id, room, shape), *self._maker.make(task, pixels))
+                    buffer, pixels = shared[info.id].fill(shape)
+                    yield Chunk(SharedPixels(info.id, buffer, shape), *self._maker.make(task, pixels))
         except (UsageError, WorkError) as error:
             yield Stop(type(error), str(error))
 
-    def _collect(self, chunks: Iterator[Chunk | Stop], shared: list[SharedRooms]) -> Generator[Batch, None, None]:
+    def _collect(self, chunks: Iterator[Chunk | Stop], shared: list[SharedBufferPool]) -> Generator[Batch, None, None]:
         """Batches of the chunks. The pixels of one that came in one piece stay where they are, if they may."""
         for first, tasks in self._steps():
             copied = len(tasks) > 1 or (len(shared) > 0 and self._device.type == "cuda")
             samples = sum(len(task.positions) for task in tasks)
-            clips = self._rooms.take((samples, *self._shape)) if copied else None
-            facts: list[Facts] = []
+            clips = self._buffers.take((samples, *self._shape)) if copied else None
+            facts: list[SampleInfo] = []
             bad: list[Bad] = []
             at = 0
             for task in tasks:

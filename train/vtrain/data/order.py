@@ -15,7 +15,7 @@ Ints = npt.NDArray[np.int32]
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-def number_of(*parts: object) -> int:
+def seed_from(*parts: object) -> int:
     """One number of 64 bits from several things, each bit depending on all of them."""
     return int(hash_of("/".join(map(str, parts)).encode())[:16], 16)
 
@@ -30,7 +30,7 @@ def _scrambled(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 def _ranks(count: int, *seeds: object) -> npt.NDArray[np.uint64]:
     """A random number for each of `count` things."""
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-    return _scrambled(steps + np.uint64(number_of(*seeds)))
+    return _scrambled(steps + np.uint64(seed_from(*seeds)))
 
 
 def epoch_order(shards: npt.NDArray[np.integer], seed: int, epoch: int, block: int = BLOCK) -> Ints:

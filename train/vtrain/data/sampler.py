@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vprep.errors import WorkError
-from vtrain.data.augment.config import Box, Draw
+from vtrain.data.augment.config import Box, DrawnParameters
 from vtrain.data.dataset import Videos
-from vtrain.data.order import number_of
+from vtrain.data.order import seed_from
 from vtrain.data.sampling import Plan, Sample, TooShortError, Video
 from vtrain.data.shard_reader import BadSampleError, Bytes, Located, ShardReader
 
@@ -27,13 +27,13 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What will be shown of a video, and how; `draws` are of the views, one behind another."""
+    """What will be shown of a video, and how; `augmentation` are of the views, one behind another."""
 
     row: int
     video: Video
     sample: Sample
     shown: dict[int, list[int]]  # by frame: where it is shown, counted through all views
-    draws: list[Draw]
+    augmentation: list[DrawnParameters]
     boxes: list[Box] | None  # what of a frame each view shows, when that is cut out here
 
 
@@ -50,7 +50,7 @@ class Sampler:
     def plan(self, epoch: int, row: int) -> Planned:
         """What is shown of the video `row` in `epoch`. No pixel is read."""
         video = self._videos[row]
-        seed = number_of(self._seed, epoch, video.key)
+        seed = seed_from(self._seed, epoch, video.key)
         try:
             return self._planned(row, video, Random(seed))
         except TooShortError as short:
@@ -62,7 +62,7 @@ class Sampler:
 
     def substitute(self, epoch: int, row: int, number: int) -> int:
         """The row that takes the place of a bad one; with the next `number` another."""
-        return number_of(self._seed, epoch, self._videos.keys[row], "substitute", number) % len(self._videos)
+        return seed_from(self._seed, epoch, self._videos.keys[row], "substitute", number) % len(self._videos)
 
     def locate(self, planned: Planned) -> Located:
         """Where the pictures are that the views show, each once however many do; the disk begins to fetch them."""
@@ -113,12 +113,12 @@ class Sampler:
     def _planned(self, row: int, video: Video, rng: Random) -> Planned:
         sample = self._plan(video, rng)
         looks = self._plan.looks
-        drawn: dict[int, Draw] = {}
+        drawn: dict[int, DrawnParameters] = {}
         for view in sample.views:
             if view.group not in drawn:
                 look = looks[view.group] if len(looks) > 1 else looks[0]
                 drawn[view.group] = look.draw(rng, video.height, video.width, self._plan.length)
-        cuts = {group: _cut(draws) for group, draws in drawn.items()} if self._cut else None
+        cuts = {group: _cut(augmentation) for group, augmentation in drawn.items()} if self._cut else None
         groups = [view.group for view in sample.views]
         boxes = None if cuts is None else [cuts[group] for group in groups]
         return Planned(row, video, sample, _shown(sample), [drawn[group] for group in groups], boxes)
@@ -138,11 +138,11 @@ class Sampler:
         return int(self._by_length[rng.randrange(first, len(self._videos))])
 
 
-def _cut(draws: Draw) -> Box:
+def _cut(augmentation: DrawnParameters) -> Box:
     """The box that is cut out here; what is handed over is then all box."""
-    (box,) = draws["box"]
+    (box,) = augmentation["box"]
     top, left, height, width = box
-    draws["box"] = [(0, 0, height, width)]
+    augmentation["box"] = [(0, 0, height, width)]
     return top, left, height, width
 
 

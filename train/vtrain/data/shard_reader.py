@@ -100,9 +100,9 @@ class ShardReader:
 
     def _layout(self, row: int) -> tuple[list[int], str]:
         """Where the frames of a video are, counted from its offset in the shard, and their checks."""
-        inside = self._videos.inside
-        if inside is not None and inside.checks[row]:
-            return inside.of(row)
+        index = self._videos.frame_index
+        if index is not None and index.checks[row]:
+            return index.of(row)
         try:
             offsets, checks = per_frame(self._json(row))
             if len(offsets) != self._videos.frames[row] + 1:

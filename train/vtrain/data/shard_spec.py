@@ -69,7 +69,7 @@ def absolute(spec: Spec) -> str:
     return ",".join(piece if REMOTE.match(piece) else os.path.abspath(piece) for piece in pieces(spec))
 
 
-def enlarged(side: int | None, size: int) -> str:
+def upscaling_note(side: int | None, size: int) -> str:
     """A sentence, where clips are larger than the frames that they are cut from; else nothing."""
     if side is None or size <= side:
         return ""

@@ -21,11 +21,11 @@ import webdataset as wds
 from torch import Tensor
 
 from vprep.errors import WorkError
-from vtrain.data.batch import Bad, Facts
+from vtrain.data.batch import Bad, SampleInfo
 from vtrain.data.sampler import Pixels
 
 
-class Rooms:
+class BufferPool:
     """Rooms of this process; one more is built whenever none is free."""
 
     def __init__(self, *, pinned: bool = False) -> None:
@@ -36,17 +36,17 @@ class Rooms:
         """Memory for that many bytes, until the last tensor on it is gone."""
         size = int(np.prod(shape))
         while self._free:
-            room = self._free.pop()
-            if room.numel() >= size:
+            buffer = self._free.pop()
+            if buffer.numel() >= size:
                 break
         else:
-            room = torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned)
-        lent = room.numpy()[:size].reshape(shape)
-        weakref.finalize(lent, self._free.append, room).atexit = False
+            buffer = torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned)
+        lent = buffer.numpy()[:size].reshape(shape)
+        weakref.finalize(lent, self._free.append, buffer).atexit = False
         return torch.from_numpy(lent)
 
 
-class SharedRooms:
+class SharedBufferPool:
     """The rooms of one worker, seen by it and by the process that reads what it made.
 
     They must be built before the worker is forked. Numbers of free rooms travel through a pipe, which also tells the
@@ -114,11 +114,11 @@ class WorkerKilledError(WorkError):
 
 
 @dataclass(frozen=True, slots=True)
-class Lent:
+class SharedPixels:
     """Pixels in a room of the worker that made them."""
 
     worker: int
-    room: int
+    buffer: int
     shape: tuple[int, ...]
 
 
@@ -126,25 +126,25 @@ class Lent:
 class Chunk:
     """A part of a batch."""
 
-    pixels: Tensor | Lent
-    facts: Facts
+    pixels: Tensor | SharedPixels
+    facts: SampleInfo
     bad: list[Bad]
 
-    def take(self, rooms: list[SharedRooms]) -> Tensor:
+    def take(self, pools: list[SharedBufferPool]) -> Tensor:
         """The pixels where they are."""
         if isinstance(self.pixels, Tensor):
             return self.pixels
-        return rooms[self.pixels.worker].lend(self.pixels.room, self.pixels.shape)
+        return pools[self.pixels.worker].lend(self.pixels.buffer, self.pixels.shape)
 
-    def copy_to(self, place: Tensor, rooms: list[SharedRooms]) -> None:
+    def copy_to(self, place: Tensor, pools: list[SharedBufferPool]) -> None:
         """The pixels elsewhere; a room is free again."""
         # NumPy copies with one thread. torch would take all processors, which the workers need.
         if isinstance(self.pixels, Tensor):
             np.copyto(place.numpy(), self.pixels.numpy())
         else:
-            lender = rooms[self.pixels.worker]
-            np.copyto(place.numpy(), lender.look(self.pixels.room, self.pixels.shape))
-            lender.give_back(self.pixels.room)
+            lender = pools[self.pixels.worker]
+            np.copyto(place.numpy(), lender.look(self.pixels.buffer, self.pixels.shape))
+            lender.give_back(self.pixels.buffer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,21 +156,21 @@ class Stop:
 
 
 def from_workers(
-    pipeline: wds.DataPipeline, ahead: int, rooms: list[SharedRooms]
+    pipeline: wds.DataPipeline, ahead: int, pools: list[SharedBufferPool]
 ) -> Generator[Chunk | Stop, None, None]:
     """What the pipeline yields in each of several processes, in turn: one of the first, one of the second, ..."""
 
     def begin(_: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the reader's; it ends its workers
         cv2.setNumThreads(0)
-        for some in rooms:
+        for some in pools:
             some.only_fill()
 
     chunks = wds.WebLoader(
         pipeline,
         batch_size=None,
         collate_fn=_as_it_is,
-        num_workers=len(rooms),
+        num_workers=len(pools),
         prefetch_factor=ahead,
         worker_init_fn=begin,
         multiprocessing_context="fork",  # arrays and rooms are shared; nothing is loaded again

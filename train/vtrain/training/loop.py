@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vtrain.data.augment.apply import Augment
 from vtrain.data.loader import Loader
-from vtrain.data.order import number_of
+from vtrain.data.order import seed_from
 from vtrain.data.workers import WorkerKilledError
 from vtrain.distributed import rank, world
 from vtrain.optim.optimizers import set_lr
@@ -41,7 +41,7 @@ class Feed:
             self.waited += time.perf_counter() - began
             if batch is None:
                 return
-            yield self.augment(batch.clips, batch.draws), facts_of(batch)
+            yield self.augment(batch.clips, batch.augmentation), facts_of(batch)
 
 
 class Monitor(Protocol):
@@ -71,7 +71,7 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
                     monitor.save(run)
                     return False
                 # Behind the loader, which draws a number when it starts its workers.
-                torch.manual_seed(number_of(recipe.seed, "step", run.step, left, rank()))
+                torch.manual_seed(seed_from(recipe.seed, "step", run.step, left, rank()))
                 with run.alone() if left else nullcontext():
                     with place.autocast():
                         outputs = run.model(clips_BNCTHW, facts)

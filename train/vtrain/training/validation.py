@@ -41,7 +41,7 @@ def validation(training: Training) -> Observation | None:
         torch.manual_seed(recipe.seed)
         for one in loader:
             with place.autocast():
-                found = run.method(augment(one.clips, one.draws), facts_of(one))
+                found = run.method(augment(one.clips, one.augmentation), facts_of(one))
             # A batch weighs as much as it has videos of its own: the last one may be filled up with others.
             weight = one.valid.sum()
             for name, value in {"videos": torch.ones((), device=place.device), **found}.items():

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from vprep.errors import UsageError
 
 Array = npt.NDArray[Any]
-Draw = dict[str, Any]
+DrawnParameters = dict[str, Any]
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 Crop = Literal["area", "random", "centre", "three", "ten"]
@@ -83,7 +83,7 @@ class AugmentConfig:
         """How many boxes are cut from a clip."""
         return CROPS.get(self.crop, 1)
 
-    def draw(self, rng: Random, height: int, width: int, frames: int) -> Draw:
+    def draw(self, rng: Random, height: int, width: int, frames: int) -> DrawnParameters:
         """The numbers for a clip of frames of height x width stored pixels."""
         boxes = self._boxes(rng, height, width)
         flips = self._flips(rng)
@@ -157,7 +157,7 @@ class AugmentConfig:
         return factors, order
 
 
-def stack(draws: Sequence[Sequence[Draw]]) -> dict[str, Array]:
+def stack(draws: Sequence[Sequence[DrawnParameters]]) -> dict[str, Array]:
     """The draws of a batch, [B samples][N views], as arrays that begin with [B, N]."""
     return {name: np.array([[view[name] for view in sample] for sample in draws], kind) for name, kind in KINDS.items()}
 
