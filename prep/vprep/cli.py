@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Never
 import typer
 
 from vprep.errors import UsageError, WorkError, exit_code
+from vprep.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from vprep.layouts.listing import Listing
@@ -38,7 +39,13 @@ Quality = Annotated[int, typer.Option(help="JPEG quality as ffmpeg counts it, 2 
 Shards = Annotated[int | None, typer.Option(help="How many shards, instead of --shard-mb.")]
 ShardMb = Annotated[int, typer.Option(help="About how large a shard should be.")]
 Seed = Annotated[int, typer.Option(help="Of the order in which videos are stored.")]
-Layout = Annotated[str, typer.Option(help="auto, folders, kinetics, ucf101, hmdb51, ssv2, csv or flat.")]
+Layout = Annotated[
+    str,
+    typer.Option(
+        help=f"How videos and labels lie in the folder: auto, {', '.join(LAYOUTS)}; another name that an installed "
+        f"package offers; or module:name, as in my_package.layouts:read."
+    ),
+]
 Labels = Annotated[Path | None, typer.Option(help="Class list, or csv of path,label[,split][,start,end].")]
 SplitLists = Annotated[Path | None, typer.Option("--splits", help="Folder (or file) of the official lists.")]
 

@@ -27,7 +27,8 @@ def message(root: Path, **words: str | Path) -> str:
 
 def test_an_unknown_layout_is_an_error_that_names_the_choices(tmp_path: Path) -> None:
     assert message(tree(tmp_path, "a.mp4"), layout="ucf") == (
-        "no layout 'ucf'; there are auto, folders, kinetics, ucf101, hmdb51, ssv2, csv, flat"
+        "no layout 'ucf'; there are auto, csv, ucf101, hmdb51, ssv2, kinetics, folders, flat, or module:name "
+        "for one of your own"
     )
 
 
@@ -227,7 +228,7 @@ def test_lists_decide_the_layout_in_a_fixed_order(tmp_path: Path, layout: str, l
 def test_splits_that_the_layout_does_not_read_are_an_error(tmp_path: Path) -> None:
     lists = tree(tmp_path / "lists", "notes.txt")
     assert message(tree(tmp_path / "root", "a/x.mp4"), splits=lists) == (
-        f"no lists in '{lists}' that layout folders reads; leave --splits out, or name the --layout"
+        f"layout folders reads no lists, and --splits is '{lists}'; leave --splits out, or name the --layout"
     )
 
 

@@ -130,7 +130,7 @@ def test_an_empty_csv_says_what_is_needed(tmp_path: Path) -> None:
 
 def test_flat_takes_no_labels(tmp_path: Path) -> None:
     assert message(tmp_path, "path,label\na.mp4,x\n", "a.mp4", layout="flat") == (
-        f"layout flat has no classes for '{tmp_path / 'my.csv'}'; leave --labels out, or name the --layout"
+        f"layout flat has no classes, and --labels is '{tmp_path / 'my.csv'}'; leave --labels out, or name the --layout"
     )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vprep.layouts.classes import class_from_folders, numbered
-from vprep.layouts.listing import Entry, Listing
+from vprep.layouts.classes import class_from_folders
+from vprep.layouts.listing import Listing
 from vprep.layouts.lists import bad_line
 from vprep.layouts.source import Source, stem
 
@@ -42,10 +42,9 @@ class Names:
         return any(stem(name).lower() in self.listed for name in source.files.videos)
 
 
-def match(source: Source, layout: str, names: Names, classes: Sequence[str], folders: Mapping[str, str]) -> Listing:
+def match(source: Source, names: Names, classes: Sequence[str], folders: Mapping[str, str]) -> Listing:
     """Give each video what the lists say; one that they do not name gets the class of its folder."""
-    listing = Listing(layout=layout, entries=[], classes=list(classes), ignored=source.files.ignored)
-    labels = numbered(classes)
+    listing = Listing(classes, ignored=source.files.ignored)
     seen: set[str] = set()
     for name, size in source.files.videos.items():
         key = stem(name).lower()
@@ -55,8 +54,6 @@ def match(source: Source, layout: str, names: Names, classes: Sequence[str], fol
             video = Listed(name, class_from_folders(name, folders))
         seen.add(key)
         first, second, third = video.splits
-        splits = (first, second, third)
-        label = None if video.class_name is None else labels[video.class_name]
-        listing.entries.append(Entry(source=name, bytes=size, class_name=video.class_name, label=label, splits=splits))
+        listing.add(name, size, video.class_name, (first, second, third))
     listing.missing = sorted(video.name for key, video in names.listed.items() if key not in seen)
     return listing

@@ -23,11 +23,6 @@ def read_classes(path: Path) -> list[str]:
     return list(names)
 
 
-def numbered(classes: Iterable[str]) -> dict[str, int]:
-    """The label of each class."""
-    return {name: label for label, name in enumerate(classes)}
-
-
 def unknown_class(what: str, name: str, classes: Iterable[str], where: Path) -> UsageError:
     """The error of a class that the class list does not have."""
     close = difflib.get_close_matches(name, list(classes), n=3)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vprep.errors import UsageError
-from vprep.layouts.classes import numbered
-from vprep.layouts.listing import Entry, Listing, Splits
+from vprep.layouts.listing import Listing, Splits
 from vprep.layouts.lists import bad_line, columns, split_word, table
 from vprep.layouts.source import Source
 
@@ -29,7 +28,7 @@ class _Row(NamedTuple):
     end: float | None
 
 
-def found(source: Source) -> bool:
+def fits(source: Source) -> bool:
     """Whether there is such a csv."""
     path = source.labels or source.root / "labels.csv"
     return "path" in columns(path)
@@ -46,29 +45,14 @@ def read(source: Source) -> Listing:
         first = f", the first being '{rows[0].source}'" if rows else ""
         raise UsageError(f"{path} names no video that is below '{source.root}'{first}; paths are relative to it")
     classes, names = _classes(path, rows)
-    labels = numbered(classes)
-    entries = [_entry(row, source.files.videos[row.source], names.get(row.label), labels) for row in present]
+    listing = Listing(classes, ignored=source.files.ignored)
+    for row in sorted(present, key=lambda row: (row.source, row.start or 0.0, row.end or 0.0)):
+        size = source.files.videos[row.source]
+        listing.add(row.source, size, names.get(row.label), row.splits, start=row.start, end=row.end)
     listed = {row.source for row in rows}
-    return Listing(
-        layout="csv",
-        entries=sorted(entries, key=lambda one: (one.source, one.start or 0.0, one.end or 0.0)),
-        classes=classes,
-        missing=sorted(listed - source.files.videos.keys()),
-        unlisted=[name for name in source.files.videos if name not in listed],
-        ignored=source.files.ignored,
-    )
-
-
-def _entry(row: _Row, size: int, class_name: str | None, labels: dict[str, int]) -> Entry:
-    return Entry(
-        source=row.source,
-        bytes=size,
-        class_name=class_name,
-        label=None if class_name is None else labels[class_name],
-        splits=row.splits,
-        start=row.start,
-        end=row.end,
-    )
+    listing.missing = sorted(listed - source.files.videos.keys())
+    listing.unlisted = [name for name in source.files.videos if name not in listed]
+    return listing
 
 
 def _rows(source: Source, path: Path) -> list[_Row]:

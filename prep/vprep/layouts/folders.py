@@ -6,21 +6,26 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from vprep.layouts.classes import numbered, read_classes, unknown_class
-from vprep.layouts.listing import Entry, Listing
+from vprep.layouts.classes import read_classes, unknown_class
+from vprep.layouts.listing import Listing
 from vprep.layouts.lists import SPLIT_WORDS
 from vprep.layouts.source import Source, folders_of
 
 Place = Callable[[str], tuple[str | None, str | None]]
 
 
+def fits(source: Source) -> bool:
+    """Return whether a video lies in a folder of its own."""
+    return any("/" in name for name in source.files.videos)
+
+
 def read(source: Source) -> Listing:
-    """Every video with the class of its folder."""
-    return by_folder(source, "folders", {})
+    """Return every video with the class of its folder."""
+    return by_folder(source, {})
 
 
-def by_folder(source: Source, layout: str, names: Mapping[str, str]) -> Listing:
-    """The listing when folders are all that is known; `names` has the class of folders written otherwise."""
+def by_folder(source: Source, names: Mapping[str, str]) -> Listing:
+    """Return the videos with the classes of their folders; `names` maps folders that are named otherwise to classes."""
     place = places(source.files.videos)
     found = {folder for _, folder in map(place, source.files.videos) if folder is not None}
     if source.labels is None:
@@ -31,16 +36,13 @@ def by_folder(source: Source, layout: str, names: Mapping[str, str]) -> Listing:
         for name in sorted(found):
             if names.get(name, name) not in known:
                 raise unknown_class("folder", name, classes, source.labels)
-    listing = Listing(layout=layout, entries=[], classes=classes, ignored=source.files.ignored)
-    labels = numbered(classes)
+    listing = Listing(classes, ignored=source.files.ignored)
     for name, size in source.files.videos.items():
         split, folder = place(name)
         if folder is None:
             listing.unlisted.append(name)
         class_name = None if folder is None else names.get(folder, folder)
-        label = None if class_name is None else labels[class_name]
-        splits = (split, None, None)
-        listing.entries.append(Entry(source=name, bytes=size, class_name=class_name, label=label, splits=splits))
+        listing.add(name, size, class_name, (split, None, None))
     return listing
 
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from vprep.layouts.by_name import Listed, Names, match
-from vprep.layouts.classes import numbered, read_classes, spellings, unknown_class
+from vprep.layouts.classes import read_classes, spellings, unknown_class
 from vprep.layouts.listing import Listing
 from vprep.layouts.lists import bad_line, find, is_beside, lines, none_found
 from vprep.layouts.source import Source
@@ -17,7 +17,7 @@ _BESIDE = ("testTrainMulti_7030_splits", "splits")
 _FLAGS = {"0": None, "1": "train", "2": "test"}
 
 
-def found(source: Source) -> bool:
+def fits(source: Source) -> bool:
     """Whether the lists are there, and those next to the folder are about its videos."""
     lists = find(source, _NAMES, _BESIDE)
     if not lists or not is_beside(source, lists[0]):
@@ -32,10 +32,10 @@ def read(source: Source) -> Listing:
         raise none_found(source, "hmdb51", "<class>_test_split1.txt")
     listed = sorted({_class_of(path) for path in lists})
     classes = listed if source.labels is None else read_classes(source.labels)
-    known = numbered(classes)
+    known = set(classes)
     if source.labels is not None and (extra := [name for name in listed if name not in known]):
         raise unknown_class("class", extra[0], classes, source.labels)
-    return match(source, "hmdb51", _names(lists), classes, spellings(classes))
+    return match(source, _names(lists), classes, spellings(classes))
 
 
 def _class_of(path: Path) -> str:

@@ -15,13 +15,12 @@ from typing import NamedTuple
 from vprep.layouts.classes import (
     class_from_folders,
     class_of_folder,
-    numbered,
     read_classes,
     spellings,
     unknown_class,
 )
 from vprep.layouts.folders import by_folder, places
-from vprep.layouts.listing import Entry, Listing
+from vprep.layouts.listing import Listing
 from vprep.layouts.lists import bad_line, columns, none_found, split_word, table
 from vprep.layouts.lists import places as list_places
 from vprep.layouts.source import Source, stem
@@ -42,16 +41,14 @@ class _Row(NamedTuple):
 _Rows = dict[str, list[_Row]]
 
 
-def csvs(source: Source) -> list[Path]:
-    """The csv files that are Kinetics' own by their header."""
-    if source.splits is None and source.labels is not None and "youtube_id" in columns(source.labels):
-        return [source.labels]
-    return [path for paths in list_places(source) for path in paths if "youtube_id" in columns(path)]
+def fits(source: Source) -> bool:
+    """Return whether one of the lists is Kinetics' own."""
+    return bool(_csvs(source))
 
 
 def read(source: Source) -> Listing:
     """Every video with what its csv says, or with the class of its folder when there is no csv."""
-    lists = csvs(source)
+    lists = _csvs(source)
     labels = None if source.labels in lists else source.labels
     if not lists:
         return _without_csv(source)
@@ -60,6 +57,13 @@ def read(source: Source) -> Listing:
         _add(rows, path)
     classes = _classes(rows, labels)
     return _listing(source, rows, classes)
+
+
+def _csvs(source: Source) -> list[Path]:
+    """The csv files that are Kinetics' own by their header."""
+    if source.splits is None and source.labels is not None and "youtube_id" in columns(source.labels):
+        return [source.labels]
+    return [path for paths in list_places(source) for path in paths if "youtube_id" in columns(path)]
 
 
 def _without_csv(source: Source) -> Listing:
@@ -71,7 +75,7 @@ def _without_csv(source: Source) -> Listing:
     if source.labels is not None:
         known = spellings(read_classes(source.labels))
         names = {folder: class_of_folder(folder, known) or folder for folder in folders}
-    return by_folder(source, "kinetics", names)
+    return by_folder(source, names)
 
 
 def _add(rows: _Rows, path: Path) -> None:
@@ -109,8 +113,8 @@ def _classes(rows: _Rows, labels: Path | None) -> list[str]:
 
 
 def _listing(source: Source, rows: _Rows, classes: list[str]) -> Listing:
-    listing = Listing(layout="kinetics", entries=[], classes=classes, ignored=source.files.ignored)
-    labels, folders = numbered(classes), spellings(classes)
+    listing = Listing(classes, ignored=source.files.ignored)
+    folders = spellings(classes)
     place = places(source.files.videos)
     here: set[tuple[str, int | None]] = set()
     for name, size in source.files.videos.items():
@@ -121,10 +125,7 @@ def _listing(source: Source, rows: _Rows, classes: list[str]) -> Listing:
             listing.unlisted.append(name)
         else:
             class_name, split = row.label or class_name, row.split
-        label = None if class_name is None else labels[class_name]
-        listing.entries.append(
-            Entry(source=name, bytes=size, class_name=class_name, label=label, splits=(split, None, None))
-        )
+        listing.add(name, size, class_name, (split, None, None))
     listing.missing = _missing(rows, here)
     return listing
 

@@ -22,7 +22,7 @@ class _Row(NamedTuple):
     template: Any
 
 
-def found(source: Source) -> bool:
+def fits(source: Source) -> bool:
     """Whether the lists are there; a json with an everyday name is looked into."""
     return any(path.name.startswith(_PREFIX) or _looks_right(path) for path in find(source, _LIST))
 
@@ -40,7 +40,7 @@ def read(source: Source) -> Listing:
     classes = used if labels is None else read_classes(labels)
     if labels is not None and (extra := sorted(set(used) - set(classes))):
         raise unknown_class("class", extra[0], classes, labels)
-    return match(source, "ssv2", names, classes, spellings(classes))
+    return match(source, names, classes, spellings(classes))
 
 
 def _add(names: Names, path: Path) -> None:

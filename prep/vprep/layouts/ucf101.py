@@ -23,7 +23,7 @@ _SPLIT = re.compile(r"(train|test)list0([123])\.txt")
 _BESIDE = ("ucfTrainTestlist",)
 
 
-def found(source: Source) -> bool:
+def fits(source: Source) -> bool:
     """Whether the lists are there, and those next to the folder are about its videos."""
     lists = find(source, _NAMES, _BESIDE)
     if not lists or not is_beside(source, lists[0]):
@@ -37,7 +37,7 @@ def read(source: Source) -> Listing:
     if not any(_SPLIT.fullmatch(path.name) for path in lists):
         raise none_found(source, "ucf101", "trainlist01.txt or testlist01.txt")
     classes = _classes(source, lists)
-    return match(source, "ucf101", _names(lists, classes), classes, spellings(classes))
+    return match(source, _names(lists, classes), classes, spellings(classes))
 
 
 def _classes(source: Source, lists: list[Path]) -> list[str]:
