@@ -65,7 +65,7 @@ def test_a_layout_in_the_current_folder_shards_videos_with_its_classes_and_split
     done = vprep(here, "shard", source, "--out", "set", "--layout", LAYOUT, "--json")
     assert done.returncode == 0, done.stderr
     assert "3 videos, layout my_layouts:read_jsonl, 2 classes" in done.stderr
-    assert "1 videos are named by the lists and are not there ('clips/gone.mp4')" in done.stderr
+    assert "1 videos of the lists do not exist ('clips/gone.mp4')" in done.stderr
     found = {name: (row["class_name"], row["label"], row["split1"]) for name, row in rows(here / "set").items()}
     assert found == {
         "clips/a.mp4": ("jump", 1, "train"),
@@ -199,7 +199,7 @@ def test_a_layouts_name_in_a_sets_files_imports_nothing(here: Path, source: Path
     assert codes == [0, 0, 0, 0, 2, 0]
     again = vprep(here, "shard", source, "--out", "set", "--seed", 1, "--fps", 10)
     assert again.stderr.splitlines()[-1] == (
-        f"vprep: set was made with layout {LAYOUT}, asked is folders; choose another --out"
+        f"vprep: set was made with layout {LAYOUT}, and this command has folders; choose another --out"
     )
     program = """
 import sys

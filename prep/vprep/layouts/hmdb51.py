@@ -18,7 +18,7 @@ _FLAGS = {"0": None, "1": "train", "2": "test"}
 
 
 def fits(source: Source) -> bool:
-    """Whether the lists are there, and those next to the folder are about its videos."""
+    """Return whether the lists are there; lists next to the folder must name one of its videos."""
     lists = find(source, _NAMES, _BESIDE)
     if not lists or not is_beside(source, lists[0]):
         return bool(lists)
@@ -26,7 +26,7 @@ def fits(source: Source) -> bool:
 
 
 def read(source: Source) -> Listing:
-    """Every video with its class and its part of the three splits."""
+    """Return every video with its class and its part of the three splits."""
     lists = find(source, _NAMES, _BESIDE)
     if not lists:
         raise none_found(source, "hmdb51", "<class>_test_split1.txt")
@@ -47,10 +47,10 @@ def _names(lists: list[Path]) -> Names:
     for path in lists:
         fold = int(path.stem[-1]) - 1
         for number, line in lines(path):
-            # Names hold spaces and signs of all kinds; only the last field is the flag.
+            # Names hold spaces and punctuation; only the last field is the flag.
             fields = line.rsplit(maxsplit=1)
             if len(fields) != 2 or fields[1] not in _FLAGS:
-                what = f"'{line}' where '<name>.avi' and 0, 1 or 2 is wanted"
+                what = f"'{line}' where '<name>.avi' and 0, 1 or 2 is needed"
                 raise bad_line(path, number, what)
             names.add(path, number, Listed(fields[0], _class_of(path)), fold, _FLAGS[fields[1]])
     return names
