@@ -33,7 +33,7 @@ import pyarrow as pa
 from prep import RIVAL, Bench, Row, Section, heading, show, watched
 from vprep.format import DATASET, INDEX, read_dataset, shard_name, tables_by_shard, write_dataset
 from vprep.processors import processors
-from vprep.sharding.assemble import IndexWriter, Totals, dataset_facts
+from vprep.sharding.assemble import IndexWriter, Totals, dataset_info
 from vprep.video.ffmpeg import find
 
 RIVALS = str(Path(__file__).with_name("loader_rivals.py"))
@@ -95,7 +95,7 @@ def large_set(bench: Bench, rows: int) -> Path:
             totals.add(table)
             (out / name).symlink_to(few / source)
             shards.append(known[source] | {"name": name, "videos": size})
-    (out / DATASET).write_bytes(write_dataset(dataset_facts(out, facts["settings"], facts["classes"], shards, totals)))
+    (out / DATASET).write_bytes(write_dataset(dataset_info(out, facts["settings"], facts["classes"], shards, totals)))
     return out
 
 

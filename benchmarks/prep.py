@@ -45,9 +45,9 @@ import atexit, json, resource, runpy, sys
 def note(path=sys.argv[1]):
     peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    facts = {"children": spent.ru_utime + spent.ru_stime, "peak": int(peak) << 10, "torch": "torch" in sys.modules}
+    info = {"children": spent.ru_utime + spent.ru_stime, "peak": int(peak) << 10, "torch": "torch" in sys.modules}
     with open(path, "w") as file:
-        json.dump(facts, file)
+        json.dump(info, file)
 atexit.register(note)
 name, sys.argv = sys.argv[2], sys.argv[2:]
 (runpy.run_path if name.endswith(".py") else runpy.run_module)(name, run_name="__main__")
@@ -117,10 +117,10 @@ def watched(*words: str) -> Usage:
         if process.returncode:
             errors.seek(0)
             sys.exit(f"{' '.join(words)} ended with {process.returncode}:\n{errors.read().decode()}")
-        facts = json.loads(note.read())
+        info = json.loads(note.read())
         said.seek(0)
         cpu = spent.ru_utime + spent.ru_stime
-        return Usage(wall, cpu, cpu - facts["children"], facts["peak"], facts["torch"], said.read().decode())
+        return Usage(wall, cpu, cpu - info["children"], info["peak"], info["torch"], said.read().decode())
 
 
 def ffmpegs(bench: Bench, argv_of: Callable[[Path], list[str]], *, workers: int = 1, pinned: bool) -> Usage:
@@ -229,14 +229,14 @@ def speed_section(bench: Bench, spent: Spent) -> Section:
     ]
 
 
-def bytes_section(facts: dict[str, float]) -> Section:
+def bytes_section(info: dict[str, float]) -> Section:
     return "3. Stored frames", [
-        Row("bytes of a frame", facts["frame_bytes"], "B"),
-        Row("PSNR of luma against the frames before JPEG, mean", facts["psnr"], "dB"),
-        Row("the same, worst frame", facts["worst"], "dB"),
-        Row("bytes of a pixel", facts["pixel_bytes"], "B"),
+        Row("bytes of a frame", info["frame_bytes"], "B"),
+        Row("PSNR of luma against the frames before JPEG, mean", info["psnr"], "dB"),
+        Row("the same, worst frame", info["worst"], "dB"),
+        Row("bytes of a pixel", info["pixel_bytes"], "B"),
         Row("what the estimate of shards takes for it", BYTES_PER_PIXEL, "B"),
-        Row("estimate / measured", BYTES_PER_PIXEL / facts["pixel_bytes"], "x"),
+        Row("estimate / measured", BYTES_PER_PIXEL / info["pixel_bytes"], "x"),
     ]
 
 
@@ -344,13 +344,13 @@ def heading(bench: Bench, load: tuple[float, float, float]) -> dict[str, Any]:
 
 def measure(bench: Bench, args: argparse.Namespace) -> list[Section]:
     spent = rounds(bench)
-    facts = json.loads(
+    info = json.loads(
         watched(RIVAL, "stored", str(bench.videos), str(bench.different), "--of", str(bench.work / "set")).said
     )
-    if facts["videos"] != bench.count:
-        sys.exit(f"{bench.count - facts['videos']} videos failed; the comparison needs files that all can be used")
-    sections = [cpu_section(bench, spent), speed_section(bench, spent), bytes_section(facts)]
-    sections += [rival_section(bench, spent, facts), import_section(bench)]
+    if info["videos"] != bench.count:
+        sys.exit(f"{bench.count - info['videos']} videos failed; the comparison needs files that all can be used")
+    sections = [cpu_section(bench, spent), speed_section(bench, spent), bytes_section(info)]
+    sections += [rival_section(bench, spent, info), import_section(bench)]
     if args.plan_files:
         sections.append(plan_section(bench, args.plan_files))
     if args.memory:
@@ -358,10 +358,10 @@ def measure(bench: Bench, args: argparse.Namespace) -> list[Section]:
     return sections
 
 
-def show(facts: dict[str, Any], sections: list[Section]) -> None:
+def show(info: dict[str, Any], sections: list[Section]) -> None:
     """Tables for people."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print("  ".join(f"{name} {value}" for name, value in facts.items()), markup=False)
+    console.print("  ".join(f"{name} {value}" for name, value in info.items()), markup=False)
     for title, rows in sections:
         table = Table("measured", title=title, title_justify="left", width=104)
         for column in ("", "goal", "met"):
@@ -388,12 +388,12 @@ def main() -> None:
         given = ["--of", str(args.videos)] if args.videos else []
         gathered = json.loads(watched(RIVAL, "gather", str(work / "videos"), str(args.count), *given).said)
         bench = Bench(work, work / "videos", args.count, gathered["different"], args.repeats, find())
-        facts, sections = heading(bench, load), measure(bench, args)
+        info, sections = heading(bench, load), measure(bench, args)
     if args.json:
         rows = [{"title": title, "rows": [asdict(row) | {"met": row.met} for row in rows]} for title, rows in sections]
-        print(json.dumps(facts | {"sections": rows}))
+        print(json.dumps(info | {"sections": rows}))
     else:
-        show(facts, sections)
+        show(info, sections)
 
 
 if __name__ == "__main__":

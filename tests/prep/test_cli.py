@@ -41,24 +41,24 @@ def test_json_is_exactly_one_object_and_progress_is_not_in_it(
     run_vprep: RunVprep, videos: Path, tmp_path: Path
 ) -> None:
     done = run_vprep("shard", videos, "--out", tmp_path / "out", "--json")
-    facts = json.loads(done.stdout)
-    assert (facts["videos"], facts["failures"], facts["causes"]) == (12, 0, {})
+    info = json.loads(done.stdout)
+    assert (info["videos"], info["failures"], info["causes"]) == (12, 0, {})
     assert re.search(r"^12/12 videos, \d+\.\d videos/s, 0 failed, 0:00 left$", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["shard", "nowhere"], "'nowhere' is not there; the folder that holds the videos is needed"),
-        (["shard", ".", "--size", "big"], "--size is 'big'; wanted is HEIGHTxWIDTH, as in 128x171"),
+        (["shard", "nowhere"], "'nowhere' does not exist; name the folder that holds the videos"),
+        (["shard", ".", "--size", "big"], "--size is 'big'; it must be HEIGHTxWIDTH, as in 128x171"),
         (
             ["shard", ".", "--max-failures", "lots"],
-            "--max-failures is 'lots'; wanted is a share from 0% to 100%, as in 5%",
+            "--max-failures is 'lots'; it must be a share from 0% to 100%, as in 5%",
         ),
         (["verify", "nowhere"], "no folder 'nowhere'; a set is made with: vprep shard VIDEOS --out nowhere"),
-        (["verify", ".", "--depth", "deep"], "--depth is 'deep'; there are sizes, hashes, frames"),
+        (["verify", ".", "--depth", "deep"], "--depth is 'deep'; it must be one of sizes, hashes, frames"),
         (["retry", "nowhere"], "no folder 'nowhere'; a set is made with: vprep shard VIDEOS --out nowhere"),
-        (["index", "nowhere"], "no tars in nowhere; vprep index wants a folder that holds shards"),
+        (["index", "nowhere"], "no tars in nowhere; name a folder that holds shards"),
     ],
 )
 def test_what_was_asked_wrongly_gets_one_sentence_and_code_2(
@@ -92,7 +92,7 @@ def test_too_many_failures_are_an_error_after_all_the_work(run_vprep: RunVprep, 
     done = run_vprep("shard", source, "--out", out)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"vprep: 1 of 13 videos failed (7.7%), more than --max-failures 5%; {out / 'failures.parquet'} tells why"
+        f"vprep: 1 of 13 videos failed (7.7%), more than --max-failures 5%; {out / 'failures.parquet'} says why"
     )
     assert "1 failed: 1 zero_bytes\n  by class: 1 falling over\n" in done.stdout
     assert run_vprep("verify", out).returncode == 0
@@ -104,13 +104,13 @@ def test_plan_writes_nothing_and_tells_what_shard_would_do(run_vprep: RunVprep, 
     shutil.copytree(videos, source)
     shutil.copy(source / "falling over" / "v_falling_0.mp4", source / "jumping (high)" / "again.mp4")
     before = sorted(tmp_path.rglob("*"))
-    facts = json.loads(run_vprep("plan", source, "--json").stdout)
+    info = json.loads(run_vprep("plan", source, "--json").stdout)
     assert sorted(tmp_path.rglob("*")) == before
-    assert (facts["videos"], facts["classes"], facts["shards"]) == (13, 2, 1)
-    assert facts["duplicates"] == [["falling over/v_falling_0.mp4", "jumping (high)/again.mp4"]]
+    assert (info["videos"], info["classes"], info["shards"]) == (13, 2, 1)
+    assert info["duplicates"] == [["falling over/v_falling_0.mp4", "jumping (high)/again.mp4"]]
     done = json.loads(run_vprep("shard", source, "--out", tmp_path / "out", "--json").stdout)
-    assert done["shards"] == facts["shards"]
-    assert done["bytes"] == pytest.approx(facts["disk_bytes"], rel=0.1)
+    assert done["shards"] == info["shards"]
+    assert done["bytes"] == pytest.approx(info["disk_bytes"], rel=0.1)
     assert "same content: 1 groups of videos" in run_vprep("plan", source).stdout
 
 
@@ -141,4 +141,4 @@ def test_what_the_disk_refuses_is_one_sentence(run_vprep: RunVprep, small_shards
     (out / "index.parquet").mkdir()
     done = run_vprep("index", out)
     assert done.returncode == 1
-    assert re.fullmatch(r"vprep: \S+: is a directory; mend that and run it again\n", done.stderr)
+    assert re.fullmatch(r"vprep: \S+: is a directory; fix that and run it again\n", done.stderr)

@@ -130,7 +130,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
 def full(out: Path) -> str:
     return (
         f"vprep: {out}: no space left on device; finished shards stay: "
-        f"make room and run the same command again to go on"
+        f"free some space and run the same command again to continue"
     )
 
 
@@ -163,7 +163,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_room_lets_it_go_on(
 def test_a_disk_that_is_full_again_and_again_delays_the_set_and_does_not_change_it(
     source: Path, whole: Path, disk: Callable[[int], Disk], content: Content
 ) -> None:
-    # From just too little for the shards to just enough for the index and the facts, which come last.
+    # From just too little for the shards to just enough for the index and the info, which come last.
     good = content(whole)
     size = sum(len(data) for name, data in good.items() if name.endswith("tar")) - 4096
     small = disk(size)
@@ -227,7 +227,7 @@ def test_a_source_that_vanishes_ends_the_run_and_nothing_is_taken_for_a_failure(
     finally:
         away.rename(source)
     assert sentence(done) == (
-        f"vprep: {source} is gone or empty; bring it back and run the same command again to go on"
+        f"vprep: {source} is gone or empty; restore it and run the same command again to continue"
     )
     assert done.returncode == 1
     assert shard not in {path.name for path in out.glob("*.tar")}
@@ -238,7 +238,7 @@ def test_a_source_that_vanishes_ends_the_run_and_nothing_is_taken_for_a_failure(
 def test_a_source_that_is_not_there_is_refused(run_vprep: RunVprep, tmp_path: Path) -> None:
     done = run_vprep(*words(tmp_path / "none", tmp_path / "out"))
     where = tmp_path / "none"
-    assert sentence(done) == f"vprep: '{where}' is not there; the folder that holds the videos is needed"
+    assert sentence(done) == f"vprep: '{where}' does not exist; name the folder that holds the videos"
     assert done.returncode == 2
 
 
@@ -253,7 +253,7 @@ def test_of_two_processes_one_writes_and_the_other_says_so(
     done = [subprocess.CompletedProcess(argv, p.returncode, *s) for p, s in zip(both, said, strict=True)]
     first, second = sorted(done, key=lambda one: one.returncode)
     assert (first.returncode, second.returncode) == (0, 2)
-    assert sentence(second) == (f"vprep: another vprep writes to {out} right now; wait for it, or choose another --out")
+    assert sentence(second) == (f"vprep: another vprep is writing to {out}; wait for it, or choose another --out")
     assert content(out) == content(whole)
 
 
@@ -295,7 +295,7 @@ def test_a_signal_ends_the_run_at_once_and_the_same_command_goes_on(
     assert process.returncode == 1
     shards = len(list(out.glob("*.tar")))
     assert sentence(subprocess.CompletedProcess(argv, 1, *said)) == (
-        f"vprep: stopped; {shards} shards in {out} are whole: run the same command again to go on"
+        f"vprep: stopped; {shards} shards in {out} are complete: run the same command again to continue"
     )
     assert 1 <= shards < SHARDS
     assert processes_of(process.pid) == []
@@ -310,9 +310,7 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(
     out.mkdir()
     (out / "thesis.tex").write_text("three years of work")
     done = run_vprep(*words(source, out))
-    assert sentence(done) == (
-        f"vprep: {out} holds 'thesis.tex' and no plan.parquet of a set; choose an empty folder for --out"
-    )
+    assert sentence(done) == (f"vprep: {out} holds 'thesis.tex' and is no set; choose an empty folder for --out")
     assert done.returncode == 2
     assert content(out) == {"thesis.tex": b"three years of work"}
 
@@ -320,13 +318,13 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(
 @pytest.mark.parametrize(
     ("asked", "what"),
     [
-        (["--fps", "10"], "fps 25.0, asked is 10.0"),
-        (["--size", "64x64"], "height 128, asked is 64"),
-        (["--short-side", "64"], "short-side None, asked is 64"),
-        (["--quality", "5"], "quality 3, asked is 5"),
-        (["--seed", "1"], "seed 0, asked is 1"),
-        (["--shards", "2"], "shards 3, asked is 2"),
-        (["--layout", "folders"], "layout flat, asked is folders"),
+        (["--fps", "10"], "fps 25.0, and this command has 10.0"),
+        (["--size", "64x64"], "height 128, and this command has 64"),
+        (["--short-side", "64"], "short-side None, and this command has 64"),
+        (["--quality", "5"], "quality 3, and this command has 5"),
+        (["--seed", "1"], "seed 0, and this command has 1"),
+        (["--shards", "2"], "shards 3, and this command has 2"),
+        (["--layout", "folders"], "layout flat, and this command has folders"),
     ],
 )
 def test_settings_that_are_not_those_of_the_set_are_refused(
@@ -344,7 +342,7 @@ def test_another_ffmpeg_is_refused(source: Path, whole: Path, wrap: Wrap, run_vp
     version = json.loads((whole / "dataset.json").read_text())["settings"]["ffmpeg"]
     done = run_vprep(*words(source, whole), env=wrap("", version="echo ffmpeg version 4.2; exit"))
     assert sentence(done) == (
-        f"vprep: {whole} was made with ffmpeg {version}, this one is 4.2; use the same (VPREP_FFMPEG names it), "
+        f"vprep: {whole} was made with ffmpeg {version}, and this is ffmpeg 4.2; name the same one in VPREP_FFMPEG, "
         f"or choose another --out"
     )
     assert done.returncode == 2

@@ -52,7 +52,7 @@ def test_a_dataset_file_with_one_byte_changed_is_refused(tmp_path: Path) -> None
         read_dataset(tmp_path)
     path = tmp_path / "dataset.json"
     assert (
-        str(refused.value) == f"{path} was altered: its hash does not match; make it anew with: vprep index {tmp_path}"
+        str(refused.value) == f"{path} was altered: its hash does not match; make it again with: vprep index {tmp_path}"
     )
 
 
@@ -68,8 +68,8 @@ def test_plain_webdataset_opens_the_shards(small_shards: Path, rows: Rows) -> No
     program = """
 import json, sys, webdataset as wds
 for sample in wds.WebDataset(sorted(sys.argv[1:]), shardshuffle=False):
-    facts = json.loads(sample["json"])
-    print(json.dumps([sample["__key__"], facts["source"], len(sample["mjpeg"])]))
+    info = json.loads(sample["json"])
+    print(json.dumps([sample["__key__"], info["source"], len(sample["mjpeg"])]))
 """
     words = [sys.executable, "-W", "ignore", "-c", program, *map(str, small_shards.glob("*.tar"))]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
@@ -98,9 +98,9 @@ def test_the_json_of_a_video_says_what_its_row_says(small_shards: Path, rows: Ro
         with tarfile.open(small_shards / row["shard"]) as tar:
             member = tar.extractfile(f"{row['key']}.json")
             assert member is not None
-            facts = json.loads(member.read())
-        assert facts.pop("schema") == 1
-        assert facts == {name: row[name] for name in row if name not in ("shard", "offset", "size")}
+            info = json.loads(member.read())
+        assert info.pop("schema") == 1
+        assert info == {name: row[name] for name in row if name not in ("shard", "offset", "size")}
 
 
 def test_hash_and_offsets_of_a_row_are_those_of_the_bytes(small_shards: Path, rows: Rows) -> None:

@@ -70,7 +70,7 @@ def test_a_tar_that_is_not_the_one_that_was_written_is_refused(copy: Path) -> No
     with pytest.raises(WorkError) as refused:
         index(copy)
     assert str(refused.value) == (
-        f"{copy / '001.tar'} is not the file that dataset.json tells of; vprep verify {copy} says what is wrong with it"
+        f"{copy / '001.tar'} is not the file that dataset.json lists; vprep verify {copy} says what is wrong with it"
     )
 
 
@@ -89,16 +89,16 @@ def test_a_damaged_header_does_not_end_a_tar_early(copy: Path) -> None:
     data = bytearray((copy / "000.tar").read_bytes())
     data[row["offset"] - 512 + 3] ^= 1
     (copy / "000.tar").write_bytes(data)
-    with pytest.raises(WorkError, match="is cut or damaged"):
+    with pytest.raises(WorkError, match="is cut off or damaged"):
         index(copy)
 
 
 def test_webdataset_tars_with_a_picture_a_member_get_an_index(tmp_path: Path) -> None:
     members = {f"{key}.{n:03}.jpg": jpeg(n) for key in ("a", "b") for n in range(5)}
     write_tar(tmp_path / "x.tar", members | {"b.cls": b"7", "b.json": json.dumps({"fps": 12}).encode()})
-    facts = index(tmp_path)
+    info = index(tmp_path)
     a, b = pq.read_table(tmp_path / "index.parquet").to_pylist()
-    assert (facts["videos"], a["key"], b["key"]) == (2, "a", "b")
+    assert (info["videos"], a["key"], b["key"]) == (2, "a", "b")
     assert (a["frames"], a["height"], a["width"], a["fps"], a["label"]) == (5, 24, 32, 25.0, None)
     assert (b["frames"], b["fps"], b["label"]) == (5, 12.0, 7)
     expected = [cv2.imdecode(np.frombuffer(jpeg(n), np.uint8), cv2.IMREAD_COLOR) for n in range(5)]
@@ -130,4 +130,4 @@ def test_tars_without_any_pictures_are_refused_and_get_no_index(tmp_path: Path) 
 def test_a_folder_without_tars_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         index(tmp_path)
-    assert str(refused.value) == f"no tars in {tmp_path}; vprep index wants a folder that holds shards"
+    assert str(refused.value) == f"no tars in {tmp_path}; name a folder that holds shards"

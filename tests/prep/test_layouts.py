@@ -27,25 +27,26 @@ def message(root: Path, **words: str | Path) -> str:
 
 def test_an_unknown_layout_is_an_error_that_names_the_choices(tmp_path: Path) -> None:
     assert message(tree(tmp_path, "a.mp4"), layout="ucf") == (
-        "no layout 'ucf'; there are auto, folders, kinetics, ucf101, hmdb51, ssv2, csv, flat"
+        "no layout 'ucf'; there are auto, csv, ucf101, hmdb51, ssv2, kinetics, folders, flat, or module:name "
+        "for one of your own"
     )
 
 
 def test_a_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     root = tmp_path / "none"
-    assert message(root) == f"'{root}' is not there; the folder that holds the videos is needed"
+    assert message(root) == f"'{root}' does not exist; name the folder that holds the videos"
 
 
 def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     root = tree(tmp_path, "a.mp4") / "a.mp4"
-    assert message(root) == f"'{root}' is a file; the folder that holds the videos is needed"
+    assert message(root) == f"'{root}' is a file; name the folder that holds the videos"
 
 
 def test_a_folder_without_videos_says_what_is_there_and_what_counts(tmp_path: Path) -> None:
     suffixes = ", ".join(f".{suffix}" for suffix in VIDEO_SUFFIXES)
     tree(tmp_path, "a.jpg", "b/c.srt")
     assert message(tmp_path) == (
-        f"no video below '{tmp_path}', 2 other files are there; a video is a file that ends in {suffixes}"
+        f"no video below '{tmp_path}', only 2 other files; a video is a file that ends in {suffixes}"
     )
 
 
@@ -175,7 +176,7 @@ def test_a_folder_that_the_class_list_lacks_is_named_with_close_names(tmp_path: 
 @pytest.mark.parametrize(
     ("name", "text", "wrong"),
     [
-        ("c.txt", "a\nb\na\n", ", line 3: class 'a' stands in line 1 too; keep one"),
+        ("c.txt", "a\nb\na\n", ", line 3: class 'a' is in line 1, too; keep one"),
         ("c.txt", "\n", " is empty; a class list has one name per line"),
         (
             "c.json",
@@ -227,7 +228,7 @@ def test_lists_decide_the_layout_in_a_fixed_order(tmp_path: Path, layout: str, l
 def test_splits_that_the_layout_does_not_read_are_an_error(tmp_path: Path) -> None:
     lists = tree(tmp_path / "lists", "notes.txt")
     assert message(tree(tmp_path / "root", "a/x.mp4"), splits=lists) == (
-        f"no lists in '{lists}' that layout folders reads; leave --splits out, or name the --layout"
+        f"layout folders reads no lists, and --splits is '{lists}'; leave --splits out, or name the --layout"
     )
 
 

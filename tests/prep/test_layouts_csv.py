@@ -79,30 +79,30 @@ def test_paths_may_be_absolute_or_roundabout_as_long_as_they_are_below_the_root(
     ("text", "wrong"),
     [
         ("path,name\na.mp4,x\n", "line 1: no column label; the header must have path, label"),
-        ("path,label,label\na.mp4,x,x\n", "line 1: column label stands twice; keep one"),
+        ("path,label,label\na.mp4,x,x\n", "line 1: column label is there twice; keep one"),
         ("path,label\n\na.mp4\n", "line 3: 1 fields where the header has 2; a field with a comma needs quotes"),
         ("path,label\na,b.mp4,x\n", "line 2: 3 fields where the header has 2; a field with a comma needs quotes"),
         ('path,label\n"a.mp4,x\n', "line 2: not csv (unexpected end of data)"),
-        ("path,label,split\na.mp4,x,dev\n", "line 2: split 'dev'; the words are train, val, test"),
+        ("path,label,split\na.mp4,x,dev\n", "line 2: split 'dev'; it must be train, val or test"),
         (
             "path,label,split,split1\na.mp4,x,,\n",
             "line 2: both split and split1 to split3 in the header; keep one kind",
         ),
         (
             "path,label,start,end\na.mp4,x,3,3\n",
-            "line 2: start '3' and end '3'; both are seconds, with end > start >= 0",
+            "line 2: start '3' and end '3'; both must be seconds, with end > start >= 0",
         ),
         (
             "path,label,start,end\na.mp4,x,0,nan\n",
-            "line 2: start '0' and end 'nan'; both are seconds, with end > start >= 0",
+            "line 2: start '0' and end 'nan'; both must be seconds, with end > start >= 0",
         ),
         (
             "path,label,start\na.mp4,x,-1\n",
-            "line 2: start '-1' and end ''; both are seconds, with end > start >= 0",
+            "line 2: start '-1' and end ''; both must be seconds, with end > start >= 0",
         ),
-        ("path,label\na.mp4,-1\n", "line 2: label -1; label ids go from 0 to 999999"),
-        ("path,label\na.mp4,x\na.mp4,x\n", "line 3: 'a.mp4' stands in line 2 too, with the same times; keep one"),
-        ("path,label\na.mp4,x\n./a.mp4,y\n", "line 3: 'a.mp4' stands in line 2 too, with the same times; keep one"),
+        ("path,label\na.mp4,-1\n", "line 2: label -1; label ids must be from 0 to 999999"),
+        ("path,label\na.mp4,x\na.mp4,x\n", "line 3: 'a.mp4' is in line 2, too, with the same times; keep one"),
+        ("path,label\na.mp4,x\n./a.mp4,y\n", "line 3: 'a.mp4' is in line 2, too, with the same times; keep one"),
     ],
 )
 def test_a_bad_csv_is_an_error_with_the_line(tmp_path: Path, text: str, wrong: str) -> None:
@@ -113,14 +113,14 @@ def test_a_bad_csv_is_an_error_with_the_line(tmp_path: Path, text: str, wrong: s
 def test_a_path_that_leaves_the_root_is_an_error_with_the_line(tmp_path: Path, path: str) -> None:
     assert message(tmp_path, f"path,label\na.mp4,x\n{path},x\n", "a.mp4") == (
         f"{tmp_path / 'my.csv'}, line 3: path '{path}' is not below '{tmp_path / 'root'}'; "
-        "paths are relative to that folder"
+        "paths must be relative to that folder"
     )
 
 
 def test_a_csv_whose_paths_are_all_wrong_says_how_they_are_read(tmp_path: Path) -> None:
     assert message(tmp_path, "path,label\nroot/a.mp4,x\n", "a.mp4") == (
-        f"{tmp_path / 'my.csv'} names no video that is below '{tmp_path / 'root'}', "
-        "the first being 'root/a.mp4'; paths are relative to it"
+        f"{tmp_path / 'my.csv'} names no video below '{tmp_path / 'root'}', "
+        "the first being 'root/a.mp4'; paths must be relative to it"
     )
 
 
@@ -130,11 +130,11 @@ def test_an_empty_csv_says_what_is_needed(tmp_path: Path) -> None:
 
 def test_flat_takes_no_labels(tmp_path: Path) -> None:
     assert message(tmp_path, "path,label\na.mp4,x\n", "a.mp4", layout="flat") == (
-        f"layout flat has no classes for '{tmp_path / 'my.csv'}'; leave --labels out, or name the --layout"
+        f"layout flat has no classes, and --labels is '{tmp_path / 'my.csv'}'; leave --labels out, or name the --layout"
     )
 
 
 def test_the_csv_layout_without_a_csv_says_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         layouts.read(tree(tmp_path, "a.mp4"), layout="csv")
-    assert str(error.value) == f"no '{tmp_path / 'labels.csv'}', and layout csv needs it; name the csv with --labels"
+    assert str(error.value) == f"no '{tmp_path / 'labels.csv'}', and layout csv needs a csv; name it with --labels"

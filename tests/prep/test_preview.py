@@ -33,13 +33,13 @@ def top_left_of_tiles(picture: MatLike, columns: int) -> list[int]:
 @pytest.mark.parametrize("ending", ["png", "jpg", "JPEG"])
 def test_a_sheet_shows_twenty_frames_from_the_first_to_the_last(small_set: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"sheet.{ending}"
-    facts = show(small_set, KEY, out)
+    info = show(small_set, KEY, out)
     picture = cv2.imdecode(np.frombuffer(out.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     levels = top_left_of_tiles(picture, 5)
     expected = [5 * round(place * 49 / 19) for place in range(20)]
     assert np.abs(np.subtract(levels, expected)).max() <= 3
-    assert facts["shown"] == 20
+    assert info["shown"] == 20
 
 
 def test_a_sheet_of_a_short_video_shows_every_frame(small_set: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_cut_shard_is_said(make_set: MakeSet, tmp_path: Path) -> None:
     tar.write_bytes(tar.read_bytes()[:2000])
     with pytest.raises(WorkError) as error:
         show(folder, "a", tmp_path / "sheet.png")
-    assert str(error.value) == f"{tar}, video 'a': cut off; vprep verify {folder} tells what is damaged"
+    assert str(error.value) == f"{tar}, video 'a': cut off; vprep verify {folder} lists what is damaged"
     assert not (tmp_path / "sheet.png").exists()
 
 
@@ -112,7 +112,9 @@ def test_a_missing_shard_is_said(make_set: MakeSet, tmp_path: Path) -> None:
     (folder / "000.tar").unlink()
     with pytest.raises(WorkError) as error:
         show(folder, "a", tmp_path / "sheet.png")
-    assert str(error.value) == f"{folder / '000.tar'} cannot be read (no such file or directory)"
+    assert str(error.value) == (
+        f"{folder / '000.tar'} cannot be read (no such file or directory); vprep verify {folder} lists what is damaged"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_an_unknown_key_is_answered_with_those_close_to_it(
 def test_an_unknown_ending_is_answered_with_the_known_ones(small_set: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         show(small_set, KEY, tmp_path / "sheet.bmp")
-    assert str(error.value) == "cannot draw 'sheet.bmp'; --out ends in one of .png, .jpg, .jpeg, .mp4, .gif"
+    assert str(error.value) == "--out is 'sheet.bmp'; it must end in one of .png, .jpg, .jpeg, .mp4, .gif"
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "film.mp4"])
@@ -149,7 +151,7 @@ def test_what_stands_there_stays_when_the_drawing_fails(
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(UsageError) as error:
         show(small_set, KEY, tmp_path / name)
-    assert str(error.value) == f"cannot write {tmp_path / name}: no space left on device; choose another --out"
+    assert str(error.value) == f"cannot write to {tmp_path / name}: no space left on device; choose another --out"
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"old")]
 
 
@@ -164,7 +166,7 @@ def test_a_lost_index_is_said(small_set: Path, tmp_path: Path) -> None:
     (folder / "index.parquet").unlink()
     with pytest.raises(UsageError) as error:
         show(folder, KEY, tmp_path / "sheet.png")
-    assert str(error.value) == f"{folder / 'index.parquet'} is missing; make it anew with: vprep index {folder}"
+    assert str(error.value) == f"{folder / 'index.parquet'} is missing; make it again with: vprep index {folder}"
 
 
 def test_a_damaged_index_is_said(small_set: Path, tmp_path: Path) -> None:
@@ -173,4 +175,4 @@ def test_a_damaged_index_is_said(small_set: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         show(folder, KEY, tmp_path / "sheet.png")
     assert str(error.value).startswith(f"{folder / 'index.parquet'} cannot be read (")
-    assert str(error.value).endswith(f"); make it anew with: vprep index {folder}")
+    assert str(error.value).endswith(f"); make it again with: vprep index {folder}")

@@ -56,9 +56,9 @@ def test_more_classes_leave_the_videos_of_the_others_as_they_were(made: Path, tm
 
 
 def test_the_facts_are_those_of_the_files(made: Path) -> None:
-    facts = synth(made, **SMALL)
+    info = synth(made, **SMALL)
     files = list(made.rglob("*.mp4"))
-    assert facts == {
+    assert info == {
         "videos": len(files),
         "classes": ["DiscFalls", "SquareSlidesRight"],
         "seconds": pytest.approx(16.0, abs=0.1),  # 12.5 frames are no whole number
@@ -129,14 +129,18 @@ def test_a_full_disk_ends_the_work_and_leaves_no_part_of_a_video(
     monkeypatch.setattr("vprep.synth.encode", refuse)
     with pytest.raises(WorkError) as error:
         synth(tmp_path, **SMALL)
-    assert str(error.value) == f"{tmp_path}: no space left on device; mend that and run the same command again to go on"
+    assert (
+        str(error.value) == f"{tmp_path}: no space left on device; fix that and run the same command again to continue"
+    )
     assert contents(tmp_path).keys() == {".synth.json"}
 
 
 def test_other_words_for_a_folder_that_was_made_are_refused(made: Path) -> None:
     with pytest.raises(UsageError) as error:
         synth(made, **SMALL | {"per_class": 12})
-    assert str(error.value) == f"{made} was made with --per-class 8, asked is 12; choose another --out"
+    assert str(error.value) == (
+        f"{made} was made with --per-class 8, and this command has --per-class 12; choose another --out"
+    )
 
 
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
@@ -149,11 +153,11 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"classes": 1}, "--classes is 1; wanted is 2 to 16"),
-        ({"classes": 17}, "--classes is 17; wanted is 2 to 16"),
-        ({"per_class": 3}, "--per-class is 3; wanted is 4 to 1000"),
-        ({"seconds": 0.0}, "--seconds is 0.0; wanted is 0.2 to 60"),
-        ({"seed": -1}, "--seed is -1; wanted is 0 to 4294967295"),
+        ({"classes": 1}, "--classes is 1; it must be from 2 to 16"),
+        ({"classes": 17}, "--classes is 17; it must be from 2 to 16"),
+        ({"per_class": 3}, "--per-class is 3; it must be from 4 to 1000"),
+        ({"seconds": 0.0}, "--seconds is 0; it must be from 0.2 to 60"),
+        ({"seed": -1}, "--seed is -1; it must be from 0 to 4294967295"),
     ],
 )
 def test_what_cannot_be_made_is_said_before_anything_is_written(

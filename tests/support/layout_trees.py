@@ -21,7 +21,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def facts(listing: Listing) -> list[tuple[str, str | None, int | None, tuple[str | None, ...]]]:
+def entries_of(listing: Listing) -> list[tuple[str, str | None, int | None, tuple[str | None, ...]]]:
     return [(one.source, one.class_name, one.label, one.splits) for one in listing.entries]
 
 

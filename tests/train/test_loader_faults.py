@@ -340,4 +340,6 @@ def test_dataset_json_of_a_set_that_is_still_made_is_asked_for(copy: Path) -> No
     (copy / "dataset.json").unlink()
     with pytest.raises(UsageError) as error:
         walk(copy)
-    assert str(error.value) == f"the set in {copy} is not finished; run vprep shard again with the same words to go on"
+    assert str(error.value) == (
+        f"the set in {copy} is not finished; run vprep shard again with the same options to finish it"
+    )
