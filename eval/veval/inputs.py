@@ -1,6 +1,6 @@
 """What is evaluated: weights, by what a person calls them, and the videos of some shards; and what is known of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import environ
 from pathlib import Path
@@ -158,7 +158,7 @@ def file_of(path: Path) -> Path:
     return path / "last.pt" if path.is_dir() else path
 
 
-def facts_of(path: Path, found: Facts) -> Facts:
+def facts_of(path: Path, found: Mapping[str, Any]) -> Facts:
     """What results say of weights."""
     recipe = found.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
