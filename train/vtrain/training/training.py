@@ -74,7 +74,7 @@ class Training:
         place = place_of(recipe, device)
         recipe.at_a_time(world())  # refuses a batch that the processes cannot share
         folder = agreed_folder(folder, recipe.method_name)
-        shards = shards or ShardSet.open(recipe.data.shards)
+        shards = shards or ShardSet.open(absolute(recipe.data.shards))
         recipe = resolved(recipe, shards)
         videos, validated = selected(recipe, shards)
         recipe = for_classes(recipe, len(videos.classes or ()))
