@@ -24,16 +24,9 @@ from vtrain.data.order import Order
 from vtrain.data.sampler import FLAGS, Sampler
 from vtrain.data.sampling import EvenClips, OneClip, Plan
 from vtrain.machine import processors
-from vtrain.methods import ascnet, pace, prp, rspnet
+from vtrain.methods import METHODS, registry
 
-PLANS: dict[str, Callable[[], Plan]] = {
-    "rspnet": rspnet.Sampling,
-    "ascnet": ascnet.Sampling,
-    "prp": prp.Sampling,
-    "pace": pace.Sampling,
-    "finetune": OneClip,
-    "test": EvenClips,
-}
+OTHER_PLANS: dict[str, Callable[[], Plan]] = {"finetune": OneClip, "test": EvenClips}
 STAGES = ("plan", "read", "decode", "assemble", "collate", "transfer", "augment")
 ROUNDS = 9  # of the stages, as far as time allows; the median counts
 ENOUGH = 0.95  # of the best rate: more workers than reach this are not worth their memory
@@ -43,9 +36,7 @@ def loader(
     videos: Videos, method: str, *, batch: int, workers: list[int], seconds: float, device: str
 ) -> dict[str, Any]:
     """Time the stages, and the loader with each number of `workers`."""
-    if method not in PLANS:
-        raise UsageError(f"no clips of '{method}'; there are {', '.join(PLANS)}")
-    plan, place = PLANS[method](), device_of(device)
+    plan, place = plan_of(method), device_of(device)
     stages = _stages(videos, plan, batch, place, seconds)
     sweep = [_rate(videos, plan, batch, number, seconds, place) for number in workers]
     facts = {
@@ -63,6 +54,16 @@ def loader(
     }
     facts["bottleneck"] = _bottleneck(facts)
     return facts | {"advice": _advice(facts)}
+
+
+def plan_of(word: str) -> Plan:
+    """Return the plan of a method's default config, or the plan of fine-tuning or of a test."""
+    if word in OTHER_PLANS:
+        return OTHER_PLANS[word]()
+    if ":" not in word and word not in registry.names():
+        there = [name for name, entry in METHODS.items() if not entry.learns_from_labels]  # these clips are finetune's
+        raise UsageError(f"no clips of '{word}'; there are {', '.join([*there, *OTHER_PLANS])}")
+    return registry.named(word).config().plan()
 
 
 def read_workers(text: str) -> list[int]:

@@ -67,11 +67,11 @@ def configs() -> Mapping[str, type[MethodConfig]]:
 
 
 def demand_known(name: object, file: object, command: str) -> None:
-    """Refuse a method's name in a file that nothing stands behind. `command` is what follows `vtrain MODULE:NAME`."""
+    """Refuse a file's method that is not known here. `command` is what follows `vtrain MODULE:NAME`."""
     if isinstance(name, str) and name not in names():
         raise UsageError(
-            f"{file} names the {KIND} '{name}', and a name in a file imports nothing; {alternatives(name, names())}: "
-            f"name a {KIND} from outside on the command line, vtrain MODULE:NAME {command}"
+            f"{file} is of {KIND} '{name}', which is not known here; {alternatives(name, names())}; if it is from "
+            f"outside the package, name it on the command line: vtrain MODULE:NAME {command}"
         )
 
 

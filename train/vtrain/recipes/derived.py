@@ -20,7 +20,9 @@ def recipes_of(entry: MethodEntry) -> dict[str, Make]:
     """Return the recipes of a method from outside by name, the main recipe first."""
     own = {recipe.name: fixed(recipe, says) for recipe, says in (_made(entry, make) for make in entry.recipes)}
     if entry.main and entry.main not in own:
-        raise UsageError(f"method '{entry.name}' has main recipe '{entry.main}', but its recipes are {list(own)}")
+        raise UsageError(
+            f"method '{entry.name}' has main recipe '{entry.main}', but its recipes are {', '.join(own) or 'none'}"
+        )
     main = default(entry) if not own else own[entry.main or next(iter(own))]()
     tiny = on_a_laptop(f"{entry.name}-tiny", change(main.method, _tiny_settings(main)), steps=400)
     return {
@@ -32,7 +34,7 @@ def recipes_of(entry: MethodEntry) -> dict[str, Make]:
 
 def default(entry: MethodEntry) -> Recipe:
     return Recipe(
-        name=f"{entry.name}-r3d18",
+        name=f"{entry.name}-default",
         method=entry.config(),
         backbone="r3d18",
         batch=64,
@@ -45,9 +47,7 @@ def _made(entry: MethodEntry, make: object) -> tuple[Recipe, str]:
     """Return one of the method's own recipes with the line that says what it is."""
     recipe = make() if callable(make) else make
     if not isinstance(recipe, Recipe) or recipe.method_name != entry.name:
-        raise UsageError(
-            f"method '{entry.name}' has {make!r} among its recipes; it must return a Recipe of this method"
-        )
+        raise UsageError(f"method '{entry.name}' has {make!r} in its recipes; it must return a Recipe of this method")
     if not recipe.name.startswith(f"{entry.name}-"):
         raise UsageError(f"recipe '{recipe.name}' is of method '{entry.name}'; its name must begin with {entry.name}-")
     line = next(iter((getattr(make, "__doc__", "") or "").splitlines()), "")
