@@ -10,6 +10,7 @@ from typing import Any, Literal
 from vprep.errors import UsageError
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import EvenClips
+from vtrain.methods import METHODS
 from vtrain.overrides import change
 
 Task = Literal["features", "testing"]
@@ -139,9 +140,10 @@ PRESETS: dict[Task, dict[str, Protocol]] = {
     },
 }
 # Which one weights of a method, or from an origin, are measured by; all others by DEFAULT.
+_PROTOCOLS = {entry.name: entry.protocol for entry in METHODS.values() if not entry.learns_from_labels}
 OF_METHOD: dict[Task, dict[str, str]] = {
-    "features": {"rspnet": "rspnet", "ascnet": "ascnet", "prp": "prp", "pace": "pace-p5", "vcop": "vcop"},
-    "testing": {"rspnet": "rspnet", "ascnet": "ascnet", "prp": "prp", "pace": "pace", "vcop": "vcop"},
+    "features": {**_PROTOCOLS, "pace": "pace-p5", "vcop": "vcop"},
+    "testing": {**_PROTOCOLS, "vcop": "vcop"},
 }
 DEFAULT = "rspnet"
 

@@ -57,11 +57,11 @@ def load_installed(kind: str, name: str) -> Any:  # noqa: ANN401 - what a user's
     if not points:
         raise UsageError(f"no installed package offers the {kind} '{name}'; install one, or write module:name")
     if len(points) > 1:
-        packages = ", ".join(sorted(_package(point) for point in points))
+        packages = ", ".join(sorted(package_of(point) for point in points))
         values = " or ".join(sorted(point.value for point in points))
         raise UsageError(f"several packages offer the {kind} '{name}' ({packages}); write {values} instead")
     point = points[0]
-    what = f"{kind} '{name}' of the package {_package(point)}"
+    what = f"{kind} '{name}' of the package {package_of(point)}"
     return _attribute(what, _imported(what, point.module), point.attr)
 
 
@@ -113,5 +113,6 @@ def _search_current_folder() -> None:
         sys.path.insert(0, here)
 
 
-def _package(point: EntryPoint) -> str:
+def package_of(point: EntryPoint) -> str:
+    """Return the name of the package that offers an entry point."""
     return point.dist.name if point.dist is not None else point.module

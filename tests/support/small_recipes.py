@@ -18,17 +18,18 @@ from vprep.errors import exit_code
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.methods.method import MethodConfig
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import change
-from vtrain.recipes.recipe import Data, Method, Recipe
+from vtrain.recipes.recipe import Data, Recipe
 from vtrain.training.train import train
 
 FRAMES, SIZE = 4, 16
 LOOK = AugmentConfig(size=SIZE, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grey=0.2)
 PLAIN = AugmentConfig(size=SIZE, crop="random", crop_size=SIZE, normalise="unit")
 
-CONFIGS: dict[str, Method] = {
+CONFIGS: dict[str, MethodConfig] = {
     # Queue and memory hold no whole number of batches.
     "rspnet": rspnet.Config(sampling=rspnet.Sampling(frames=FRAMES, looks=(LOOK,)), queue=21, dim=8, momentum=0.9),
     "ascnet": ascnet.Config(

@@ -112,7 +112,7 @@ def test_the_step_that_is_timed_in_parts_is_the_trainers_own(change: str) -> Non
     assert [name for name in step_in_parts(apart, batch, recipe, HERE) if name not in PARTS[:4]] == PARTS[4:]
     for name, value in trained.module.state_dict().items():
         assert torch.equal(apart.module.state_dict()[name], value), name
-    assert trained.sums.means() == apart.sums.means()
+    assert trained.means.means() == apart.means.means()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -18,7 +18,7 @@ from vtrain.data.shard_set import ShardSet
 from vtrain.optim.optimizers import Optim, build
 from vtrain.recipes.recipe import Length, Recipe, for_classes
 from vtrain.training.loop import train as loop
-from vtrain.training.run import Place, Run, RunningMeans, facts_of
+from vtrain.training.run import Place, Run, RunningMeans, targets_of
 from vtrain.training.train import make
 
 STEPS = 2
@@ -43,7 +43,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         for one in self.batches:
-            yield self.augment(one.clips, one.augmentation), facts_of(one)
+            yield self.augment(one.clips, one.augmentation), targets_of(one)
 
 
 class NoBook:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from vprep.errors import UsageError
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.methods.method import MethodConfig
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import as_json, change, from_json, listed
-from vtrain.recipes.recipe import Data, Method, Recipe
+from vtrain.recipes.recipe import Data, Recipe
 
-METHODS: dict[str, Method] = {
+METHODS: dict[str, MethodConfig] = {
     "rspnet": rspnet.Config(),
     "ascnet": ascnet.Config(),
     "prp": prp.Config(),
@@ -218,7 +219,7 @@ def test_a_change_leaves_what_was_changed_as_it_is() -> None:
         ("pace", "scale=0.2", "method.sampling.looks.scale is '0.2'; it is 2 values with commas"),
         ("pace", "scale=0.2,0.5,1", "method.sampling.looks.scale is '0.2,0.5,1'; it is 2 values with commas"),
         ("pace", "paces=1,x", "method.sampling.paces is 'x'; it is a number or a fraction as 1/3: write one"),
-        ("pace", "batch=0", "batch is 0; let it be at least 1"),
+        ("pace", "batch=0", "batch is 0; it must be at least 1"),
     ],
 )
 def test_a_word_that_does_not_fit_says_what_to_write_instead(name: str, word: str, message: str) -> None:

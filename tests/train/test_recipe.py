@@ -9,10 +9,11 @@ import pytest
 from vprep.errors import UsageError
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.methods.method import MethodConfig
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import as_json, change, from_json
-from vtrain.recipes.recipe import Data, Length, Method, Recipe, Validate, Watch, for_classes
+from vtrain.recipes.recipe import Data, Length, Recipe, Validate, Watch, for_classes
 
 BASE = Recipe(name="base", method=pace.Config(), backbone="tiny", batch=24, epochs=3, schedule=Schedule(lr=0.1))
 
@@ -133,16 +134,16 @@ def due(length: Length, every: float) -> list[int]:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("batch=0", "batch is 0; let it be at least 1"),
-        ("accumulate=-1", "accumulate is -1; let it be at least 1"),
-        ("repeat=0", "repeat is 0; let it be at least 1"),
-        ("log_every=0", "log_every is 0; let it be at least 1"),
-        ("save_every=0", "save_every is 0; let it be at least 1"),
-        ("steps=0", "steps is 0; let it be at least 1"),
-        ("epochs=0", "epochs is 0.0; let it be above 0, and at most 1e9"),
-        ("workers=-1", "workers is -1; let it be 0 or more"),
-        ("validate.every=-1", "validate.every is -1.0; let it be 0 (never) or a number of epochs"),
-        ("watch.every=-0.5", "watch.every is -0.5; let it be 0 (never) or a number of epochs"),
+        ("batch=0", "batch is 0; it must be at least 1"),
+        ("accumulate=-1", "accumulate is -1; it must be at least 1"),
+        ("repeat=0", "repeat is 0; it must be at least 1"),
+        ("log_every=0", "log_every is 0; it must be at least 1"),
+        ("save_every=0", "save_every is 0; it must be at least 1"),
+        ("steps=0", "steps is 0; it must be at least 1"),
+        ("epochs=0", "epochs is 0.0; it must be above 0, and at most 1e9"),
+        ("workers=-1", "workers is -1; it must be 0 or more"),
+        ("validate.every=-1", "validate.every is -1.0; it must be 0 (never) or a number of epochs"),
+        ("watch.every=-0.5", "watch.every is -0.5; it must be 0 (never) or a number of epochs"),
         (
             "schedule.kind=plateau",
             "validate.every is 0 with schedule.kind=plateau, which needs a loss each epoch: "
@@ -172,7 +173,7 @@ def test_a_plateau_goes_by_the_videos_that_are_held_out_or_by_another_split(word
     assert changed.schedule.kind == "plateau"
 
 
-METHODS: list[tuple[str, Method]] = [
+METHODS: list[tuple[str, MethodConfig]] = [
     ("rspnet", rspnet.Config()),
     ("ascnet", ascnet.Config()),
     ("prp", prp.Config()),
@@ -182,7 +183,7 @@ METHODS: list[tuple[str, Method]] = [
 
 
 @pytest.mark.parametrize(("name", "method"), METHODS)
-def test_a_recipe_that_json_kept_is_the_same_recipe(name: str, method: Method) -> None:
+def test_a_recipe_that_json_kept_is_the_same_recipe(name: str, method: MethodConfig) -> None:
     whole = Recipe(
         name=name,
         method=method,

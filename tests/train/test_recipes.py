@@ -48,7 +48,7 @@ def reduced(recipe: Recipe) -> Recipe:
 
 
 def made(recipe: Recipe) -> nn.Module:
-    module: nn.Module = METHODS[recipe.method_name](
+    module: nn.Module = METHODS[recipe.method_name].module(
         backbones.backbone(recipe.backbone, **recipe.backbone_settings), recipe.method
     )
     return module

@@ -44,13 +44,13 @@ def test_going_on_takes_all_but_the_harmless_from_the_run(shards: Path, tmp_path
     refused = vtrain("pace", "--resume", "lr=1", cwd=tmp_path)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == (
-        "vtrain: lr=1 with --resume, which goes on by the run's own recipe; only workers, log_every, save_every, "
+        "vtrain: lr=1 with --resume, which continues with the run's own recipe; only workers, log_every, save_every, "
         "keep_every may change: leave it out, or start another run\n"
     )
     other = vtrain("prp", "--resume", "--out", run, cwd=tmp_path)
     assert other.stderr == f"vtrain: {run} is a run of pace; write: vtrain pace --resume\n"
     none = vtrain("prp", "--resume", cwd=tmp_path)
-    assert none.stderr == "vtrain: no run of prp in runs/ has saved; name the folder of one\n"
+    assert none.stderr == "vtrain: no run of prp in runs/ has saved its state; name the folder of a run by --out\n"
 
 
 @pytest.mark.parametrize(

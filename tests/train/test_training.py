@@ -31,7 +31,7 @@ from vtrain.data.dataset import held_out  # noqa: E402
 from vtrain.data.shard_set import ShardSet  # noqa: E402
 from vtrain.overrides import change  # noqa: E402
 from vtrain.recipes.recipe import for_classes  # noqa: E402
-from vtrain.training.run import Observation, Place, Run, facts_of  # noqa: E402
+from vtrain.training.run import Observation, Place, Run, targets_of  # noqa: E402
 from vtrain.training.train import make, train  # noqa: E402
 from vtrain.training.training import Training  # noqa: E402
 from vtrain.training.validation import validation, watching  # noqa: E402
@@ -182,7 +182,7 @@ def test_held_out_numbers_are_means_over_the_videos(shards: Path) -> None:
     run.module.eval()
     augment = Augment(recipe.method.plan().looks)
     with torch.no_grad():
-        each = [run.method(augment(one.clips, one.augmentation), facts_of(one)) for one in loader]
+        each = [run.method(augment(one.clips, one.augmentation), targets_of(one)) for one in loader]
     assert len(each) == 7
     for name, number in found.items():
         assert number == pytest.approx(sum(one[name].item() for one in each) / 7, rel=1e-5), name

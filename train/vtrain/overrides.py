@@ -1,12 +1,16 @@
-"""Frozen dataclasses as text and back: `key=value` changes one, JSON keeps one; every value is held against its type.
+"""Frozen dataclasses as text and back: `key=value` changes one, JSON keeps one; every value must be of its type.
 
-A key is a path, as in `method.sampling.speeds`, or the last words of one, when no other path ends with them. In a
-tuple of groups a number chooses one of them (`looks.0.blur`), and without it all are changed.
+A key is a path, as in `method.sampling.speeds`, or the last words of a path, when no other path ends with them. In a
+tuple of groups a number chooses one group (`looks.0.blur`), and without it all are changed.
+
+Types are converted by hand. Here text is exact (1e5 is a whole number, 1/3 a fraction), a key is corrected by the
+nearest one, and an error is one sentence with the whole path. pydantic would need a validator for each of these types
+and a translation of its errors: more lines than the 75 that it would replace, and a dependency.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from fractions import Fraction
 from types import NoneType, UnionType
@@ -17,19 +21,31 @@ from vprep.errors import UsageError
 Config = TypeVar("Config")
 Path = tuple[str, ...]
 UNIONS = (Union, UnionType)
-NAME = "name"  # tells which one of several groups is meant
+NAME = "name"  # the key in JSON that tells which of several kinds a group is
 MOST_ZEROS = 400  # more than any float has; those of 1e-999999999 would be written out for hours
+MOST_NAMES = 20  # a sentence does not list more
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Marks a field whose group may be of several kinds: Annotated[Protocol, Choice(kinds)].
+
+    Each kind is a dataclass with its name as NAME. `kinds` returns those that are known, by name.
+    """
+
+    kinds: Callable[[], Mapping[str, type]]
 
 
 def as_json(config: Any) -> Any:  # noqa: ANN401  what JSON holds
-    """The same as lists, dicts and plain values."""
+    """Return the config as lists, dicts and plain values."""
     if is_dataclass(config):
-        said = {}
-        for field, kind in get_type_hints(type(config)).items():
-            value = getattr(config, field)
-            one_of_several = is_dataclass(value) and get_origin(kind) in UNIONS
-            said[field] = {NAME: name_of(type(value)), **as_json(value)} if one_of_several else as_json(value)
-        return said
+        hints = get_type_hints(type(config), include_extras=True)
+        found = {}
+        for field in fields(config):
+            value = getattr(config, field.name)
+            head = {NAME: value.NAME} if choice_in(hints[field.name]) else {}
+            found[field.name] = head | as_json(value) if head else as_json(value)
+        return found
     if isinstance(config, list | tuple):
         return [as_json(value) for value in config]
     if isinstance(config, dict):
@@ -40,40 +56,49 @@ def as_json(config: Any) -> Any:  # noqa: ANN401  what JSON holds
 
 
 def from_json(kind: type[Config], found: Any, where: str = "") -> Config:  # noqa: ANN401
-    """A `kind` made of what JSON holds; UsageError names what does not fit."""
-    made: Config = fit(kind, found, where)
-    return made
+    """Return a `kind` made of what JSON holds; UsageError names what does not fit."""
+    config: Config = fit(kind, found, where)
+    return config
 
 
 def change(config: Config, words: Iterable[str]) -> Config:
-    """The same with `key=value` carried out, all at once, so that settings that need each other may change together."""
-    said = as_json(config)
+    """Return the config with each `key=value` carried out, all at once: settings may need each other."""
+    found = as_json(config)
     for word in words:
         key, equals, text = word.partition("=")
         if not key or not equals:
             raise UsageError(f"'{word}' is no setting; settings are written key=value")
-        _put(said, config, path_of(config, key), text)
-    return from_json(type(config), said)
+        _put(found, path_of(config, key), text)
+    return from_json(type(config), found)
 
 
 def listed(config: Any) -> list[tuple[str, str]]:  # noqa: ANN401
-    """Each setting's path and value, as `change` understands them."""
+    """Return each setting's path and value, as `change` understands them."""
     return [(".".join(path), as_text(_at(config, path))) for path in paths(config)]
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401
+    """Return a value as `key=value` writes it."""
     if isinstance(value, tuple):
         return ",".join(as_text(one) for one in value)
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def name_of(kind: type) -> str:
-    """What a group is called among others: the file it is from."""
-    return kind.__module__.rpartition(".")[2]
+def choice_in(kind: Any) -> Choice | None:  # noqa: ANN401
+    """Return the Choice that a field's annotation carries, if it does."""
+    return next((mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Choice)), None)
+
+
+def alternatives(word: str, choices: Iterable[str]) -> str:
+    """Return what there is instead of a word that is not among `choices`, the nearest first."""
+    there = list(choices)
+    close = get_close_matches(word, there, 1, 0.5)
+    listed = f"there are {', '.join(there)}" if len(there) <= MOST_NAMES else "vtrain recipes lists them all"
+    return (f"did you mean '{close[0]}'? " if close else "") + listed
 
 
 def paths(config: Any, before: Path = ()) -> Iterator[Path]:  # noqa: ANN401
-    """The paths of all settings."""
+    """Yield the paths of all settings."""
     for field in fields(config):
         value, path = getattr(config, field.name), (*before, field.name)
         if is_dataclass(value):
@@ -88,7 +113,7 @@ def paths(config: Any, before: Path = ()) -> Iterator[Path]:  # noqa: ANN401
 
 
 def path_of(config: Any, key: str) -> Path:  # noqa: ANN401
-    """The one path that `key` means, without the numbers where all of a tuple are meant."""
+    """Return the path that `key` means, without a number where all groups of a tuple are meant."""
     wanted = tuple(key.split("."))
     known = list(paths(config))
     plain = list(dict.fromkeys(tuple(word for word in path if not word.isdigit()) for path in known))
@@ -107,7 +132,7 @@ def path_of(config: Any, key: str) -> Path:  # noqa: ANN401
 
 
 def _in_dict(config: Any, path: Path) -> bool:  # noqa: ANN401
-    """Whether the path leads into a dict, which takes any name."""
+    """Return whether the path leads into a dict, which takes any name."""
     return len(path) > 1 and isinstance(_at(config, path[:-1]), dict) and path[-1].isidentifier()
 
 
@@ -118,7 +143,7 @@ def _at(config: Any, path: Path) -> Any:  # noqa: ANN401
 
 
 def _inside(config: Any) -> dict[str, Any]:  # noqa: ANN401
-    """What the next word of a path may choose."""
+    """Return what the next word of a path may choose, by that word."""
     if is_dataclass(config):
         return {field.name: getattr(config, field.name) for field in fields(config)}
     if isinstance(config, tuple):
@@ -126,20 +151,22 @@ def _inside(config: Any) -> dict[str, Any]:  # noqa: ANN401
     return config if isinstance(config, dict) else {}
 
 
-def _put(said: Any, config: Any, path: Path, text: str) -> None:  # noqa: ANN401
-    """Write `text` where `path` leads in what `as_json` has made of `config`."""
+def _put(found: Any, path: Path, text: str) -> None:  # noqa: ANN401
+    """Write `text` where `path` leads in what `as_json` has returned."""
     word, rest = path[0], path[1:]
-    if isinstance(said, list) and not word.isdigit():
-        for one in said:
-            _put(one, config, path, text)
+    if isinstance(found, list) and not word.isdigit():
+        for group in found:
+            _put(group, path, text)
     elif rest:
-        _put(said[int(word) if isinstance(said, list) else word], config, rest, text)
+        _put(found[int(word) if isinstance(found, list) else word], rest, text)
     else:
-        said[int(word) if isinstance(said, list) else word] = text
+        found[int(word) if isinstance(found, list) else word] = text
 
 
 def fit(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
-    """`value`, from JSON or as text, as a `kind`."""
+    """Return `value`, from JSON or as text, as a `kind`."""
+    if choice := choice_in(kind):
+        return _chosen(choice.kinds(), value, where)
     origin = get_origin(kind)
     if is_dataclass(kind) and isinstance(kind, type):
         return _group(kind, value, where)
@@ -157,7 +184,7 @@ def fit(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
 
 def _group(kind: type, value: Any, where: str) -> Any:  # noqa: ANN401
     _demand(isinstance(value, dict), where or kind.__name__.lower(), value, "a group of settings, each on its own")
-    hints, known = get_type_hints(kind), {field.name: field for field in fields(kind)}
+    hints, known = get_type_hints(kind, include_extras=True), {field.name: field for field in fields(kind)}
     dot = f"{where}." if where else ""
     for key in value:
         if key not in known:
@@ -172,19 +199,19 @@ def _group(kind: type, value: Any, where: str) -> Any:  # noqa: ANN401
 def _word(options: tuple[Any, ...], value: Any, where: str) -> Any:  # noqa: ANN401
     if value in options:
         return value
-    close = get_close_matches(value, options, 1, 0.5) if isinstance(value, str) else []
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    raise UsageError(f"{where} is '{as_text(value)}'; {hint}there are {', '.join(map(str, options))}")
+    word = value if isinstance(value, str) else ""
+    raise UsageError(f"{where} is '{as_text(value)}'; {alternatives(word, map(str, options))}")
+
+
+def _chosen(kinds: Mapping[str, type], value: Any, where: str) -> Any:  # noqa: ANN401
+    _demand(isinstance(value, dict), where, value, f"a group of settings, of which '{NAME}' tells the kind")
+    name = _word(tuple(kinds), value.get(NAME), f"{where}.{NAME}")
+    return fit(kinds[name], {key: item for key, item in value.items() if key != NAME}, where)
 
 
 def _either(kinds: tuple[Any, ...], value: Any, where: str) -> Any:  # noqa: ANN401
     if NoneType in kinds and value in (None, "none", ""):
         return None
-    groups = {name_of(kind): kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)}
-    if groups:
-        _demand(isinstance(value, dict), where, value, f"a group of settings, of which '{NAME}' tells the kind")
-        name = _word(tuple(groups), value.get(NAME), f"{where}.{NAME}")
-        return fit(groups[name], {key: one for key, one in value.items() if key != NAME}, where)
     refused = []
     for kind in kinds:
         if kind is NoneType:
@@ -217,11 +244,16 @@ def _plain(kind: type, value: Any, where: str) -> Any:  # noqa: ANN401
             number = _number(str(value))
             if kind is not int or number.denominator == 1:
                 return kind(number)
+    if kind not in WORDS:
+        wanted = "int, float, str, bool, Fraction, Literal, a tuple of these or a frozen dataclass"
+        raise UsageError(
+            f"{where} is of type {getattr(kind, '__name__', kind)}; the type of a setting must be {wanted}"
+        )
     raise UsageError(f"{where} is '{as_text(value)}'; it is {WORDS[kind]}: write one")
 
 
 def _number(text: str) -> Fraction:
-    """Exactly what was written: 1e5 is a whole number, and 1/3 no rounded one."""
+    """Return exactly the number that was written: 1e5 is a whole number, and 1/3 is not rounded."""
     _, _, power = text.lower().partition("e")
     if power and abs(int(power)) > MOST_ZEROS:
         raise ValueError(text)

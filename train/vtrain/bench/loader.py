@@ -4,7 +4,7 @@ Each stage is timed alone, in this process and on the same samples. Then complet
 workers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from statistics import median
 from typing import Any
@@ -23,11 +23,11 @@ from vtrain.data.dataset import Videos
 from vtrain.data.loader import Loader
 from vtrain.data.order import Order
 from vtrain.data.sampler import FLAGS, Sampler
-from vtrain.data.sampling import EvenClips, Plan
+from vtrain.data.sampling import EvenClips, OneClip, Plan
 from vtrain.machine import device_named, name_of, processors
-from vtrain.recipes import find
+from vtrain.methods import METHODS, registry
 
-TEST, FINETUNE = "test", "finetune"  # clips that --method knows besides those of the methods
+OTHER_PLANS: dict[str, Callable[[], Plan]] = {"finetune": OneClip, "test": EvenClips}
 IN_WORKERS = ("plan", "read", "decode", "assemble", "collate")  # stages that run in the workers
 ON_DEVICE = ("transfer", "augment")
 ROUNDS = 9  # of the stages, if time allows; the median counts
@@ -54,11 +54,14 @@ def loader(videos: Videos, method: str, *, batch: int, workers: list[int], secon
     return measured | {"advice": _advice(measured)}
 
 
-def plan_of(method: str) -> Plan:
-    """Return the plan of a method's clips, or of those that a network is tested or fine-tuned on."""
-    if method == TEST:
-        return EvenClips()
-    return find("supervised" if method == FINETUNE else method).method.plan()
+def plan_of(word: str) -> Plan:
+    """Return the plan of a method's default config, or the plan of fine-tuning or of a test."""
+    if word in OTHER_PLANS:
+        return OTHER_PLANS[word]()
+    if ":" not in word and word not in registry.names():
+        there = [name for name, entry in METHODS.items() if not entry.learns_from_labels]  # these clips are finetune's
+        raise UsageError(f"no clips of '{word}'; there are {', '.join([*there, *OTHER_PLANS])}")
+    return registry.named(word).config().plan()
 
 
 def read_workers(text: str) -> list[int]:

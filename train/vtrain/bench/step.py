@@ -92,7 +92,7 @@ def random_batch(recipe: Recipe, device: torch.device) -> Batch:
     numbers |= {"height": height, "width": round(height / STORED[0] * STORED[1])}
     columns = {name: np.full(count, number) for name, number in numbers.items()}
     keys = pa.array([str(row) for row in range(count)])
-    videos = Videos(paths=[], sizes=[], keys=keys, classes=None, inside=None, **columns)
+    videos = Videos(paths=[], sizes=[], keys=keys, classes=None, frame_index=None, **columns)
     sampler = Sampler(videos, plan, recipe.seed)
     samples = [sampler.plan(0, row) for row in range(count)]
     shape = (count, plan.views, plan.length, *sampler.canvas, 3)

@@ -15,7 +15,7 @@ from vtrain.machine import wait_for
 from vtrain.recipes.recipe import Length, Recipe
 from vtrain.training.loop import Feed
 from vtrain.training.loop import train as loop
-from vtrain.training.run import NEVER, Place, Run, facts_of
+from vtrain.training.run import NEVER, Place, Run, targets_of
 
 Mark = float | torch.cuda.Event
 
@@ -101,11 +101,11 @@ def step_in_parts(run: Run, batch: Batch, recipe: Recipe, place: Place) -> Itera
         clips_BNCTHW = augment(batch.clips, batch.augmentation)
         yield "augment"
         with place.autocast():
-            outputs = run.model(clips_BNCTHW, facts_of(batch))
+            outputs = run.model(clips_BNCTHW, targets_of(batch))
         yield "forward"
         (outputs["loss"] / recipe.accumulate).backward()
         yield "backward"
-        run.sums.add(run.step, outputs)
+        run.means.add(run.step, outputs)
         yield "sums"
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)

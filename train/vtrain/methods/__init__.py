@@ -1,19 +1,50 @@
-"""The methods, by name. Each file is one paper, read from its sampling to its loss."""
+"""The built-in methods. Each file is one paper, read from its sampling to its loss, and ends with its `METHOD`.
 
-from collections.abc import Callable
-from typing import Any
+A new built-in method is a file here and its name in `NAMES`. Methods from outside come through `registry`.
+"""
 
-from vtrain.methods.ascnet import ASCNet
-from vtrain.methods.method import Method as Method
-from vtrain.methods.pace import Pace
-from vtrain.methods.prp import PRP
-from vtrain.methods.rspnet import RSPNet
-from vtrain.methods.supervised import Supervised
+import ast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-METHODS: dict[str, Callable[[Any, Any], Any]] = {
-    "rspnet": RSPNet,
-    "ascnet": ASCNet,
-    "prp": PRP,
-    "pace": Pace,
-    "supervised": Supervised,
-}
+if TYPE_CHECKING:
+    from vtrain.methods.method import MethodEntry
+
+NAMES = ("rspnet", "ascnet", "prp", "pace", "supervised")
+Value = TypeVar("Value")
+
+
+class Lazy(Mapping[str, Value]):
+    """Values by name, of which each is loaded when it is asked for: a method's file imports torch."""
+
+    def __init__(self, names: Iterable[str], load: Callable[[str], Value]) -> None:
+        self._names, self._load = dict.fromkeys(names), load
+
+    def __getitem__(self, name: str) -> Value:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._load(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _entry(name: str) -> "MethodEntry":
+    entry: MethodEntry = import_module(f"{__name__}.{name}").METHOD
+    return entry
+
+
+METHODS: Mapping[str, "MethodEntry"] = Lazy(NAMES, _entry)
+
+
+def summary(name: str) -> str:
+    """Return the summary of a built-in method from its file's text: `vtrain --help` need not wait for torch."""
+    tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text("utf-8"))
+    calls = (node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call))
+    keywords = (word for call in calls for word in call.keywords if ast.unparse(call.func) == "MethodEntry")
+    return next(str(ast.literal_eval(word.value)) for word in keywords if word.arg == "summary")

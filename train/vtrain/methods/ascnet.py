@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import cos, pi
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.distributed import gather
+from vtrain.methods.method import MethodEntry
 from vtrain.methods.momentum import Queue, follow, twin
 
 ONLINE = AugmentConfig(
@@ -81,6 +82,7 @@ class Sampling:
 class Config:
     """Tables 1a and 1b of the paper, which are with speeds=(1, 2), differ in `tasks` and `instances`."""
 
+    NAME: ClassVar[str] = "ascnet"
     sampling: Sampling = Sampling()
     tasks: Literal["acp+scp", "acp", "scp", "acp+sp"] = "acp+scp"  # sp: tell the speed of each clip
     gamma: float = 0.5  # SCP's share of the loss, or SP's
@@ -251,3 +253,12 @@ def accuracy(told_BD: Tensor, is_BD: Tensor) -> Tensor:
     """How often, of the batch, the own video's feature is the nearest to what was told; by chance 1 / B."""
     number = torch.arange(len(told_BD), device=told_BD.device)
     return (float32(torch.mm, told_BD, is_BD.T).argmax(1) == number).float().mean()
+
+
+METHOD = MethodEntry(
+    summary="ASCNet: consistency of appearance and of speed.",
+    module=ASCNet,
+    config=Config,
+    main="ascnet-resnet3d18-k400",
+    protocol="ascnet",
+)

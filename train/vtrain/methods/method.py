@@ -1,12 +1,14 @@
-"""What the trainer asks of a method; it never asks which one runs.
+"""What a method consists of. The trainer asks for nothing else, and never which method it trains.
 
-A method's file has a `Config`, a frozen dataclass that holds every choice and makes the `plan` of its clips, and a
-module that is built from a backbone and a config.
+A method's file has a config, a frozen dataclass that holds every choice and makes the `plan` of its clips; a module
+that is built from a backbone and a config; and a `MethodEntry` that ties them together.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
@@ -14,7 +16,7 @@ from vtrain.data.sampling import Plan
 
 
 class Sampling(Protocol):
-    """How a method's clips are taken; `frames` is what the network sees of one."""
+    """How a method's clips are taken from a video; `frames` is the length of the clip that the network sees."""
 
     @property
     def frames(self) -> int: ...
@@ -22,31 +24,52 @@ class Sampling(Protocol):
     def looks(self) -> tuple[AugmentConfig, ...]: ...
 
 
-class Config(Protocol):
-    """All choices of a method."""
+class MethodConfig(Protocol):
+    """All choices of a method: a frozen dataclass in which every setting has a default."""
+
+    NAME: ClassVar[str]
+    """The method's name, as commands and `recipe.json` write it."""
 
     @property
     def sampling(self) -> Sampling: ...
-    def plan(self) -> Plan: ...
+    def plan(self) -> Plan:
+        """Return how the loader takes the clips of a video."""
+        ...
 
 
 class Method(Protocol):
-    """A module; `backbone` is what is kept of it.
+    """A module that learns; of its weights, `backbone` is what evaluation uses.
 
-    Where `lr_factors` is there, it tells by how much the learning rate of parameters is multiplied; its keys are the
-    beginnings of their names.
+    A module may have `lr_factors`: the beginning of parameters' names -> the factor of their learning rate.
     """
 
     backbone: Backbone
 
-    def __call__(self, clips_BNCTHW: Tensor, facts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Numbers without dimensions; "loss" is learned from, all others are logged.
+    def __call__(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return scalars by name. The network learns from "loss"; all others are logged.
 
-        `facts` has the plan's targets and, of each video, `row` (its number), `label` (-1: none), `valid` and, of
-        each view, `speed`. Clips and facts of different ranks are different; losses are means over the own rank.
+        `targets` holds the targets of the plan; for each video `row` (its number), `label` (-1: none) and `valid`;
+        and for each view `speed`. Each rank has clips and targets of its own, and its losses are means over them.
         """
         ...
 
     def after_step(self, progress: float) -> None:
-        """After the optimiser's step; `progress` goes from 0 to 1 over the whole training."""
+        """Do what follows each step of the optimiser; `progress` goes from 0 to 1 over the whole training."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodEntry:
+    """One method: what its command, recipes, benchmarks and evaluation are derived from."""
+
+    summary: str  # one line for `vtrain --help`
+    module: Callable[[Backbone, Any], nn.Module]
+    config: type[MethodConfig]
+    main: str = ""  # name of the main recipe; empty: the first of `recipes`, or a default recipe when there are none
+    recipes: tuple[Callable[[], object], ...] = ()  # functions that return a Recipe; only for methods from outside
+    protocol: str = "vcop"  # veval's protocol for its weights, when none is named
+    learns_from_labels: bool = False  # then `classes` of the config, if it has one, becomes the number of classes
+
+    @property
+    def name(self) -> str:
+        return self.config.NAME

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import sqrt
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Sample, Short, Video, View, demand_positive, looped, random_clip, restarted
+from vtrain.methods.method import MethodEntry
 
 Contrast = Literal["none", "same context", "same pace"]
 Features = Literal["raw", "unit"]
@@ -96,6 +97,7 @@ class Config:
     or none (`jitter_chance`=0). Table 2 differs in `contrast` and `layer`; contrastive learning alone is weight_cls=0.
     """
 
+    NAME: ClassVar[str] = "pace"
     sampling: Sampling = Sampling()
     contrast: Contrast = "none"
     layer: Layer = "none"  # between the features and the contrastive loss
@@ -163,3 +165,12 @@ def contrastive(z_MD: Tensor, kind_M: Tensor, softmax: Softmax) -> Tensor:
     others_MM = similar_MM.masked_fill(itself_MM, torch.finfo(similar_MM.dtype).min)
     sums = others_MM.logsumexp(1, keepdim=True) if softmax == "anchor" else others_MM.flatten().logsumexp(0)
     return ((sums - similar_MM) * share_MM).sum() / len(z_MD)
+
+
+METHOD = MethodEntry(
+    summary="Pace prediction, with its contrastive half.",
+    module=Pace,
+    config=Config,
+    main="pace-r2plus1d-ucf101",
+    protocol="pace",
+)

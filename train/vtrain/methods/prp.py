@@ -21,7 +21,7 @@ B batch   N views   T frames   C channels   H height   W width
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Sample, Short, TooShortError, Video, View, demand_positive, fallback
+from vtrain.methods.method import MethodEntry
 from vtrain.methods.prp_decoder import Decoder, RateHead
 from vtrain.methods.prp_mask import Mask, blended, compared, motion_mask
 
@@ -115,6 +116,7 @@ class Config:
     `mask` ("none" is w/o MA). A branch that is alone has equation 1 or 2 as its loss, without a weight.
     """
 
+    NAME: ClassVar[str] = "prp"
     sampling: Sampling = Sampling()
     branches: Branches = "DG-P"  # D names the speed, G paints
     interpolated: Interpolated = "excluded"  # from the loss of what is painted
@@ -208,3 +210,12 @@ class PRP(nn.Module):
         painted_BCTHW: Tensor = decoder(map_BCTHW)
         # 7 is halved to 4 by a step at 0, 2, 4 and 6: what doubling gives too much lies at the far side.
         return painted_BCTHW[:, :, :frames, :height, :width].transpose(1, 2).float()
+
+
+METHOD = MethodEntry(
+    summary="PRP: playback rate and skipped frames.",
+    module=PRP,
+    config=Config,
+    main="prp-r2plus1d-ucf101",
+    protocol="prp",
+)

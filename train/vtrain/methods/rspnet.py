@@ -27,7 +27,7 @@ B batch, N windows, C channels, T time, H W height and width, D feature, K queue
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,7 @@ from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.distributed import gather, own, rank, world
+from vtrain.methods.method import MethodEntry
 from vtrain.methods.momentum import Queue, follow, twin, unit_noise
 
 # The authors' code: grey comes before the jitter, flip is in, blur (of which the paper speaks) is not.
@@ -74,6 +75,7 @@ class Config:
     """Table 1 of the paper: "RSP only" is appearance_weight=0, "A-VID only" motion_weight=0, "SP + A-VID" motion="sp",
     "RSP + VID" appearance="vid"."""
 
+    NAME: ClassVar[str] = "rspnet"
     sampling: Sampling = Sampling()
     motion: Literal["rsp", "sp"] = "rsp"  # sp: tell the speed of each clip
     motion_weight: float = 1.0  # the code's M
@@ -245,3 +247,12 @@ def relative_speed(m_BD: Tensor, near_BD: Tensor, far_BD: Tensor, margin: float,
 def speed_itself(logit_B: Tensor, fast_B: Tensor) -> tuple[Tensor, Tensor]:
     """SP of Table 1: the cross-entropy of each clip's speed; and how often it is told right."""
     return F.binary_cross_entropy_with_logits(logit_B, fast_B.float()), ((logit_B > 0) == fast_B).float().mean()
+
+
+METHOD = MethodEntry(
+    summary="RSPNet: relative speed and video discrimination.",
+    module=RSPNet,
+    config=Config,
+    main="rspnet-r2plus1d-k400",
+    protocol="rspnet",
+)

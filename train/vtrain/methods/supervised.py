@@ -4,6 +4,7 @@ B batch   N views   T frames   C channels   H height   W width   D feature
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,14 @@ from torch import Tensor, nn
 from vtrain.backbones import Backbone
 from vtrain.data.dataset import NO_LABEL
 from vtrain.data.sampling import OneClip, Plan
+from vtrain.methods.method import MethodEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All choices of training on labels."""
 
+    NAME: ClassVar[str] = "supervised"
     classes: int = 0  # 0: as many as the videos have
     sampling: OneClip = field(default_factory=OneClip)
     dropout: float = 0.0  # none of the four papers has any; above 0 it draws from torch's own generator in each step
@@ -48,3 +51,13 @@ class Supervised(nn.Module):
 
     def after_step(self, progress: float) -> None:
         pass
+
+
+METHOD = MethodEntry(
+    summary="Training on labels, from scratch or from --weights.",
+    module=Supervised,
+    config=Config,
+    main="finetune-rspnet-r2plus1d-ucf101",  # without weights it is "w/o pre-training" of RSPNet's table 1
+    protocol="rspnet",
+    learns_from_labels=True,
+)

@@ -1,8 +1,10 @@
-"""The published configurations, by name: METHOD-BACKBONE-DATA[-paper][-ROW], and one for a laptop of each method.
+"""The published configurations, by name: METHOD-BACKBONE-DATA[-paper][-ROW], and a tiny one of each method.
 
-Without `paper` in its name a recipe is what the authors' code does.
+A recipe without `paper` in its name is what the authors' code does. The recipes of a built-in method are in the file
+here that has the method's name.
 """
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,73 +12,80 @@ from rich.table import Column, Table
 
 from vprep.errors import UsageError
 from vtrain.backbones import BACKBONES
-from vtrain.methods import METHODS
-from vtrain.overrides import from_json
-from vtrain.recipes import ascnet, pace, prp, rspnet, supervised, tiny
-from vtrain.recipes.names import Make, known, on_backbone, says, split, with_backbone
-from vtrain.recipes.recipe import Recipe
+from vtrain.methods import METHODS, NAMES, registry
+from vtrain.methods.method import MethodEntry
+from vtrain.overrides import alternatives
+from vtrain.recipes import tiny
+from vtrain.recipes.derived import recipes_of
+from vtrain.recipes.names import Make, on_backbone, says, split, with_backbone
+from vtrain.recipes.recipe import Recipe, read_recipe
 from vtrain.recipes.supervised import finetuning as finetuning
-from vtrain.run_folder import RECIPE, read_json
+from vtrain.run_folder import RECIPE
 
-RECIPES: dict[str, Make] = {
-    **rspnet.RECIPES,
-    **ascnet.RECIPES,
-    **prp.RECIPES,
-    **pace.RECIPES,
-    **supervised.RECIPES,
-    **tiny.RECIPES,
-}
-
-# Of labels alone there is no paper here: what RSPNet's table 1 has as "w/o pre-training".
-MAIN = {
-    "rspnet": "rspnet-r2plus1d-k400",
-    "ascnet": "ascnet-resnet3d18-k400",
-    "prp": "prp-r2plus1d-ucf101",
-    "pace": "pace-r2plus1d-ucf101",
-    "supervised": "finetune-rspnet-r2plus1d-ucf101",
-}
+BUILT_IN: list[dict[str, Make]] = [import_module(f"{__name__}.{name}").RECIPES for name in NAMES]
+RECIPES: dict[str, Make] = {name: make for found in (*BUILT_IN, tiny.RECIPES) for name, make in found.items()}
 
 
 def find(method: str, word: str = "released", backbone: str | None = None) -> Recipe:
-    """A recipe of this method: `released`, `paper`, `tiny`, a name, or where a run or its recipe.json is.
+    """Return a recipe of a method. `word` is `released`, `paper`, `tiny`, a name, a run's folder or its recipe.json.
 
     `released` is the method's main configuration as the authors' code does it, and `paper` the same by the text; for
-    ASCNet, of which no code was released, both are the text's. For another backbone it is what was published for it,
-    and else the same with its backbone replaced.
+    ASCNet, whose code was not released, both are the text's. For another backbone it is the recipe that was published
+    for that backbone, and otherwise the same recipe with its backbone replaced.
     """
-    for what, asked, there in (("method", method, METHODS), ("backbone", backbone, BACKBONES)):
-        if asked is not None and asked not in there:
-            raise UsageError(f"no {what} '{asked}'; {known(asked, there)}")
-    name = _name(method, word)
-    recipe = named(name, method)
-    if recipe.method_name != method:
+    entry = registry.named(method)
+    if backbone is not None and backbone not in BACKBONES:
+        raise UsageError(f"no backbone '{backbone}'; {alternatives(backbone, BACKBONES)}")
+    recipes = of_method(entry)
+    name = _name(entry, word, recipes)
+    recipe = named(name, entry)
+    if recipe.method_name != entry.name:
         raise UsageError(
-            f"recipe '{word}' is one of {recipe.method_name}, not of {method}; "
-            f"write: vtrain {recipe.method_name} --recipe {word}"
+            f"recipe '{word}' is one of {recipe.method_name}, not of {entry.name}; "
+            f"write: vtrain {registry.word_of(recipe.method_name)} --recipe {word}"
         )
     if backbone is None:
         return recipe
-    return on_backbone(RECIPES, name, backbone) if name in RECIPES else with_backbone(recipe, backbone)
+    return on_backbone(recipes, name, backbone) if name in recipes else with_backbone(recipe, backbone)
 
 
-def named(word: str, method: str | None = None) -> Recipe:
-    """The recipe of this name, or of the run or the file that is there. `method` is whose names an error lists."""
-    if word in RECIPES:
-        return RECIPES[word]()
+def named(word: str, entry: MethodEntry | None = None) -> Recipe:
+    """Return the recipe of this name, or of the run or the file that is there.
+
+    With `entry` the recipes of this method are searched, too, and an error lists its names.
+    """
+    recipes = everything() if entry is None else of_method(entry)
+    if word in recipes:
+        return recipes[word]()
     path = Path(word)
     if path.suffix == ".json" or path.exists() or len(path.parts) > 1:
-        return _read(path / RECIPE if path.is_dir() else path)
-    mine = [name for name, make in RECIPES.items() if method in (None, make().method_name)]
-    raise UsageError(f"no recipe '{word}'; {known(word, mine)}")
+        return read_recipe(path / RECIPE if path.is_dir() else path, f"--recipe {path}")
+    there = [name for name, make in recipes.items() if entry is None or make().method_name == entry.name]
+    raise UsageError(f"no recipe '{word}'; {alternatives(word, there)}")
 
 
-def listed() -> list[dict[str, Any]]:
-    """All recipes, in short."""
-    return [_facts(make(), says(make)) for make in RECIPES.values()]
+def of_method(entry: MethodEntry) -> dict[str, Make]:
+    """Return the built-in recipes by name, and those of `entry` if it is a method from outside."""
+    return RECIPES if entry.name in METHODS else recipes_of(entry) | RECIPES
+
+
+def everything() -> dict[str, Make]:
+    """Return the built-in recipes by name, and those of all methods that are named or installed."""
+    found = dict(RECIPES)
+    for name in registry.names():
+        found |= of_method(registry.entry(name))
+    return found
+
+
+def listed(method: str | None = None) -> list[dict[str, Any]]:
+    """Return a row for each recipe; with `method`, for each of its recipes."""
+    recipes = everything() if method is None else of_method(registry.named(method))
+    rows = [_row(make(), says(make)) for make in recipes.values()]
+    return [row for row in rows if method is None or row["method"] == registry.named(method).name]
 
 
 def as_table(rows: list[dict[str, Any]]) -> Table:
-    """The same for people."""
+    """Return the rows as a table for people."""
     table = Table(Column("recipe", no_wrap=True), "length", "batch", "what")
     for row in rows:
         length = f"{row['steps']} steps" if row["steps"] else f"{row['epochs']:g} epochs"
@@ -84,25 +93,18 @@ def as_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _name(method: str, word: str) -> str:
-    """What the three words stand for."""
+def _name(entry: MethodEntry, word: str, recipes: dict[str, Make]) -> str:
+    """Return the recipe's name that one of the three words stands for."""
     if word == "tiny":
-        return f"{method}-tiny"
+        return f"{entry.name}-tiny"
     if word not in ("released", "paper"):
         return word
-    by_text = f"{MAIN[method]}-paper"
-    return by_text if word == "paper" and by_text in RECIPES else MAIN[method]
+    main = entry.main or next(iter(recipes))
+    by_text = f"{main}-paper"
+    return by_text if word == "paper" and by_text in recipes else main
 
 
-def _read(path: Path) -> Recipe:
-    found = read_json(path)
-    try:
-        return from_json(Recipe, found)
-    except UsageError as error:
-        raise UsageError(f"{path} is no recipe: {error}") from None
-
-
-def _facts(recipe: Recipe, about: str) -> dict[str, Any]:
+def _row(recipe: Recipe, about: str) -> dict[str, Any]:
     return {
         "name": recipe.name,
         "method": recipe.method_name,

@@ -4,16 +4,14 @@
 its name, but s3dg for either S3D-G: a method has one of them only.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import NamedTuple
 
 from vtrain.overrides import change
 from vtrain.recipes.recipe import Recipe
 
 Make = Callable[[], Recipe]
-MANY = 20  # names are not told in a sentence
 
 
 class Row(NamedTuple):
@@ -96,11 +94,3 @@ def with_backbone(recipe: Recipe, backbone: str) -> Recipe:
     if recipe.backbone == backbone:
         return recipe
     return replace(recipe, backbone=backbone, backbone_settings={})
-
-
-def known(word: str, choices: Iterable[str]) -> str:
-    """What there is instead of a word that is none of them, the nearest first."""
-    there = list(choices)
-    close = get_close_matches(word, there, 1, 0.5)
-    some = f"there are {', '.join(there)}" if len(there) <= MANY else "vtrain recipes lists them all"
-    return (f"did you mean '{close[0]}'? " if close else "") + some

@@ -1,49 +1,51 @@
 """A recipe: everything that decides what a training comes to, in one frozen value.
 
-`batch` is clips of a step over all processes; what one process takes at a time is derived here and nowhere else.
+`batch` counts the clips of a step over all processes; how many a process takes at a time is derived here alone.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from math import ceil
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
 
 from vprep.errors import UsageError
 from vtrain.data.dataset import By
-from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.methods import registry
+from vtrain.methods.method import MethodConfig
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
-from vtrain.overrides import name_of
+from vtrain.overrides import NAME, Choice, from_json
+from vtrain.run_folder import read_json
 
-Method = rspnet.Config | ascnet.Config | prp.Config | pace.Config | supervised.Config
 Setting = int | tuple[int, ...] | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """Which videos are trained on."""
+    """The videos to train on."""
 
     shards: str = "data_shards"
     split: str = "auto"  # auto: train where the set has splits, else all videos
     fold: int = 1
     subset: str | None = None  # a file of vprep subset
-    hold_out: int = 0  # of these videos, kept from training and validated on
+    hold_out: int = 0  # videos that are kept from training and validated on
     hold_out_by: By = "video"
     on_error: Literal["raise", "skip"] = "raise"  # skip: bad videos are replaced, logged and counted
-    budget: float = 0.001  # of the videos may be bad
+    budget: float = 0.001  # share of the videos that may be bad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validate:
-    """The method's own loss, and what it tells right, on videos that it does not learn from."""
+    """The method's own loss and accuracy on videos that it does not learn from."""
 
     every: float = 0.0  # epochs; 0: never
-    split: str = ""  # of the same shards; empty: what was held out
-    passes: int = 1  # over these videos, each with other draws: few videos tell more when looked at more often
+    split: str = ""  # of the same shards; empty: the videos that are held out
+    passes: int = 1  # over these videos, each with new random clips: a few videos are measured more exactly so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Nearest neighbours of labelled videos in the backbone's features, to see whether it learns."""
+    """Nearest neighbours of labelled videos in the backbone's features, to see whether the backbone learns."""
 
     every: float = 0.0  # epochs; 0: never
     gallery: str = "train"
@@ -54,28 +56,28 @@ class Watch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     name: str
-    method: Method
+    method: Annotated[MethodConfig, Choice(registry.configs)]
     backbone: str
     backbone_settings: dict[str, Setting] = field(default_factory=dict)
     data: Data = field(default_factory=Data)
     batch: int
-    accumulate: int = 1  # parts in which a process takes its share of the batch
+    accumulate: int = 1  # parts into which a process divides its share of the batch
     epochs: float
     steps: int | None = None  # instead of epochs
-    repeat: int = 1  # so often an epoch has each video
+    repeat: int = 1  # times that an epoch shows each video
     optim: Optim = field(default_factory=Optim)
     schedule: Schedule
-    batch_norm: Literal["own", "sync"] = "own"  # sync: over all GPUs
+    batch_norm: Literal["own", "sync"] = "own"  # sync: statistics over all processes
     precision: Literal["auto", "float32", "bf16"] = "auto"  # auto: bf16 on a GPU, float32 on a CPU
     compile: Literal["no", "yes"] = "no"
     seed: int = 0
-    weights: str | None = None  # of the backbone, to begin with
+    weights: str | None = None  # run or file with initial weights of the backbone
     validate: Validate = field(default_factory=Validate)
     watch: Watch = field(default_factory=Watch)
-    workers: int | None = None  # of the loader, for each process; None: as many as processors are left
+    workers: int | None = None  # of each process's loader; None: as many as processors are left
     log_every: int = 10
     save_every: int = 500
-    keep_every: int = 0  # steps of which the checkpoint is kept besides the last; 0: none
+    keep_every: int = 0  # steps after which the checkpoint is also kept for good; 0: never
 
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "repeat", "log_every", "save_every"):
@@ -97,21 +99,21 @@ class Recipe:
 
     @property
     def method_name(self) -> str:
-        return name_of(type(self.method))
+        return self.method.NAME
 
     @property
     def learns_from_labels(self) -> bool:
-        return isinstance(self.method, supervised.Config)
+        return registry.entry(self.method_name).learns_from_labels
 
     @property
     def clip(self) -> tuple[int, int, int]:
-        """Frames, height and width of what the network sees."""
+        """Frames, height and width of the clips that the network sees."""
         sampling = self.method.sampling
         side = sampling.looks[0].size
         return sampling.frames, side, side
 
     def at_a_time(self, world: int) -> int:
-        """Clips that are worked on at a time, over all processes."""
+        """Return the clips of one forward pass, over all processes."""
         parts = world * self.accumulate
         if self.batch % parts:
             near = self.batch // parts * parts
@@ -123,7 +125,7 @@ class Recipe:
         return self.batch // self.accumulate
 
     def length(self, videos: int) -> "Length":
-        """For a set of so many videos."""
+        """Return how long a training on that many videos is."""
         per_epoch = videos * self.repeat / self.batch
         steps = self.steps if self.steps is not None else ceil(self.epochs * per_epoch - 1e-9)
         return Length(steps=max(1, steps), per_epoch=per_epoch)
@@ -140,7 +142,7 @@ class Length:
         return step / self.per_epoch
 
     def due(self, step: int, every: float) -> bool:
-        """Whether, with this step, the next `every` epochs are over."""
+        """Return whether this step ends a period of `every` epochs, or the training."""
         if not every:
             return False
         over = [int((at / self.per_epoch + 1e-9) / every) for at in (step - 1, step)]
@@ -148,14 +150,29 @@ class Length:
 
 
 def for_classes(recipe: Recipe, classes: int | None) -> Recipe:
-    """The same with the number of classes that the videos have, where the method learns from labels."""
-    if not isinstance(recipe.method, supervised.Config) or recipe.method.classes:
+    """Return the recipe with the videos' number of classes, where its method learns from labels and names none."""
+    method = cast(Any, recipe.method)
+    if not recipe.learns_from_labels or getattr(method, "classes", None):
         return recipe
     if not classes:
-        raise UsageError("the videos have no labels, or their sets disagree on the classes; supervised needs them")
-    return replace(recipe, method=replace(recipe.method, classes=classes))
+        raise UsageError(
+            f"the videos have no labels, or their sets disagree on the classes; {recipe.method_name} needs them"
+        )
+    has_setting = "classes" in {setting.name for setting in fields(method)}
+    return replace(recipe, method=replace(method, classes=classes)) if has_setting else recipe
+
+
+def read_recipe(path: Path, command: str) -> Recipe:
+    """Return the recipe in a file. `command` is what the user would write behind `vtrain METHOD` to name the file."""
+    found = read_json(path)
+    method = found.get("method") if isinstance(found, dict) else None
+    registry.demand_known(method.get(NAME) if isinstance(method, dict) else None, path, command)
+    try:
+        return from_json(Recipe, found)
+    except UsageError as error:
+        raise UsageError(f"{path} is no recipe: {error}") from None
 
 
 def _demand(holds: bool, name: str, value: object, wanted: str) -> None:
     if not holds:
-        raise UsageError(f"{name} is {value}; let it be {wanted}")
+        raise UsageError(f"{name} is {value}; it must be {wanted}")

@@ -16,7 +16,8 @@ from vtrain.methods import prp as prp_method
 from vtrain.methods.supervised import Config
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
-from vtrain.recipes.names import Make, Row, fixed, known, on_backbone, rows, split, word_of
+from vtrain.overrides import alternatives
+from vtrain.recipes.names import Make, Row, fixed, on_backbone, rows, split, word_of
 from vtrain.recipes.recipe import Data, Recipe, Validate
 from vtrain.recipes.tiny import finetune_tiny
 
@@ -199,10 +200,10 @@ def finetuning(method: str, dataset: str, backbone: str, profile: Profile = "rel
     start = f"finetune-{'rspnet' if method == 'supervised' else method}"
     mine = [name for name in RECIPES if split(name).start == start]
     if not mine:
-        raise UsageError(f"no fine-tuning of method '{method}'; {known(method, (*MAKES, 'supervised'))}")
+        raise UsageError(f"no fine-tuning of method '{method}'; {alternatives(method, (*MAKES, 'supervised'))}")
     datasets = list(dict.fromkeys(split(name).data for name in mine))
     if dataset not in datasets:
-        raise UsageError(f"no fine-tuning of {method} on '{dataset}'; {known(dataset, datasets)}")
+        raise UsageError(f"no fine-tuning of {method} on '{dataset}'; {alternatives(dataset, datasets)}")
     end = "paper" if profile == "paper" and any(split(name).end == "paper" for name in mine) else ""
     there = {split(name).backbone: name for name in mine if (split(name).data, split(name).end) == (dataset, end)}
     # Of another network, that of the likest: R(2+1)D, or what there is of the ResNets.

@@ -8,16 +8,17 @@ from dataclasses import replace
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import PLAIN, OneClip
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.methods.method import MethodConfig
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import by_name
-from vtrain.recipes.recipe import Method, Recipe
+from vtrain.recipes.recipe import Recipe
 
 FRAMES, SIZE = 8, 40
 BATCH, LR = 32, 1e-3
 
 
-def on_a_laptop(name: str, method: Method, steps: int, batch: int = BATCH) -> Recipe:
+def on_a_laptop(name: str, method: MethodConfig, steps: int, batch: int = BATCH) -> Recipe:
     return Recipe(
         name=name,
         method=method,

@@ -1,4 +1,4 @@
-"""The training loop. It knows no method: what a step does is in `methods/`, what a run is in `run`.
+"""The training loop. It knows no method: a step's loss is computed in `methods/`, and `run` holds what changes.
 
 B batch   N views   C channels   T frames   H height   W width
 """
@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vprep.errors import UsageError
 from vtrain.data.augment.apply import Augment
 from vtrain.data.loader import Loader
 from vtrain.data.order import seed_from
@@ -22,11 +23,11 @@ from vtrain.data.workers import WorkerKilledError
 from vtrain.distributed import rank, world
 from vtrain.optim.optimizers import set_lr
 from vtrain.recipes.recipe import Length, Recipe
-from vtrain.training.run import Place, Run, facts_of
+from vtrain.training.run import Place, Run, targets_of
 
 
 class Feed:
-    """Clips as the network sees them, with what is known of them; counts how long was waited for the loader."""
+    """Augmented clips with their targets; counts how long the training waited for the loader."""
 
     def __init__(self, loader: Loader, augment: Augment) -> None:
         self.loader = loader
@@ -41,7 +42,7 @@ class Feed:
             self.waited += time.perf_counter() - began
             if batch is None:
                 return
-            yield self.augment(batch.clips, batch.augmentation), facts_of(batch)
+            yield self.augment(batch.clips, batch.augmentation), targets_of(batch)
 
 
 class Monitor(Protocol):
@@ -53,7 +54,7 @@ class Monitor(Protocol):
 
 
 def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor, place: Place) -> bool:
-    """Take `run` to its last step; or to where it is asked to stop, and then the answer is False."""
+    """Take `run` to its last step and return True; return False where it was asked to stop before."""
     schedule, batches = recipe.schedule.at_batch(recipe.batch), iter(feed)
     run.module.train()
     with stop_asked() as asked:
@@ -63,20 +64,20 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
 
             for left in reversed(range(recipe.accumulate)):
                 try:
-                    clips_BNCTHW, facts = next(batches)
+                    clips_BNCTHW, targets = next(batches)
                 except WorkerKilledError:
-                    # A scheduler ends all processes of a job, the workers too; and the last step may be long ago.
+                    # A scheduler ends all processes of a job, the workers too, and the last save may be long ago.
                     if not asked or world() > 1 or left != recipe.accumulate - 1:
                         raise
                     monitor.save(run)
                     return False
-                # Behind the loader, which draws a number when it starts its workers.
+                # After the loader, which draws a number when it starts its workers.
                 torch.manual_seed(seed_from(recipe.seed, "step", run.step, left, rank()))
                 with run.alone() if left else nullcontext():
                     with place.autocast():
-                        outputs = run.model(clips_BNCTHW, facts)
-                    (outputs["loss"] / recipe.accumulate).backward()
-                run.sums.add(run.step, outputs)
+                        outputs = with_loss(run.model(clips_BNCTHW, targets), recipe.method_name)
+                    (outputs["loss"] / recipe.accumulate).backward()  # type: ignore[no-untyped-call]
+                run.means.add(run.step, outputs)
 
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
@@ -90,9 +91,18 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
     return True
 
 
+def with_loss(outputs: object, method: str) -> dict[str, Tensor]:
+    """Return a method's outputs; refuse those of a method from outside that the loop cannot learn from."""
+    if not isinstance(outputs, dict) or not isinstance(loss := outputs.get("loss"), Tensor) or loss.ndim:
+        raise UsageError(
+            f"forward of method '{method}' returns no \"loss\"; it must return a dict of scalar tensors with that key"
+        )
+    return outputs
+
+
 @contextmanager
 def stop_asked() -> Iterator[list[str]]:
-    """A list that Ctrl-C and SIGTERM write their names into. A second Ctrl-C ends the process at once."""
+    """Yield a list into which Ctrl-C and SIGTERM write their names. A second Ctrl-C ends the process at once."""
     asked: list[str] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -100,7 +110,7 @@ def stop_asked() -> Iterator[list[str]]:
             raise KeyboardInterrupt
         asked.append(signal.Signals(number).name)
 
-    # Python gives signals to the main thread only.
+    # Python delivers signals to the main thread only.
     main = threading.current_thread() is threading.main_thread()
     numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
     before = {number: signal.signal(number, ask) for number in numbers}
@@ -112,7 +122,7 @@ def stop_asked() -> Iterator[list[str]]:
 
 
 def agreed(asked: list[str], now: bool) -> bool:
-    """Whether to stop. Several processes look at each other only when it is time, all after the same step."""
+    """Return whether to stop. Several processes ask each other only when `now`, all after the same step."""
     if world() == 1 or not now:
         return bool(asked) and world() == 1
     device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")

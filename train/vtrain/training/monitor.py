@@ -17,9 +17,9 @@ from vtrain.training.training import Training
 
 
 class Monitor:
-    """Called after each step of one training: logs, validates and saves when due.
+    """Called after each step of a training: logs, validates and saves when due.
 
-    All ranks come to the same decisions; the first one writes.
+    All ranks take the same decisions; the first rank writes.
     """
 
     def __init__(
@@ -27,19 +27,19 @@ class Monitor:
     ) -> None:
         self.folder, self.recipe, self.length = training.folder, training.recipe, training.length
         self.feed = feed
-        self.last: dict[str, Any] = {}  # the numbers that were written last
+        self.last: dict[str, Any] = {}  # the numbers of the last line
         self._info, self._device = training.info.as_dict(), training.place.device
         self._validate, self._watch = validate, watch
         self._metrics = Metrics(self.folder / run_folder.METRICS, first) if rank() == 0 else None
         self.progress = Progress(first, self.length.steps, self.length.per_epoch)
-        self._since = (time.perf_counter(), first, 0.0)  # when the last numbers were written, at which step, waited
+        self._since = (time.perf_counter(), first, 0.0)  # of the last line: time, step and seconds waited so far
         self._paused = 0.0
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None:
         last = run.step == self.length.steps
-        looks = self._looks(run)
-        if looks or last or run.step % self.recipe.log_every == 0:
-            self._write(run, lr, looks)
+        measured = self._measured(run)
+        if measured or last or run.step % self.recipe.log_every == 0:
+            self._write(run, lr, measured)
         keep = self.recipe.keep_every > 0 and run.step % self.recipe.keep_every == 0
         if last or stopping or keep or run.step % self.recipe.save_every == 0:
             self.save(run, keep)
@@ -50,23 +50,23 @@ class Monitor:
         if self._metrics is not None:
             self._metrics.close()
 
-    def _looks(self, run: Run) -> dict[str, float]:
-        """What is seen of videos that are not learned from."""
-        seen: dict[str, float] = {}
+    def _measured(self, run: Run) -> dict[str, float]:
+        """Return the measurements that are due, on videos that the network does not learn from."""
+        measured: dict[str, float] = {}
         began = time.perf_counter()
         if self._validate is not None and self.length.due(run.step, self.recipe.validate.every):
             found = self._validate(run)
             run.validation_losses.append(found["loss"])
-            seen |= {f"held_out_{name}": value for name, value in found.items()}
+            measured |= {f"held_out_{name}": value for name, value in found.items()}
         if self._watch is not None and self.length.due(run.step, self.recipe.watch.every):
-            seen |= {f"watch_{name}": value for name, value in self._watch(run).items()}
+            measured |= {f"watch_{name}": value for name, value in self._watch(run).items()}
         self._paused += time.perf_counter() - began
-        return seen
+        return measured
 
-    def _write(self, run: Run, lr: float, looks: dict[str, float]) -> None:
+    def _write(self, run: Run, lr: float, measured: dict[str, float]) -> None:
         self._refuse_nan(run)
-        means = run.sums.means()
-        run.sums.clear()
+        means = run.means.means()
+        run.means.clear()
         (then, step, waited), now = self._since, time.perf_counter()
         seconds = max(now - then - self._paused, 1e-9)
         self.last = {
@@ -74,7 +74,7 @@ class Monitor:
             "epoch": round(self.length.epoch(run.step), 4),
             **means,
             "lr": lr,
-            **looks,
+            **measured,
             "clips_per_s": round((run.step - step) * self.recipe.batch / seconds, 2),
             "wait": round(min(1.0, (self.feed.waited - waited) / seconds), 4),
             "memory_mb": memory_mb(self._device),
@@ -103,7 +103,7 @@ class Monitor:
         self._paused += time.perf_counter() - began
 
     def _refuse_nan(self, run: Run) -> None:
-        step = run.sums.bad_step()
+        step = run.means.bad_step()
         if step is None and not run.finite():
             step = run.step - 1  # at the latest
         if step is not None:
@@ -114,7 +114,7 @@ class Monitor:
 
 
 def memory_mb(device: torch.device) -> int:
-    """The most that was needed so far: of the GPU, else of this process."""
+    """Return the most memory that was used so far: of the GPU, or without one of this process."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes

@@ -1,5 +1,7 @@
-"""All that changes in a training, and is saved: weights, optimiser, step, sums. The loader's place follows from the
-step; a step's random numbers do, too."""
+"""All that changes in a training and is saved: weights, optimiser, step, running means, bad videos.
+
+The loader's position and the random numbers of a step follow from the step.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -24,7 +26,7 @@ NEVER = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where is computed, in what, and by how many processes clips are read."""
+    """Device, precision and number of loader workers."""
 
     device: torch.device
     precision: torch.dtype
@@ -36,7 +38,7 @@ class Place:
 
 
 class RunningMeans:
-    """What the steps gave since it was last read. It stays on the device, so that no step waits for it."""
+    """Means of the steps' outputs since they were last cleared. They stay on the device, so no step waits for it."""
 
     def __init__(self, device: torch.device) -> None:
         self.names: list[str] = []
@@ -54,7 +56,7 @@ class RunningMeans:
         self.first_bad = torch.minimum(self.first_bad, bad)
 
     def means(self) -> dict[str, float]:
-        """Over the steps and all ranks; the device is waited for."""
+        """Return the means over the steps and all ranks. This waits for the device."""
         values = self.values / max(1, self.steps)
         if world() > 1:
             dist.all_reduce(values)
@@ -62,6 +64,7 @@ class RunningMeans:
         return dict(zip(self.names, values.tolist(), strict=True))
 
     def bad_step(self) -> int | None:
+        """Return the first step whose loss was not finite, on any rank; None when there was none."""
         first = self.first_bad.clone()
         if world() > 1:
             dist.all_reduce(first, dist.ReduceOp.MIN)
@@ -71,7 +74,7 @@ class RunningMeans:
         self.steps = 0
 
     def state(self) -> dict[str, Any]:
-        """One row of values for each rank; all of them have to ask."""
+        """Return what is saved, a row of values for each rank; all ranks must call this."""
         return {"names": self.names, "values": gather(self.values[None]), "steps": self.steps}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -81,7 +84,7 @@ class RunningMeans:
 
 
 class Run:
-    """`module` is the method as it is saved; `model` the same as it is called."""
+    """The state of a training. `module` is the method as it is saved, `model` the same method as it is called."""
 
     def __init__(self, module: nn.Module, model: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
         self.module = module
@@ -89,18 +92,18 @@ class Run:
         self.model = model
         self.optimizer = optimizer
         self.step = 0
-        self.validation_losses: list[float] = []  # one for each validation; a plateau schedule goes by them
-        self.sums = RunningMeans(device)
+        self.validation_losses: list[float] = []  # one for each validation; a plateau schedule uses them
+        self.means = RunningMeans(device)
         self.bad: dict[str, Bad] = {}  # videos that could not be read, by key; the loader adds to them
 
     def state(self) -> dict[str, Any]:
-        """What is saved; all ranks have to ask for it."""
+        """Return what is saved; all ranks must call this."""
         return {
             "step": self.step,
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "validation_losses": self.validation_losses,
-            "sums": self.sums.state(),
+            "sums": self.means.state(),
             "bad": bad_of_all_ranks(self.bad),
         }
 
@@ -109,18 +112,18 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
         self.validation_losses = list(state["validation_losses"])
-        self.sums.load(state["sums"])
+        self.means.load(state["sums"])
         # Runs that were saved before version 0.2 do not have them.
         self.bad |= {fields[1]: Bad(*fields) for fields in state.get("bad", [])}
 
     def alone(self) -> AbstractContextManager[None]:
-        """Gradients are not yet exchanged with other processes."""
+        """Return a context in which gradients are not exchanged with other processes."""
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
 
     def share_statistics(self) -> None:
         """Give the first rank's running statistics of batch norm to all.
 
-        They are those that are saved; so what is seen in eval mode is the same in a training that was resumed.
+        These are saved, so evaluation during training gives the same numbers in a resumed training.
         """
         if world() > 1:
             for norm in self.module.modules():
@@ -129,28 +132,28 @@ class Run:
                         dist.broadcast(buffer, 0)
 
     def finite(self) -> bool:
-        """Whether all that is saved is, on every rank; the device is waited for."""
+        """Return whether all that is saved is finite, on every rank. This waits for the device."""
         inner = [value for state in self.optimizer.state.values() for value in state.values()]
         kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-        for one in (*self.module.parameters(), *self.module.buffers(), *inner):
-            if isinstance(one, Tensor) and one.is_floating_point():
-                kinds.setdefault((one.device, one.dtype), []).append(one.detach())
-        largest = [one.float() for alike in kinds.values() for one in torch._foreach_norm(alike, inf)]
-        well = torch.stack([one.to(self.sums.values.device) for one in largest]).isfinite().all().float()
+        for tensor in (*self.module.parameters(), *self.module.buffers(), *inner):
+            if isinstance(tensor, Tensor) and tensor.is_floating_point():
+                kinds.setdefault((tensor.device, tensor.dtype), []).append(tensor.detach())
+        largest = [norm.float() for alike in kinds.values() for norm in torch._foreach_norm(alike, inf)]
+        finite = torch.stack([norm.to(self.means.values.device) for norm in largest]).isfinite().all().float()
         if world() > 1:
-            dist.all_reduce(well, dist.ReduceOp.MIN)
-        return bool(well.item())
+            dist.all_reduce(finite, dist.ReduceOp.MIN)
+        return bool(finite.item())
 
 
 def bad_of_all_ranks(bad: dict[str, Bad]) -> list[list[str]]:
     """Return the bad videos of all ranks as plain lists, each video once; all ranks must call this."""
-    found = {key: one for mine in gather_objects(bad) for key, one in mine.items()}
-    return [[one.shard, one.key, one.what, one.instead] for one in found.values()]
+    found = {key: video for of_rank in gather_objects(bad) for key, video in of_rank.items()}
+    return [[video.shard, video.key, video.what, video.instead] for video in found.values()]
 
 
-Observation = Callable[[Run], dict[str, float]]  # what is seen of videos that are not learned from
+Observation = Callable[[Run], dict[str, float]]  # a measurement on videos that the network does not learn from
 
 
-def facts_of(batch: Batch) -> dict[str, Tensor]:
-    """What a method is told of its clips."""
+def targets_of(batch: Batch) -> dict[str, Tensor]:
+    """Return what a method gets besides the clips: the plan's targets, and each video's row, label, validity, speed."""
     return {"row": batch.row, "label": batch.label, "valid": batch.valid, "speed": batch.speed, **batch.targets}

@@ -17,15 +17,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vprep.errors import UsageError, WorkError
 from vtrain import run_folder
-from vtrain.backbones import backbone
+from vtrain.backbones import Backbone, backbone
 from vtrain.data.shard_set import ShardSet
 from vtrain.distributed import rank, world
 from vtrain.doctor import refuse_bad_torch
 from vtrain.machine import environment
-from vtrain.methods import METHODS
+from vtrain.methods import registry
 from vtrain.optim.optimizers import build
-from vtrain.overrides import as_json, from_json
-from vtrain.recipes.recipe import Recipe
+from vtrain.overrides import as_json
+from vtrain.recipes.recipe import Recipe, read_recipe
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
 from vtrain.training.monitor import Monitor
@@ -79,7 +79,7 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
     finally:
         monitor.close()
     if not done:
-        again = f"vtrain {recipe.method_name} --resume --out {training.folder}"
+        again = f"vtrain {command_of(recipe)} --resume --out {training.folder}"
         raise WorkError(f"stopped at step {run.step} of {length.steps}, which is saved; go on with: {again}")
     seconds = time.perf_counter() - began
     return {
@@ -91,6 +91,12 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
         "clips_per_s": round((run.step - first) * recipe.batch / seconds, 2),
         **{name: value for name, value in monitor.last.items() if name not in ("step", "clips_per_s")},
     }
+
+
+def command_of(recipe: Recipe) -> str:
+    """Return what follows `vtrain` on the command line; code from outside must be named there each time."""
+    backbone = f" --backbone {recipe.backbone}" if ":" in recipe.backbone else ""
+    return f"{registry.word_of(recipe.method_name)}{backbone}"
 
 
 def make(recipe: Recipe, place: Place) -> Run:
@@ -106,7 +112,7 @@ def make(recipe: Recipe, place: Place) -> Run:
         ) from None
     if recipe.weights is not None:
         load_weights(net, recipe.backbone, Path(recipe.weights))
-    module: nn.Module = METHODS[recipe.method_name](net, recipe.method).to(place.device)
+    module = method_of(recipe, net).to(place.device)
     if place.device.type == "cuda":
         module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if recipe.batch_norm == "sync":
@@ -115,6 +121,16 @@ def make(recipe: Recipe, place: Place) -> Run:
     if recipe.compile == "yes":
         module.compile(dynamic=False)
     return Run(module, over_processes(module, place.device), optimizer, place.device)
+
+
+def method_of(recipe: Recipe, net: Backbone) -> nn.Module:
+    """Return the recipe's method on this backbone."""
+    module = registry.entry(recipe.method_name).module(net, recipe.method)
+    if not isinstance(module, nn.Module) or not isinstance(getattr(module, "backbone", None), nn.Module):
+        raise UsageError(f"method '{recipe.method_name}' keeps no backbone; it must be an nn.Module with self.backbone")
+    if not callable(getattr(module, "after_step", None)):
+        raise UsageError(f"method '{recipe.method_name}' has no after_step(progress); add one, which may do nothing")
+    return module
 
 
 def over_processes(module: nn.Module, device: torch.device) -> nn.Module:
@@ -162,4 +178,4 @@ def note_environment(folder: Path, step: int) -> None:
 
 def recipe_in(folder: Path) -> Recipe:
     """Return the recipe that a run was trained by."""
-    return from_json(Recipe, run_folder.read_json(folder / run_folder.RECIPE))
+    return read_recipe(folder / run_folder.RECIPE, f"--resume --out {folder}")

@@ -1,4 +1,4 @@
-"""What one training works on, opened once: the recipe, the videos, the device and the folder."""
+"""What a training works on, opened once: the recipe, the videos, the device and the folder."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from vtrain.data.shard_spec import absolute, upscaling_note
 from vtrain.distributed import rank, world
 from vtrain.inference import uses_bf16
 from vtrain.machine import default_workers
+from vtrain.methods import registry
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Length, Recipe, for_classes
 from vtrain.training.loop import Feed
@@ -36,10 +37,11 @@ class DataInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What is saved beside the weights, so that they can be used without the recipe's file."""
+    """What is saved beside the weights, so that they can be used without the recipe's file and the method's code."""
 
     format: int = FORMAT
     method: str
+    protocol: str  # by which veval measures the weights, when none is named
     backbone: str
     settings: dict[str, Any]
     clip: list[int]
@@ -54,17 +56,17 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """Everything one training works on. Nothing in it changes while the training runs; what changes is in `Run`."""
+    """Everything that a training works on. Nothing in it changes while it runs; what changes is in `Run`."""
 
     recipe: Recipe
     folder: Path
     place: Place
     videos: Videos
-    validated: Videos | None  # on which the method's own task is measured
+    validated: Videos | None  # videos on which the method's own task is measured
     watched: tuple[Videos, Videos] | None  # gallery and queries of the nearest neighbours
     length: Length
     data: DataInfo
-    note: str  # what the user should know before it starts; empty when there is nothing
+    note: str  # a warning to print before the first step; may be empty
 
     @classmethod
     def open(
@@ -103,6 +105,7 @@ class Training:
         recipe = self.recipe
         return RunInfo(
             method=recipe.method_name,
+            protocol=registry.entry(recipe.method_name).protocol,
             backbone=recipe.backbone,
             settings=dict(recipe.backbone_settings),
             clip=list(recipe.clip),

@@ -1,0 +1,25 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SHARDS = "Shards to read: a folder, a glob, a list, or 'data_shards/<000..999>.tar'."
+Shards = Annotated[str, typer.Option(help=SHARDS)]
+Subset = Annotated[Path | None, typer.Option(help="File of vprep subset that lists the videos to use.")]
+Split = Annotated[str | None, typer.Option(help="Split to read, such as train or test. [default: all videos]")]
+Fold = Annotated[int, typer.Option(help="Fold of the split: 1, 2 or 3.")]
+Seconds = Annotated[float, typer.Option(min=0.1, help="Seconds that each measurement takes.")]
+Device = Annotated[str, typer.Option(help="Device: cpu or cuda. [default: cuda where there is one]")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="key=value ...", help="Settings that differ from the recipe's.")
+]
+Method = Annotated[
+    str, typer.Argument(help="Method: a name that vtrain --help lists, or module:METHOD from outside the package.")
+]
+Recipe = Annotated[str, typer.Option(help="Recipe: released, paper, tiny, a name of vtrain recipes, or a recipe.json.")]
+Backbone = Annotated[
+    str | None, typer.Option(help="Backbone that replaces the recipe's: a name, or module:name from outside.")
+]
