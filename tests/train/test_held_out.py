@@ -123,7 +123,7 @@ def test_a_video_that_two_sets_have_is_not_on_both_sides(shards: Path, tmp_path:
         (30, "video", "30 videos are to be held out of 30; hold out 0 to 29"),
         (31, "group", "31 videos are to be held out of 30; hold out 0 to 29"),
         (-1, "video", "-1 videos are to be held out of 30; hold out 0 to 29"),
-        (26, "group", "the 4 groups are too large to hold out 26 videos; hold out fewer"),
+        (26, "group", "the 4 groups are too large to hold out 26 videos; hold out fewer videos"),
     ],
 )
 def test_nothing_would_be_left(shards: Path, count: int, by: By, message: str) -> None:

@@ -59,8 +59,8 @@ def test_a_shard_cut_anywhere_is_refused_by_name_before_anything_is_read(copy: P
         with pytest.raises(UsageError) as error:
             walk(copy, workers=workers)
         assert str(error.value) == (
-            f"{path} is cut off: it has {size} bytes, dataset.json tells of {len(whole)}; "
-            f"vprep verify {copy} says what is damaged"
+            f"{path} is cut off: it has {size} bytes, and {len(whole)} in dataset.json; "
+            f"find what is damaged with: vprep verify {copy}"
         ), what
 
 
@@ -78,8 +78,8 @@ def test_a_shard_cut_while_training_is_an_error_that_names_it(copy: Path) -> Non
         with pytest.raises(WorkError) as error:
             list(loader)
         assert str(error.value) == (
-            f"{path} is cut off: it has {size} bytes, dataset.json tells of {len(whole)}; "
-            f"vprep verify {copy} says what is damaged"
+            f"{path} is cut off: it has {size} bytes, and {len(whole)} in dataset.json; "
+            f"find what is damaged with: vprep verify {copy}"
         ), what
 
 

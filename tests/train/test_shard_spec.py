@@ -67,7 +67,7 @@ def test_a_glob_of_folders_takes_those_that_are_sets(shards: Path, tmp_path: Pat
         ("s3://bucket/000.tar", "'s3://bucket/000.tar' is remote; shards are read from folders: copy them here first"),
         (
             "{}/x*/000.tar",
-            "no folder with a set matches '{}/x*'; a set is made with: vprep shard VIDEOS --out DIR",
+            "no folder with a set matches '{}/x*'; make a set with: vprep shard VIDEOS --out DIR",
         ),
     ],
 )
@@ -120,7 +120,7 @@ def test_a_subset_file_that_is_something_else_is_refused(shards: Path, tmp_path:
     with pytest.raises(UsageError) as error:
         ShardSet.open(shards).select(subset=tmp_path / "none.parquet")
     assert str(error.value) == (
-        f"no file '{tmp_path}/none.parquet'; a subset is made with: "
+        f"no file '{tmp_path}/none.parquet'; make a subset with: "
         f"vprep subset SET --rule RULE --out {tmp_path}/none.parquet"
     )
     (tmp_path / "text.parquet").write_text("not parquet")
@@ -139,7 +139,7 @@ def test_clips_larger_than_their_frames_are_told_of(shards: Path, small_shards: 
     assert ShardSet.open(f"{shards},{small_shards}").smallest_side == 24
     assert upscaling_note(24, 24) == upscaling_note(None, 224) == ""
     assert upscaling_note(128, 224) == (
-        "clips of 224 pixels are enlarged from frames of 128; larger frames are made with: "
+        "clips of 224 pixels are enlarged from frames of 128; make larger frames with: "
         "vprep shard VIDEOS --short-side 256 --out DIR"
     )
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from vprep.errors import WorkError
 from vprep.format import BLOCK, CHECK_DIGITS, check_of
 from vtrain.data.dataset import Videos
-from vtrain.data.shard_spec import wrong_size
+from vtrain.data.shard_spec import size_fault
 
 MOST_OPEN = 64  # files at once
 GAP = 4 << 10  # bytes that are read and not used rather than reading twice: copying them costs as much
@@ -157,7 +157,7 @@ class ShardReader:
     def _unread(self, row: int, why: OSError | str) -> WorkError:
         path = self._path(row)
         said = why if isinstance(why, str) else (why.strerror or str(why)).lower()
-        return WorkError(wrong_size(path, self._size(row)) or f"{path} cannot be read: {said}")
+        return WorkError(size_fault(path, self._size(row)) or f"{path} cannot be read: {said}")
 
     def _path(self, row: int) -> Path:
         return self._videos.paths[int(self._videos.shard[row])]
