@@ -11,8 +11,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from veval.results import result
-from veval.results.match_published import ABOUT, Answer, compare
 from veval.results.aggregate import Folds, Gain, Group, gains, groups, pool_by_pool
+from veval.results.match_published import ABOUT, Answer, compare
 from veval.results.published import BACKBONES, METHODS, Published
 from veval.results.result import Result
 from vprep.errors import UsageError

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vprep.atomic import whole
+from vprep.build.plan import Plan
+from vprep.build.shard_writer import WORK, Record, load, save
 from vprep.errors import UsageError, WorkError
 from vprep.format import (
     DATASET,
@@ -31,8 +33,6 @@ from vprep.format import (
     tables_by_shard,
     write_dataset,
 )
-from vprep.build.plan import Plan
-from vprep.build.shard_writer import WORK, Record, load, save
 
 _OFFSETS, _ = PER_FRAME
 _OTHERS = [name for name in INDEX_SCHEMA.names if name not in PER_FRAME]

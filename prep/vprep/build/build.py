@@ -11,19 +11,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vprep.video.failures import Failure
-from vprep.layouts.listing import Entry, Listing
-from vprep.errors import UsageError, WorkError
-from vprep.build.estimate import shard_count
-from vprep.video.ffmpeg import Ffmpeg
 from vprep.build.assemble import finish, is_finished, reopen
-from vprep.format import DATASET, PLAN, missing_set, read_dataset
+from vprep.build.estimate import shard_count
 from vprep.build.lock import only_writer
 from vprep.build.plan import Plan, Planned, divide, freeze, keys_of, mixed, planned_videos, thaw
-from vprep.build.worker_pool import in_order
 from vprep.build.progress import Progress
-from vprep.settings import Settings
 from vprep.build.shard_writer import WORK, ShardWriter, load
+from vprep.build.worker_pool import in_order
+from vprep.errors import UsageError, WorkError
+from vprep.format import DATASET, PLAN, missing_set, read_dataset
+from vprep.layouts.listing import Entry, Listing
+from vprep.settings import Settings
+from vprep.video.failures import Failure
+from vprep.video.ffmpeg import Ffmpeg
 from vprep.video.transcode import Video, transcode
 
 Result = Video | Failure

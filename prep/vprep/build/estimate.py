@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vprep.video import ffmpeg_log
-from vprep.video.failures import Failure
-from vprep.layouts.listing import Entry, Listing
-from vprep.video.ffmpeg import Ffmpeg, run
-from vprep.format import hash_file, hash_of
-from vprep.layouts.walk import path_of
 from vprep.build.plan import Planned, keys_of, mixed
 from vprep.build.worker_pool import in_order
+from vprep.format import hash_file, hash_of
+from vprep.layouts.listing import Entry, Listing
+from vprep.layouts.walk import path_of
 from vprep.settings import Settings
+from vprep.video import ffmpeg_log
+from vprep.video.failures import Failure
+from vprep.video.ffmpeg import Ffmpeg, run
 from vprep.video.transcode import CONTAINERS, Video, transcode
 
 HEADERS = 32  # videos whose headers are read for the number of shards

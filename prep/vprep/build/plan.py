@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import xxhash
 
 from vprep.atomic import whole
-from vprep.layouts.listing import Entry
 from vprep.errors import UsageError
 from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name, tables_by_shard
+from vprep.layouts.listing import Entry
 from vprep.settings import Settings
 
 LONGEST_KEY = 93  # with `.mjpeg` it fits the 100 bytes of a tar header

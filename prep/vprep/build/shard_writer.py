@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import xxhash
 
 from vprep.atomic import place, whole
-from vprep.video.failures import Failure
-from vprep.format import INDEX_SCHEMA, TRAILER, member, sample_json
 from vprep.build.plan import Planned, named
+from vprep.format import INDEX_SCHEMA, TRAILER, member, sample_json
+from vprep.video.failures import Failure
 from vprep.video.transcode import Video
 
 WORK = ".work"  # in the set's folder, until the set is finished
