@@ -31,6 +31,12 @@ def test_the_wheel_holds_every_file_of_the_package(package: str, wheel: set[str]
 
 
 @pytest.mark.parametrize("package", SOURCES)
+def test_every_folder_with_modules_is_a_package(package: str) -> None:
+    folders = {path.parent for path in (SOURCES[package] / package).rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
+@pytest.mark.parametrize("package", SOURCES)
 def test_the_package_says_that_it_is_typed(package: str, wheel: set[str]) -> None:
     assert f"{package}/py.typed" in wheel
 

@@ -1,0 +1,1 @@
+"""Results: written, compared with published ones, gathered into tables."""

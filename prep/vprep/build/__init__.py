@@ -1,0 +1,1 @@
+"""A whole set: the plan of it, and its shards."""
