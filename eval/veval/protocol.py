@@ -149,6 +149,7 @@ DEFAULT = "rspnet"
 
 
 def preset(task: Task, name: str) -> Protocol:
+    """Return the protocol of this name for a task."""
     try:
         return PRESETS[task][name]
     except KeyError:
