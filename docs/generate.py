@@ -90,8 +90,7 @@ def training(row: Published) -> str:
     if row.pretrain == "none":
         return ""
     name = recipe_of(row)
-    more = " data.hold_out=800 validate.every=1" if row.task == "pretext" else ""
-    return f"vtrain {RECIPES[name]().method_name} --recipe {name} --shards {SETS[row.pretrain]}/{more}"
+    return f"vtrain {RECIPES[name]().method_name} --recipe {name} --shards {SETS[row.pretrain]}/"
 
 
 def recipe_of(row: Published) -> str:

@@ -150,7 +150,8 @@ def test_a_graph_computes_the_same_for_any_batch_and_size(name: str, tmp_path: P
 def test_a_pool_traced_at_one_size_is_right_for_any_other(size: Size, stride: Size) -> None:
     pool, free = SamePool(size, stride), dict.fromkeys((2, 3, 4), torch.export.Dim.DYNAMIC)
     with export.quiet():
-        program = torch.export.export(pool, (torch.rand(1, 2, 8, 12, 12),), dynamic_shapes=(free,)).module()
+        program = torch.export.export(pool, (torch.rand(1, 2, 8, 12, 12),), dynamic_shapes=(free,))
+    program = program.module(check_guards=False)  # those of torch 2.10 are stricter than what it computes
     for sides in ((8, 12, 12), (7, 9, 13), (5, 10, 11)):
         x = torch.rand(1, 2, *sides)
         assert torch.equal(program(x), pool(x))
