@@ -6,11 +6,13 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.context import ForkProcess as Training
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -94,6 +96,20 @@ def assert_same(found: Any, wanted: Any, where: str = "") -> None:  # noqa: ANN4
         assert torch.equal(found, wanted), where
     else:
         assert found == wanted, where
+
+
+@contextmanager
+def damaged(folder: Path, numbers: tuple[int, ...]) -> Iterator[None]:
+    """Overwrite the frames of these videos of the training split; put them back at the end."""
+    rows = [row for row in pq.read_table(folder / "index.parquet").to_pylist() if row["split1"] == "train"]
+    before = {path: path.read_bytes() for path in folder.glob("*.tar")}
+    for row in (rows[number] for number in numbers):
+        with (folder / row["shard"]).open("r+b") as file:
+            file.seek(row["offset"])
+            file.write(bytes(row["size"]))
+    yield
+    for path, data in before.items():
+        path.write_bytes(data)
 
 
 def begin(recipe: Recipe, folder: Path, *, resume: bool = False, words: Path | None = None) -> Training:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_recipes import assert_same, begin, lines, saved, small, until
+from small_recipes import assert_same, begin, damaged, lines, saved, small, until
 
 from vprep.errors import exit_code
 from vtrain.overrides import change
@@ -160,14 +160,31 @@ def undisturbed(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: 
 
 @pytest.mark.parametrize("step", [4, 7])
 def test_two_ranks_that_go_on_come_to_the_same_end(step: int, undisturbed: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for name in ("recipe.json", "metrics.jsonl", "environment.json"):
-        shutil.copy(undisturbed / name, folder)
-    shutil.copy(undisturbed / "kept" / f"step_{step:07}.pt", folder / "last.pt")
+    folder = resumable(undisturbed, step, tmp_path / "run")
     trained(change(recipe_in(folder), ["keep_every=0"]), folder, resume=True)
     assert lines(folder) == lines(undisturbed)
     assert_same(saved(folder), saved(undisturbed))
+
+
+def test_bad_videos_are_counted_over_all_ranks_and_after_a_resume_too(shards: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(shards, tmp_path / "set"))
+    words = ("batch=4", "steps=10", "data.on_error=skip", "data.budget=0.2", "keep_every=5")
+    with damaged(copy, (2, 5, 11)):
+        trained(small("pace", copy, *words), tmp_path / "wanted")
+        folder = resumable(tmp_path / "wanted", 5, tmp_path / "run")
+        trained(recipe_in(folder), folder, resume=True)
+    assert lines(folder)[-1]["skipped"] == len(saved(folder)["bad"]) == 3
+    assert lines(folder) == lines(tmp_path / "wanted")
+    assert saved(folder)["bad"] == saved(tmp_path / "wanted")["bad"]
+
+
+def resumable(run: Path, step: int, folder: Path) -> Path:
+    """Make `folder` what a run leaves that was killed after it had saved `step`."""
+    folder.mkdir()
+    for name in ("recipe.json", "metrics.jsonl", "environment.json"):
+        shutil.copy(run / name, folder)
+    shutil.copy(run / "kept" / f"step_{step:07}.pt", folder / "last.pt")
+    return folder
 
 
 @pytest.mark.parametrize("told", [(0, 1), (1,)], ids=["both", "one"])

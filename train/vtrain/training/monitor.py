@@ -65,6 +65,7 @@ class Monitor:
 
     def _write(self, run: Run, lr: float, measured: dict[str, float]) -> None:
         self._refuse_nan(run)
+        run.share_bad()
         means = run.means.means()
         run.means.clear()
         (then, step, waited), now = self._since, time.perf_counter()

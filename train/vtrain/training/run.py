@@ -98,13 +98,14 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """Return what is saved; all ranks must call this."""
+        self.share_bad()
         return {
             "step": self.step,
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "validation_losses": self.validation_losses,
             "sums": self.means.state(),
-            "bad": bad_of_all_ranks(self.bad),
+            "bad": [[video.shard, video.key, video.what, video.instead] for video in self.bad.values()],
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -115,6 +116,16 @@ class Run:
         self.means.load(state["sums"])
         # Runs that were saved before version 0.2 do not have them.
         self.bad |= {fields[1]: Bad(*fields) for fields in state.get("bad", [])}
+
+    def share_bad(self) -> None:
+        """Give all ranks the bad videos of each; all ranks must call this.
+
+        The budget and the count then hold for the whole training, and a resumed training begins with the same videos.
+        """
+        if world() > 1:
+            for of_rank in gather_objects(self.bad):
+                for key, video in of_rank.items():
+                    self.bad.setdefault(key, video)
 
     def alone(self) -> AbstractContextManager[None]:
         """Return a context in which gradients are not exchanged with other processes."""
@@ -143,12 +154,6 @@ class Run:
         if world() > 1:
             dist.all_reduce(finite, dist.ReduceOp.MIN)
         return bool(finite.item())
-
-
-def bad_of_all_ranks(bad: dict[str, Bad]) -> list[list[str]]:
-    """Return the bad videos of all ranks as plain lists, each video once; all ranks must call this."""
-    found = {key: video for of_rank in gather_objects(bad) for key, video in of_rank.items()}
-    return [[video.shard, video.key, video.what, video.instead] for video in found.values()]
 
 
 Observation = Callable[[Run], dict[str, float]]  # a measurement on videos that the network does not learn from
