@@ -339,3 +339,49 @@ def test_a_set_that_is_not_finished_is_refused(copy: Path) -> None:
     with pytest.raises(UsageError) as error:
         walk(copy)
     assert str(error.value) == f"the set in {copy} is not finished; run vprep shard again with the same words to go on"
+
+
+STATE = """
+import signal, sys
+import cv2, torch
+from vtrain.data import Loader, OneClip, ShardSet
+
+def state():
+    signals = [signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)]
+    return signals, cv2.getNumThreads(), torch.get_num_threads()
+
+def check(when):
+    assert state() == before, (when, before, state())
+
+videos = ShardSet.open(sys.argv[1]).select()
+if sys.argv[2] == "own":
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+cv2.setNumThreads(3)
+before = state()
+if sys.argv[2] != "error":
+    for number, batch in enumerate(Loader(videos, OneClip(), batch=4, workers=2)):
+        check("in use")
+        if number == 3:
+            break
+    check("left early")
+    list(Loader(videos, OneClip(), batch=4, workers=2, epochs=1, position=len(videos)))
+    check("nothing to do")
+    list(Loader(videos, OneClip(), batch=4, workers=0, epochs=1))
+    check("no workers")
+else:
+    try:
+        list(Loader(videos, OneClip(frames=30, short="error"), batch=4, workers=1))
+    except Exception as error:
+        print(type(error).__name__)
+    check("an error in the first batch")
+print("same")
+"""
+
+
+@pytest.mark.parametrize(("case", "output"), [("own", "same"), ("default", "same"), ("error", "WorkError same")])
+def test_a_loader_leaves_signal_handlers_and_threads_as_they_were(shards: Path, case: str, output: str) -> None:
+    """In a process of its own: torch sets its handler of SIGCHLD once in a process."""
+    words = [sys.executable, "-W", "ignore", "-c", STATE, str(shards), case]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == output.split()
