@@ -1,4 +1,4 @@
-"""A small set for the loader: 30 videos of different lengths in 6 shards."""
+"""Fixtures: a set of 30 videos in 6 shards, its pixels, and `vtrain` in this process."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -22,7 +22,7 @@ HEIGHT, WIDTH = 24, 32
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """Small tensors, on processors that other processes want too, are worked on fastest by one thread."""
+    """Use one thread: the fastest for small tensors on processors that other processes use as well."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -48,21 +48,21 @@ def shards(synth_videos: Path, run_vprep: Callable[..., Any], tmp_path_factory: 
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """`vtrain WORDS` in this process: exit code, stdout, stderr."""
+    """Run `vtrain WORDS` in this process; return exit code, stdout and stderr."""
 
     def run(*words: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as end:
             cli.main([str(word) for word in words])
         assert isinstance(end.value.code, int)
-        said = capsys.readouterr()
-        return end.value.code, said.out, said.err
+        output = capsys.readouterr()
+        return end.value.code, output.out, output.err
 
     return run
 
 
 @pytest.fixture(scope="session")
 def pictures() -> Callable[[Path], dict[str, list[np.ndarray]]]:
-    """All frames of a set as RGB pictures, by key: read by the index, as data_shards/README.md tells."""
+    """Return all frames of a set as RGB pictures, by key, read with the index as data_shards/README.md describes."""
 
     def read(folder: Path) -> dict[str, list[np.ndarray]]:
         found = {}

@@ -128,9 +128,9 @@ class _Forward:
     def __call__(self, batch: Batch) -> Tensor:
         videos, clips, frames = batch.clips.shape[:3]
         self._videos = max(self._videos, videos)
-        crops = self._augment.look.crops
+        crops = self._augment.config.crops
         if self._most is None:
-            pixels = crops * frames * self._augment.look.size**2
+            pixels = crops * frames * self._augment.config.size**2
             self._most = max(1, PIXELS.get(self._device.type, PIXELS_ELSEWHERE) // pixels)
         group = clips if self._by_video else self._videos * clips
         clips_M1THWC = batch.clips.to(self._device, non_blocking=True).flatten(0, 1).unsqueeze(1)
@@ -152,7 +152,7 @@ class _Forward:
             return self._forward(clips_M1THWC, draws)
         except torch.OutOfMemoryError:
             if len(clips_M1THWC) == 1:
-                frames, side = clips_M1THWC.shape[2], self._augment.look.size
+                frames, side = clips_M1THWC.shape[2], self._augment.config.size
                 raise WorkError(
                     f"the memory of {self._device} is too small for one clip of {frames} x {side} x {side}; "
                     "use smaller or shorter clips"
