@@ -65,7 +65,8 @@ def test_a_layout_in_the_current_folder_shards_videos_with_its_classes_and_split
     done = vprep(here, "shard", source, "--out", "set", "--layout", LAYOUT, "--json")
     assert done.returncode == 0, done.stderr
     assert "3 videos, layout my_layouts:read_jsonl, 2 classes" in done.stderr
-    assert "1 videos of the lists do not exist ('clips/gone.mp4')" in done.stderr
+    assert "warning: videos that the lists name and that do not exist: 1 ('clips/gone.mp4')\n" in done.stderr
+    assert "warning: videos that are in no list: 1 ('extra.mp4')\n" in done.stderr
     found = {name: (row["class_name"], row["label"], row["split1"]) for name, row in rows(here / "set").items()}
     assert found == {
         "clips/a.mp4": ("jump", 1, "train"),
