@@ -27,7 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Source = Annotated[Path, typer.Argument(help="Folder of videos.")]
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of videos.")]
 Set = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the set.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Workers = Annotated[
@@ -111,7 +111,7 @@ def retry(
     timeout: Timeout = 300.0,
     json: Json = False,
 ) -> None:
-    """Retry the videos that failed; everything else in the set stays as it is."""
+    """Retry the videos that failed. The rest of the set stays as it is."""
     from vprep import summary
     from vprep.format import missing_set
     from vprep.sharding import build, plan
@@ -142,7 +142,7 @@ def plan(
     timeout: Timeout = 300.0,
     json: Json = False,
 ) -> None:
-    """Report what vprep shard would find and make, and how long it would take. Writes nothing."""
+    """Estimate what vprep shard would find, make and take. Writes nothing."""
     from vprep import layouts, summary
     from vprep.sharding import estimate
     from vprep.video import ffmpeg
@@ -164,7 +164,7 @@ def verify(
     workers: Workers = None,
     json: Json = False,
 ) -> None:
-    """Check that a set is as it was written; list what is not, with exit code 1."""
+    """Check that a set is as it was written. If not, list what differs and exit with code 1."""
     from vprep import summary
     from vprep import verify as verifier
 
@@ -185,7 +185,9 @@ def stats(out: Set, json: Json = False) -> None:
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
 def show(
     folder: Set,
-    key: Annotated[str | None, typer.Argument(help="Key of a video. [default: the first]", show_default=False)] = None,
+    key: Annotated[
+        str | None, typer.Argument(metavar="KEY", help="Key of a video. [default: the first]", show_default=False)
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4 or gif for the video.")
     ] = Path("sheet.png"),
@@ -200,7 +202,7 @@ def show(
 
 @app.command()
 def index(out: Set, json: Json = False) -> None:
-    """Rebuild a set's index from its tars, or make one for other WebDataset tars."""
+    """Rebuild the index of a set, or make one for other WebDataset tars."""
     from vprep import index as indexer
     from vprep import summary
 
@@ -229,7 +231,7 @@ def synth(
     out: Annotated[Path, typer.Option(help="Folder to create.")],
     classes: Annotated[int, typer.Option(help="Number of classes, each a kind of motion: 2 to 16.")] = 8,
     per_class: Annotated[int, typer.Option(help="Videos per class.")] = 20,
-    seconds: Annotated[float, typer.Option(help="Length of each video.")] = 4.0,
+    seconds: Annotated[float, typer.Option(help="Length of each video, in seconds.")] = 4.0,
     seed: Annotated[int, typer.Option(help="Seed of the videos; the same seed gives the same bytes.")] = 0,
     json: Json = False,
 ) -> None:

@@ -18,12 +18,12 @@ def listing_lines(listing: Listing) -> list[str]:
     lines = [f"{len(listing.entries)} videos, layout {listing.layout}, {len(listing.classes)} classes"]
     if listing.missing:
         lines.append(
-            f"warning: {len(listing.missing)} videos of the lists do not exist "
+            f"warning: videos that the lists name and that do not exist: {len(listing.missing)} "
             f"('{listing.missing[0]}'{', ...' if len(listing.missing) > 1 else ''})"
         )
     if listing.unlisted:
         lines.append(
-            f"warning: {len(listing.unlisted)} videos are in no list ('{listing.unlisted[0]}'"
+            f"warning: videos that are in no list: {len(listing.unlisted)} ('{listing.unlisted[0]}'"
             f"{', ...' if len(listing.unlisted) > 1 else ''})"
         )
     return lines

@@ -32,7 +32,7 @@ HEIGHT, WIDTH = 32, 48
 
 @cache
 def grey_jpeg(level: int) -> bytes:
-    """A picture of one grey level."""
+    """Return a JPEG of one grey level."""
     done, jpeg = cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), level, np.uint8))
     assert done
     return jpeg.tobytes()

@@ -1,4 +1,4 @@
-"""The command line: exit codes, words, and what goes where."""
+"""The command line: exit codes, messages, and what goes to stdout and to stderr."""
 
 import json
 import os
@@ -37,9 +37,7 @@ assert not {"pyarrow", "cv2", "numpy", "torch", "rich.progress"} & set(sys.modul
     assert done.returncode == 0, done.stderr
 
 
-def test_json_is_exactly_one_object_and_progress_is_not_in_it(
-    run_vprep: RunVprep, videos: Path, tmp_path: Path
-) -> None:
+def test_json_prints_one_object_and_no_progress(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
     done = run_vprep("shard", videos, "--out", tmp_path / "out", "--json")
     info = json.loads(done.stdout)
     assert (info["videos"], info["failures"], info["causes"]) == (12, 0, {})
@@ -61,7 +59,7 @@ def test_json_is_exactly_one_object_and_progress_is_not_in_it(
         (["index", "nowhere"], "no tars in nowhere; name a folder that holds shards"),
     ],
 )
-def test_what_was_asked_wrongly_gets_one_sentence_and_code_2(
+def test_a_usage_error_is_one_sentence_with_exit_code_2(
     words: list[str], message: str, run_vprep: RunVprep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,14 +67,14 @@ def test_what_was_asked_wrongly_gets_one_sentence_and_code_2(
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vprep: {message}\n")
 
 
-def test_a_wrong_option_gets_code_2(run_vprep: RunVprep) -> None:
+def test_an_unknown_option_has_exit_code_2(run_vprep: RunVprep) -> None:
     done = run_vprep("shard", ".", "--wurkers", "2")
     assert done.returncode == 2
     assert "--wurkers" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_ffmpeg_that_is_none_is_refused(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+def test_a_program_that_is_no_ffmpeg_is_refused(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
     done = run_vprep("shard", videos, "--out", tmp_path / "out", env={"VPREP_FFMPEG": "/nowhere/ffmpeg"})
     assert done.returncode == 2
     assert done.stderr.endswith(
@@ -85,7 +83,9 @@ def test_an_ffmpeg_that_is_none_is_refused(run_vprep: RunVprep, videos: Path, tm
     )
 
 
-def test_too_many_failures_are_an_error_after_all_the_work(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+def test_too_many_failures_are_an_error_once_the_set_is_finished(
+    run_vprep: RunVprep, videos: Path, tmp_path: Path
+) -> None:
     source, out = tmp_path / "videos", tmp_path / "out"
     shutil.copytree(videos, source)
     (source / "falling over" / "empty.mp4").touch()
@@ -99,7 +99,7 @@ def test_too_many_failures_are_an_error_after_all_the_work(run_vprep: RunVprep, 
     assert run_vprep("shard", source, "--out", out, "--max-failures", "10%").returncode == 0
 
 
-def test_plan_writes_nothing_and_tells_what_shard_would_do(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+def test_plan_writes_nothing_and_predicts_what_shard_makes(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
     source = tmp_path / "videos"
     shutil.copytree(videos, source)
     shutil.copy(source / "falling over" / "v_falling_0.mp4", source / "jumping (high)" / "again.mp4")
@@ -114,7 +114,7 @@ def test_plan_writes_nothing_and_tells_what_shard_would_do(run_vprep: RunVprep, 
     assert "same content: 1 groups of videos" in run_vprep("plan", source).stdout
 
 
-def test_a_terminal_gets_a_bar(videos: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar(videos: Path, tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     words = [sys.executable, "-m", "vprep.cli", "shard", str(videos), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=follower, env=os.environ | {"TERM": "xterm"})
@@ -123,7 +123,7 @@ def test_a_terminal_gets_a_bar(videos: Path, tmp_path: Path) -> None:
     while True:
         try:
             piece = os.read(leader, 4096)
-        except OSError:  # Linux ends a terminal without readers so
+        except OSError:  # Linux raises this when the other side of a terminal is closed
             break
         if not piece:
             break
@@ -134,7 +134,7 @@ def test_a_terminal_gets_a_bar(videos: Path, tmp_path: Path) -> None:
     assert "━".encode() in said
 
 
-def test_what_the_disk_refuses_is_one_sentence(run_vprep: RunVprep, small_shards: Path, tmp_path: Path) -> None:
+def test_an_error_of_the_disk_is_one_sentence(run_vprep: RunVprep, small_shards: Path, tmp_path: Path) -> None:
     out = shutil.copytree(small_shards, tmp_path / "out")
     (out / "dataset.json").unlink()
     (out / "index.parquet").unlink()

@@ -1,4 +1,4 @@
-"""A csv of the user's own says which videos, or parts of them, there are."""
+"""A csv by the user lists the videos, or parts of them."""
 
 from pathlib import Path
 
@@ -38,19 +38,19 @@ def test_labels_csv_in_the_root_is_found(tmp_path: Path) -> None:
     assert layouts.read(tmp_path).classes == ["cat"]
 
 
-def test_missing_and_unlisted_files_are_told_and_not_taken(tmp_path: Path) -> None:
+def test_missing_and_unlisted_files_are_reported_and_not_sharded(tmp_path: Path) -> None:
     listing = read(tmp_path, "path,label\na.mp4,x\ngone.mp4,y\n", "a.mp4", "more.mp4")
     assert [one.source for one in listing.entries] == ["a.mp4"]
     assert (listing.classes, listing.missing, listing.unlisted) == (["x", "y"], ["gone.mp4"], ["more.mp4"])
 
 
-def test_whole_numbers_are_the_label_ids(tmp_path: Path) -> None:
+def test_integer_labels_are_the_label_ids(tmp_path: Path) -> None:
     listing = read(tmp_path, "path,label\na.mp4,3\nb.mp4,01\nc.mp4,\n", "a.mp4", "b.mp4", "c.mp4")
     assert [(one.class_name, one.label) for one in listing.entries] == [("3", 3), ("01", 1), (None, None)]
     assert listing.classes == ["0", "01", "2", "3"]
 
 
-def test_one_word_among_the_labels_makes_all_of_them_names(tmp_path: Path) -> None:
+def test_labels_with_a_word_among_them_are_all_names(tmp_path: Path) -> None:
     listing = read(tmp_path, "path,label\na.mp4,10\nb.mp4,9\nc.mp4,cat\n", "a.mp4", "b.mp4", "c.mp4")
     assert listing.classes == ["10", "9", "cat"]
 
@@ -110,14 +110,14 @@ def test_a_bad_csv_is_an_error_with_the_line(tmp_path: Path, text: str, wrong: s
 
 
 @pytest.mark.parametrize("path", ["../a.mp4", "/a.mp4", "", "b/../../a.mp4", "."])
-def test_a_path_that_leaves_the_root_is_an_error_with_the_line(tmp_path: Path, path: str) -> None:
+def test_a_path_outside_the_root_is_an_error_with_the_line(tmp_path: Path, path: str) -> None:
     assert message(tmp_path, f"path,label\na.mp4,x\n{path},x\n", "a.mp4") == (
         f"{tmp_path / 'my.csv'}, line 3: path '{path}' is not below '{tmp_path / 'root'}'; "
         "paths must be relative to that folder"
     )
 
 
-def test_a_csv_whose_paths_are_all_wrong_says_how_they_are_read(tmp_path: Path) -> None:
+def test_a_csv_whose_paths_are_all_missing_is_an_error(tmp_path: Path) -> None:
     assert message(tmp_path, "path,label\nroot/a.mp4,x\n", "a.mp4") == (
         f"{tmp_path / 'my.csv'} names no video below '{tmp_path / 'root'}', "
         "the first being 'root/a.mp4'; paths must be relative to it"
@@ -128,7 +128,7 @@ def test_an_empty_csv_says_what_is_needed(tmp_path: Path) -> None:
     assert message(tmp_path, "\n", "a.mp4") == f"{tmp_path / 'my.csv'} is empty; a header with path, label is needed"
 
 
-def test_flat_takes_no_labels(tmp_path: Path) -> None:
+def test_labels_for_the_flat_layout_are_an_error(tmp_path: Path) -> None:
     assert message(tmp_path, "path,label\na.mp4,x\n", "a.mp4", layout="flat") == (
         f"layout flat has no classes, and --labels is '{tmp_path / 'my.csv'}'; leave --labels out, or name the --layout"
     )

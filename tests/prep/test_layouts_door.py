@@ -65,7 +65,8 @@ def test_a_layout_in_the_current_folder_shards_videos_with_its_classes_and_split
     done = vprep(here, "shard", source, "--out", "set", "--layout", LAYOUT, "--json")
     assert done.returncode == 0, done.stderr
     assert "3 videos, layout my_layouts:read_jsonl, 2 classes" in done.stderr
-    assert "1 videos of the lists do not exist ('clips/gone.mp4')" in done.stderr
+    assert "warning: videos that the lists name and that do not exist: 1 ('clips/gone.mp4')\n" in done.stderr
+    assert "warning: videos that are in no list: 1 ('extra.mp4')\n" in done.stderr
     found = {name: (row["class_name"], row["label"], row["split1"]) for name, row in rows(here / "set").items()}
     assert found == {
         "clips/a.mp4": ("jump", 1, "train"),
@@ -137,12 +138,12 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
         ),
     ],
 )
-def test_what_is_no_layout_is_refused_in_one_sentence(here: Path, source: Path, text: str, said: str) -> None:
+def test_an_object_that_is_no_layout_is_refused_in_one_sentence(here: Path, source: Path, text: str, said: str) -> None:
     (here / "mine.py").write_text(text)
     assert message(here, source, "mine:read") == f"layout 'mine:read' {said.format(source=source)}"
 
 
-def test_a_module_or_a_name_that_is_not_there_is_one_sentence(here: Path, source: Path) -> None:
+def test_a_missing_or_broken_module_and_a_missing_name_are_one_sentence(here: Path, source: Path) -> None:
     assert message(here, source, "absent:read") == (
         "layout 'absent:read': there is no module 'absent'; run the command in the folder that holds it, or add that "
         "folder to PYTHONPATH"
@@ -158,7 +159,7 @@ def test_a_module_or_a_name_that_is_not_there_is_one_sentence(here: Path, source
     )
 
 
-def test_a_class_that_the_list_of_classes_lacks_is_one_sentence(here: Path, source: Path) -> None:
+def test_a_class_outside_the_list_of_classes_is_one_sentence(here: Path, source: Path) -> None:
     (here / "mine.py").write_text(
         "from vprep.layouts import Listing\n"
         "def read(source):\n    listing = Listing(['a'])\n    listing.add('extra.mp4', 1, 'b')\n    return listing\n"
@@ -181,7 +182,7 @@ def test_the_examples_own_messages(here: Path, source: Path, tmp_path: Path) -> 
     )
 
 
-def test_a_layouts_name_in_a_sets_files_imports_nothing(here: Path, source: Path) -> None:
+def test_the_name_of_a_layout_in_a_sets_files_imports_nothing(here: Path, source: Path) -> None:
     made = vprep(here, "shard", source, "--out", "set", "--layout", LAYOUT, "--seed", 1, "--fps", 10)
     assert made.returncode == 0, made.stderr
     mark = here / "imported"
@@ -194,7 +195,7 @@ def test_a_layouts_name_in_a_sets_files_imports_nothing(here: Path, source: Path
         ["subset", "set", "--rule", "kinetics100"],
         ["index", "set"],
     ]
-    # All commands that read a set do their work, or refuse it for a reason of their own.
+    # Each command that reads a set succeeds; subset fails because kinetics100 needs more classes.
     codes = [vprep(here, *words).returncode for words in commands]
     assert codes == [0, 0, 0, 0, 2, 0]
     again = vprep(here, "shard", source, "--out", "set", "--seed", 1, "--fps", 10)
@@ -211,6 +212,6 @@ print(len(list(open_shards("set", OneClip(frames=2), batch=1, epochs=1))))
     read = subprocess.run([sys.executable, "-c", program], cwd=here, env=env, capture_output=True, text=True)
     assert read.stdout == "3\n", read.stderr
     assert not mark.exists()
-    # The same name on the command line does import it.
+    # On the command line, the same name does import the module.
     vprep(here, "shard", source, "--out", "set", "--layout", LAYOUT)
     assert mark.exists()

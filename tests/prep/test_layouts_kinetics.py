@@ -14,7 +14,7 @@ SOCCER = "shooting goal (soccer),-_ab5678901,5,15,{split}\n"
 
 @pytest.mark.parametrize("name", ["-_ab5678901", "-_ab5678901_000005_000015"])
 @pytest.mark.parametrize("folder", ["", "shooting goal (soccer)/", "train/shooting_goal_(soccer)/"])
-def test_kinetics_files_are_known_by_their_id_alone_or_with_times(tmp_path: Path, folder: str, name: str) -> None:
+def test_kinetics_files_are_named_by_their_id_alone_or_with_times(tmp_path: Path, folder: str, name: str) -> None:
     source = f"{folder}{name}.mp4"
     write(tmp_path / "train.csv", HEADER + SOCCER.format(split="train"))
     listing = layouts.read(tree(tmp_path, source))
@@ -55,7 +55,7 @@ def test_kinetics_classes_are_those_of_all_csv_files_sorted(tmp_path: Path) -> N
     assert listing.unlisted == ["ddddddddddd.mp4"]
 
 
-def test_kinetics_clips_of_one_video_are_told_apart_by_their_start(tmp_path: Path) -> None:
+def test_kinetics_clips_of_one_video_are_distinguished_by_their_start(tmp_path: Path) -> None:
     rows = "yoga,aaaaaaaaaaa,1,11,train\nzumba,aaaaaaaaaaa,40,50,val\nyoga,aaaaaaaaaaa,70,80,val\n"
     labels = write(tmp_path / "k.csv", HEADER + rows)
     names = ["aaaaaaaaaaa_000001_000011.mp4", "aaaaaaaaaaa_000040_000050.mp4", "aaaaaaaaaaa_000099_000109.mp4"]
@@ -86,7 +86,7 @@ def test_kinetics_videos_that_the_csv_lacks_have_the_class_of_their_folder(tmp_p
     assert listing.unlisted == ["val/air_drum/bbbbbbbbbbb.mp4"]
 
 
-def test_kinetics_class_folders_do_without_a_csv(tmp_path: Path) -> None:
+def test_kinetics_class_folders_need_no_csv(tmp_path: Path) -> None:
     listing = layouts.read(tree(tmp_path, "train/air_drum/a.mp4", "val/yoga/b.mp4"), layout="kinetics")
     assert [one.class_name for one in listing.entries] == ["air drum", "yoga"]
 

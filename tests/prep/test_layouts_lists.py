@@ -1,4 +1,4 @@
-"""Data sets that bring their own lists: UCF101, HMDB51, Something-Something V2."""
+"""Data sets with official lists: UCF101, HMDB51, Something-Something V2."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_ucf101_labels_and_splits_come_from_the_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["v_HandstandPushups_g01_c01.mp4", "HandStandPushups/v_handstandpushups_g01_c01.AVI"])
-def test_ucf101_videos_match_without_case_and_ending(tmp_path: Path, name: str) -> None:
+def test_ucf101_videos_match_regardless_of_case_and_ending(tmp_path: Path, name: str) -> None:
     ucf(tmp_path)
     assert [one[1:] for one in entries_of(layouts.read(tree(tmp_path, name)))] == [
         ("HandstandPushups", 1, ("test", None, None))
@@ -44,18 +44,18 @@ def test_ucf101_videos_that_no_list_names_have_the_class_of_their_folder(tmp_pat
 
 
 @pytest.mark.parametrize("place", ["root", "root/any", "ucfTrainTestlist", "given"])
-def test_ucf101_lists_are_found_where_people_keep_them(tmp_path: Path, place: str) -> None:
+def test_ucf101_lists_are_found_in_their_usual_places(tmp_path: Path, place: str) -> None:
     lists = ucf(tmp_path / place)
     root = tree(tmp_path / "root", f"{PUSHUP}")
     assert layouts.read(root, splits=lists if place == "given" else None).layout == "ucf101"
 
 
-def test_ucf101_lists_beside_a_folder_of_other_videos_are_not_its_lists(tmp_path: Path) -> None:
+def test_ucf101_lists_next_to_a_folder_of_other_videos_are_not_its_lists(tmp_path: Path) -> None:
     ucf(tmp_path / "ucfTrainTestlist")
     assert layouts.read(tree(tmp_path / "root", "cat/a.mp4")).layout == "folders"
 
 
-def test_ucf101_without_lists_says_where_they_are_looked_for(tmp_path: Path) -> None:
+def test_ucf101_without_lists_is_an_error_that_names_the_folders_searched(tmp_path: Path) -> None:
     assert message(tree(tmp_path, PUSHUP), "ucf101") == (
         f"no trainlist01.txt or testlist01.txt in '{tmp_path}' or in the folders in it, "
         "and layout ucf101 needs them; name their folder with --splits"
@@ -114,13 +114,13 @@ def test_hmdb51_flags_are_train_test_and_unused(tmp_path: Path, folder: str) -> 
 
 
 @pytest.mark.parametrize("place", ["root/x", "testTrainMulti_7030_splits", "splits", "given"])
-def test_hmdb51_lists_are_found_where_people_keep_them(tmp_path: Path, place: str) -> None:
+def test_hmdb51_lists_are_found_in_their_usual_places(tmp_path: Path, place: str) -> None:
     lists = hmdb(tmp_path / place)
     root = tree(tmp_path / "root", ODD)
     assert layouts.read(root, splits=lists if place == "given" else None).layout == "hmdb51"
 
 
-def test_hmdb51_lists_beside_a_folder_of_other_videos_are_not_its_lists(tmp_path: Path) -> None:
+def test_hmdb51_lists_next_to_a_folder_of_other_videos_are_not_its_lists(tmp_path: Path) -> None:
     hmdb(tmp_path / "splits")
     assert layouts.read(tree(tmp_path / "root", "cat/a.mp4")).layout == "folders"
 

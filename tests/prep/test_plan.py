@@ -1,4 +1,4 @@
-"""Which videos, under which keys, in which order, in which shards."""
+"""The plan: keys, order and shards of the videos."""
 
 import random
 import re
@@ -40,13 +40,13 @@ def test_a_key_is_the_name_of_the_file() -> None:
     ]
 
 
-def test_videos_of_one_name_are_told_apart_and_stay_so_when_others_come() -> None:
+def test_videos_of_one_name_get_different_keys_that_do_not_depend_on_other_videos() -> None:
     few, more = keys("a/1.mp4", "b/1.mp4"), keys("a/1.mp4", "b/1.mp4", "c/1.mp4")
     assert len(set(few)) == 2
     assert more[:2] == few
 
 
-def test_dots_do_not_merge_videos() -> None:
+def test_names_that_differ_only_in_dots_get_different_keys() -> None:
     first, second = keys("clip.v1.mp4", "clip.v2.mp4")
     assert (first, second) == ("clip_v1", "clip_v2")
 
@@ -97,7 +97,7 @@ def test_more_shards_than_videos_are_refused() -> None:
     assert str(refused.value) == "3 videos do not fill 4 shards; use --shards 3 or fewer"
 
 
-def test_a_plan_is_read_back_as_it_was_frozen(tmp_path: Path) -> None:
+def test_a_plan_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     shards = divide(planned({"é ü": 5, "b": 6}), 3)
     plan = write_plan(tmp_path, Settings(seed=7), Path("/videos"), ["b", "é ü"], shards)
     assert read_plan(tmp_path) == plan
@@ -112,13 +112,13 @@ def test_a_plan_is_read_back_as_it_was_frozen(tmp_path: Path) -> None:
         ("128x", "--size is '128x'; it must be HEIGHTxWIDTH, as in 128x171"),
     ],
 )
-def test_a_size_that_is_none_says_what_to_write(text: str, message: str) -> None:
+def test_a_malformed_size_is_an_error_that_says_what_to_write(text: str, message: str) -> None:
     with pytest.raises(UsageError) as refused:
         read_size(text)
     assert str(refused.value) == message
 
 
-def test_shares_are_percent_or_fractions() -> None:
+def test_a_share_is_a_percentage_or_a_fraction() -> None:
     assert (read_share("5%"), read_share("0.05"), read_share("100%")) == (0.05, 0.05, 1.0)
     for text in ("5", "x%", "-1%", "nan"):
         with pytest.raises(UsageError, match="it must be a share from 0% to 100%"):

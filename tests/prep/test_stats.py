@@ -1,4 +1,4 @@
-"""What is in a set, counted from its index."""
+"""The counts of a set, from its index."""
 
 import shutil
 from collections.abc import Callable
@@ -21,7 +21,7 @@ NewSet = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def counted(make_set: MakeSet, tmp_path: Path) -> NewSet:
-    """Makes a set of the given videos and counts it."""
+    """A function that makes a set of the given videos and returns its counts."""
 
     def count(*videos: dict[str, Any], failures: list[dict[str, Any]] | None = None) -> dict[str, Any]:
         named = [{"key": f"v{number}"} | video for number, video in enumerate(videos)]
@@ -30,7 +30,7 @@ def counted(make_set: MakeSet, tmp_path: Path) -> NewSet:
     return count
 
 
-def test_a_small_set_is_counted_in_full(small_set: Path) -> None:
+def test_all_counts_of_a_small_set(small_set: Path) -> None:
     info = stats(small_set)
     index = pq.read_table(small_set / "index.parquet")
     assert info == {
@@ -67,7 +67,7 @@ def test_failures_are_counted_by_cause_the_most_frequent_first(counted: NewSet) 
     assert list(info["causes"].items()) == [("zero_bytes", 2), ("timeout", 1)]
 
 
-def test_class_sizes_name_the_ends_and_give_the_median(counted: NewSet) -> None:
+def test_class_sizes_are_the_smallest_the_largest_and_the_median(counted: NewSet) -> None:
     videos = [{"class_name": name} for name in "abbccc"]
     assert counted(*videos)["class_sizes"] == {
         "least": ["a", 1],
@@ -86,7 +86,7 @@ def test_rotated_silent_and_variable_videos_are_counted_and_unknown_ones_are_not
     assert [info[name] for name in ("rotated", "silent", "variable_rate", "damaged_videos")] == [1, 1, 1, 0]
 
 
-def test_videos_of_the_same_content_are_grouped_and_those_in_train_and_test_are_told(counted: NewSet) -> None:
+def test_videos_of_the_same_content_are_grouped_and_groups_in_train_and_test_are_counted(counted: NewSet) -> None:
     info = counted(
         {"source_hash": "x", "split1": "train", "split2": "train"},
         {"source_hash": "x", "split1": "test", "split2": "train"},
@@ -124,13 +124,13 @@ def test_source_rates_and_codecs_are_counted_the_most_frequent_first(counted: Ne
     assert list(info["codecs"].items()) == [("h264", 2), ("mpeg4", 1)]
 
 
-def test_the_rates_of_cameras_without_number_become_one_line(counted: NewSet) -> None:
+def test_rare_source_rates_are_counted_together(counted: NewSet) -> None:
     info = counted(*({"source_fps": 10.0 + number} for number in range(25)))
     assert len(info["source_fps"]) == 21
     assert info["source_fps"]["other"] == 5
 
 
-def test_a_set_in_which_everything_failed_is_counted_too(counted: NewSet) -> None:
+def test_a_set_without_videos_is_counted(counted: NewSet) -> None:
     info = counted(failures=[{"source": "a.mp4", "cause": "truncated", "detail": ""}])
     assert (info["videos"], info["bytes_per_frame"], info["seconds"], info["class_sizes"]) == (0, None, None, None)
     assert as_table(info).row_count > 0
@@ -146,7 +146,7 @@ def test_a_large_set_is_counted_without_its_columns_per_frame(small_set: Path, t
     assert stats(folder)["videos"] == 100_000
 
 
-def test_people_read_names_and_numbers(small_set: Path) -> None:
+def test_the_table_has_lines_of_name_and_value(small_set: Path) -> None:
     info = stats(small_set)
     console = Console(width=100)
     with console.capture() as seen:
@@ -172,7 +172,7 @@ def test_people_read_names_and_numbers(small_set: Path) -> None:
     ]
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         stats(tmp_path / "no")
     assert str(error.value) == (

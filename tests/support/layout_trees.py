@@ -1,4 +1,4 @@
-"""Folders of stand-in videos and lists, and what the layouts make of them."""
+"""Folders of one-byte videos and of lists, and what the layouts read from them."""
 
 from pathlib import Path
 

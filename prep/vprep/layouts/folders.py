@@ -15,7 +15,7 @@ SplitAndClass = Callable[[str], tuple[str | None, str | None]]
 
 
 def fits(source: Source) -> bool:
-    """Return whether a video lies in a folder of its own."""
+    """Return whether a video lies in a folder below the source."""
     return any("/" in name for name in source.files.videos)
 
 
