@@ -396,6 +396,8 @@ def test_a_description_that_is_no_json_is_refused_in_one_sentence(tmp_path: Path
     text = message(lambda: load_backbone(path))
     assert text.startswith(f"{path}: the description of its weights is damaged (")
     assert text.endswith("); use a good copy")
+    saved(tmp_path / "a.pt", {"vtrain": 3, "w": torch.zeros(1)})
+    assert "the description of its weights is damaged" in message(lambda: load_backbone(tmp_path / "a.pt"))
 
 
 def test_what_is_known_is_read_by_attribute_and_by_key_and_what_is_not_is_absent() -> None:

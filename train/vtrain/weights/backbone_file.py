@@ -20,7 +20,7 @@ from vtrain.weights.info import WeightsInfo
 
 PROGRAMS = (".ts", ".onnx")  # what `vtrain export` writes for others to run
 METADATA_KEY = "vtrain"  # of the JSON that describes the weights, in a file's metadata
-COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch before 0.4.1 did not have it
+COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch up to 0.4.0 did not have it
 
 
 def load_backbone(path: str | Path) -> tuple[Backbone, WeightsInfo]:
@@ -118,7 +118,7 @@ def backbone_in(path: Path, contents: Contents) -> tuple[dict[str, Tensor], dict
         return without_prefix("backbone.", model) or model, contents.values
     try:
         found = json.loads(contents.values[METADATA_KEY])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: the description of its weights is damaged ({error}); use a good copy") from None
     return contents.tensors, found if isinstance(found, dict) else {}
 
