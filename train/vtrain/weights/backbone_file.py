@@ -21,6 +21,7 @@ from vtrain.weights.info import WeightsInfo
 PROGRAMS = (".ts", ".onnx")  # what `vtrain export` writes for others to run
 METADATA_KEY = "vtrain"  # of the JSON that describes the weights, in a file's metadata
 COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch up to 0.4.0 did not have it
+SHOWN = 6  # names of a kind in a message
 
 
 def load_backbone(path: str | Path) -> tuple[Backbone, WeightsInfo]:
@@ -162,11 +163,11 @@ def mismatches(tensors: dict[str, Tensor], net: Backbone) -> dict[str, list[str]
     return {kind: names for kind, names in kinds.items() if names}
 
 
-def as_sentence(kinds: dict[str, list[str]], most: int = 6) -> str:
+def as_sentence(kinds: dict[str, list[str]]) -> str:
     """Return `2 missing (a, b); 1 unknown (c)`, with the first names of each kind."""
 
     def first(names: list[str]) -> str:
-        return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
     return "; ".join(f"{len(names)} {kind} ({first(names)})" for kind, names in kinds.items())
 
