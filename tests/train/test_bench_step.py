@@ -118,10 +118,10 @@ def test_the_step_that_is_timed_in_parts_is_the_trainers_own(change: str) -> Non
 @pytest.mark.parametrize("method", METHODS)
 def test_the_batch_of_noise_is_like_the_loaders(method: str, shards: Path) -> None:
     recipe = small(method, shards)
-    noise = step.random_batch(recipe, CPU)
+    made = step.random_batch(recipe, CPU)
     (real,) = [next(iter(feed_of(recipe, ShardSet.open(shards).select(), None, HERE).loader))]
     for field in fields(Batch):
-        ours, theirs = getattr(noise, field.name), getattr(real, field.name)
+        ours, theirs = getattr(made, field.name), getattr(real, field.name)
         if field.name in ("targets", "draws"):
             assert like(ours) == like(theirs)
         elif field.name == "clips":

@@ -117,8 +117,8 @@ def test_a_full_disk_leaves_the_older_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    code, output, error = command("import", s3dg, "--from", "rspnet", "--out", out)
-    assert (code, output, error) == (1, "", "vtrain: no space left on device; mend that and run it again\n")
+    code, said, error = command("import", s3dg, "--from", "rspnet", "--out", out)
+    assert (code, said, error) == (1, "", "vtrain: no space left on device; mend that and run it again\n")
     assert (os.listdir(tmp_path), out.read_bytes()) == (["a.safetensors"], b"older")
 
 
