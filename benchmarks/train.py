@@ -29,6 +29,7 @@ from prep import Row
 from step import processor
 from vtrain.bench import step
 from vtrain.bench.loader import Measured
+from vtrain.bench.report import KERNELS
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
 from vtrain.machine import environment
@@ -38,7 +39,6 @@ from vtrain.recipes.recipe import Recipe
 
 SMALL_SET = {"cuda": (8, 32, 8.0), "cpu": (4, 8, 2.0)}  # classes, videos per class, seconds per video
 BATCH, SECONDS, REPEATS = {"cuda": 64, "cpu": 8}, {"cuda": 20.0, "cpu": 1.0}, {"cuda": 3, "cpu": 1}
-WAYS = {"cudnn_default": "cuDNN's choice of kernels", "cudnn_benchmark": "cuDNN's search"}
 
 
 def small_set(work: Path, device: str) -> Path:
@@ -110,8 +110,10 @@ def authors(alone: Measured) -> list[Row]:
         return [Row(what, "not measured: memory is too small")]
     rows = []
     for name, found in alone["as_authors"].items():
-        rows.append(Row(f"{what}, with {WAYS[name]}", found["times"], least=3.0 if name == "cudnn_default" else None))
-        rows.append(Row(f"as the authors' code runs it, with {WAYS[name]}", found["videos_per_s"], "videos/s"))
+        rows.append(
+            Row(f"{what}, with {KERNELS[name]}", found["times"], least=3.0 if name == "cudnn_default" else None)
+        )
+        rows.append(Row(f"as the authors' code runs it, with {KERNELS[name]}", found["videos_per_s"], "videos/s"))
     return rows
 
 

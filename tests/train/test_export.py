@@ -81,11 +81,11 @@ def test_an_exported_run_holds_its_description_and_is_opened_by_the_three_lines_
     words = ["export", str(run), "--out", f"net{ending}", "--json"]
     done = subprocess.run([sys.executable, "-m", "vtrain", *words], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    said = json.loads(done.stdout)
-    error = said.pop("relative_error")
+    output = json.loads(done.stdout)
+    error = output.pop("relative_error")
     assert error == 0 if ending == ".safetensors" else error < 1e-5
-    lines = said.pop("load")
-    assert said == {**DESCRIPTION, "out": f"net{ending}", "replaced": False}
+    lines = output.pop("load")
+    assert output == {**DESCRIPTION, "out": f"net{ending}", "replaced": False}
     assert description_in(tmp_path / f"net{ending}") == DESCRIPTION
     assert os.listdir(tmp_path) == [f"net{ending}"]
 
@@ -98,9 +98,9 @@ def test_an_exported_run_holds_its_description_and_is_opened_by_the_three_lines_
 def test_the_output_says_what_was_written_and_how_to_use_it(run: Path, command: Command, tmp_path: Path) -> None:
     out = tmp_path / "net.safetensors"
     out.write_bytes(b"older")
-    code, said, error = command("export", run / "last.pt", "--out", out)
+    code, output, error = command("export", run / "last.pt", "--out", out)
     assert (code, error) == (0, "")
-    assert said == (
+    assert output == (
         "backbone tiny, 64 channels, for clips of 8 x 32 x 32, normalised as 'unit'\n"
         "checked: its output is exactly the network's\n"
         f"replaced: {out}\n"
@@ -163,8 +163,8 @@ def test_the_clip_is_the_commands_or_the_files_or_the_default(run: Path, tmp_pat
 
     assert [clip(run), clip(run, 4), clip(run, None, 40)] == [[8, 32, 32], [4, 32, 32], [8, 40, 40]]
     own = tmp_path / "own.safetensors"
-    for said, wanted in (([4, 24, 40], [4, 24, 40]), ([4, 24, -1], [16, 112, 112]), ("wide", [16, 112, 112])):
-        save_weights(own, backbone("tiny", width=4), {"backbone": "tiny", "settings": {"width": 4}, "clip": said})
+    for in_file, wanted in (([4, 24, 40], [4, 24, 40]), ([4, 24, -1], [16, 112, 112]), ("wide", [16, 112, 112])):
+        save_weights(own, backbone("tiny", width=4), {"backbone": "tiny", "settings": {"width": 4}, "clip": in_file})
         assert clip(own) == wanted
 
 
@@ -186,8 +186,8 @@ def test_a_file_that_computes_something_else_is_not_kept(
     monkeypatch.setitem(export.FORMS, ending, wrong)
     out = tmp_path / f"a{ending}"
     out.write_bytes(b"older")
-    code, said, error = command("export", run, "--out", out)
-    assert (code, said) == (1, "")
+    code, output, error = command("export", run, "--out", out)
+    assert (code, output) == (1, "")
     assert error.startswith("vtrain: the written file computes something else than the network (relative error ")
     assert error.endswith(f"); {out} was not written\n")
     assert (os.listdir(tmp_path), out.read_bytes()) == ([out.name], b"older")
@@ -238,8 +238,8 @@ def test_a_wrong_argument_is_refused_in_one_sentence_and_changes_no_file(
     net = backbone("tiny", width=8)
     save_weights(Path("ours.safetensors"), net, {"backbone": "tiny", "settings": {"width": 8}})
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    code, said, error = command("export", run if source == "run" else source, *words)
-    assert (code, said) == (2, "")
+    code, output, error = command("export", run if source == "run" else source, *words)
+    assert (code, output) == (2, "")
     assert message is None or error == f"vtrain: {message}\n"
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
@@ -248,8 +248,8 @@ def test_an_incomplete_file_is_refused_in_one_sentence(command: Command, tmp_pat
     path = tmp_path / "cut.safetensors"
     save_weights(path, backbone("tiny", width=8), {"backbone": "tiny", "settings": {"width": 8}})
     path.write_bytes(path.read_bytes()[:-40000])
-    code, said, error = command("export", path, "--out", tmp_path / "a.ts")
-    assert (code, said) == (2, "")
+    code, output, error = command("export", path, "--out", tmp_path / "a.ts")
+    assert (code, output) == (2, "")
     assert error.startswith(f"vtrain: {path} is not a readable safetensors file (")
     assert error.count("\n") == 1
 
@@ -257,8 +257,8 @@ def test_an_incomplete_file_is_refused_in_one_sentence(command: Command, tmp_pat
 def test_a_run_that_names_the_wrong_backbone_is_refused_in_one_sentence(command: Command, tmp_path: Path) -> None:
     data = torch.load(made_run(tmp_path) / "last.pt") | {"backbone": "c3d"}
     torch.save(data, tmp_path / "last.pt")
-    code, said, error = command("export", tmp_path, "--out", tmp_path / "a.ts")
-    assert (code, said) == (2, "")
+    code, output, error = command("export", tmp_path, "--out", tmp_path / "a.ts")
+    assert (code, output) == (2, "")
     assert error.startswith(
         f"vtrain: {tmp_path}/last.pt does not hold a complete backbone 'c3d': 48 missing (conv1.a.conv.weight, "
     )
@@ -269,9 +269,9 @@ def test_a_clip_that_the_network_does_not_take_says_what_to_set(tmp_path: Path) 
     save_weights(tmp_path / "a.safetensors", backbone("c3d", width=4), {"backbone": "c3d", "settings": {"width": 4}})
     with pytest.raises(UsageError) as error:
         export.export(tmp_path / "a.safetensors", tmp_path / "a.ts", 1, 32)
-    said = str(error.value)
-    assert said.startswith("backbone 'c3d' does not take clips of 1 x 32 x 32 (")
-    assert said.endswith("); set --frames and --size")
+    output = str(error.value)
+    assert output.startswith("backbone 'c3d' does not take clips of 1 x 32 x 32 (")
+    assert output.endswith("); set --frames and --size")
 
 
 def test_a_recipe_that_is_no_json_is_refused_in_one_sentence(tmp_path: Path) -> None:

@@ -85,12 +85,12 @@ def test_the_output_names_what_was_loaded_and_what_was_left_out(command: Command
         "backbone r3d, 512 channels, for clips of 16 x 112 x 112, normalised as 'unit'",
         "not written, because they belong to no backbone: decoder, rates",
     ]
-    code, said, _ = command(*words)
-    assert (code, said.splitlines()) == (0, [*lines, f"written: {out}"])
+    code, output, _ = command(*words)
+    assert (code, output.splitlines()) == (0, [*lines, f"written: {out}"])
     before = read_weights(out)[0]
     out.write_bytes(b"older")
-    code, said, _ = command(*words)
-    assert (code, said.splitlines()) == (0, [*lines, f"replaced: {out}"])
+    code, output, _ = command(*words)
+    assert (code, output.splitlines()) == (0, [*lines, f"replaced: {out}"])
     assert all(torch.equal(tensor, before[name]) for name, tensor in read_weights(out)[0].items())
 
 
@@ -139,8 +139,8 @@ def test_a_file_without_weights_is_refused_in_one_sentence(
     path = tmp_path / "file.pth"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else s3dg.read_bytes()[:-1000])
-    said = command("import", path, "--from", "rspnet", "--out", tmp_path / "a.safetensors")
-    assert said == (2, "", f"vtrain: {message.replace('FILE', str(path))}\n")
+    output = command("import", path, "--from", "rspnet", "--out", tmp_path / "a.safetensors")
+    assert output == (2, "", f"vtrain: {message.replace('FILE', str(path))}\n")
     assert not (tmp_path / "a.safetensors").exists()
 
 
@@ -167,8 +167,8 @@ def test_a_wrong_option_is_refused_in_one_sentence(
     monkeypatch.chdir(tmp_path)
     Path("d.safetensors").mkdir()
     words = {"--from": "rspnet", "--out": "a.safetensors"} | change
-    said = command("import", s3dg, *(word for pair in words.items() for word in pair))
-    assert said == (2, "", f"vtrain: {message.replace('FILE', str(s3dg))}\n")
+    output = command("import", s3dg, *(word for pair in words.items() for word in pair))
+    assert output == (2, "", f"vtrain: {message.replace('FILE', str(s3dg))}\n")
     assert os.listdir() == ["d.safetensors"]
 
 
@@ -178,8 +178,8 @@ def test_a_file_that_holds_no_known_network_is_compared_with_the_named_backbone(
     path = tmp_path / "a.pth"
     torch.save({"conv1.weight": torch.zeros(1)}, path)
     words = ("--from", "vcop", "--out", tmp_path / "a.safetensors", "--backbone", "r2plus1d")
-    code, said, error = command("import", path, *words)
-    assert (code, said) == (2, "")
+    code, output, error = command("import", path, *words)
+    assert (code, output) == (2, "")
     assert error.startswith(
         f"vtrain: {path} holds none of the networks of vcop (c3d, r3d, r2plus1d); it differs from r2plus1d by: "
         "120 missing (conv1.conv.spatial.weight, "

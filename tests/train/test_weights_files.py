@@ -86,8 +86,8 @@ def test_the_test_file_is_a_real_danger(tmp_path: Path) -> None:
     assert mark.exists()
 
 
-@pytest.mark.parametrize("place", range(5))
-def test_no_pickle_of_a_legacy_file_is_executed(place: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("position", range(5))
+def test_no_pickle_of_a_legacy_file_is_executed(position: int, tmp_path: Path) -> None:
     """It holds five: magic number, version, system, data, names of storages."""
     buffer = io.BytesIO()
     torch.save({"w": torch.zeros(3)}, buffer, **LEGACY)
@@ -97,7 +97,7 @@ def test_no_pickle_of_a_legacy_file_is_executed(place: int, tmp_path: Path) -> N
         begin = buffer.tell()
         assert all(pickletools.genops(buffer))  # goes on to the pickle's end
         pieces.append(buffer.getvalue()[begin : buffer.tell()])
-    pieces[place] = pickle.dumps(Evil(os.mkdir, str(tmp_path / "mark")), protocol=2)
+    pieces[position] = pickle.dumps(Evil(os.mkdir, str(tmp_path / "mark")), protocol=2)
     path = tmp_path / "a.pth"
     path.write_bytes(b"".join(pieces) + buffer.read())
     assert "nothing was called" in message(lambda: read_checkpoint(path))
@@ -161,9 +161,9 @@ def test_a_file_of_pytorch_0_4_without_foreign_objects_is_read_too(tmp_path: Pat
 def test_a_file_that_is_no_checkpoint_is_refused_in_one_sentence(content: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(content)
-    said = message(lambda: read_checkpoint(path))
-    assert said.startswith(f"{path} cannot be read as a checkpoint of torch (")
-    assert reason in said
+    text = message(lambda: read_checkpoint(path))
+    assert text.startswith(f"{path} cannot be read as a checkpoint of torch (")
+    assert reason in text
 
 
 def test_a_missing_file_and_one_without_tensors_are_refused_in_one_sentence(tmp_path: Path) -> None:
@@ -239,9 +239,9 @@ def part(dtype: str, shape: list[Any], begin: int, end: int) -> dict[str, Any]:
 )
 def test_a_safetensors_file_with_a_wrong_header_is_refused(header: dict[str, Any] | str, tmp_path: Path) -> None:
     path = with_header(tmp_path / "a.safetensors", header)
-    said = message(lambda: read_checkpoint(path))
-    assert said.startswith(f"{path} is not a readable safetensors file (")
-    assert said.endswith("); use a good copy of it")
+    text = message(lambda: read_checkpoint(path))
+    assert text.startswith(f"{path} is not a readable safetensors file (")
+    assert text.endswith("); use a good copy of it")
 
 
 def test_a_header_longer_than_its_file_is_refused(tmp_path: Path) -> None:
@@ -258,8 +258,8 @@ def test_a_safetensors_file_written_by_others_is_read(tmp_path: Path) -> None:
     assert found["b"].tolist() == [2.5]
 
 
-def test_a_safetensors_file_of_version_0_1_is_read_with_its_description(tmp_path: Path) -> None:
-    """Version 0.1 wrote a second key of metadata, and empty tensors between others of their dtype."""
+def test_a_file_with_other_metadata_and_an_empty_tensor_is_read_with_its_description(tmp_path: Path) -> None:
+    """Such files were written before the package `safetensors` was used here."""
     header = {
         "__metadata__": {"format": "pt", "vtrain": '{"backbone": "tiny"}'},
         "n": part("I64", [], 0, 8),
@@ -285,6 +285,18 @@ def test_every_dtype_and_shape_is_read_back_as_it_was_written(tmp_path: Path) ->
     assert all(
         torch.equal(found.tensors[name], x) and found.tensors[name].dtype == x.dtype for name, x in tensors.items()
     )
+
+
+def test_every_tensor_starts_at_a_multiple_of_its_items_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors = {str(number): torch.ones(3, dtype=dtype) for number, dtype in enumerate(STORAGES.values())}
+    write_safetensors(path, tensors, "{}")
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    assert length % 8 == 0
+    for name, tensor in tensors.items():
+        begin, _ = json.loads(data[8 : 8 + length])[name]["data_offsets"]
+        assert begin % tensor.element_size() == 0
 
 
 def test_numbers_that_no_network_computes_with_are_neither_written_nor_read(tmp_path: Path) -> None:
@@ -329,11 +341,11 @@ def test_loading_a_backbone_uses_no_random_numbers(tmp_path: Path) -> None:
 def test_tensors_that_are_not_the_backbones_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"as it was")
-    said = message(lambda: save_weights(path, {"w": torch.zeros(1)}, {"backbone": "tiny"}))
-    assert said.startswith(
+    text = message(lambda: save_weights(path, {"w": torch.zeros(1)}, {"backbone": "tiny"}))
+    assert text.startswith(
         f"{path} was not written: the tensors are not those of backbone 'tiny': 72 missing (conv1.conv.weight, "
     )
-    assert said.endswith("; 1 unknown (w)")
+    assert text.endswith("; 1 unknown (w)")
     assert path.read_bytes() == b"as it was"
 
 
@@ -355,8 +367,8 @@ def test_weights_of_another_backbone_are_refused_in_one_sentence(tmp_path: Path)
     assert message(lambda: load_weights(backbone("r3d", width=8), "r3d", path)) == (
         f"{path} holds weights of backbone 'tiny', and the backbone is 'r3d'; set backbone=tiny or name other weights"
     )
-    said = message(lambda: load_weights(backbone("tiny", width=4), "tiny", path))
-    assert said.startswith(f"{path} holds backbone 'tiny' with settings {{'width': 8}}, which differ from those here: ")
+    text = message(lambda: load_weights(backbone("tiny", width=4), "tiny", path))
+    assert text.startswith(f"{path} holds backbone 'tiny' with settings {{'width': 8}}, which differ from those here: ")
     load_weights(backbone("tiny", width=8), "tiny", path)
 
 
@@ -381,9 +393,11 @@ def test_settings_that_the_backbone_does_not_have_are_refused_in_one_sentence(tm
 def test_a_description_that_is_no_json_is_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_safetensors(path, {"w": torch.zeros(1)}, "{")
-    said = message(lambda: load_backbone(path))
-    assert said.startswith(f"{path}: the description of its weights is damaged (")
-    assert said.endswith("); use a good copy")
+    text = message(lambda: load_backbone(path))
+    assert text.startswith(f"{path}: the description of its weights is damaged (")
+    assert text.endswith("); use a good copy")
+    saved(tmp_path / "a.pt", {"vtrain": 3, "w": torch.zeros(1)})
+    assert "the description of its weights is damaged" in message(lambda: load_backbone(tmp_path / "a.pt"))
 
 
 def test_what_is_known_is_read_by_attribute_and_by_key_and_what_is_not_is_absent() -> None:

@@ -37,18 +37,18 @@ Measured = dict[str, Any]  # numbers by name, as --json prints them
 
 def loader(videos: Videos, method: str, *, batch: int, workers: list[int], seconds: float, device: str) -> Measured:
     """Time the stages, and the loader with each number of `workers`."""
-    plan, place = plan_of(method), device_named(device)
-    stages, extra = _stages(videos, plan, batch, place, seconds)
+    plan, target = plan_of(method), device_named(device)
+    stages, extra = _stages(videos, plan, batch, target, seconds)
     measured: Measured = {
         "method": method,
         "videos": len(videos),
         "batch": batch,
         "clips": plan.views,
-        "device": name_of(place),
+        "device": name_of(target),
         "processors": processors(),
         "stages_ms": {name: round(ms, 3) for name, ms in stages.items()},
         **extra,
-        "sweep": [_rate(videos, plan, batch, number, seconds, place) for number in workers],
+        "sweep": [_rate(videos, plan, batch, number, seconds, target) for number in workers],
     }
     measured["bottleneck"] = _bottleneck(measured)
     return measured | {"advice": _advice(measured)}

@@ -26,13 +26,13 @@ from vtrain.bench.timing import step_in_parts, time_loader, time_parts, time_tra
 from vtrain.data.batch import Batch, batch_of, sample_info
 from vtrain.data.dataset import Videos
 from vtrain.data.sampler import Sampler
-from vtrain.machine import default_workers, device_named, name_of, processors
+from vtrain.machine import device_named, name_of, processors
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.training.monitor import memory_mb
 from vtrain.training.processes import training_settings
 from vtrain.training.run import Place, Run
 from vtrain.training.train import make
-from vtrain.training.training import feed_of, precision_of
+from vtrain.training.training import feed_of, place_of
 
 CLASSES = 400  # when no videos say how many there are
 FRAMES = 300  # of an imagined video: enough for the clips of every recipe
@@ -191,9 +191,8 @@ def channels_first(run: Run) -> Run:
 
 
 def _place(recipe: Recipe, device: str, workers: int | None) -> Place:
-    where = device_named(device)
-    workers = recipe.workers if workers is None else workers
-    return Place(where, precision_of(recipe, where), default_workers(where) if workers is None else workers)
+    """Return where a training of this recipe would run; `workers` is None for the recipe's."""
+    return place_of(recipe if workers is None else replace(recipe, workers=workers), device_named(device))
 
 
 def _rounds(seconds: float, step_ms: float) -> int:

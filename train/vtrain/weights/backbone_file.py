@@ -20,7 +20,8 @@ from vtrain.weights.info import WeightsInfo
 
 PROGRAMS = (".ts", ".onnx")  # what `vtrain export` writes for others to run
 METADATA_KEY = "vtrain"  # of the JSON that describes the weights, in a file's metadata
-COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch before 0.4.1 did not have it
+COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch up to 0.4.0 did not have it
+SHOWN = 6  # names of a kind in a message
 
 
 def load_backbone(path: str | Path) -> tuple[Backbone, WeightsInfo]:
@@ -118,7 +119,7 @@ def backbone_in(path: Path, contents: Contents) -> tuple[dict[str, Tensor], dict
         return without_prefix("backbone.", model) or model, contents.values
     try:
         found = json.loads(contents.values[METADATA_KEY])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: the description of its weights is damaged ({error}); use a good copy") from None
     return contents.tensors, found if isinstance(found, dict) else {}
 
@@ -162,11 +163,11 @@ def mismatches(tensors: dict[str, Tensor], net: Backbone) -> dict[str, list[str]
     return {kind: names for kind, names in kinds.items() if names}
 
 
-def as_sentence(kinds: dict[str, list[str]], most: int = 6) -> str:
+def as_sentence(kinds: dict[str, list[str]]) -> str:
     """Return `2 missing (a, b); 1 unknown (c)`, with the first names of each kind."""
 
     def first(names: list[str]) -> str:
-        return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
     return "; ".join(f"{len(names)} {kind} ({first(names)})" for kind, names in kinds.items())
 

@@ -71,7 +71,7 @@ def read_safetensors(path: Path) -> Contents:
 
 
 def refuse_dtypes(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Refuse numbers that no network here computes with, such as those of 8 bits."""
+    """Refuse tensors of types that no network here computes with, such as float8 and complex numbers."""
     for name, tensor in tensors.items():
         if tensor.dtype not in STORAGES.values():
             word = str(tensor.dtype).removeprefix("torch.")
@@ -120,7 +120,7 @@ def plain_value(value: Any) -> Any:  # noqa: ANN401
 
 # ---- pickles, read without executing them
 
-MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file that PyTorch 0.2 to 1.5 saved
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle in a file that PyTorch 0.2 to 1.5 saved
 STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
