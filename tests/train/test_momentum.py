@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vtrain.methods.momentum import Queue, follow, twin, unit_noise
+from vtrain.methods.momentum import Queue, ema_update, momentum_copy, unit_noise
 
 
 def net() -> nn.Sequential:
@@ -14,7 +14,7 @@ def net() -> nn.Sequential:
 
 def test_a_twin_is_equal_shares_nothing_and_learns_nothing() -> None:
     first = net()
-    second = twin(first)
+    second = momentum_copy(first)
     assert not any(parameter.requires_grad for parameter in second.parameters())
     assert all(parameter.requires_grad for parameter in first.parameters())
     with torch.no_grad():
@@ -24,21 +24,21 @@ def test_a_twin_is_equal_shares_nothing_and_learns_nothing() -> None:
 
 @pytest.mark.parametrize("keep", [0.0, 0.999, 1.0])
 def test_a_follower_keeps_its_share_and_takes_the_rest(keep: float) -> None:
-    first, second = net(), twin(net())
+    first, second = net(), momentum_copy(net())
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.add_(torch.randn_like(parameter))
     wanted = [keep * old + (1 - keep) * new for old, new in zip(net().parameters(), first.parameters(), strict=True)]
-    follow([(second[0], first[0]), (second[1:], first[1:])], keep)
+    ema_update([(second[0], first[0]), (second[1:], first[1:])], keep)
     for found, should in zip(second.parameters(), wanted, strict=True):
         torch.testing.assert_close(found, should.detach(), rtol=0, atol=1e-7)
 
 
 def test_the_statistics_of_batch_norm_are_the_followers_own() -> None:
-    first, second = net(), twin(net())
+    first, second = net(), momentum_copy(net())
     first(torch.randn(8, 3))
     before = second[1].running_mean.clone()
-    follow([(second, first)], 0.5)
+    ema_update([(second, first)], 0.5)
     assert torch.equal(second[1].running_mean, before)
     assert not torch.equal(first[1].running_mean, before)
 

@@ -65,7 +65,7 @@ def painted_by(net: PRP, clips: Tensor, facts: dict[str, Tensor]) -> tuple[dict[
     told = net(clips, facts)
     hook.remove()
     side = clips.shape[-1]
-    return told, kept[0][:, :, : net.plan.painted, :side, :side].transpose(1, 2)
+    return told, kept[0][:, :, : net.plan.reconstructed, :side, :side].transpose(1, 2)
 
 
 def seen_by(net: PRP, clips: Tensor, facts: dict[str, Tensor]) -> Tensor:
@@ -240,10 +240,7 @@ def test_clips_that_are_not_from_0_to_1_cannot_be_painted() -> None:
     plain = replace(RELEASED, normalise="imagenet")
     with pytest.raises(UsageError) as error:
         Config(sampling=Sampling(looks=(plain,)))
-    assert str(error.value) == (
-        "the clips are normalised as 'imagenet', and the decoder paints values from 0 to 1: "
-        'set normalise to "unit" in their look'
-    )
+    assert str(error.value) == ("normalise is 'imagenet', but the decoder makes values from 0 to 1: set normalise=unit")
     Config(sampling=Sampling(looks=(plain,)), branches="DP")
 
 
@@ -255,7 +252,7 @@ def test_the_decoder_paints_clips_of_any_size(frames: int, side: int) -> None:
         net = PRP(backbone("tiny"), Config(sampling=plan))
         clips, facts = torch.rand(2, 1, 3, plan.length, side, side), fake_facts(2)
         assert net.decoder is not None
-        painted = net._paint(net.decoder, torch.rand(2, 128, 1, 4, 4), torch.rand(2, 2 * frames, 3, side, side))
+        painted = net._reconstruct(net.decoder, torch.rand(2, 128, 1, 4, 4), torch.rand(2, 2 * frames, 3, side, side))
         assert painted.shape == (2, 2 * frames, 3, side, side)
         assert net(clips, facts)["reconstruction"].shape == ()
 
@@ -271,7 +268,7 @@ def test_what_the_decoder_leaves_out_is_at_the_far_side() -> None:
     assert net.decoder is not None
     net.decoder = torch.nn.Upsample(scale_factor=(16, 16, 16))  # type: ignore[assignment]
     last = torch.arange(16.0).view(1, 1, 1, 4, 4)
-    painted = net._paint(net.decoder, last, torch.rand(1, 16, 1, 56, 56))  # type: ignore[arg-type]
+    painted = net._reconstruct(net.decoder, last, torch.rand(1, 16, 1, 56, 56))  # type: ignore[arg-type]
     assert painted[0, 0, 0, ::16, ::16].tolist() == last[0, 0, 0].tolist()
     assert painted[0, 0, 0, 55, 55] == 15.0
 

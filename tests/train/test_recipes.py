@@ -238,7 +238,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     write_json(path, as_json(find("pace", "tiny")) | {"bach": 3})
     assert refusal("pace", str(path)) == f"{path} is no recipe: no setting 'bach'; did you mean 'batch'?"
     path.unlink()
-    assert refusal("pace", str(tmp_path)) == f"there is no {path}; name the folder of a run, or a recipe's file"
+    assert refusal("pace", str(tmp_path)) == f"there is no {path}; name a run's folder or a recipe.json"
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
             "no recipe 'ascnet-resnet3d18-k400-paper'; did you mean 'ascnet-resnet3d18-k400'? "
             "vtrain recipes lists them all",
         ),
-        (("prp", "runs/prp"), "there is no runs/prp; name the folder of a run, or a recipe's file"),
+        (("prp", "runs/prp"), "there is no runs/prp; name a run's folder or a recipe.json"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(words: tuple[str, ...], said: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone, backbone
 from vtrain.methods import rspnet
-from vtrain.methods.rspnet import Config, RSPNet, Sampling, dealt, paced
+from vtrain.methods.rspnet import Config, RSPNet, Sampling, paced, shuffle_bn_order
 
 SMALL = Config(sampling=Sampling(frames=4), queue=32, dim=16)
 PAPER = replace(SMALL, positives="same", margin=0.15, margin_on="cosine")
@@ -130,7 +130,7 @@ def test_a_group_of_keys_has_an_equal_share_of_each_group_of_queries_and_of_both
     count: int, groups: int
 ) -> None:
     size = count // groups
-    order = dealt(count, groups, torch.device("cpu")).tolist()
+    order = shuffle_bn_order(count, groups, torch.device("cpu")).tolist()
     assert sorted(order) == list(range(count))
     for keys in range(groups):
         group = order[keys * size : (keys + 1) * size]
@@ -256,9 +256,7 @@ def test_sp_tells_the_speed_of_the_query() -> None:
 def test_sp_and_vid_together_are_refused() -> None:
     with pytest.raises(UsageError) as refused:
         replace(SMALL, motion="sp", appearance="vid")
-    assert str(refused.value) == (
-        "motion is 'sp' and appearance 'vid', which shows one speed only: write another of either"
-    )
+    assert str(refused.value) == ("motion is 'sp', but appearance 'vid' shows one speed only: change one of them")
 
 
 def test_the_key_network_follows_slowly_with_statistics_of_its_own() -> None:

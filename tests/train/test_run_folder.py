@@ -147,7 +147,7 @@ def test_a_folder_in_which_something_is_is_left_alone(run: Path, shards: Path, t
     (tmp_path / "file").touch()
     for folder in (run, tmp_path / "other", tmp_path / "file"):
         said = refused(small("pace", shards), folder)
-        assert said == f"{folder} is there already; go on with it by --resume, or take another --out"
+        assert said == f"{folder} exists already; continue its run with --resume, or choose another --out"
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
 
 
@@ -166,11 +166,11 @@ def test_what_cannot_be_trained_leaves_no_folder(shards: Path, tmp_path: Path) -
 
 def test_nothing_is_there_to_go_on_with(run: Path, shards: Path, tmp_path: Path) -> None:
     recipe, folder = small("pace", shards), tmp_path / "run"
-    assert refused(recipe, folder, resume=True) == f"there is no run in {folder}; name the folder of one"
+    assert refused(recipe, folder, resume=True) == f"there is no run in {folder}; name a run's folder"
     folder.mkdir()
     run_folder.write_json(folder / "recipe.json", as_json(recipe))
     said = refused(recipe, folder, resume=True)
-    assert said == f"{folder} has no last.pt; it stopped before it had saved: delete it and start anew"
+    assert said == f"{folder} has no last.pt: its run stopped before it saved; delete it and start again"
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(1000)])
@@ -178,7 +178,7 @@ def test_a_last_state_that_is_none_is_told_from_one(content: bytes, copy: Path) 
     (copy / "last.pt").write_bytes(content)
     said = refused(recipe_in(copy), copy, resume=True)
     assert said.startswith(f"{copy / 'last.pt'} is no state of a training (")
-    assert said.endswith(f"); take one of {copy / 'kept'} for it")
+    assert said.endswith(f"); replace it by a state of {copy / 'kept'}")
     (copy / "kept" / "step_0000004.pt").replace(copy / "last.pt")
     assert train(recipe_in(copy), copy, resume=True)["steps"] == 6
 
@@ -189,8 +189,8 @@ def test_it_goes_on_with_the_same_videos_only(copy: Path, small_shards: Path) ->
         recipe_in(copy), [f"data.shards={small_shards}", "data.split=all", "data.hold_out=0", "validate.every=0"]
     )
     assert refused(recipe, copy, resume=True) == (
-        f"{copy} was trained on 15 videos of other shards than these 12; give it its own, or start from its weights: "
-        f"--weights {copy}"
+        f"{copy} was trained on 15 videos of other shards than these 12; name its own shards, or start from its "
+        f"weights: --weights {copy}"
     )
     assert (copy / "last.pt").read_bytes() == before
 
@@ -203,8 +203,8 @@ def test_shards_that_have_moved_are_still_the_same_videos(copy: Path, shards: Pa
 
 def test_it_goes_on_with_the_network_only_that_it_began_with(copy: Path) -> None:
     said = refused(change(recipe_in(copy), ["backbone_settings.width=8"]), copy, resume=True)
-    assert said.startswith(f"{copy / 'last.pt'} was not saved by a training as recipe.json says (")
-    assert said.endswith("); bring back the recipe that it began with")
+    assert said.startswith(f"{copy / 'last.pt'} was not saved by a training with recipe.json (")
+    assert said.endswith("); restore the recipe that the run began with")
 
 
 def test_a_training_that_is_done_has_nothing_to_go_on_with(copy: Path) -> None:
@@ -257,7 +257,7 @@ def test_two_trainings_in_one_folder_are_one_too_many(shards: Path, tmp_path: Pa
     first = begin(recipe, folder)
     until((folder / "last.pt").exists)
     said = refused(recipe, folder, resume=True)
-    assert said == f"{folder} is being trained in by another process; wait for it, or take --out"
+    assert said == f"another process trains in {folder}; wait for it, or choose another --out"
     assert first.is_alive()
     first.kill()
     first.join()
@@ -337,7 +337,7 @@ def test_a_full_disk_leaves_the_older_state_and_room_lets_it_go_on(
     name = "last.pt" if keep == "0" else "kept/step_0000002.pt"
     assert words == (
         f"step {2 * first} could not be saved to {folder / name} (no space left on device); the last good state is "
-        f"{folder / 'last.pt'}, of step {first}: mend that and go on with --resume --out {folder}"
+        f"{folder / 'last.pt'}, of step {first}: mend that and continue with --resume --out {folder}"
     )
     assert not [one for one in left if one.startswith(".")]
     train(recipe, tmp_path / "wanted")
@@ -349,8 +349,8 @@ def test_a_full_disk_before_anything_is_saved_is_told_so(run: Path, shards: Path
     words = on_a_disk(folder, (run / "last.pt").stat().st_size // 2, lambda mount: failed(recipe, folder))
     assert words == [
         "WorkError",
-        f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); none was saved yet: mend that "
-        f"and start anew without {folder}",
+        f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: mend "
+        f"that and delete {folder} and start again",
     ]
 
 
@@ -364,8 +364,8 @@ def test_a_full_disk_stops_the_metrics_with_a_sentence(shards: Path, tmp_path: P
     (kind, words), written = on_a_disk(folder, 16384, act)
     assert kind == "WorkError"
     assert words == (
-        f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); none was saved yet: mend that and "
-        f"start anew without {folder}"
+        f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: mend that and "
+        f"delete {folder} and start again"
     )
     assert len(written) % 4096 == 0
 

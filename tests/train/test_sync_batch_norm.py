@@ -227,8 +227,8 @@ def test_rspnet_is_refused() -> None:
     with pytest.raises(UsageError) as error:
         synced(rspnet.RSPNet(backbone("tiny", width=4), config), CPU)
     assert str(error.value) == (
-        "batch_norm is sync with rspnet, whose keys are dealt out over the processes so that each has a batch norm of "
-        "its own: set batch_norm=own"
+        "batch_norm is sync with rspnet, which shuffles its keys over the processes and lets each process normalise "
+        "on its own: set batch_norm=own"
     )
 
 

@@ -224,7 +224,7 @@ def test_what_the_first_rank_refuses_all_refuse(shards: Path, tmp_path: Path) ->
     (tmp_path / "run" / "file").touch()
     with two(small("supervised", shards), tmp_path / "run") as ranks:
         assert ranks.codes() == [2, 2]
-        said = f"vtrain: {tmp_path / 'run'} is there already; go on with it by --resume, or take another --out"
+        said = f"vtrain: {tmp_path / 'run'} exists already; continue its run with --resume, or choose another --out"
         assert ranks.sentences() == [said, said]
 
 
@@ -234,7 +234,7 @@ def test_a_folder_in_which_another_trains_is_refused_by_all(shards: Path, tmp_pa
     until((folder / "last.pt").exists)
     with two(recipe, folder, resume=True) as ranks:
         assert ranks.codes() == [2, 2]
-        assert all("is being trained in by another process" in said for said in ranks.sentences())
+        assert all("another process trains in " in said for said in ranks.sentences())
     other.kill()
     other.join()
 
