@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vprep.errors import UsageError
-from vtrain.backbones import BACKBONES, Backbone, backbone
+from vtrain.backbones import Backbone, backbone, known
 from vtrain.weights import safetensors
 from vtrain.weights.checkpoint_file import read
 
@@ -52,7 +52,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts]:
         tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         inside = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
         tensors = {name.removeprefix("backbone."): tensor for name, tensor in (inside or tensors).items()}
-    if not isinstance(facts, dict) or str(facts.get("backbone")) not in BACKBONES:
+    if not isinstance(facts, dict) or not known(str(facts.get("backbone"))):
         raise UsageError(
             f"{path} does not say of which backbone it holds weights; what others have published "
             f"comes in with `vtrain import {path} --from rspnet|prp|pace|vcop|torchvision --out FILE.safetensors`"
