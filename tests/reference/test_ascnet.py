@@ -45,7 +45,7 @@ def feature(backbone: nn.Module, heads: nn.Module, task: str, clip: Tensor) -> T
     return unit(head.weight @ pooled + head.bias)
 
 
-def told(method: ASCNet, task: str, clips: Tensor) -> Tensor:
+def predicted(method: ASCNet, task: str, clips: Tensor) -> Tensor:
     """Predictors see the batch together: they have a batch norm."""
     return torch.stack(
         [
@@ -62,28 +62,30 @@ def squared(one: Tensor, other: Tensor) -> float:
 
 
 def slow_step(
-    method: ASCNet, known: list[dict[str, Any]], clips: Tensor, facts: dict[str, Tensor]
+    method: ASCNet, known: list[dict[str, Any]], clips: Tensor, targets: dict[str, Tensor]
 ) -> tuple[float, float, int]:
     """The two losses, and for how many clips there was a neighbour."""
     target = (method.target_backbone, method.target_heads)
     second = [feature(*target, "acp", pair[1]) for pair in clips]
-    acp = [squared(told_a, a) for told_a, a in zip(told(method, "acp", clips[:, 0]), second, strict=True)]
+    acp = [
+        squared(predicted_a, a) for predicted_a, a in zip(predicted(method, "acp", clips[:, 0]), second, strict=True)
+    ]
     for n, (_, clip) in enumerate(clips):
         motion = feature(*target, "scp", clip)
-        seen = {"row": facts["row"][n], "speed": facts["speed"][n, 1], "a": second[n], "m": motion, "clip": clip}
+        seen = {"row": targets["row"][n], "speed": targets["speed"][n, 1], "a": second[n], "m": motion, "clip": clip}
         known.append(seen)
     del known[:-HELD]
     scp = []
-    for n, told_m in enumerate(told(method, "scp", clips[:, 0])):
+    for n, predicted_m in enumerate(predicted(method, "scp", clips[:, 0])):
         best: dict[str, Any] = {}
         for other in known:
-            if other["row"] == facts["row"][n] or other["speed"] != facts["speed"][n, 0]:
+            if other["row"] == targets["row"][n] or other["speed"] != targets["speed"][n, 0]:
                 continue
             if not best or other["a"] @ second[n] > best["a"] @ second[n]:
                 best = other
         if best:
             again = feature(*target, "scp", best["clip"])
-            scp.append(squared(told_m, again if method.config.memory == "clip" else best["m"]))
+            scp.append(squared(predicted_m, again if method.config.memory == "clip" else best["m"]))
     return sum(acp) / len(acp), sum(scp) / max(1, len(scp)), len(scp)
 
 
@@ -93,10 +95,10 @@ def test_the_losses_of_some_steps_are_those_of_algorithm_1(memory: Literal["clip
     optimiser = torch.optim.SGD(method.parameters(), 0.5)
     known: list[dict[str, Any]] = []
     found = 0
-    for step, (clips, facts) in enumerate(batches()):
+    for step, (clips, targets) in enumerate(batches()):
         with torch.no_grad():
-            acp, scp, count = slow_step(method, known, clips, facts)
-        numbers = method(clips, facts)
+            acp, scp, count = slow_step(method, known, clips, targets)
+        numbers = method(clips, targets)
         assert numbers["acp"].item() == pytest.approx(acp, rel=1e-4)
         assert numbers["scp"].item() == pytest.approx(scp, rel=1e-4)
         assert numbers["neighbours"].item() == pytest.approx(count / 5)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vtrain.methods.rspnet import contrast, relative_speed, speed_itself
+from vtrain.methods.rspnet import absolute_speed, contrast, relative_speed
 
 TAU = 0.07
 
@@ -62,9 +62,9 @@ def test_rsp_is_a_triplet_loss_on_cosines(margin: float, gain: float) -> None:
 
 def test_sp_is_the_cross_entropy_of_a_sigmoid() -> None:
     logits, fast = [-1.5, 0.2, 3.0, -0.1], [False, True, True, True]
-    told = [1 / (1 + exp(-logit)) for logit in logits]
-    wanted = -sum(log(p if is_fast else 1 - p) for p, is_fast in zip(told, fast, strict=True)) / 4
-    loss, right = speed_itself(torch.tensor(logits), torch.tensor(fast))
+    fast_chance = [1 / (1 + exp(-logit)) for logit in logits]
+    wanted = -sum(log(p if is_fast else 1 - p) for p, is_fast in zip(fast_chance, fast, strict=True)) / 4
+    loss, right = absolute_speed(torch.tensor(logits), torch.tensor(fast))
     assert loss.item() == pytest.approx(wanted, rel=1e-5)
     assert right.item() == 0.75
 

@@ -1,4 +1,4 @@
-"""Finds the operations for which a host would wait for its device, on any device."""
+"""Finds operations for which the host would wait for its device, on any device."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal
 
 
 class HostWaits(TorchDispatchMode):
-    """Collects their names: values that are read, and sizes that depend on values."""
+    """Collects the names of operations that read values, or whose sizes depend on values."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -42,8 +42,8 @@ def target(window: Array, speed: int, rate: int, frames: int) -> tuple[Array, li
 
 def released_mask(window: Array, speed: int, rate: int, frames: int) -> Array:
     """Weights [T, C, H, W]; the window is [T, C, H, W]."""
-    painted, channels, side = frames * rate, window.shape[1], window.shape[2]
-    mask = np.zeros((painted, channels, side, side))
+    made, channels, side = frames * rate, window.shape[1], window.shape[2]
+    mask = np.zeros((made, channels, side, side))
     for segment in range(speed):
         shown = window[segment * frames : (segment + 1) * frames]
         four = [shown[round(number * (frames - 1) / 3)] for number in range(4)]
@@ -53,29 +53,29 @@ def released_mask(window: Array, speed: int, rate: int, frames: int) -> Array:
             levels = (moved - moved.min() + 1e-6) / (moved.max() - moved.min() + 1e-6)
             constant.append(moved.max() == moved.min())
             maps.append(resized(0.8 + 1.2 * levels, side, side))
-        each = painted // speed
+        each = made // speed
         mask[segment * each : (segment + 1) * each] = 1.0 if all(constant) else np.array(maps)
     return mask
 
 
 def paper_mask(window: Array, speed: int, rate: int, frames: int) -> Array:
     """Section 3.2, literally: all neighbours of the window are compared, then pooled with stride."""
-    painted, side = frames * rate, window.shape[2]
+    made, side = frames * rate, window.shape[2]
     moved = [((window[t] - window[t + 1]) ** 2).sum(0) for t in range(len(window) - 1)]
     starts = range(0, len(moved) - (frames - 1) + 1, frames)
     maps = np.array([pooled(sum(moved[t : t + frames - 1]) / (frames - 1)) for t in starts])
     assert len(maps) == speed
     if maps.max() == maps.min():
-        return np.ones((painted, 1, side, side))
+        return np.ones((made, 1, side, side))
     levels = 1.2 / (maps.max() - maps.min()) * (maps - maps.min()) + 0.8
     large = np.array([resized(level, side, side) for level in levels])
-    places = [max((t + 0.5) * speed / painted - 0.5, 0) for t in range(painted)]
+    places = [max((t + 0.5) * speed / made - 0.5, 0) for t in range(made)]
     return np.array([between(large, place)[None] for place in places])
 
 
-def reconstruction(painted: Array, wanted: Array, mask: Array, counts: list[bool]) -> float:
+def reconstruction(made: Array, wanted: Array, mask: Array, counts: list[bool]) -> float:
     """Of one sample."""
-    frames = [(mask[t] * (painted[t] - wanted[t]) ** 2).mean() for t in range(len(wanted)) if counts[t]]
+    frames = [(mask[t] * (made[t] - wanted[t]) ** 2).mean() for t in range(len(wanted)) if counts[t]]
     return float(sum(frames) / len(frames))
 
 

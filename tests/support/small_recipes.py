@@ -1,5 +1,4 @@
-"""One recipe of each method that takes 10 to 20 ms for a step, for the set of tests/train/conftest.py; and what tests
-of the trainer ask of a run."""
+"""A recipe of each method with steps of 10 to 20 ms, for the set of tests/train/conftest.py; and readers of a run."""
 
 import json
 import multiprocessing
@@ -32,7 +31,7 @@ LOOK = AugmentConfig(size=SIZE, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), g
 PLAIN = AugmentConfig(size=SIZE, crop="random", crop_size=SIZE, normalise="unit")
 
 CONFIGS: dict[str, MethodConfig] = {
-    # Queue and memory hold no whole number of batches.
+    # The sizes of queue and memory are no multiples of the batch.
     "rspnet": rspnet.Config(sampling=rspnet.Sampling(frames=FRAMES, looks=(LOOK,)), queue=21, dim=8, momentum=0.9),
     "ascnet": ascnet.Config(
         sampling=ascnet.Sampling(frames=FRAMES, speeds=(1, 2), looks=(LOOK, LOOK)), pool=21, dim=8, hidden=16
@@ -49,7 +48,7 @@ MAY_CHANGE = ("workers", "log_every", "save_every", "keep_every")
 
 
 def small(method: str, shards: Path, *changes: str) -> Recipe:
-    """Of `method`; `changes` are written key=value."""
+    """Return the recipe of `method`; `changes` are written key=value."""
     recipe = Recipe(
         name=f"small {method}",
         method=CONFIGS[method],
@@ -69,19 +68,19 @@ def small(method: str, shards: Path, *changes: str) -> Recipe:
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of a run, but for what depends on the machine."""
+    """Return the metrics of a run without those that depend on the machine."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name not in ON_THE_MACHINE} for line in found]
 
 
 def saved(folder: Path) -> dict[str, Any]:
-    """The last state, but for what a resume may change."""
+    """Return the last state without the settings that a resume may change."""
     state: dict[str, Any] = torch.load(folder / "last.pt", weights_only=True)
     return state | {"recipe": {name: value for name, value in state["recipe"].items() if name not in MAY_CHANGE}}
 
 
 def assert_same(found: Any, wanted: Any, where: str = "") -> None:  # noqa: ANN401  a state, and what is in it
-    """Bit for bit."""
+    """Compare two states bit for bit."""
     assert type(found) is type(wanted), where
     if isinstance(wanted, dict):
         assert list(found) == list(wanted), where
@@ -113,9 +112,9 @@ def damaged(folder: Path, numbers: tuple[int, ...]) -> Iterator[None]:
 
 
 def begin(recipe: Recipe, folder: Path, *, resume: bool = False, words: Path | None = None) -> Training:
-    """A training in a process of its own, with exit code and words as the command has them.
+    """Start a training in its own process, with exit code and messages as the command has them.
 
-    It is forked, for a new Python needs longer to load torch than a small training takes. `words` gets what it says.
+    It is forked, because a new Python takes longer to load torch than a small training. stderr goes to `words`.
     """
     process = multiprocessing.get_context("fork").Process(target=_train, args=(recipe, folder, resume, words))
     process.start()

@@ -1,4 +1,4 @@
-"""Two processes that work as the ranks of one training, and what each of them found."""
+"""Two processes that work as the ranks of a training, and what each returns."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ Found = dict[str, Any]
 
 
 def of_two_ranks(script: str, folder: Path) -> list[Found]:
-    """What `script` finds, which calls `as_rank` where it is run."""
+    """Run `script`, which calls `as_rank`, in two processes; return what each has found."""
     env = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": os.pathsep.join(sys.path)}
     argv = [sys.executable, script]
     processes = [
@@ -33,7 +33,7 @@ def of_two_ranks(script: str, folder: Path) -> list[Found]:
 
 
 def as_rank(find: Callable[[], Found]) -> None:
-    """In the process of one rank."""
+    """Call `find` in the process of a rank and save what it returns."""
     this, folder = int(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=this, world_size=2)

@@ -50,7 +50,7 @@ def made(config: Config = SMALL, net: Callable[[], Backbone] = plain) -> ASCNet:
 
 
 def batch(count: int, config: Config = SMALL, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
-    """Clips of videos that no other batch has; the speeds come first by turns."""
+    """Return clips of videos that no other batch has; the order of the speeds alternates."""
     views = config.plan().views
     clips = torch.randn(count, views, 3, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
     first = torch.arange(count) % 2
@@ -70,20 +70,20 @@ def run(method: ASCNet, steps: range, optimiser: torch.optim.Optimizer) -> list[
     return losses
 
 
-def test_a_neighbour_is_another_video_at_the_speed_that_is_asked_for() -> None:
+def test_a_neighbour_is_another_video_at_the_wanted_speed() -> None:
     fits = fitting(
         torch.tensor([4.0, 8.0]), torch.tensor([0, 1]), torch.tensor([4.0, 8.0, 4.0, 8.0]), torch.tensor([0, 1, 2, -1])
     )
     assert fits.tolist() == [[False, False, True, False], [False, False, False, False]]
 
 
-def test_the_nearest_of_those_that_fit_is_chosen() -> None:
+def test_the_nearest_fitting_entry_is_chosen() -> None:
     asked, known = torch.eye(2), torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
     fits = torch.tensor([[False, True, True], [True, True, True]])
     assert nearest(asked, known, fits).tolist() == [1, 2]
 
 
-def test_the_next_one_that_fits_is_found_round_the_batch() -> None:
+def test_the_next_fitting_sample_is_found_and_after_the_last_comes_the_first() -> None:
     generator = torch.Generator().manual_seed(0)
     for count in (1, 2, 5, 8):
         fits = torch.rand(count, count, generator=generator) > 0.5
@@ -94,21 +94,21 @@ def test_the_next_one_that_fits_is_found_round_the_batch() -> None:
             assert wanted is None or found[n] == wanted
 
 
-def test_both_memories_give_the_same_motion_while_the_target_stands_still() -> None:
+def test_both_memories_give_the_same_motion_while_the_target_does_not_change() -> None:
     methods = [made(SMALL), made(FEATURE)]
     for seed in range(4):
-        clips, facts = batch(5, seed=seed)
-        one, other = (method(clips.bfloat16().float(), facts) for method in methods)
+        clips, targets = batch(5, seed=seed)
+        one, other = (method(clips.bfloat16().float(), targets) for method in methods)
         torch.testing.assert_close(one, other)
 
 
-def test_the_neighbours_clip_is_encoded_anew_by_the_target_of_today() -> None:
-    method, (clips, facts) = made(SMALL), batch(6)
-    method(clips, facts)
+def test_the_neighbours_clip_is_encoded_again_by_the_present_target() -> None:
+    method, (clips, targets) = made(SMALL), batch(6)
+    method(clips, targets)
     with torch.no_grad():
         for parameter in method.target_heads["scp"].parameters():
             parameter.add_(torch.randn_like(parameter))
-    now, _ = method._other(clips, facts, *method._target(clips[:, 1]), 0, 1)
+    now, _ = method._other(clips, targets, *method._target(clips[:, 1]), 0, 1)
     wanted = method._target(clips[:, 1].bfloat16().float())[1]
     assert all((wanted - motion).abs().amax(1).min() < 1e-5 for motion in now)
 
@@ -116,12 +116,12 @@ def test_the_neighbours_clip_is_encoded_anew_by_the_target_of_today() -> None:
 def test_the_memory_holds_the_last_clips_that_the_target_saw() -> None:
     method = made(SMALL)
     for seed in range(4):
-        clips, facts = batch(5, seed=seed)
-        method(clips, facts)
+        clips, targets = batch(5, seed=seed)
+        method(clips, targets)
     memory = method.memory
     assert sorted(memory["row"].tolist()) == [4, *range(100, 105), *range(200, 205), *range(300, 305)]
     place = memory["row"].tolist().index(303)
-    assert memory["speed"][place] == facts["speed"][3, 1]
+    assert memory["speed"][place] == targets["speed"][3, 1]
     assert torch.equal(memory["clip"][place].movedim(-1, 0), clips[3, 1].bfloat16())
     torch.testing.assert_close(memory["appearance"][place], method._target(clips[:, 1])[0][3])
 
@@ -133,20 +133,20 @@ def test_a_batch_may_be_larger_than_the_memory() -> None:
 
 
 @pytest.mark.parametrize("config", [SMALL, FEATURE, DIFFERENT], ids=["clip", "feature", "different"])
-def test_one_video_alone_has_no_neighbour_and_its_loss_is_that_of_appearance(config: Config) -> None:
+def test_a_single_video_has_no_neighbour_and_its_loss_is_that_of_appearance(config: Config) -> None:
     method = made(config)
-    clips, facts = batch(6, config)
-    facts["row"] = torch.zeros(6, dtype=torch.long)
+    clips, targets = batch(6, config)
+    targets["row"] = torch.zeros(6, dtype=torch.long)
     for _ in range(2):
-        numbers = method(clips, facts)
+        numbers = method(clips, targets)
         assert numbers["neighbours"] == 0
         assert numbers["scp"] == 0
         assert numbers["loss"] == 0.5 * numbers["acp"]
 
 
 def test_a_different_instance_is_the_next_video_of_the_batch_at_the_same_speed() -> None:
-    method, (clips, facts) = made(DIFFERENT), batch(5)
-    motion, found = method._other(clips, facts, *(target := method._target(clips[:, 1])), 0, 1)
+    method, (clips, targets) = made(DIFFERENT), batch(5)
+    motion, found = method._other(clips, targets, *(target := method._target(clips[:, 1])), 0, 1)
     assert not hasattr(method, "memory")
     assert found.all()
     # The first clips' speeds are 4 8 4 8 4, the second ones' 8 4 8 4 8.
@@ -163,20 +163,20 @@ def test_the_same_instance_is_a_third_clip_at_the_first_ones_speed() -> None:
         assert first.speed == third.speed != second.speed
         assert sample.targets["speed"] == [first.speed, second.speed, third.speed]
         assert [view.group for view in sample.views] == [0, 1, 2]
-    method, (clips, facts) = made(SAME), batch(4, SAME)
-    motion, found = method._other(clips, facts, *method._target(clips[:, 1]), 0, 1)
+    method, (clips, targets) = made(SAME), batch(4, SAME)
+    motion, found = method._other(clips, targets, *method._target(clips[:, 1]), 0, 1)
     torch.testing.assert_close(motion, method._target(clips[:, 2])[1])
     assert found.all()
     assert replace(SAME, direction="both", sampling=Sampling()).plan().looks == (ONLINE, TARGET, TARGET, TARGET)
 
 
-def test_two_clips_are_all_that_the_other_settings_ask_for() -> None:
+def test_all_other_settings_need_two_clips() -> None:
     for config in (SMALL, FEATURE, DIFFERENT, ACP, SCP, SP, replace(SAME, tasks="acp")):
         assert config.plan() == config.sampling
         assert config.plan().views == 2
 
 
-def test_speeds_that_are_one_are_both_in_the_pair() -> None:
+def test_two_equal_speeds_are_both_in_the_pair() -> None:
     sample = Sampling(speeds=(1, 1))(Video("v", 500, 25, 128, 171), Random(0))
     assert [view.speed for view in sample.views] == [1, 1]
     config = replace(SP, sampling=replace(SMALL.sampling, speeds=(1, 1)))
@@ -216,45 +216,45 @@ def test_gamma_is_the_share_of_the_second_task(
     torch.testing.assert_close(numbers["loss"].detach(), sum(numbers[task] * share for task, share in shares.items()))
 
 
-def test_a_new_network_tells_nothing_and_its_loss_is_that_of_random_directions() -> None:
-    """2 - 2 cos of vectors that have nothing in common: 2."""
+def test_the_loss_of_a_new_network_is_that_of_random_directions() -> None:
+    """2 - 2 cos of vectors that have nothing in common is 2."""
     method = made(replace(SMALL, dim=256, hidden=512), tiny)
     numbers = method(*batch(8))
     assert numbers["acp"].item() == pytest.approx(2.0, abs=0.4)
     assert numbers["scp"].item() == pytest.approx(2.0, abs=0.4)
 
 
-def test_sp_tells_which_of_the_speeds_it_is() -> None:
+def test_sp_predicts_the_speed() -> None:
     config = replace(SP, sampling=replace(SMALL.sampling, speeds=(8, 1, 4)))
-    method, (clips, facts) = made(config), batch(4)
-    facts["speed"] = torch.tensor([[1, 4], [8, 4], [4, 1], [1, 8]])  # as whole numbers too
+    method, (clips, targets) = made(config), batch(4)
+    targets["speed"] = torch.tensor([[1, 4], [8, 4], [4, 1], [1, 8]])  # as whole numbers too
     logits = method.speed(method.backbone(clips[:, 0]).mean((2, 3, 4)))
     label = [0, 2, 1, 0]
     wanted = sum(-logits[n].log_softmax(0)[label[n]] for n in range(4)) / 4
-    numbers = method(clips, facts)
+    numbers = method(clips, targets)
     torch.testing.assert_close(numbers["sp"], wanted.detach())
     assert numbers["sp_accuracy"].item() == sum(logits[n].argmax() == label[n] for n in range(4)) / 4
 
 
-def test_both_directions_are_the_mean_of_one_and_the_other() -> None:
-    clips, facts = batch(6)
-    turned = {"row": facts["row"], "speed": facts["speed"].flip(1)}
+def test_both_directions_are_the_mean_of_the_two() -> None:
+    clips, targets = batch(6)
+    turned = {"row": targets["row"], "speed": targets["speed"].flip(1)}
     for config in (ACP, DIFFERENT):
-        one, other = made(config)(clips, facts), made(config)(clips.flip(1), turned)
-        both = made(replace(config, direction="both"))(clips, facts)
+        one, other = made(config)(clips, targets), made(config)(clips.flip(1), turned)
+        both = made(replace(config, direction="both"))(clips, targets)
         torch.testing.assert_close(both["loss"], (one["loss"] + other["loss"]) / 2)
 
 
 def test_the_accuracy_is_how_often_a_clip_finds_its_own_video() -> None:
-    method, (clips, facts) = made(ACP), batch(4)
+    method, (clips, targets) = made(ACP), batch(4)
     a = method._target(clips[:, 1])[0]
     method.predictors["acp"] = nn.Identity()
     method.heads["acp"].forward = lambda _: a[[0, 1, 3, 2]]  # type: ignore[method-assign]
-    assert method(clips, facts)["acp_accuracy"] == 0.5
+    assert method(clips, targets)["acp_accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(("progress", "keep"), [(0.0, 0.99), (0.5, 0.995), (1.0, 1.0)])
-def test_the_target_follows_more_and_more_slowly(progress: float, keep: float) -> None:
+def test_the_momentum_of_the_target_rises_to_1(progress: float, keep: float) -> None:
     method = made(SMALL, tiny)
     pairs = [(method.target_backbone, method.backbone), (method.target_heads, method.heads)]
     with torch.no_grad():
@@ -273,7 +273,7 @@ def test_the_target_follows_more_and_more_slowly(progress: float, keep: float) -
 
 
 @every
-def test_a_run_that_is_stopped_and_resumed_goes_on_bit_for_bit(config: Config) -> None:
+def test_a_resumed_run_continues_bit_for_bit(config: Config) -> None:
     method, other = made(config, tiny), ASCNet(tiny(), config)
     optimiser = torch.optim.SGD(method.parameters(), 0.1, momentum=0.9)
     run(method, range(3), optimiser)
@@ -286,7 +286,7 @@ def test_a_run_that_is_stopped_and_resumed_goes_on_bit_for_bit(config: Config) -
 
 
 @pytest.mark.parametrize("config", [SMALL, FEATURE], ids=["clip", "feature"])
-def test_nothing_is_remembered_of_held_out_videos(config: Config) -> None:
+def test_the_memory_takes_nothing_of_held_out_videos(config: Config) -> None:
     method = made(config, tiny)
     method(*batch(5, seed=1))
     method.eval()
@@ -297,9 +297,9 @@ def test_nothing_is_remembered_of_held_out_videos(config: Config) -> None:
 
 @every
 def test_a_step_makes_the_host_wait_for_nothing(config: Config) -> None:
-    method, (clips, facts) = made(config, tiny), batch(5, config)
+    method, (clips, targets) = made(config, tiny), batch(5, config)
     with HostWaits() as waits:
-        method(clips, facts)["loss"].backward()
+        method(clips, targets)["loss"].backward()
         method.after_step(0.5)
     assert waits.found == []
 
@@ -307,14 +307,14 @@ def test_a_step_makes_the_host_wait_for_nothing(config: Config) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @every
 def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(config: Config) -> None:
-    clips, facts = batch(5, config)
+    clips, targets = batch(5, config)
     method, clips = made(config, tiny).cuda(), clips.cuda()
-    facts = {name: fact.cuda() for name, fact in facts.items()}
-    method(clips, facts)
+    targets = {name: target.cuda() for name, target in targets.items()}
+    method(clips, targets)
     torch.cuda.set_sync_debug_mode("error")
     try:
         with torch.autocast("cuda", torch.bfloat16):
-            loss = method(clips, facts)["loss"]
+            loss = method(clips, targets)["loss"]
         loss.backward()
         method.after_step(0.5)
     finally:
@@ -323,13 +323,13 @@ def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(config: Config) -> None
 
 @every
 def test_features_and_losses_are_float32_under_autocast(config: Config) -> None:
-    method, (clips, facts) = made(config), batch(4, config)
-    full = method(clips, facts)
+    method, (clips, targets) = made(config), batch(4, config)
+    full = method(clips, targets)
     method.eval()
     maps: list[torch.dtype] = []
     method.backbone.register_forward_hook(lambda net, args, output: maps.append(output.dtype))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        half = method(clips, facts)
+        half = method(clips, targets)
         targets = method._target(clips[:, 1])
     assert set(maps) == {torch.bfloat16}
     assert {*(target.dtype for target in targets), *(number.dtype for number in half.values())} == {torch.float32}
@@ -337,12 +337,12 @@ def test_features_and_losses_are_float32_under_autocast(config: Config) -> None:
 
 
 def test_clips_keep_their_layout() -> None:
-    clips, facts = batch(4)
+    clips, targets = batch(4)
     clips = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last_3d).unflatten(0, (4, 2))
     method, found = made(net=tiny), []
     for net in (method.backbone, method.target_backbone):
         net.conv1.register_forward_pre_hook(
             lambda net, args: found.append(args[0].stride(1) == 1 and args[0].stride(4) == 3)
         )
-    method(clips, facts)
+    method(clips, targets)
     assert found == [True] * 3

@@ -31,7 +31,7 @@ def clips(batch: int = 2, frames: int = 8, size: int = 64) -> Tensor:
 
 
 def difference(found: Tensor, wanted: Tensor) -> float:
-    return ((found.float() - wanted).norm() / wanted.norm()).item()
+    return ((found.to(wanted.dtype) - wanted).norm() / wanted.norm()).item()
 
 
 def count(net: nn.Module) -> int:
@@ -171,19 +171,21 @@ def test_a_convolution_through_2d_kernels_is_the_same_forward_and_backward(
     pad: tuple[int, int, int],
     layout: torch.memory_format,
 ) -> None:
-    conv = Conv3d(6, 8, kernel, stride, pad).to(memory_format=layout)  # type: ignore[call-overload]
-    found: dict[str, list[Tensor]] = {}
-    for kernels in ("3d", "2d"):
-        use_kernels(conv, kernels)
-        # Not 5 frames: with those, torch 2.13's own (7, 1, 1) kernel of stride 2 in channels_last_3d writes where it
-        # must not on the way back (oneDNN on a CPU); the 2D kernel does not.
-        x = torch.randn(2, 6, 8, 12, 10, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=layout)
-        y = conv(x.requires_grad_())
-        gradients = torch.autograd.grad(y.square().sum(), [x, *conv.parameters()])
-        found[kernels] = [y, *gradients]
-    for plain, flat in zip(found["3d"], found["2d"], strict=True):
-        assert flat.shape == plain.shape
-        assert difference(flat, plain) < 1e-5
+    conv = Conv3d(6, 8, kernel, stride, pad)
+    # 5 to 7 frames are those that oneDNN's own kernel of S3D's stem computes wrongly. It has none for float64.
+    for frames in (8, 5):
+        x = torch.randn(2, 6, frames, 12, 10, generator=torch.Generator().manual_seed(1))
+        leaves = [each.detach().double().requires_grad_() for each in (x, *conv.parameters())]
+        wanted = nn.functional.conv3d(*leaves, stride, pad)
+        wanted_all = [wanted, *torch.autograd.grad(wanted.square().sum(), leaves)]
+        for kernels in ("3d", "2d"):
+            use_kernels(conv.to(memory_format=layout), kernels)  # type: ignore[call-overload]
+            x = x.detach().contiguous(memory_format=layout).requires_grad_()
+            y = conv(x)
+            found = [y, *torch.autograd.grad(y.square().sum(), [x, *conv.parameters()])]
+            for ours, right in zip(found, wanted_all, strict=True):
+                assert ours.shape == right.shape
+                assert difference(ours, right) < 1e-5
 
 
 @pytest.mark.parametrize("name", NARROW)
@@ -225,17 +227,18 @@ def test_no_stage_leaves_channels_last(name: str) -> None:
     x = clips().contiguous(memory_format=torch.channels_last_3d).requires_grad_()
     maps = net.maps(x)
     (gradient,) = torch.autograd.grad(maps["conv5"].square().mean(), [x])
-    for one in (*maps.values(), gradient):
-        assert one.is_contiguous(memory_format=torch.channels_last_3d)
+    for each in (*maps.values(), gradient):
+        assert each.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-@pytest.mark.parametrize("name", ["r2plus1d", "r2plus1d18", "s3d", "resnet3d18"])
-def test_a_forward_pass_copies_no_map_to_change_its_layout(name: str) -> None:
+@pytest.mark.parametrize(("name", "shortcuts"), [("r2plus1d", 6), ("r2plus1d18", 3), ("s3d", 0), ("resnet3d18", 3)])
+def test_a_forward_pass_copies_only_what_a_strided_shortcut_keeps(name: str, shortcuts: int) -> None:
     net = narrow(name).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     x = clips().contiguous(memory_format=torch.channels_last_3d)
     with torch.no_grad(), torch.autograd.profiler.profile() as profile:
         net(x)
-    assert [event.key for event in profile.key_averages() if event.key in ("aten::clone", "aten::copy_")] == []
+    copies = sum(event.count for event in profile.key_averages() if event.key == "aten::copy_")
+    assert copies == shortcuts
 
 
 @pytest.mark.parametrize("name", ["r2plus1d", "s3dg", "tsm18"])

@@ -1,4 +1,4 @@
-"""Two real processes over gloo: what they gather, and that two halves of a batch are remembered as the whole is.
+"""Two real processes over gloo: what they gather, and that two halves of a batch fill a queue as the full batch does.
 
 Run as a program, this file is one of the two.
 """
@@ -35,14 +35,14 @@ def tiny() -> Backbone:
 
 
 def steps(method: nn.Module, frames: int, batch: int = 8) -> Found:
-    """The numbers of some steps on this rank's part of each batch, and the method's state behind them."""
+    """Return the outputs of some steps on this rank's part of each batch, and the method's state after them."""
     numbers = []
     for step in range(STEPS):
         clips = torch.randn(batch, 2, 3, frames, 8, 8, generator=torch.Generator().manual_seed(step))
         first = (torch.arange(batch) // 3) % 2
         speed = torch.stack([first, 1 - first], 1) * 4.0 + 4
-        facts = {"row": torch.arange(batch) + 100 * step, "speed": speed}
-        numbers.append(method(own(clips), {name: own(fact) for name, fact in facts.items()}))
+        targets = {"row": torch.arange(batch) + 100 * step, "speed": speed}
+        numbers.append(method(own(clips), {name: own(target) for name, target in targets.items()}))
     return {
         "state": method.state_dict(),
         **{name: torch.stack([one[name].detach() for one in numbers]) for name in numbers[0]},
@@ -66,7 +66,7 @@ def everything() -> dict[str, Found]:
 
 
 def kinds() -> list[Tensor]:
-    """What this rank gives to be gathered, of several types and layouts."""
+    """Return this rank's tensors to gather, of several types and layouts."""
     number = torch.arange(6).view(3, 2) + 10 * rank()
     return [number, number[:, 0], number % 2 == 0, number.bfloat16(), number.float().T, number[:0]]
 
@@ -94,7 +94,7 @@ def alone() -> dict[str, Found]:
     return everything()
 
 
-def test_alone_there_is_one_rank_and_all_that_is_gathered_is_its_own() -> None:
+def test_a_single_process_gathers_its_own_tensors() -> None:
     part = torch.arange(3.0, requires_grad=True)
     assert (world(), rank()) == (1, 0)
     assert torch.equal(gather(part), part)
@@ -126,10 +126,10 @@ def memories(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_ranks_remember_what_one_process_with_both_batches_does(
+def test_two_ranks_fill_queue_and_memory_as_a_single_process_with_both_halves(
     name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
-    """With batch norm too: there are as many groups of clips over all ranks, and they are the same ones."""
+    """With batch norm, too: over all ranks there are the same groups of clips."""
     wanted = memories(alone[name]["state"])
     assert wanted
     for one in two:
@@ -142,7 +142,7 @@ def test_two_ranks_remember_what_one_process_with_both_batches_does(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_ranks_have_on_average_the_numbers_of_one_process(
+def test_the_outputs_of_two_ranks_have_the_mean_of_a_single_process(
     name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
     if name in ("clip", "feature"):

@@ -37,7 +37,7 @@ def test_all_that_training_rests_on_is_looked_at_once(facts: dict[str, Any]) -> 
     assert len(set(names)) == len(names)
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     wanted = {"torch", "packages", "open files", "cuda", f"bf16 on {device}", f"channels_last_3d on {device}"}
-    assert wanted | {"bf16 gradients on a CPU", "(7,1,1) conv3d on a CPU", "distributed", "onnxscript"} <= set(names)
+    assert wanted | {"bf16 gradients on a CPU", "convolutions on a CPU", "distributed", "onnxscript"} <= set(names)
 
 
 def test_what_was_found_is_json(facts: dict[str, Any]) -> None:
@@ -156,24 +156,37 @@ def test_a_device_that_cannot_hold_the_trial_fails_with_what_torch_said(monkeypa
 
 
 def test_nan_in_bf16_gradients_is_why_a_cpu_trains_in_float32() -> None:
-    why = "not finite in 58 of 400 runs of a conv3d on maps of 2x7x7: why training on a CPU is in float32"
+    why = "not finite in 58 of 400 runs of a conv3d on maps of 2x7x7; so training on a CPU uses float32"
     assert doctor.bf16_on_small_maps(58, 400) == Check("bf16 gradients on a CPU", None, why)
     assert doctor.bf16_on_small_maps(0, 7) == Check("bf16 gradients on a CPU", True, "finite in 7 runs")
 
 
 @pytest.mark.parametrize(
-    ("code", "said", "found"),
+    ("code", "last", "found"),
     [
-        (0, "wrong", "its gradient over 5 to 7 frames is wrong, with stride 2"),
-        (-signal.SIGSEGV, "", "its gradient over 5 to 7 frames ends the process, with stride 2 (SIGSEGV)"),
-        (None, "", "its gradient was not there after 30 s"),
-        (1, "ImportError: no torch", "could not be tried: ImportError: no torch"),
+        (0, "wrong", "their gradients are wrong"),
+        (-signal.SIGSEGV, "", "their gradients end the process (SIGSEGV)"),
+        (None, "", "their gradients took more than 30 s"),
     ],
 )
-def test_a_wrong_kernel_is_noted_by_what_its_process_came_to(code: int | None, said: str, found: str) -> None:
-    check = doctor.stem(code, said)
-    assert (check.ok, check.found) == (None, found)
-    assert doctor.stem(0, "right").ok is True
+def test_a_cpu_whose_convolutions_are_wrong_fails_where_it_would_train(code: int | None, last: str, found: str) -> None:
+    check = doctor.cpu_convolutions(code, last, trains=True)
+    assert (check.ok, check.found) == (False, found)
+    assert check.advice == "take another version of torch, or train on a GPU"
+    assert doctor.cpu_convolutions(code, last, trains=False).ok is None
+
+
+def test_right_convolutions_pass_and_a_test_program_that_fails_is_a_note() -> None:
+    assert doctor.cpu_convolutions(0, "right", trains=True) == Check(
+        "convolutions on a CPU", True, "their gradients are right"
+    )
+    failed = doctor.cpu_convolutions(1, "ImportError: no torch", trains=True)
+    assert (failed.ok, failed.found) == (None, "the test program failed: ImportError: no torch")
+
+
+def test_the_convolutions_of_this_cpu_are_right(facts: dict[str, Any]) -> None:
+    check = of("convolutions on a CPU", facts)
+    assert (check["ok"], check["found"]) == (True, "their gradients are right")
 
 
 def test_several_gpus_want_nccl_and_a_cpu_gloo() -> None:

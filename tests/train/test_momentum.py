@@ -1,10 +1,10 @@
-"""A network that follows another, and a memory of the last entries."""
+"""A momentum copy of a network, and a queue of the last entries."""
 
 import pytest
 import torch
 from torch import nn
 
-from vtrain.methods.momentum import Queue, follow, twin, unit_noise
+from vtrain.methods.momentum import Queue, ema_update, momentum_copy, unit_noise
 
 
 def net() -> nn.Sequential:
@@ -12,9 +12,9 @@ def net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
 
 
-def test_a_twin_is_equal_shares_nothing_and_learns_nothing() -> None:
+def test_a_momentum_copy_is_equal_shares_nothing_and_gets_no_gradient() -> None:
     first = net()
-    second = twin(first)
+    second = momentum_copy(first)
     assert not any(parameter.requires_grad for parameter in second.parameters())
     assert all(parameter.requires_grad for parameter in first.parameters())
     with torch.no_grad():
@@ -23,22 +23,22 @@ def test_a_twin_is_equal_shares_nothing_and_learns_nothing() -> None:
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.999, 1.0])
-def test_a_follower_keeps_its_share_and_takes_the_rest(keep: float) -> None:
-    first, second = net(), twin(net())
+def test_an_update_keeps_its_share_of_the_copy_and_takes_the_rest_from_the_network(keep: float) -> None:
+    first, second = net(), momentum_copy(net())
     with torch.no_grad():
         for parameter in first.parameters():
             parameter.add_(torch.randn_like(parameter))
     wanted = [keep * old + (1 - keep) * new for old, new in zip(net().parameters(), first.parameters(), strict=True)]
-    follow([(second[0], first[0]), (second[1:], first[1:])], keep)
+    ema_update([(second[0], first[0]), (second[1:], first[1:])], keep)
     for found, should in zip(second.parameters(), wanted, strict=True):
         torch.testing.assert_close(found, should.detach(), rtol=0, atol=1e-7)
 
 
-def test_the_statistics_of_batch_norm_are_the_followers_own() -> None:
-    first, second = net(), twin(net())
+def test_a_copy_has_its_own_statistics_of_batch_norm() -> None:
+    first, second = net(), momentum_copy(net())
     first(torch.randn(8, 3))
     before = second[1].running_mean.clone()
-    follow([(second, first)], 0.5)
+    ema_update([(second, first)], 0.5)
     assert torch.equal(second[1].running_mean, before)
     assert not torch.equal(first[1].running_mean, before)
 
@@ -67,7 +67,7 @@ def test_a_queue_keeps_its_own_types() -> None:
     assert queue["clip"][0].tolist() == [1.0, torch.tensor(1 / 3).bfloat16().item()]
 
 
-def test_a_queue_goes_on_from_a_checkpoint() -> None:
+def test_a_queue_continues_from_a_checkpoint() -> None:
     queue, other = (Queue(keys=torch.zeros(5, 1)) for _ in range(2))
     queue.push(keys=torch.ones(3, 1))
     other.load_state_dict(queue.state_dict())
@@ -76,7 +76,7 @@ def test_a_queue_goes_on_from_a_checkpoint() -> None:
     assert other["keys"].flatten().tolist() == queue["keys"].flatten().tolist() == [2, 2, 1, 2, 2]
 
 
-def test_entries_that_were_looked_at_before_a_push_keep_their_gradient() -> None:
+def test_entries_that_were_read_before_a_push_keep_their_gradient() -> None:
     queue = Queue(keys=unit_noise(4, 3))
     before = queue["keys"].clone()
     query = torch.randn(2, 3, requires_grad=True)

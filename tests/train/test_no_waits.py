@@ -1,4 +1,4 @@
-"""Between the lines of metrics a training never waits for its device: nothing of a step is read by the host."""
+"""Between two lines of metrics a training never waits for its device: the host reads no value of a step."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,7 +32,7 @@ EVERY = {
 
 
 class Batches:
-    """What a feed gives, of batches that are on the device already."""
+    """A feed of batches that are on the device already."""
 
     def __init__(self, recipe: Recipe, shards: Path, device: torch.device) -> None:
         plan = recipe.method.plan()
@@ -47,14 +47,14 @@ class Batches:
 
 
 class NoBook:
-    """One that never writes."""
+    """A monitor that never writes."""
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None:
         pass
 
 
 def run_steps(settings: tuple[str, ...], shards: Path, device: torch.device, seen: AbstractContextManager[Any]) -> Run:
-    """The training's own loop: some steps, in which memory is taken and kernels are chosen; then some under `seen`."""
+    """Run the training's own loop: first some steps that allocate memory and choose kernels, then some under `seen`."""
     method, *changes = settings
     recipe = for_classes(small(method, shards, *changes), 5)
     place = Place(device, torch.bfloat16 if device.type == "cuda" else torch.float32, 0)
@@ -81,7 +81,7 @@ def test_a_wait_in_the_loop_would_be_seen(shards: Path, monkeypatch: pytest.Monk
 
 
 def test_adamw_reads_nothing_of_a_device() -> None:
-    """But the number of its step, which it keeps on the host. On a device without memory, reading is an error."""
+    """Except the number of its step, which it keeps on the host. On a meta device, reading is an error."""
     net = nn.Linear(2, 3, device="meta")
     optimiser = build(net, Optim(name="adamw"))
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Recipes as text and back: every value arrives as its type says, and what does not fit is one sentence."""
+"""Recipes as text and back: every value gets its type, and what does not fit is refused in a sentence."""
 
 import json
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ ALL_ELSE = [
 
 
 @pytest.mark.parametrize("whole", [*map(recipe, METHODS), *ALL_ELSE])
-def test_what_json_keeps_comes_back_the_same(whole: Recipe) -> None:
+def test_a_recipe_comes_back_from_json_as_it_was(whole: Recipe) -> None:
     text = json.dumps(as_json(whole))
     back = from_json(Recipe, json.loads(text))
     assert back == whole
@@ -49,13 +49,13 @@ def test_what_json_keeps_comes_back_the_same(whole: Recipe) -> None:
 
 
 @pytest.mark.parametrize("whole", [*map(recipe, METHODS), *ALL_ELSE])
-def test_what_is_listed_can_be_said_again(whole: Recipe) -> None:
+def test_listed_settings_can_be_given_again(whole: Recipe) -> None:
     said = [f"{key}={value}" for key, value in listed(whole)]
     assert change(whole, said) == whole
     assert change(recipe(whole.method_name), said) == whole
 
 
-def test_settings_are_listed_in_the_words_that_are_understood() -> None:
+def test_settings_are_listed_as_key_value_takes_them() -> None:
     said = dict(listed(change(recipe("ascnet"), ["backbone_settings.blocks=1,2", "nesterov=true", "looks.1.blur=1/4"])))
     assert said["method.sampling.speeds"] == "4,8"
     assert said["method.sampling.looks.0.blur"] == "1.0"
@@ -102,7 +102,7 @@ def test_settings_are_listed_in_the_words_that_are_understood() -> None:
         ("backbone_settings.stem=deep,wide", "backbone_settings", {"stem": "deep,wide"}),
     ],
 )
-def test_text_becomes_what_the_type_says(text: str, path: str, value: object) -> None:
+def test_text_becomes_a_value_of_the_settings_type(text: str, path: str, value: object) -> None:
     found: Any = change(recipe(), [text])
     for word in path.split("."):
         found = getattr(found, word)
@@ -117,7 +117,7 @@ def test_the_last_words_of_a_path_are_enough() -> None:
         assert change(recipe(), [f"{key}=4"]).method.sampling.frames == 4
 
 
-def test_a_name_that_is_also_the_end_of_others_means_itself() -> None:
+def test_a_key_that_is_also_the_end_of_other_keys_means_itself() -> None:
     """`name` is the recipe's, though optim.name ends with it, too."""
     changed = change(recipe(), ["name=mine"])
     assert (changed.name, changed.optim.name) == ("mine", "sgd")
@@ -127,7 +127,7 @@ def looks(changed: Recipe) -> tuple[AugmentConfig, ...]:
     return changed.method.sampling.looks
 
 
-def test_a_number_chooses_one_look_and_without_it_all_are_changed() -> None:
+def test_a_number_chooses_a_group_of_a_tuple_and_without_it_all_are_changed() -> None:
     before = looks(recipe("ascnet"))
     assert [look.blur for look in before] == [1.0, 0.1]
     for key in ("looks.0.blur", "0.blur", "method.sampling.looks.0.blur"):
@@ -136,7 +136,7 @@ def test_a_number_chooses_one_look_and_without_it_all_are_changed() -> None:
         assert [look.blur for look in looks(change(recipe("ascnet"), [f"{key}=0.5"]))] == [0.5, 0.5]
 
 
-def test_of_words_for_the_same_setting_the_last_holds() -> None:
+def test_of_several_values_for_a_setting_the_last_holds() -> None:
     changed = change(recipe("ascnet"), ["batch=3", "blur=0.5", "looks.1.blur=0.25", "batch=4"])
     assert changed.batch == 4
     assert [look.blur for look in looks(changed)] == [0.5, 0.25]
@@ -155,7 +155,7 @@ def test_settings_that_need_each_other_change_together() -> None:
     assert looks(change(recipe(), sizes))[0].size == 3
 
 
-def test_a_change_leaves_what_was_changed_as_it_is() -> None:
+def test_a_change_returns_a_new_recipe_and_leaves_the_old_one() -> None:
     whole = replace(recipe(), backbone_settings={"width": 4})
     changed = change(whole, ["backbone_settings.width=8", "backbone_settings.blocks=1,1", "frames=3"])
     assert changed.backbone_settings == {"width": 8, "blocks": (1, 1)}
@@ -222,13 +222,13 @@ def test_a_change_leaves_what_was_changed_as_it_is() -> None:
         ("pace", "batch=0", "batch is 0; it must be at least 1"),
     ],
 )
-def test_a_word_that_does_not_fit_says_what_to_write_instead(name: str, word: str, message: str) -> None:
+def test_a_setting_that_does_not_fit_is_refused_with_what_to_write(name: str, word: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         change(recipe(name), [word])
     assert str(error.value) == message
 
 
-def test_a_name_like_no_other_is_answered_with_all_there_are() -> None:
+def test_an_unknown_key_without_a_similar_one_is_answered_with_all_keys() -> None:
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Two:
         one: int = 1
@@ -313,7 +313,7 @@ def test_json_of_another_shape_is_one_sentence(given: object, message: str) -> N
     assert str(error.value) == message
 
 
-def test_what_json_leaves_out_is_as_it_is_by_default() -> None:
+def test_settings_that_json_leaves_out_have_their_defaults() -> None:
     given = {
         "name": "pace",
         "method": {"name": "pace"},
@@ -337,7 +337,7 @@ TEXTS = st.one_of(st.text(max_size=12), st.text("0123456789.,-+e_/() ntruefals",
     key=st.one_of(st.sampled_from(KEYS), st.text(max_size=9)), more=st.sampled_from(["", ".", ".0", ".x"]), value=TEXTS
 )
 @settings(max_examples=150)
-def test_whatever_is_typed_is_carried_out_or_refused_in_a_sentence(key: str, more: str, value: str) -> None:
+def test_any_typed_setting_is_carried_out_or_refused_in_a_sentence(key: str, more: str, value: str) -> None:
     try:
         changed = change(recipe("ascnet"), [f"{key}{more}={value}"])
     except UsageError:
@@ -354,7 +354,7 @@ WRONG = st.recursive(
 
 @given(key=st.sampled_from(KEYS), depth=st.integers(1, 5), value=WRONG)
 @settings(max_examples=150)
-def test_whatever_json_holds_is_taken_or_refused_in_a_sentence(key: str, depth: int, value: object) -> None:
+def test_any_json_is_taken_or_refused_in_a_sentence(key: str, depth: int, value: object) -> None:
     found = said = as_json(recipe("ascnet"))
     words = key.split(".")[:depth]
     for word in words[:-1]:

@@ -1,4 +1,4 @@
-"""Everything that decides what a training comes to: how its batch is divided, and how long it is."""
+"""A recipe: how its batch is divided, how long its training is, and what it refuses."""
 
 import json
 from dataclasses import replace
@@ -22,8 +22,8 @@ BASE = Recipe(name="base", method=pace.Config(), backbone="tiny", batch=24, epoc
     ("batch", "accumulate", "world", "at_a_time"),
     [(24, 1, 1, 24), (24, 1, 8, 24), (24, 3, 8, 8), (24, 4, 1, 6), (24, 24, 1, 1), (24, 2, 4, 12)],
 )
-def test_a_batch_is_taken_in_equal_parts(batch: int, accumulate: int, world: int, at_a_time: int) -> None:
-    """Clips at a time over all processes; so each of them has as many, and so many times."""
+def test_a_batch_is_divided_into_equal_parts(batch: int, accumulate: int, world: int, at_a_time: int) -> None:
+    """Clips at a time over all processes: each process has as many, and as often."""
     assert replace(BASE, batch=batch, accumulate=accumulate).at_a_time(world) == at_a_time
     assert at_a_time % world == 0
     assert at_a_time * accumulate == batch
@@ -87,15 +87,15 @@ def test_a_training_is_as_many_batches_as_its_epochs_have(
 
 
 @pytest.mark.parametrize("batch", [3, 7, 11, 24, 49])
-def test_no_number_of_epochs_has_a_step_too_many_or_too_few(batch: int) -> None:
+def test_the_steps_of_an_epoch_are_exact_for_any_batch_and_number_of_epochs(batch: int) -> None:
     for videos in range(1, 300, 7):
         for epochs in range(1, 60, 3):
             wanted = -(-epochs * videos // batch)
             assert replace(BASE, batch=batch, epochs=epochs).length(videos).steps == wanted
 
 
-def test_what_is_due_comes_with_the_step_that_ends_an_epoch() -> None:
-    """Ten steps an epoch, 35 in all: after each, and at the end."""
+def test_a_validation_is_due_with_the_step_that_ends_an_epoch() -> None:
+    """With 10 steps an epoch and 35 in all: after each epoch, and at the end."""
     length = Length(steps=35, per_epoch=10.0)
     assert due(length, 1) == [10, 20, 30, 35]
     assert due(length, 2) == [20, 35]
@@ -105,7 +105,7 @@ def test_what_is_due_comes_with_the_step_that_ends_an_epoch() -> None:
     assert due(length, 0) == []
 
 
-def test_an_epoch_that_is_no_whole_number_of_steps_ends_with_the_step_that_goes_over_its_end() -> None:
+def test_an_epoch_of_a_fraction_of_steps_ends_with_the_step_that_passes_its_end() -> None:
     """10 videos in batches of 4: epochs end at 2.5, 5, 7.5 and 10 steps."""
     length = replace(BASE, batch=4, epochs=4).length(10)
     assert length == Length(steps=10, per_epoch=2.5)
@@ -161,14 +161,14 @@ def due(length: Length, every: float) -> list[int]:
         ("validate.every=2", "nothing to validate on: set data.hold_out or validate.split, or validate.every=0"),
     ],
 )
-def test_what_cannot_be_is_refused(words: str, message: str) -> None:
+def test_impossible_settings_are_refused(words: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         change(BASE, words.split())
     assert str(error.value) == message
 
 
 @pytest.mark.parametrize("words", ["data.hold_out=800", "validate.split=test"])
-def test_a_plateau_goes_by_the_videos_that_are_held_out_or_by_another_split(words: str) -> None:
+def test_a_plateau_needs_held_out_videos_or_another_split(words: str) -> None:
     changed = change(BASE, ["schedule.kind=plateau", "validate.every=1", words])
     assert changed.schedule.kind == "plateau"
 
@@ -214,7 +214,7 @@ def test_the_clip_is_what_the_network_sees() -> None:
     assert BASE.clip == (16, 112, 112)
 
 
-def test_where_labels_are_learned_the_classes_are_those_of_the_videos() -> None:
+def test_a_method_that_learns_from_labels_gets_the_number_of_classes_of_the_videos() -> None:
     labels = replace(BASE, method=supervised.Config())
     assert for_classes(labels, 51).method == supervised.Config(classes=51)
     given = replace(BASE, method=supervised.Config(classes=7))

@@ -1,4 +1,4 @@
-"""Recipes: that each can be trained by and says what it is, and how they are found."""
+"""Recipes: each trains its method and says what it is; and how recipes are found."""
 
 import inspect
 import json
@@ -33,11 +33,11 @@ OTHERS = sorted(RECIPES.keys() - set(USUAL))
 BATCH, HEIGHT, WIDTH, CLASSES = 4, 40, 48, 5
 
 
-# That each can be trained by
+# Each trains its method
 
 
 def reduced(recipe: Recipe) -> Recipe:
-    """The same with a narrow network, on small clips."""
+    """Return the recipe with a narrow network on small clips."""
     words = ["frames=8", "size=32", f"batch={BATCH}"]
     words += {"rspnet": ["queue=6", "bn_groups=2"], "ascnet": ["pool=6", "queue=6", "hidden=8"]}.get(
         recipe.method_name, []
@@ -55,7 +55,7 @@ def made(recipe: Recipe) -> nn.Module:
 
 
 def seen(plan: Plan, rng: Random) -> tuple[Tensor, dict[str, Tensor]]:
-    """Noise for the clips of a plan, looked at as it says, and the facts of them."""
+    """Return noise for the clips of a plan, augmented as it says, with its targets."""
     video = Video(key="v", frames=300, fps=25.0, height=HEIGHT, width=WIDTH, label=0)
     samples = [plan(video, rng) for _ in range(BATCH)]
     looks = {view.group: plan.looks[view.group if len(plan.looks) > 1 else 0] for view in samples[0].views}
@@ -66,10 +66,10 @@ def seen(plan: Plan, rng: Random) -> tuple[Tensor, dict[str, Tensor]]:
     assert all(len(view.frames) == plan.length for sample in samples for view in sample.views)
     noise = np.random.default_rng(0).integers(0, 256, (BATCH, plan.views, plan.length, HEIGHT, WIDTH, 3), np.uint8)
     drawn = {name: torch.from_numpy(array) for name, array in stack([draws(s.views) for s in samples]).items()}
-    facts = {name: torch.tensor([sample.targets[name] for sample in samples]) for name in samples[0].targets}
-    facts["speed"] = torch.tensor([[view.speed for view in sample.views] for sample in samples])
-    facts |= {"row": torch.arange(BATCH), "label": torch.arange(BATCH), "valid": torch.ones(BATCH, dtype=torch.bool)}
-    return Augment(plan.looks)(torch.from_numpy(noise), drawn), facts
+    targets = {name: torch.tensor([sample.targets[name] for sample in samples]) for name in samples[0].targets}
+    targets["speed"] = torch.tensor([[view.speed for view in sample.views] for sample in samples])
+    targets |= {"row": torch.arange(BATCH), "label": torch.arange(BATCH), "valid": torch.ones(BATCH, dtype=torch.bool)}
+    return Augment(plan.looks)(torch.from_numpy(noise), drawn), targets
 
 
 def take_a_step(name: str) -> None:
@@ -78,10 +78,10 @@ def take_a_step(name: str) -> None:
     module = made(recipe)
     optimizer = build(module, recipe.optim, getattr(module, "lr_factors", {}))
     set_lr(optimizer, recipe.schedule.at_batch(recipe.batch).lr_at(0, 10.0, 100))
-    clips, facts = seen(recipe.method.plan(), Random(0))
+    clips, targets = seen(recipe.method.plan(), Random(0))
     weight = next(module.parameters())
     before = weight.detach().clone()
-    outputs = module(clips, facts)
+    outputs = module(clips, targets)
     outputs["loss"].backward()
     optimizer.step()
     module.after_step(0.5)  # type: ignore[operator]  # of every method
@@ -120,14 +120,14 @@ def test_the_network_and_the_optimiser_of_every_recipe_are_built_at_full_size() 
 
 
 @pytest.mark.parametrize(("name", "factors"), [("prp-c3d-ucf101", {1.0, 10.0}), ("prp-c3d-ucf101-paper", {1.0})])
-def test_prps_rate_head_learns_faster_than_the_rest_in_the_code_only(name: str, factors: set[float]) -> None:
+def test_only_in_the_code_prps_rate_head_has_a_higher_learning_rate(name: str, factors: set[float]) -> None:
     recipe = reduced(RECIPES[name]())
     module = made(recipe)
     groups = build(module, recipe.optim, getattr(module, "lr_factors", {})).param_groups
     assert {group["lr_factor"] for group in groups} == factors
 
 
-# That each says what it is
+# Each says what it is
 
 
 def test_every_recipe_has_its_name() -> None:
@@ -179,7 +179,7 @@ def test_the_list_has_a_row_for_each() -> None:
     assert as_table(listed()).row_count == len(RECIPES)
 
 
-# How they are found
+# How recipes are found
 
 
 def test_each_method_has_a_released_a_paper_and_a_tiny_recipe() -> None:
@@ -206,7 +206,9 @@ def test_each_method_has_a_released_a_paper_and_a_tiny_recipe() -> None:
         ("supervised", "released", "s3dg", "finetune-rspnet-s3dg-ucf101"),
     ],
 )
-def test_for_another_backbone_it_is_what_was_published_for_it(method: str, word: str, backbone: str, name: str) -> None:
+def test_another_backbone_has_the_recipe_that_was_published_for_it(
+    method: str, word: str, backbone: str, name: str
+) -> None:
     assert find(method, word, backbone) == RECIPES[name]()
 
 
@@ -219,13 +221,13 @@ def test_for_another_backbone_it_is_what_was_published_for_it(method: str, word:
         ("pace", "tiny", "c3d", "pace-tiny", "pace-tiny"),
     ],
 )
-def test_where_nothing_was_published_for_a_backbone_it_takes_the_others_place(
+def test_a_backbone_without_a_published_recipe_replaces_that_of_another(
     method: str, word: str, backbone: str, like: str, name: str
 ) -> None:
     assert find(method, word, backbone) == replace(RECIPES[like](), backbone=backbone, name=name)
 
 
-def test_a_recipe_is_found_where_a_run_or_its_file_is(tmp_path: Path) -> None:
+def test_a_run_or_its_recipe_file_names_a_recipe(tmp_path: Path) -> None:
     recipe = replace(find("pace", "tiny"), name="my-own-recipe", backbone_settings={"width": 8})
     write_json(tmp_path / "recipe.json", as_json(recipe))
     assert find("pace", str(tmp_path)) == find("pace", str(tmp_path / "recipe.json")) == named(str(tmp_path)) == recipe
@@ -238,7 +240,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
     write_json(path, as_json(find("pace", "tiny")) | {"bach": 3})
     assert refusal("pace", str(path)) == f"{path} is no recipe: no setting 'bach'; did you mean 'batch'?"
     path.unlink()
-    assert refusal("pace", str(tmp_path)) == f"there is no {path}; name the folder of a run, or a recipe's file"
+    assert refusal("pace", str(tmp_path)) == f"there is no {path}; name a run's folder or a recipe.json"
 
 
 @pytest.mark.parametrize(
@@ -258,10 +260,10 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
             "no recipe 'ascnet-resnet3d18-k400-paper'; did you mean 'ascnet-resnet3d18-k400'? "
             "vtrain recipes lists them all",
         ),
-        (("prp", "runs/prp"), "there is no runs/prp; name the folder of a run, or a recipe's file"),
+        (("prp", "runs/prp"), "there is no runs/prp; name a run's folder or a recipe.json"),
     ],
 )
-def test_what_is_not_there_is_refused_with_what_is(words: tuple[str, ...], said: str) -> None:
+def test_an_unknown_name_is_refused_with_what_there_is(words: tuple[str, ...], said: str) -> None:
     assert refusal(*words) == said
 
 
@@ -271,7 +273,7 @@ def refusal(*words: str) -> str:
     return str(caught.value)
 
 
-def test_fine_tuning_of_what_was_not_published_is_the_likest_that_was() -> None:
+def test_fine_tuning_that_was_not_published_is_as_the_most_similar_that_was() -> None:
     published: list[tuple[str, str, str, Profile, str]] = [
         ("rspnet", "ucf101", "c3d", "released", "finetune-rspnet-c3d-ucf101"),
         ("rspnet", "ucf101", "c3d", "paper", "finetune-rspnet-c3d-ucf101-paper"),
@@ -288,8 +290,8 @@ def test_fine_tuning_of_what_was_not_published_is_the_likest_that_was() -> None:
         ("prp", "ucf101", "resnet3d18", "finetune-prp-r2plus1d-ucf101"),
         ("pace", "ucf101", "s3dg", "finetune-pace-s3dg-ucf101"),
     ):
-        told, like = finetuning(method, dataset, backbone), RECIPES[name]()
-        assert told == replace(like, backbone=backbone, name=f"finetune-{method}-{backbone}-{dataset}")
+        found, like = finetuning(method, dataset, backbone), RECIPES[name]()
+        assert found == replace(like, backbone=backbone, name=f"finetune-{method}-{backbone}-{dataset}")
 
 
 def test_fine_tuning_on_other_data_or_for_another_method_is_refused() -> None:

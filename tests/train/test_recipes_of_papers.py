@@ -1,4 +1,4 @@
-"""Recipes hold against the papers' tables and the authors' code: each number here was read there."""
+"""Recipes agree with the papers' tables and the authors' code: each number here was read there."""
 
 import pytest
 
@@ -80,15 +80,15 @@ TABLES: dict[str, dict[str, dict[str, str]]] = {
 
 
 def differing(one: Recipe, other: Recipe) -> dict[str, str]:
-    """The settings of `other` that `one` has not."""
+    """Return the settings of `other` that differ from those of `one`."""
     before, after = (dict(settings_of(from_json(Recipe, as_json(recipe)))) for recipe in (one, other))
     return {key: value for key, value in after.items() if before.get(key) != value and key != "name"}
 
 
 @pytest.mark.parametrize("base", TABLES)
 def test_a_row_of_a_table_differs_from_its_recipe_where_the_paper_says(base: str) -> None:
-    told = {row: differing(RECIPES[base](), RECIPES[f"{base}-{row}"]()) for row in TABLES[base]}
-    assert told == TABLES[base]
+    found = {row: differing(RECIPES[base](), RECIPES[f"{base}-{row}"]()) for row in TABLES[base]}
+    assert found == TABLES[base]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_rspnets_r2plus1d_on_6_gpus_has_the_learning_rate_of_its_authors() -> No
     assert recipe.schedule.at_batch(recipe.batch).lr == pytest.approx(0.15)
 
 
-def test_rspnets_text_is_not_its_code() -> None:
+def test_rspnets_text_differs_from_its_code() -> None:
     assert differing(find("rspnet", "released"), find("rspnet", "paper")) == {
         "method.margin": "0.15",
         "method.margin_on": "cosine",
@@ -136,14 +136,14 @@ def test_rspnets_text_is_not_its_code() -> None:
     }
 
 
-def test_ascnets_learning_rate_goes_with_its_batch() -> None:
+def test_ascnets_learning_rate_is_proportional_to_its_batch() -> None:
     for name, lr in (("", 1.2), ("-batch256", 0.6), ("-batch1024", 2.4)):
         recipe = named(f"ascnet-resnet3d18-minik200{name}")
         assert recipe.schedule.at_batch(recipe.batch).lr == pytest.approx(lr)
         assert (recipe.optim.name, recipe.optim.weight_decay, recipe.batch_norm) == ("lars", 1e-6, "sync")
 
 
-def test_prps_text_is_not_its_code() -> None:
+def test_prps_text_differs_from_its_code() -> None:
     assert differing(find("prp", "released"), find("prp", "paper")) == {
         f"{LOOK}.crop": "random",
         "method.sampling.mask": "paper",
@@ -153,7 +153,7 @@ def test_prps_text_is_not_its_code() -> None:
     }
 
 
-def test_prps_code_goes_down_when_the_loss_on_800_videos_stays() -> None:
+def test_prps_code_lowers_the_learning_rate_when_the_loss_on_800_videos_stays() -> None:
     recipe = find("prp", "released")
     assert (recipe.batch, recipe.epochs, recipe.data.hold_out, recipe.validate.every) == (8, 300, 800, 1)
     losses = [1.0] + [2.0] * 51
@@ -161,7 +161,7 @@ def test_prps_code_goes_down_when_the_loss_on_800_videos_stays() -> None:
     assert recipe.schedule.lr_at(10, 1.0, 300, losses) == pytest.approx(0.001)
 
 
-def test_paces_epoch_on_ucf101_has_each_video_ten_times() -> None:
+def test_paces_epoch_on_ucf101_shows_each_video_ten_times() -> None:
     recipe = find("pace", "released")
     assert recipe.length(9537).steps == 18 * 9537 * 10 / 30
     assert [recipe.schedule.lr_at(epoch, 1.0, 18) for epoch in (0, 5, 6, 12)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])

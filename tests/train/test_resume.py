@@ -1,4 +1,4 @@
-"""A training that was stopped or killed, and went on, comes to what an undisturbed one comes to: bit for bit."""
+"""A training that was stopped or killed and resumed ends as an undisturbed training does, bit for bit."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def undisturbed(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Undis
 
 
 def killed_behind(run: Path, step: int, folder: Path) -> Recipe:
-    """Make `folder` what a kill leaves that comes when `step` has been saved, and later lines are written already."""
+    """Make `folder` what a kill leaves after `step` was saved and later lines of metrics were written."""
     folder.mkdir()
     for name in ("recipe.json", "metrics.jsonl", "environment.json"):
         shutil.copy(run / name, folder)
@@ -67,8 +67,8 @@ def test_stopped_after_any_step_and_resumed_the_end_is_the_same(
 ) -> None:
     wanted = undisturbed(method)
     recipe = killed_behind(wanted, step, tmp_path / "run")
-    facts = train(recipe, tmp_path / "run", resume=True)
-    assert facts["steps"] == STEPS
+    summary = train(recipe, tmp_path / "run", resume=True)
+    assert summary["steps"] == STEPS
     assert_same_run(tmp_path / "run", wanted)
 
 
@@ -94,7 +94,7 @@ WITH_SETTINGS = [
 
 
 @pytest.mark.parametrize(("variant", "step"), WITH_SETTINGS)
-def test_so_it_is_with_other_settings(
+def test_resuming_gives_the_same_end_with_other_settings_too(
     variant: tuple[str, ...], step: int, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     wanted = undisturbed(*variant)
@@ -110,7 +110,7 @@ def test_the_learning_rate_of_a_plateau_did_go_down_in_that_test(undisturbed: Un
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_may_change(workers: int, undisturbed: Undisturbed, tmp_path: Path) -> None:
-    """With dropout, whose random numbers are not those that the start of a worker takes."""
+    """With dropout: the start of a worker must not change its random numbers."""
     wanted = undisturbed("supervised")
     recipe = killed_behind(wanted, 2, tmp_path / "run")
     train(change(recipe, [f"workers={workers}"]), tmp_path / "run", resume=True)
@@ -153,7 +153,7 @@ def test_killed_at_any_moment_a_training_goes_on_to_the_same_end(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [*((method,) for method in METHODS), *VARIANTS.values()], ids=" ".join)
-def test_so_it_does_with_every_method_and_setting(
+def test_killed_at_any_moment_every_method_and_setting_goes_on_to_the_same_end(
     settings: tuple[str, ...], undisturbed: Undisturbed, shards: Path, tmp_path: Path
 ) -> None:
     longer = (*settings, *(() if "steps=none" in settings else ("steps=25",)), "log_every=4")
@@ -201,7 +201,7 @@ sys.exit(exit_code("vtrain", lambda: train(recipe_in(Path(sys.argv[1])), Path(sy
 
 
 def started(recipe: Recipe, folder: Path, *, real: bool, words: Path) -> tuple[int, Callable[[], int | None]]:
-    """A training at work: its process' number, and what waits for its exit code."""
+    """Start a training; return the number of its process, and a function that waits for its exit code."""
     if real:
         write_json(words.parent / "recipe.json", as_json(recipe))
         argv = [sys.executable, "-c", PROGRAM, str(words.parent), str(folder)]
@@ -236,7 +236,7 @@ def alive(number: int) -> bool:
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forked", "real"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_saves_and_says_how_to_go_on(name: str, real: bool, shards: Path, tmp_path: Path) -> None:
-    """A Ctrl-C comes to the workers, too."""
+    """A Ctrl-C reaches the workers, too."""
     recipe = small("supervised", shards, "steps=100000", "workers=2", "log_every=1", "save_every=100000")
     folder, words = tmp_path / "run", tmp_path / "words"
     number, wait = started(recipe, folder, real=real, words=words)
@@ -259,7 +259,7 @@ def test_a_signal_saves_and_says_how_to_go_on(name: str, real: bool, shards: Pat
 
 @pytest.mark.slow
 def test_a_scheduler_that_ends_the_workers_too_leaves_the_last_step_saved(shards: Path, tmp_path: Path) -> None:
-    """While the training waits for them: they make nothing any more."""
+    """While the training waits for its workers, which are stopped."""
     rest = ("workers=2", "log_every=1", "save_every=100000", "schedule.kind=constant")
     recipe = small("pace", shards, "steps=100000", *rest)
     folder, words = tmp_path / "run", tmp_path / "words"
@@ -281,7 +281,7 @@ def test_a_scheduler_that_ends_the_workers_too_leaves_the_last_step_saved(shards
 
 
 def stopped(workers: list[int], folder: Path) -> int:
-    """The step to which a training comes with what its workers, which are held, have made before."""
+    """Stop the workers; return the step at which the training has used up their batches."""
     for worker in workers:
         os.kill(worker, signal.SIGSTOP)
     step = -1
@@ -311,7 +311,7 @@ def reached(folder: Path, step: int) -> bool:
 
 
 def test_a_second_ctrl_c_ends_it_at_once(shards: Path, tmp_path: Path) -> None:
-    """With workers that make nothing any more, so that the first one has to wait."""
+    """With stopped workers, so that the first Ctrl-C has to wait."""
     recipe = small("supervised", shards, "steps=100000", "workers=2", "save_every=100000")
     folder, words = tmp_path / "run", tmp_path / "words"
     number, wait = started(recipe, folder, real=False, words=words)

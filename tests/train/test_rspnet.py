@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone, backbone
 from vtrain.methods import rspnet
-from vtrain.methods.rspnet import Config, RSPNet, Sampling, dealt, paced
+from vtrain.methods.rspnet import Config, RSPNet, Sampling, paced, shuffle_bn_order
 
 SMALL = Config(sampling=Sampling(frames=4), queue=32, dim=16)
 PAPER = replace(SMALL, positives="same", margin=0.15, margin_on="cosine")
 
 
 def plain() -> Backbone:
-    """One convolution, without batch norm: what a clip gives does not depend on its company."""
+    """One convolution without batch norm: a clip's features do not depend on the rest of the batch."""
     torch.manual_seed(1)
     return Backbone(8, conv1=nn.Sequential(nn.Conv3d(3, 8, 3, stride=2, padding=1), nn.ReLU()))
 
@@ -40,14 +40,14 @@ def windows(batch: int, frames: int = 8, size: int = 8, seed: int = 0) -> Tensor
 
 
 def numbered(batch: int, frames: int = 8) -> Tensor:
-    """Windows whose pixels tell what they are: 100 x video + frame, and half more in the window of the keys."""
+    """Windows whose pixels are 100 x video + frame, and half more in the window of the keys."""
     video, window, frame = torch.arange(batch) * 100.0, torch.arange(2) * 0.5, torch.arange(float(frames))
-    told = video[:, None, None] + window[:, None] + frame
-    return told[:, :, None, :, None, None].expand(batch, 2, 3, frames, 2, 2).clone()
+    pixels = video[:, None, None] + window[:, None] + frame
+    return pixels[:, :, None, :, None, None].expand(batch, 2, 3, frames, 2, 2).clone()
 
 
 def seen(method: RSPNet, clips: Tensor) -> tuple[list[list[float]], list[list[float]], list[list[float]]]:
-    """The frames of q, k- and k+ that the networks are given, in the order of the batch."""
+    """Return the frames of q, k- and k+ that the networks get, in the order of the batch."""
     inputs: dict[nn.Module, list[Tensor]] = {method.backbone: [], method.key_backbone: []}
     hooks = [
         net.register_forward_pre_hook(lambda net, args: inputs[net].append(args[0][:, 0, :, 0, 0])) for net in inputs
@@ -113,7 +113,7 @@ def test_a_speed_of_three_takes_every_third_frame() -> None:
 
 
 def test_clips_keep_their_layout() -> None:
-    """As the loader hands them over: with batch and windows as one they are channels_last_3d."""
+    """As the loader returns them: with batch and windows in a single dimension they are channels_last_3d."""
     clips = windows(4).flatten(0, 1).contiguous(memory_format=torch.channels_last_3d).unflatten(0, (4, 2))
     found = []
     method = made(net=tiny)
@@ -130,7 +130,7 @@ def test_a_group_of_keys_has_an_equal_share_of_each_group_of_queries_and_of_both
     count: int, groups: int
 ) -> None:
     size = count // groups
-    order = dealt(count, groups, torch.device("cpu")).tolist()
+    order = shuffle_bn_order(count, groups, torch.device("cpu")).tolist()
     assert sorted(order) == list(range(count))
     for keys in range(groups):
         group = order[keys * size : (keys + 1) * size]
@@ -140,7 +140,7 @@ def test_a_group_of_keys_has_an_equal_share_of_each_group_of_queries_and_of_both
 
 
 def test_queries_are_normalised_in_groups_and_keys_in_others() -> None:
-    """Of eight, 0 to 3 and 4 to 7 are groups of queries; 0, 3, 4, 7 and 1, 2, 5, 6 are groups of keys."""
+    """In a batch of eight, 0 to 3 and 4 to 7 are groups of queries; 0, 3, 4, 7 and 1, 2, 5, 6 are groups of keys."""
     clips, method, fresh = windows(8, size=16), made(net=tiny), made(net=tiny)
     fast = torch.arange(8) % 2 == 1
     maps: dict[nn.Module, list[Tensor]] = {method.backbone: [], method.key_backbone: []}
@@ -177,7 +177,7 @@ def test_the_queue_takes_the_keys_of_the_released_code(appearance: Literal["a-vi
     assert torch.equal(method.queue["keys"][5:], before[5:])
 
 
-def test_nothing_is_remembered_of_held_out_videos() -> None:
+def test_the_queue_takes_no_key_of_held_out_videos() -> None:
     method = made().eval()
     before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
     method(windows(4), {})
@@ -207,7 +207,7 @@ def test_the_loss_is_made_of_the_features_of_both_networks(config: Config) -> No
 
 
 def test_a_new_network_of_the_published_size_begins_near_the_known_losses() -> None:
-    """With k+ and k- hardly apart L_M is its margin; each cross-entropy is 10.5 less what the clips have in common."""
+    """With k+ and k- nearly equal, L_M is its margin; each cross-entropy is 10.5 less what the clips have in common."""
     method = made(Config(sampling=Sampling(frames=4)), tiny)
     numbers = method(windows(8, size=16), {})
     assert numbers["motion"].item() == pytest.approx(2.0, abs=0.5)
@@ -215,7 +215,7 @@ def test_a_new_network_of_the_published_size_begins_near_the_known_losses() -> N
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "conv", "convbn"])
-def test_the_gradient_reaches_the_learning_network_and_nothing_else(
+def test_the_gradient_reaches_the_online_network_and_nothing_else(
     head: Literal["linear", "mlp", "conv", "convbn"],
 ) -> None:
     method = made(replace(SMALL, head=head), tiny)
@@ -231,7 +231,7 @@ def test_the_gradient_reaches_the_learning_network_and_nothing_else(
     [({"appearance_weight": 0.0}, "heads.appearance"), ({"motion_weight": 0.0}, "heads.motion")],
     ids=["RSP only", "A-VID only"],
 )
-def test_a_task_without_weight_teaches_nothing(weights: dict[str, float], still: str) -> None:
+def test_a_task_of_weight_0_changes_no_gradient(weights: dict[str, float], still: str) -> None:
     method = made(replace(SMALL, **weights))
     method(windows(4), {})["loss"].backward()
     for name, parameter in method.heads.named_parameters(prefix="heads"):
@@ -242,12 +242,12 @@ def test_a_task_without_weight_teaches_nothing(weights: dict[str, float], still:
     )
 
 
-def test_sp_tells_the_speed_of_the_query() -> None:
+def test_sp_predicts_the_speed_of_the_query() -> None:
     method, clips = made(replace(SMALL, motion="sp")), windows(4)
     assert method.heads.motion[-1].out_features == 1
     logits = method.heads(method.backbone(paced(clips[:, 0], torch.arange(4) % 2 == 1, 2)))[1].flatten()
-    told = torch.sigmoid(logits)
-    wanted = -torch.stack([(1 - told[0]).log(), told[1].log(), (1 - told[2]).log(), told[3].log()]).mean()
+    fast = torch.sigmoid(logits)
+    wanted = -torch.stack([(1 - fast[0]).log(), fast[1].log(), (1 - fast[2]).log(), fast[3].log()]).mean()
     numbers = method(clips, {})
     torch.testing.assert_close(numbers["motion"], wanted.detach())
     assert numbers["sp_accuracy"].item() == ((logits > 0) == (torch.arange(4) % 2 == 1)).float().mean().item()
@@ -256,25 +256,23 @@ def test_sp_tells_the_speed_of_the_query() -> None:
 def test_sp_and_vid_together_are_refused() -> None:
     with pytest.raises(UsageError) as refused:
         replace(SMALL, motion="sp", appearance="vid")
-    assert str(refused.value) == (
-        "motion is 'sp' and appearance 'vid', which shows one speed only: write another of either"
-    )
+    assert str(refused.value) == ("motion is 'sp', but appearance 'vid' shows one speed only: change one of them")
 
 
-def test_the_key_network_follows_slowly_with_statistics_of_its_own() -> None:
+def test_the_key_network_is_a_momentum_copy_with_its_own_statistics() -> None:
     method = made(replace(SMALL, momentum=0.9), tiny)
     old = {name: tensor.clone() for name, tensor in method.key_backbone.named_parameters()}
     run(method, range(1))
     for name, parameter in method.backbone.named_parameters():
-        followed = 0.9 * old[name] + 0.1 * parameter
-        torch.testing.assert_close(method.key_backbone.get_parameter(name), followed, rtol=0, atol=1e-6)
+        wanted = 0.9 * old[name] + 0.1 * parameter
+        torch.testing.assert_close(method.key_backbone.get_parameter(name), wanted, rtol=0, atol=1e-6)
     # Two keys of two groups each, and two groups of queries.
     assert method.key_backbone.conv1.bn.num_batches_tracked == 4
     assert method.backbone.conv1.bn.num_batches_tracked == 2
 
 
 @pytest.mark.parametrize("config", [SMALL, replace(SMALL, motion="sp", head="convbn")], ids=["rsp", "sp"])
-def test_a_run_that_is_stopped_and_resumed_goes_on_bit_for_bit(config: Config) -> None:
+def test_a_resumed_run_continues_bit_for_bit(config: Config) -> None:
     method, other = made(config, tiny), RSPNet(tiny(), config)
     optimiser = torch.optim.SGD(method.parameters(), 0.1, momentum=0.9)
     run(method, range(3), optimiser)

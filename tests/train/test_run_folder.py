@@ -1,4 +1,4 @@
-"""What a training leaves in its folder, what it refuses to do there, and what a full disk does to it."""
+"""The files of a run, what a training refuses to do with them, and what a full disk does."""
 
 import ctypes
 import json
@@ -31,8 +31,8 @@ def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six steps of pace prediction. Tests that change the folder copy it first."""
     folder = tmp_path_factory.mktemp("runs") / "pace"
     recipe = small("pace", shards, "steps=6", "log_every=2", "save_every=2", "keep_every=4", "data.hold_out=5")
-    facts = train(change(recipe, ["validate.every=0.5"]), folder)
-    assert facts["run"] == str(folder)
+    summary = train(change(recipe, ["validate.every=0.5"]), folder)
+    assert summary["run"] == str(folder)
     return folder
 
 
@@ -88,12 +88,12 @@ def test_a_line_is_the_mean_of_the_steps_since_the_one_before(run: Path, shards:
     "method", [pytest.param(method, marks=[] if method == "ascnet" else pytest.mark.slow) for method in METHODS]
 )
 def test_the_recipe_in_the_folder_trains_to_the_same_losses_again(method: str, shards: Path, tmp_path: Path) -> None:
-    """The paths in it are whole, so that it does so from anywhere."""
+    """From any folder, because the paths in it are absolute."""
     nearby = Path(os.path.relpath(shards))
     train(small(method, nearby, "steps=3"), tmp_path / "one")
-    told = json.loads((tmp_path / "one" / "recipe.json").read_text())
-    recipe = from_json(Recipe, told)
-    assert as_json(recipe) == told
+    kept = json.loads((tmp_path / "one" / "recipe.json").read_text())
+    recipe = from_json(Recipe, kept)
+    assert as_json(recipe) == kept
     train(recipe, tmp_path / "two")
     assert lines(tmp_path / "two") == lines(tmp_path / "one")
     assert_same(saved(tmp_path / "two"), saved(tmp_path / "one"))
@@ -105,7 +105,7 @@ def test_another_seed_gives_another_training(run: Path, tmp_path: Path) -> None:
     assert lines(tmp_path / "run")[0]["loss"] != lines(run)[0]["loss"]
 
 
-def test_the_environment_of_each_beginning_is_noted(copy: Path) -> None:
+def test_the_environment_of_each_start_is_kept(copy: Path) -> None:
     (first,) = json.loads((copy / "environment.json").read_text())
     assert first["step"] == 0
     assert first["versions"]["torch"] == str(torch.__version__)
@@ -113,8 +113,8 @@ def test_the_environment_of_each_beginning_is_noted(copy: Path) -> None:
     assert [one["step"] for one in json.loads((copy / "environment.json").read_text())] == [0, 6]
 
 
-def test_a_run_is_a_file_of_weights_to_all_that_takes_one(run: Path) -> None:
-    net, facts = load_backbone(run)
+def test_a_run_can_be_named_wherever_a_file_of_weights_can(run: Path) -> None:
+    net, info = load_backbone(run)
     inside = {
         name.removeprefix("backbone."): tensor
         for name, tensor in torch.load(run / "last.pt", weights_only=True)["model"].items()
@@ -122,7 +122,7 @@ def test_a_run_is_a_file_of_weights_to_all_that_takes_one(run: Path) -> None:
     }
     assert_same(dict(net.state_dict()), inside)
     assert not net.training
-    assert (facts["backbone"], facts["clip"], facts["normalisation"]) == ("tiny", [4, 16, 16], "imagenet")
+    assert (info["backbone"], info["clip"], info["normalisation"]) == ("tiny", [4, 16, 16], "imagenet")
 
 
 def test_a_training_begins_with_the_weights_it_is_given(run: Path, shards: Path, tmp_path: Path) -> None:
@@ -141,17 +141,17 @@ def refused(recipe: Recipe, folder: Path, *, resume: bool = False) -> str:
     return str(error.value)
 
 
-def test_a_folder_in_which_something_is_is_left_alone(run: Path, shards: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused_and_left_as_it_is(run: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
     (tmp_path / "file").touch()
     for folder in (run, tmp_path / "other", tmp_path / "file"):
         said = refused(small("pace", shards), folder)
-        assert said == f"{folder} is there already; go on with it by --resume, or take another --out"
+        assert said == f"{folder} exists already; continue its run with --resume, or choose another --out"
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
 
 
-def test_an_empty_folder_is_taken_and_its_parents_are_made(shards: Path, tmp_path: Path) -> None:
+def test_an_empty_folder_is_used_and_missing_parents_are_made(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "a" / "b" / "run"):
         train(small("supervised", shards, "steps=1"), folder)
@@ -164,33 +164,33 @@ def test_what_cannot_be_trained_leaves_no_folder(shards: Path, tmp_path: Path) -
         assert not (tmp_path / "run").exists()
 
 
-def test_nothing_is_there_to_go_on_with(run: Path, shards: Path, tmp_path: Path) -> None:
+def test_resuming_without_a_saved_state_is_refused(run: Path, shards: Path, tmp_path: Path) -> None:
     recipe, folder = small("pace", shards), tmp_path / "run"
-    assert refused(recipe, folder, resume=True) == f"there is no run in {folder}; name the folder of one"
+    assert refused(recipe, folder, resume=True) == f"there is no run in {folder}; name a run's folder"
     folder.mkdir()
     run_folder.write_json(folder / "recipe.json", as_json(recipe))
     said = refused(recipe, folder, resume=True)
-    assert said == f"{folder} has no last.pt; it stopped before it had saved: delete it and start anew"
+    assert said == f"{folder} has no last.pt: its run stopped before it saved; delete it and start again"
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(1000)])
-def test_a_last_state_that_is_none_is_told_from_one(content: bytes, copy: Path) -> None:
+def test_a_file_that_is_no_state_is_refused_and_a_kept_state_can_replace_it(content: bytes, copy: Path) -> None:
     (copy / "last.pt").write_bytes(content)
     said = refused(recipe_in(copy), copy, resume=True)
     assert said.startswith(f"{copy / 'last.pt'} is no state of a training (")
-    assert said.endswith(f"); take one of {copy / 'kept'} for it")
+    assert said.endswith(f"); replace it by a state of {copy / 'kept'}")
     (copy / "kept" / "step_0000004.pt").replace(copy / "last.pt")
     assert train(recipe_in(copy), copy, resume=True)["steps"] == 6
 
 
-def test_it_goes_on_with_the_same_videos_only(copy: Path, small_shards: Path) -> None:
+def test_a_run_resumes_with_the_same_videos_only(copy: Path, small_shards: Path) -> None:
     before = (copy / "last.pt").read_bytes()
     recipe = change(
         recipe_in(copy), [f"data.shards={small_shards}", "data.split=all", "data.hold_out=0", "validate.every=0"]
     )
     assert refused(recipe, copy, resume=True) == (
-        f"{copy} was trained on 15 videos of other shards than these 12; give it its own, or start from its weights: "
-        f"--weights {copy}"
+        f"{copy} was trained on 15 videos of other shards than these 12; name its own shards, or start from its "
+        f"weights: --weights {copy}"
     )
     assert (copy / "last.pt").read_bytes() == before
 
@@ -201,20 +201,20 @@ def test_shards_that_have_moved_are_still_the_same_videos(copy: Path, shards: Pa
     assert train(recipe, copy, resume=True)["steps"] == 7
 
 
-def test_it_goes_on_with_the_network_only_that_it_began_with(copy: Path) -> None:
+def test_a_run_resumes_with_the_network_that_it_began_with_only(copy: Path) -> None:
     said = refused(change(recipe_in(copy), ["backbone_settings.width=8"]), copy, resume=True)
-    assert said.startswith(f"{copy / 'last.pt'} was not saved by a training as recipe.json says (")
-    assert said.endswith("); bring back the recipe that it began with")
+    assert said.startswith(f"{copy / 'last.pt'} was not saved by a training with recipe.json (")
+    assert said.endswith("); restore the recipe that the run began with")
 
 
-def test_a_training_that_is_done_has_nothing_to_go_on_with(copy: Path) -> None:
+def test_resuming_a_finished_training_changes_nothing(copy: Path) -> None:
     before = saved(copy), lines(copy)
     assert train(recipe_in(copy), copy, resume=True)["steps"] == 6
     assert_same((saved(copy), lines(copy)), before)
 
 
 @pytest.mark.parametrize("end", ['{"step": 5, "lo', '{"step": 4}', '{"step": 6}\n{"step": 8}\n', "\0\0\0\0", "é"])
-def test_lines_behind_the_last_state_are_taken_away_and_none_is_there_twice(end: str, copy: Path) -> None:
+def test_lines_after_the_last_state_are_removed_and_no_line_is_there_twice(end: str, copy: Path) -> None:
     path = copy / "metrics.jsonl"
     whole = lines(copy)
     first = path.read_text().splitlines(keepends=True)[:2]
@@ -225,7 +225,7 @@ def test_lines_behind_the_last_state_are_taken_away_and_none_is_there_twice(end:
     assert lines(copy)[2:] == whole[2:]
 
 
-def test_a_number_that_json_has_no_word_for_is_null(tmp_path: Path) -> None:
+def test_a_number_that_is_not_finite_is_null(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path / "metrics.jsonl", 0)
     metrics.write({"step": 1, "loss": 0.5, "held_out_loss": float("nan"), "held_out_rate": float("inf"), "skipped": 0})
     metrics.close()
@@ -233,16 +233,14 @@ def test_a_number_that_json_has_no_word_for_is_null(tmp_path: Path) -> None:
     assert said == '{"step": 1, "loss": 0.5, "held_out_loss": null, "held_out_rate": null, "skipped": 0}\n'
 
 
-def test_drafts_of_one_that_was_killed_are_gone_when_it_goes_on(copy: Path) -> None:
+def test_drafts_of_a_killed_training_are_removed_when_it_resumes(copy: Path) -> None:
     for draft in (copy / ".last.pt.123.draft", copy / "kept" / ".step_0000008.pt.123.draft"):
         draft.write_bytes(b"half")
     train(recipe_in(copy), copy, resume=True)
     assert not list(copy.rglob("*.draft"))
 
 
-def test_a_state_is_kept_also_where_files_cannot_have_two_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_is_kept_also_on_a_file_system_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -252,12 +250,12 @@ def test_a_state_is_kept_also_where_files_cannot_have_two_names(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_two_trainings_in_one_folder_are_one_too_many(shards: Path, tmp_path: Path) -> None:
+def test_a_second_training_in_a_folder_is_refused(shards: Path, tmp_path: Path) -> None:
     folder, recipe = tmp_path / "run", small("pace", shards, "steps=10000", "save_every=2")
     first = begin(recipe, folder)
     until((folder / "last.pt").exists)
     said = refused(recipe, folder, resume=True)
-    assert said == f"{folder} is being trained in by another process; wait for it, or take --out"
+    assert said == f"another process trains in {folder}; wait for it, or choose another --out"
     assert first.is_alive()
     first.kill()
     first.join()
@@ -265,7 +263,7 @@ def test_two_trainings_in_one_folder_are_one_too_many(shards: Path, tmp_path: Pa
 
 
 def on_a_disk(folder: Path, size: int, act: Act) -> Any:  # noqa: ANN401  what JSON holds
-    """What `act` gives in a process for which `folder` is a disk of `size` bytes; it is handed what changes the mount.
+    """Return what `act` returns in a process for which `folder` is a disk of `size` bytes; `act` can remount it.
 
     The disk is in a mount namespace of that process, and goes with it.
     """
@@ -304,7 +302,7 @@ NOT_PERMITTED = 77
 
 
 def failed(recipe: Recipe, folder: Path, *, resume: bool = False) -> tuple[str, str]:
-    """Which error ends a training, and its words."""
+    """Return the kind and the message of the error that ends a training."""
     try:
         train(recipe, folder, resume=resume)
     except (WorkError, OSError) as error:
@@ -313,7 +311,7 @@ def failed(recipe: Recipe, folder: Path, *, resume: bool = False) -> tuple[str, 
 
 
 @pytest.mark.parametrize("keep", ["0", "1"])
-def test_a_full_disk_leaves_the_older_state_and_room_lets_it_go_on(
+def test_a_full_disk_leaves_the_older_state_and_the_run_resumes_when_there_is_space(
     keep: str, run: Path, shards: Path, tmp_path: Path
 ) -> None:
     recipe = small("pace", shards, "steps=6", "save_every=2", f"keep_every={keep}")
@@ -337,20 +335,20 @@ def test_a_full_disk_leaves_the_older_state_and_room_lets_it_go_on(
     name = "last.pt" if keep == "0" else "kept/step_0000002.pt"
     assert words == (
         f"step {2 * first} could not be saved to {folder / name} (no space left on device); the last good state is "
-        f"{folder / 'last.pt'}, of step {first}: mend that and go on with --resume --out {folder}"
+        f"{folder / 'last.pt'}, of step {first}: mend that and continue with --resume --out {folder}"
     )
     assert not [one for one in left if one.startswith(".")]
     train(recipe, tmp_path / "wanted")
     assert numbers == lines(tmp_path / "wanted")
 
 
-def test_a_full_disk_before_anything_is_saved_is_told_so(run: Path, shards: Path, tmp_path: Path) -> None:
+def test_a_full_disk_before_the_first_state_is_one_sentence(run: Path, shards: Path, tmp_path: Path) -> None:
     recipe, folder = small("pace", shards, "steps=3", "save_every=1"), tmp_path / "disk"
     words = on_a_disk(folder, (run / "last.pt").stat().st_size // 2, lambda mount: failed(recipe, folder))
     assert words == [
         "WorkError",
-        f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); none was saved yet: mend that "
-        f"and start anew without {folder}",
+        f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: mend "
+        f"that and delete {folder} and start again",
     ]
 
 
@@ -364,13 +362,13 @@ def test_a_full_disk_stops_the_metrics_with_a_sentence(shards: Path, tmp_path: P
     (kind, words), written = on_a_disk(folder, 16384, act)
     assert kind == "WorkError"
     assert words == (
-        f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); none was saved yet: mend that and "
-        f"start anew without {folder}"
+        f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: mend that and "
+        f"delete {folder} and start again"
     )
     assert len(written) % 4096 == 0
 
 
-def test_a_folder_that_cannot_be_written_is_told(shards: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_sentence(shards: Path, tmp_path: Path) -> None:
     recipe, folder = small("supervised", shards, "steps=3"), tmp_path / "disk"
 
     def act(mount: Callable[[str], None]) -> Any:  # noqa: ANN401  what JSON holds

@@ -1,4 +1,4 @@
-"""Two real processes over gloo, each with a part of a batch: their batch norm is that of one process with all of it.
+"""Two real processes over gloo, each with a part of a batch: their batch norm is that of the full batch.
 
 Run as a program, this file is one of the two.
 """
@@ -36,7 +36,7 @@ NORMS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 def noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Of another mean and width in each channel."""
+    """Return values with another mean and deviation in each channel."""
     channels = torch.arange(shape[1]).view(-1, *[1] * (len(shape) - 2)) + 1.0
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * channels + 3 * channels
 
@@ -49,7 +49,7 @@ def made(kind: Callable[[], nn.Module]) -> nn.Module:
 
 
 def passes(norm: nn.Module, shape: tuple[int, ...]) -> Found:
-    """What comes of this rank's part of each batch; the loss is a sum over the values, and so over the ranks."""
+    """Return outputs and gradients of this rank's part of each batch; the loss is a sum over values and ranks."""
     found: Found = {"outputs": [], "gradients": []}
     for number in range(PASSES):
         values = own(noise(shape, number)).requires_grad_()
@@ -71,7 +71,7 @@ def network() -> nn.Module:
 
 
 def steps(net: nn.Module) -> Tensor:
-    """The mean loss of each rank in some steps of SGD."""
+    """Return the mean loss of each rank in some steps of SGD."""
     sgd = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
     losses = []
     for number in range(STEPS):
@@ -86,7 +86,7 @@ def steps(net: nn.Module) -> Tensor:
 
 
 def identity(device: torch.device) -> Found:
-    """What stays of a network, of which parts are frozen."""
+    """Return what conversion keeps of a network with frozen parts."""
     net = network()
     net[0].eval()
     net[2].requires_grad_(False)
@@ -120,7 +120,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Found]:
-    """torch's own batch norm with the whole batches."""
+    """torch's own batch norm on the full batches."""
     return {name: passes(made(kind), shape) for name, (kind, shape) in NORMS.items()}
 
 
@@ -130,7 +130,7 @@ def assert_close(found: Tensor, wanted: Tensor, within: float = 1e-4) -> None:
 
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize("kind", ["outputs", "gradients"])
-def test_the_parts_of_two_ranks_are_what_one_process_makes_of_the_whole(
+def test_the_outputs_of_two_ranks_are_those_of_the_full_batch(
     kind: str, name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
     for first, second, whole in zip(two[0][name][kind], two[1][name][kind], alone[name][kind], strict=True):
@@ -138,7 +138,7 @@ def test_the_parts_of_two_ranks_are_what_one_process_makes_of_the_whole(
 
 
 @pytest.mark.parametrize("name", NORMS)
-def test_the_gradients_of_what_is_learned_add_up_to_those_of_one_process(
+def test_the_gradients_of_parameters_add_up_to_those_of_a_single_process(
     name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
     pairs = zip(two[0][name]["learned"], two[1][name]["learned"], alone[name]["learned"], strict=True)
@@ -162,7 +162,7 @@ def test_the_running_statistics_are_those_of_one_process_on_each_rank(
 
 
 def test_the_running_variance_is_the_unbiased_one_of_the_whole_batch(two: list[Found]) -> None:
-    """Worked out in double precision; each pass has the weight 1 of 2."""
+    """Computed in double precision; each pass has a weight of 1 in 2."""
     batches = [noise((4, 5, 2, 3, 4), number).double().transpose(0, 1).flatten(1) for number in range(PASSES)]
     state = two[0]["mean of all"]["state"]
     assert_close(state["running_mean"].double(), sum(batch.mean(1) for batch in batches) / 2)
@@ -172,7 +172,7 @@ def test_the_running_variance_is_the_unbiased_one_of_the_whole_batch(two: list[F
 
 @pytest.mark.parametrize("name", NORMS)
 def test_in_evaluation_it_is_torchs_own(name: str, two: list[Found]) -> None:
-    """Exactly; without running statistics it is the own rank's batch that counts."""
+    """Exactly; without running statistics, each rank uses its own batch."""
     kind, shape = NORMS[name]
     norm = kind().eval()
     norm.load_state_dict(two[0][name]["state"])
@@ -186,7 +186,7 @@ def test_a_mean_that_is_large_costs_no_precision(two: list[Found]) -> None:
     assert_close(torch.cat([one["far from 0"] for one in two]), torch.tensor([[-1.0], [1.0]]))
 
 
-def test_a_training_by_two_is_that_of_one_with_the_whole_batches(two: list[Found]) -> None:
+def test_a_training_of_two_ranks_is_that_of_one_process_with_full_batches(two: list[Found]) -> None:
     """With torch's own DDP around it."""
     net = network()
     losses = steps(net)
@@ -201,7 +201,7 @@ def test_a_training_by_two_is_that_of_one_with_the_whole_batches(two: list[Found
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "SyncNorm"), ("cuda", "SyncBatchNorm")])
 def test_tensors_names_and_modes_stay_as_they_were(device: str, kind: str, two: list[Found]) -> None:
-    """On a GPU it is torch's own that comes."""
+    """On a GPU, torch's own class takes its place."""
     net = network()
     norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm3d)]
     net[0].eval()
@@ -215,7 +215,7 @@ def test_tensors_names_and_modes_stay_as_they_were(device: str, kind: str, two: 
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_alone_nothing_is_changed(device: str) -> None:
+def test_a_single_process_changes_nothing(device: str) -> None:
     net = network()
     kinds = [type(module) for module in net.modules()]
     assert synced(net, torch.device(device)) is net
@@ -227,8 +227,8 @@ def test_rspnet_is_refused() -> None:
     with pytest.raises(UsageError) as error:
         synced(rspnet.RSPNet(backbone("tiny", width=4), config), CPU)
     assert str(error.value) == (
-        "batch_norm is sync with rspnet, whose keys are dealt out over the processes so that each has a batch norm of "
-        "its own: set batch_norm=own"
+        "batch_norm is sync with rspnet, which shuffles its keys over the processes and lets each process normalise "
+        "on its own: set batch_norm=own"
     )
 
 

@@ -10,7 +10,7 @@ from commands import vtrain
 SMALL = ("--recipe", "tiny", "backbone_settings.width=4", "frames=4", "size=16", "steps=4", "workers=0", "save_every=2")
 
 
-def test_a_training_is_one_command_and_says_what_comes_next(shards: Path, tmp_path: Path) -> None:
+def test_a_training_is_one_command_and_prints_the_next_command(shards: Path, tmp_path: Path) -> None:
     done = vtrain("pace", "--shards", shards, *SMALL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
@@ -21,11 +21,11 @@ def test_a_training_is_one_command_and_says_what_comes_next(shards: Path, tmp_pa
 
 
 def test_json_is_one_object(shards: Path, tmp_path: Path) -> None:
-    facts = vtrain("pace", "--shards", shards, *SMALL, "--json", cwd=tmp_path).json
-    assert (facts["method"], facts["recipe"], facts["steps"]) == ("pace", "pace-tiny", 4)
+    summary = vtrain("pace", "--shards", shards, *SMALL, "--json", cwd=tmp_path).json
+    assert (summary["method"], summary["recipe"], summary["steps"]) == ("pace", "pace-tiny", 4)
 
 
-def test_clips_larger_than_the_frames_are_told_of(shards: Path, tmp_path: Path) -> None:
+def test_a_warning_names_clips_that_are_larger_than_the_frames(shards: Path, tmp_path: Path) -> None:
     words = [word if word != "size=16" else "size=26" for word in SMALL]
     said = vtrain("pace", "--shards", shards, *words, cwd=tmp_path).stderr.splitlines()
     assert said[0].startswith("clips of 26 pixels are enlarged from frames of 24; ")
@@ -38,7 +38,7 @@ def test_a_recipe_of_a_run_is_trained_again_from_its_file(shards: Path, tmp_path
     assert again["loss"] == first["loss"]
 
 
-def test_going_on_takes_all_but_the_harmless_from_the_run(shards: Path, tmp_path: Path) -> None:
+def test_resuming_refuses_settings_that_would_change_the_result(shards: Path, tmp_path: Path) -> None:
     assert vtrain("pace", "--shards", shards, *SMALL, cwd=tmp_path).returncode == 0
     (run,) = (tmp_path / "runs").iterdir()
     refused = vtrain("pace", "--resume", "lr=1", cwd=tmp_path)
@@ -65,7 +65,7 @@ def test_going_on_takes_all_but_the_harmless_from_the_run(shards: Path, tmp_path
         ),
     ],
 )
-def test_what_was_asked_wrongly_is_one_sentence(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_a_wrong_command_is_one_sentence(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     done = vtrain(*words, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vtrain: {said.format(here=tmp_path)}\n")
     assert not (tmp_path / "runs").exists()

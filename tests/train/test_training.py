@@ -1,4 +1,4 @@
-"""What a training comes to, how it is stopped, and that looking at it changes nothing.
+"""The losses of a training, what stops it, and that measurements during it change nothing.
 
 `python tests/train/test_training.py` writes golden/losses.json anew. It does not ask whether the new losses are right.
 """
@@ -66,13 +66,13 @@ def five_steps(method: str, folder: Path) -> dict[str, list[float]]:
     settings = ["steps=5", "batch=8", "schedule.lr=0.001", *OF_ITS_OWN.get(method, [])]
     train(small(method, blocks(folder / "set"), *settings), folder / "run")
     found = lines(folder / "run")
-    told = sorted(found[0].keys() - {"step", "epoch", "lr", "skipped"})
-    return {name: [line[name] for line in found] for name in told}
+    names = sorted(found[0].keys() - {"step", "epoch", "lr", "skipped"})
+    return {name: [line[name] for line in found] for name in names}
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_five_steps_of_every_method_give_the_losses_they_gave_before(method: str, tmp_path: Path) -> None:
-    """To a tolerance, for no two kinds of processors add in the same order."""
+    """To a tolerance, because kinds of processors add in different orders."""
     wanted = json.loads(LOSSES.read_text())[method]
     found = five_steps(method, tmp_path)
     assert found.keys() == wanted.keys()
@@ -104,7 +104,7 @@ def test_a_training_that_explodes_stops_and_the_last_good_state_is_named(
 
 @pytest.mark.parametrize("where", ["weight", "statistics of batch norm", "momentum"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_whatever_of_a_state_is_not_finite_is_found(where: str, value: float, shards: Path) -> None:
+def test_any_value_of_a_state_that_is_not_finite_is_found(where: str, value: float, shards: Path) -> None:
     run = made("supervised", shards)
     weight = next(run.module.parameters())
     run.optimizer.state[weight]["momentum_buffer"] = torch.full_like(weight, 3e38)
@@ -123,15 +123,15 @@ def made(method: str, shards: Path, *changes: str) -> Run:
     return make(recipe, HERE)
 
 
-# What is looked at between steps
+# Measurements between steps
 
 
 LOOKS = ("validate.every=0.5", "watch.every=0.5")
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_looking_at_other_videos_changes_nothing_of_a_training(method: str, shards: Path, tmp_path: Path) -> None:
-    """Not its weights, its statistics, its queue or memory, nor what it draws."""
+def test_measuring_on_other_videos_changes_nothing_of_a_training(method: str, shards: Path, tmp_path: Path) -> None:
+    """Neither its weights, statistics, queue or memory, nor its random numbers."""
     recipe = small(method, shards, "steps=4", "data.hold_out=7")
     train(recipe, tmp_path / "one")
     train(change(recipe, LOOKS), tmp_path / "two")
@@ -153,13 +153,13 @@ def is_seen(name: str) -> bool:
 
 
 def observations(method: str, shards: Path, *words: str, workers: int = 0) -> list[Observation]:
-    """What is measured during such a training: on held-out videos, of nearest neighbours."""
+    """Return the measurements during such a training: on held-out videos, of nearest neighbours."""
     training = Training.open(small(method, shards, *words, f"workers={workers}"), HERE.device, Path("none"))
     return [found for found in (validation(training), watching(training)) if found is not None]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_seen_of_held_out_videos_is_the_same_whenever_one_looks(method: str, shards: Path) -> None:
+def test_a_measurement_on_held_out_videos_is_the_same_whenever_it_is_taken(method: str, shards: Path) -> None:
     run = made(method, shards, "data.hold_out=7", *LOOKS)
     looks = {workers: observations(method, shards, "data.hold_out=7", *LOOKS, workers=workers) for workers in (0, 1)}
     before = {name: tensor.clone() for name, tensor in run.module.state_dict().items()}
@@ -188,12 +188,12 @@ def test_held_out_numbers_are_means_over_the_videos(shards: Path) -> None:
         assert number == pytest.approx(sum(one[name].item() for one in each) / 7, rel=1e-5), name
 
 
-def test_to_watch_videos_among_themselves_finds_each_of_them_again(shards: Path) -> None:
+def test_watching_a_split_against_itself_finds_each_video(shards: Path) -> None:
     (watch,) = observations("pace", shards, "watch.every=1", "watch.gallery=test", "watch.queries=test")
     assert watch(made("pace", shards)) == {"top1": 100.0}
 
 
-def test_what_is_watched_is_the_nearest_neighbour_of_the_other_split(shards: Path) -> None:
+def test_watching_finds_the_nearest_neighbour_in_the_other_split(shards: Path) -> None:
     run = made("pace", shards)
     found = observations("pace", shards, "watch.every=1")[0](run)["top1"]
     run.module.eval()
@@ -221,7 +221,7 @@ def test_what_is_watched_is_the_nearest_neighbour_of_the_other_split(shards: Pat
 
 
 def test_a_program_may_train_in_a_thread(shards: Path, tmp_path: Path) -> None:
-    """Python gives a thread no signals, so it is not stopped by them."""
+    """Python delivers no signals to a thread, so they do not stop it."""
     thread = threading.Thread(target=train, args=(small("supervised", shards, "steps=2"), tmp_path / "run"))
     thread.start()
     thread.join()

@@ -1,4 +1,4 @@
-"""A training in two processes is the one that a single process does; they write once, and stop together."""
+"""A training in two processes equals that of a single process; one of them writes, and they stop together."""
 
 import faulthandler
 import json
@@ -39,7 +39,7 @@ ALIKE = {
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Two processes that train together, and what they say."""
+    """Two processes that train together, and their files of stderr."""
 
     processes: list[ForkProcess]
     words: list[Path]
@@ -78,7 +78,7 @@ def two(recipe: Recipe, folder: Path, *, resume: bool = False) -> Iterator[Ranks
 
 
 def _train(rank: int, port: int, recipe: Recipe, folder: Path, resume: bool, words: Path) -> None:
-    """One of them; the environment is what torchrun gives."""
+    """Train as one of them; the environment is what torchrun sets."""
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
@@ -111,8 +111,8 @@ def test_two_ranks_with_half_the_batch_each_are_one_process_with_all_of_it(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", ["accumulate=2", "optim.name=lars", "log_every=2"])
-def test_so_it_is_with_other_settings(settings: str, shards: Path, tmp_path: Path) -> None:
-    """In parts of the batch, a batch norm sees fewer clips: it is left out."""
+def test_two_ranks_equal_one_process_with_other_settings_too(settings: str, shards: Path, tmp_path: Path) -> None:
+    """Batch norm is left out, because it sees fewer clips in parts of the batch."""
     recipe = small("supervised", shards, *GENTLE, "dropout=0", "batch_norm=sync", settings)
     trained(recipe, tmp_path / "two")
     train(recipe, tmp_path / "one")
@@ -120,7 +120,7 @@ def test_so_it_is_with_other_settings(settings: str, shards: Path, tmp_path: Pat
 
 
 def assert_close(found: Path, wanted: Path) -> None:
-    """A rank's statistics of its own batch norm are of its own clips."""
+    """Compare two runs, but for statistics of batch norm, which each rank has of its own clips."""
     for one, other in zip(lines(found), lines(wanted), strict=True):
         assert one["step"] == other["step"]
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
@@ -153,13 +153,13 @@ LONG = ("batch=8", "log_every=3", "save_every=4", "data.hold_out=6", "validate.e
 
 @pytest.fixture(scope="module", params=[pytest.param("rspnet", marks=pytest.mark.slow), "ascnet"])
 def undisturbed(request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve steps of two ranks, looked at on the way: each with a batch norm of its own."""
+    """Twelve steps of two ranks with measurements; each rank has its own batch norm."""
     folder = tmp_path_factory.mktemp("ranks") / "run"
     return trained(small(request.param, shards, "steps=12", *LONG, "keep_every=1"), folder)
 
 
 @pytest.mark.parametrize("step", [4, 7])
-def test_two_ranks_that_go_on_come_to_the_same_end(step: int, undisturbed: Path, tmp_path: Path) -> None:
+def test_two_ranks_that_resume_come_to_the_same_end(step: int, undisturbed: Path, tmp_path: Path) -> None:
     folder = resumable(undisturbed, step, tmp_path / "run")
     trained(change(recipe_in(folder), ["keep_every=0"]), folder, resume=True)
     assert lines(folder) == lines(undisturbed)
@@ -187,15 +187,15 @@ def resumable(run: Path, step: int, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("told", [(0, 1), (1,)], ids=["both", "one"])
-def test_all_ranks_stop_together(told: tuple[int, ...], shards: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [(0, 1), (1,)], ids=["both", "one"])
+def test_all_ranks_stop_together(asked: tuple[int, ...], shards: Path, tmp_path: Path) -> None:
     recipe, folder = small("supervised", shards, "steps=100000", "log_every=3", "save_every=100000"), tmp_path / "run"
     with two(recipe, folder) as ranks:
         until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder)) >= 2)
         numbers = [process.pid for process in ranks.processes if process.pid is not None]
         for number in numbers:
-            os.kill(number, signal.SIGSTOP)  # so that neither is done before the other is told
-        for rank in told:
+            os.kill(number, signal.SIGSTOP)  # so that neither is done before the other gets the signal
+        for rank in asked:
             os.kill(numbers[rank], signal.SIGTERM)
         for number in numbers:
             os.kill(number, signal.SIGCONT)
@@ -224,7 +224,7 @@ def test_what_the_first_rank_refuses_all_refuse(shards: Path, tmp_path: Path) ->
     (tmp_path / "run" / "file").touch()
     with two(small("supervised", shards), tmp_path / "run") as ranks:
         assert ranks.codes() == [2, 2]
-        said = f"vtrain: {tmp_path / 'run'} is there already; go on with it by --resume, or take another --out"
+        said = f"vtrain: {tmp_path / 'run'} exists already; continue its run with --resume, or choose another --out"
         assert ranks.sentences() == [said, said]
 
 
@@ -234,7 +234,7 @@ def test_a_folder_in_which_another_trains_is_refused_by_all(shards: Path, tmp_pa
     until((folder / "last.pt").exists)
     with two(recipe, folder, resume=True) as ranks:
         assert ranks.codes() == [2, 2]
-        assert all("is being trained in by another process" in said for said in ranks.sentences())
+        assert all("another process trains in " in said for said in ranks.sentences())
     other.kill()
     other.join()
 

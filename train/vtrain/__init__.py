@@ -1,4 +1,4 @@
-"""vtrain: from shards to a network that has learned from the playback speed of videos."""
+"""vtrain: train a network on the playback speed of videos, from shards to weights."""
 
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 __version__ = version("playspeed")
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401  that is the language's own signature
-    """torch takes a second to load, so it waits until it is needed."""
+def __getattr__(name: str) -> Any:  # noqa: ANN401  the signature that Python calls
+    """Import `load_backbone` when it is asked for: torch takes a second to load."""
     if name == "load_backbone":
         from vtrain.weights import load_backbone
 

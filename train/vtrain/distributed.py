@@ -1,4 +1,4 @@
-"""What the processes of one training know of each other. Alone, without torch.distributed, all is identity."""
+"""Communication of the processes of a training. In a single process, each function returns what it was given."""
 
 from typing import TypeVar, cast
 
@@ -10,29 +10,29 @@ Item = TypeVar("Item")
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Return how many processes train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is, counted from 0."""
+    """Return this process's number, counted from 0."""
     return dist.get_rank() if world() > 1 else 0
 
 
 @torch.no_grad()
 def gather(part: Tensor) -> Tensor:
-    """The parts of all ranks, one behind another in the order of the ranks; without gradient.
+    """Return the parts of all ranks, concatenated in the order of the ranks, without gradient.
 
-    All parts have the same shape, as the loader's batches have.
+    All parts must have the same shape, as the loader's batches have.
     """
     if world() == 1:
         return part.detach()
     part = part.contiguous()
-    whole = part.new_empty(world() * len(part), *part.shape[1:])
+    gathered = part.new_empty(world() * len(part), *part.shape[1:])
     # As bytes: not every backend knows every type. Newer torch has another name for it, which 2.10 does not know.
     gather_all = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
-    gather_all(whole.view(torch.uint8), part.view(torch.uint8))
-    return whole
+    gather_all(gathered.view(torch.uint8), part.view(torch.uint8))
+    return gathered
 
 
 def gather_objects(item: Item) -> list[Item]:
@@ -44,6 +44,6 @@ def gather_objects(item: Item) -> list[Item]:
     return cast(list[Item], items)
 
 
-def own(whole: Tensor) -> Tensor:
-    """This rank's part of what was gathered."""
-    return whole.tensor_split(world())[rank()]
+def own(gathered: Tensor) -> Tensor:
+    """Return this rank's part of what was gathered."""
+    return gathered.tensor_split(world())[rank()]

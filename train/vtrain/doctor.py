@@ -39,22 +39,28 @@ MOST_OFF = 0.01
 SMALL_MAPS = (8, 64, 2, 7, 7)
 SMALL_MAPS_SECONDS, SMALL_MAPS_RUNS = 1.0, 400
 
-# For a process of its own, which it may end; that leaves no image of its memory behind.
-STEM = f"""
+# Our backbones' convolutions, forward and backward: shortcuts, blocks, S3D's stem. A wrong kernel may end the process
+# that runs this; it leaves no image of its memory behind.
+CPU_CONVOLUTIONS = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 import torch
+from vtrain.backbones.conv import Conv3d
 torch.set_num_threads(1)
 draw = torch.Generator().manual_seed(0)
 off = []
-for frames in (7, 6, 5):
-    clips = torch.randn(2, 64, frames, 8, 8, generator=draw)
-    weight = torch.randn(64, 64, 7, 1, 1, generator=draw).mul_(0.05).requires_grad_()
-    flat = weight.detach().squeeze(4).requires_grad_()
-    torch.nn.functional.conv3d(clips, weight, stride=(2, 1, 1), padding=(3, 0, 0)).square().sum().backward()
-    torch.nn.functional.conv2d(clips.flatten(3), flat, stride=(2, 1), padding=(3, 0)).square().sum().backward()
-    off.append(((weight.grad.squeeze(4) - flat.grad).norm() / flat.grad.norm()).item())
-print("right" if all(one < {MOST_OFF} for one in off) else "wrong")
+for size, stride in ((1, (2, 1, 1)), (1, (1, 2, 2)), (1, 2), (3, 2), ((3, 1, 1), (2, 1, 1)), ((7, 1, 1), (2, 1, 1))):
+    conv = Conv3d(6, 8, size, stride)
+    conv.padding = tuple(side // 2 for side in conv.kernel_size)
+    for frames in (8, 6):
+        clips = torch.randn(2, 6, frames, 12, 10, generator=draw).to(memory_format=torch.channels_last_3d)
+        found = [clips.requires_grad_(), conv.weight]
+        wanted = [tensor.detach().double().requires_grad_() for tensor in found]
+        exact = torch.nn.functional.conv3d(*wanted, conv.bias.double(), conv.stride, conv.padding)
+        gradients = torch.autograd.grad(conv(clips).square().sum(), found)
+        for tensor, right in zip(gradients, torch.autograd.grad(exact.square().sum(), wanted)):
+            off.append(((tensor - right).norm() / right.norm()).item())
+print("right" if all(ratio < {MOST_OFF} for ratio in off) else "wrong")
 """
 
 
@@ -83,7 +89,7 @@ def report() -> dict[str, Any]:
         *([cudnn(known["cudnn"])] if known["gpus"] else []),
         *(check for device in devices for check in convolutions(torch.device(device))),
         bf16_on_small_maps(*_runs_with_nan()),
-        stem(*_stem_in_a_process()),
+        cpu_convolutions(*_cpu_convolutions(), trains=not known["gpus"]),
         distributed(_backends(), len(known["gpus"])),
         *(optional(name, installed(name)) for name in EXTRAS),
     ]
@@ -183,7 +189,7 @@ def cudnn(version: int | None) -> Check:
 
 
 def convolutions(device: torch.device) -> list[Check]:
-    """A 3x3x3 convolution of 64 channels there and back, in float32 and as it is trained."""
+    """Check a 3x3x3 convolution of 64 channels forward and backward, in float32 and in bf16."""
     try:
         _, usual = _timed(device, torch.contiguous_format, torch.float32)
         plain, last = _timed(device, torch.channels_last_3d, torch.float32)
@@ -196,7 +202,7 @@ def convolutions(device: torch.device) -> list[Check]:
 
 
 def _timed(device: torch.device, layout: torch.memory_format, dtype: torch.dtype) -> tuple[float, list[Tensor]]:
-    """The least seconds it takes, and its result with the gradients of what went in and of the weight."""
+    """Return the least seconds it takes, its output, and the gradients of clips and weight."""
     draw, shape = torch.Generator().manual_seed(0), SHAPES[device.type]
     drawn = [torch.randn(size, generator=draw) for size in (shape, (64, 64, 3, 3, 3), shape)]
     clips, weight, back = (tensor.to(device, memory_format=layout) for tensor in drawn)
@@ -219,22 +225,22 @@ def _wait_for(device: torch.device) -> None:
 
 
 def _off(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The largest relative difference in the norm; infinite where a number is not finite."""
+    """Return the largest relative difference in the norm; infinite where a number is not finite."""
     pairs = zip(found, wanted, strict=True)
-    ratios = [((one.float() - other).norm() / other.norm()).item() for one, other in pairs]
+    ratios = [((x.float() - y).norm() / y.norm()).item() for x, y in pairs]
     return max(ratio if math.isfinite(ratio) else math.inf for ratio in ratios)
 
 
 def channels_last(device: torch.device, off: float, kept: bool) -> Check:
-    """Of `float32`; `off` is how far from the same in the usual layout."""
+    """Judge float32 in channels-last; `off` is its difference from the contiguous layout."""
     name = f"channels_last_3d on {device}"
     if off > MOST_OFF:
         return Check(name, False, f"float32 is {off:.2g} off", "convolutions are computed wrongly: take another torch")
-    return Check(name, True, "kept by conv3d" if kept else "right; conv3d hands its result on in the usual layout")
+    return Check(name, True, "kept by conv3d" if kept else "right; conv3d returns its result in the contiguous layout")
 
 
 def bf16(device: torch.device, plain: float, half: float, off: float) -> Check:
-    """`plain` and `half` are seconds in float32 and bf16, `off` how far they are apart."""
+    """Judge bf16; `plain` and `half` are seconds in float32 and bf16, `off` is how far their results differ."""
     name, times = f"bf16 on {device}", f"conv3d in {half * 1e3:.1f} ms, {plain * 1e3:.1f} in float32"
     if device.type == "cpu":
         return Check(name, True if off <= MOST_OFF else None, f"{times}, {off:.2g} off; not used on a CPU")
@@ -249,7 +255,7 @@ def bf16(device: torch.device, plain: float, half: float, off: float) -> Check:
 
 
 def _runs_with_nan() -> tuple[int, int]:
-    """How many of some weight gradients of small maps on the CPU, clean on the way in, are not finite; and of many."""
+    """Return how many bf16 weight gradients of small maps on the CPU are not finite, and how many were computed."""
     draw, ends = torch.Generator().manual_seed(0), time.monotonic() + SMALL_MAPS_SECONDS
     weight = torch.randn(64, 64, 3, 3, 3, generator=draw).mul_(0.02).bfloat16()
     weight = weight.to(memory_format=torch.channels_last_3d).requires_grad_()
@@ -266,13 +272,13 @@ def _runs_with_nan() -> tuple[int, int]:
 def bf16_on_small_maps(bad: int, runs: int) -> Check:
     if not bad:
         return Check("bf16 gradients on a CPU", True, f"finite in {runs} runs")
-    found = f"not finite in {bad} of {runs} runs of a conv3d on maps of 2x7x7: why training on a CPU is in float32"
+    found = f"not finite in {bad} of {runs} runs of a conv3d on maps of 2x7x7; so training on a CPU uses float32"
     return Check("bf16 gradients on a CPU", None, found)
 
 
-def _stem_in_a_process() -> tuple[int | None, str]:
-    """Its exit code, None when it did not end, and what it printed last."""
-    words = [sys.executable, "-P", "-c", STEM]
+def _cpu_convolutions() -> tuple[int | None, str]:
+    """Return the exit code of CPU_CONVOLUTIONS, None when it did not end, and the last line that it printed."""
+    words = [sys.executable, "-P", "-c", CPU_CONVOLUTIONS]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
@@ -280,19 +286,19 @@ def _stem_in_a_process() -> tuple[int | None, str]:
     return done.returncode, (done.stdout + done.stderr).strip().rpartition("\n")[2]
 
 
-def stem(code: int | None, said: str) -> Check:
-    """How the process went that computed the weight gradient of S3D's stem over 5 to 7 frames, in 3D."""
-    name, advice = "(7,1,1) conv3d on a CPU", "vtrain computes it in 2D, and is right; networks of others are at risk"
-    if (code, said) == (0, "right"):
-        return Check(name, True, "right over 5 to 7 frames, with stride 2")
+def cpu_convolutions(code: int | None, last_line: str, *, trains: bool) -> Check:
+    """Judge the gradients of our convolutions on the CPU; `trains` says whether training would use it."""
+    name, failed = "convolutions on a CPU", False if trains else None
+    advice = "take another version of torch, or train on a GPU"
+    if (code, last_line) == (0, "right"):
+        return Check(name, True, "their gradients are right")
     if code == 0:
-        return Check(name, None, "its gradient over 5 to 7 frames is wrong, with stride 2", advice)
+        return Check(name, failed, "their gradients are wrong", advice)
     if code is None:
-        return Check(name, None, f"its gradient was not there after {DEADLINE:g} s", advice)
+        return Check(name, failed, f"their gradients took more than {DEADLINE:g} s", advice)
     if code < 0:
-        found = f"its gradient over 5 to 7 frames ends the process, with stride 2 ({signal.Signals(-code).name})"
-        return Check(name, None, found, advice)
-    return Check(name, None, f"could not be tried: {said}")
+        return Check(name, failed, f"their gradients end the process ({signal.Signals(-code).name})", advice)
+    return Check(name, None, f"the test program failed: {last_line}")
 
 
 def _backends() -> list[str]:

@@ -223,6 +223,7 @@ def max_pool(map_RCTHW: Tensor, kernel: tuple[int, int, int]) -> Tensor:
 
 POOLS: dict[str, Callable[[Maps], Tensor]] = {"gap": gap, "spatial-max": spatial_max, "pool5": pool5, "p4": p4}
 WANTED = ("conv4", "conv5")  # maps that a pool uses; the earlier ones are large and not kept
+OF_CONV4 = ("p4",)  # the other pools are of conv5
 
 
 class Features(nn.Module):
@@ -233,6 +234,11 @@ class Features(nn.Module):
         for name in pools:
             if name not in POOLS:
                 raise UsageError(f"no pool '{name}'; there are {', '.join(POOLS)}")
+            if name in OF_CONV4 and "conv4" not in dict(backbone.named_children()):
+                others = ", ".join(other for other in POOLS if other not in OF_CONV4)
+                raise UsageError(
+                    f"pool '{name}' needs the map of conv4, which this backbone does not have; take {others}"
+                )
         self.backbone = backbone
         self.pools = tuple(pools)
 

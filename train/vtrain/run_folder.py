@@ -1,10 +1,10 @@
-"""A run on the disk, in its folder: the last state, always whole, and those that are kept.
+"""The folder of a run. Its last state is complete at any moment.
 
-recipe.json        everything that decides what the training comes to
-environment.json   where it runs
-metrics.jsonl      one line each `log_every` steps
-last.pt            the last state; it opens with torch.load(..., weights_only=True)
-kept/              states of certain steps
+recipe.json        everything that the result of the training depends on
+environment.json   machine and versions of each start
+metrics.jsonl      a line of numbers each `log_every` steps
+last.pt            the last state; torch.load(..., weights_only=True) opens it
+kept/              states of earlier steps that are kept for good
 """
 
 import fcntl
@@ -31,7 +31,7 @@ State = dict[str, Any]
 
 
 def save(folder: Path, state: State, *, keep: bool = False) -> None:
-    """Make `state` the last one; whatever happens meanwhile, the older one is there until this one is."""
+    """Save `state` as the last state; until it is complete, the older state stays."""
     last = folder / LAST
     target = folder / KEPT / f"step_{state['step']:07}.pt" if keep else last
     try:
@@ -39,8 +39,8 @@ def save(folder: Path, state: State, *, keep: bool = False) -> None:
         with atomic_write(target) as file:
             torch.save(state, file)
         if keep:
-            # The kept one comes first: a run that is killed in between goes on from the older one, and keeps it anew.
-            _same(target, last)
+            # The kept state comes first: a run that is killed in between resumes from the older one and keeps it again.
+            _link(target, last)
     except (OSError, RuntimeError) as error:
         raise WorkError(
             f"step {state['step']} could not be saved to {target} ({reason(error)}); {standing(folder)}: mend that and "
@@ -48,8 +48,8 @@ def save(folder: Path, state: State, *, keep: bool = False) -> None:
         ) from None
 
 
-def _same(path: Path, other: Path) -> None:
-    """Make `other` what `path` is, which needs no room where the file system has links."""
+def _link(path: Path, other: Path) -> None:
+    """Make `other` the same file as `path`, or a copy of it where the file system has no links."""
     draft = other.with_name(f".{other.name}{DRAFT}")
     draft.unlink(missing_ok=True)
     try:
@@ -62,75 +62,84 @@ def _same(path: Path, other: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Why a file could not be written. torch has words of its own for what its writing to a file met with."""
-    met: BaseException | None = error
-    while met is not None:
-        if isinstance(met, KeyboardInterrupt):
-            raise met from None
-        if isinstance(met, OSError) and met.errno is not None:
-            return os.strerror(met.errno).lower()
-        met = met.__context__
+    """Return why a file could not be written. torch hides the system's reason behind an error of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return os.strerror(cause.errno).lower()
+        cause = cause.__context__
     return str(error).splitlines()[0]
 
 
 def standing(folder: Path) -> str:
-    """Which state is there, in words."""
+    """Say which state the folder holds."""
     path = folder / LAST
-    return f"the last good state is {path}, of step {load(folder)['step']}" if path.exists() else "none was saved yet"
+    return (
+        f"the last good state is {path}, of step {load(folder)['step']}" if path.exists() else "no state is saved yet"
+    )
 
 
 def how_to_go_on(folder: Path) -> str:
-    """For the end of a sentence."""
-    return f"go on with --resume --out {folder}" if (folder / LAST).exists() else f"start anew without {folder}"
+    """Say how the user continues, as the end of a sentence."""
+    resumable = (folder / LAST).exists()
+    return f"continue with --resume --out {folder}" if resumable else f"delete {folder} and start again"
 
 
 def load(folder: Path) -> State:
-    """The last state, on the CPU."""
+    """Return the last state, on the CPU."""
     path = folder / LAST
     try:
         state: State = torch.load(path, map_location="cpu", weights_only=True)
         state["step"], state["model"]
     except FileNotFoundError:
-        raise UsageError(f"{folder} has no {LAST}; it stopped before it had saved: delete it and start anew") from None
-    except Exception as error:  # torch raises what it likes for a file that is none of its own
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{path} is no state of a training ({said}); take one of {folder / KEPT} for it") from None
+        raise UsageError(
+            f"{folder} has no {LAST}: its run stopped before it saved; delete it and start again"
+        ) from None
+    except Exception as error:  # torch raises errors of any kind for a file that is not its own
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"{path} is no state of a training ({message}); replace it by a state of {folder / KEPT}"
+        ) from None
     return state
 
 
 def newest(runs: Path, names: str = "*") -> Path | None:
-    """Of the runs in a folder the one that saved last."""
+    """Return the run in a folder that saved last; None when no run has saved."""
     saved = [path for path in runs.glob(f"{names}/{LAST}") if (path.parent / RECIPE).exists()]
     return max(saved, key=lambda path: path.stat().st_mtime_ns).parent if saved else None
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """No other training may write to the folder meanwhile."""
+    """Keep other trainings from writing to the folder during this context."""
     if not folder.is_dir():
-        raise UsageError(f"there is no run in {folder}; name the folder of one")
+        raise UsageError(f"there is no run in {folder}; name a run's folder")
     with (folder / LOCK).open("w") as file:
         try:
-            # Not flock, which the loader's workers would hold on to for some seconds when this process is killed.
+            # Not flock: the loader's workers would hold that lock for some seconds when this process is killed.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"{folder} is being trained in by another process; wait for it, or take --out") from None
+            raise UsageError(f"another process trains in {folder}; wait for it, or choose another --out") from None
         except OSError:
             pass  # a file system without locks
         for draft in (*folder.glob(f".*{DRAFT}"), *folder.glob(f"{KEPT}/.*{DRAFT}")):
-            draft.unlink()  # of one that was killed while it saved
+            draft.unlink()  # left by a process that was killed while it saved
         yield
 
 
-def write_json(path: Path, said: Any) -> None:  # noqa: ANN401  what JSON holds
+def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  what JSON holds
+    """Write `value` to `path`; an older file stays until the new one is complete."""
     with atomic_write(path) as file:
-        file.write((json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode())
+        file.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Return what a JSON file of a run holds."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise UsageError(f"there is no {path}; name the folder of a run, or a recipe's file") from None
+        raise UsageError(f"there is no {path}; name a run's folder or a recipe.json") from None
     except (ValueError, OSError) as error:
         raise UsageError(f"{path} cannot be read ({error})") from None

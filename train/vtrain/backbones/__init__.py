@@ -1,10 +1,16 @@
-"""The networks that learn: a clip in, feature maps out. Heads belong to the methods."""
+"""The networks that are trained: they turn clips into feature maps. Heads belong to the methods.
+
+A backbone is named by its name here, by `module:name` for one from outside, or by the name under which an installed
+package offers it (entry points of the group `playspeed.backbones`).
+"""
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+from vprep import plugins
 from vprep.errors import UsageError
+from vtrain.backbones.adapter import adapted
 from vtrain.backbones.backbone import Backbone as Backbone
 from vtrain.backbones.c3d import c3d
 from vtrain.backbones.r2plus1d import r2plus1d, r2plus1d18
@@ -27,15 +33,62 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "tsm18": tsm18,
     "tiny": tiny,
 }
+_allowed: set[str] = set()
 
 
-def backbone(name: str, **settings: Any) -> Backbone:  # noqa: ANN401  what a setting holds, its backbone says
-    """A new network with random weights."""
-    if name not in BACKBONES:
-        raise UsageError(f"no backbone '{name}'; there are {', '.join(BACKBONES)}")
-    known = inspect.signature(BACKBONES[name]).parameters
+def backbone(name: str, **settings: Any) -> Backbone:  # noqa: ANN401 - each backbone has settings of its own
+    """Return a new network with random weights."""
+    build = _builder(name)
+    names = _settings(build)
     for word in settings:
-        if word not in known:
-            there = f"it has {', '.join(known)}" if known else "it has none"
+        if names is not None and word not in names:
+            there = f"it has {', '.join(names)}" if names else "it has none"
             raise UsageError(f"backbone '{name}' has no setting '{word}'; {there}")
-    return BACKBONES[name](**settings)
+    return adapted(name, build(**settings))
+
+
+def known(name: str) -> bool:
+    """Return whether `name` names a backbone; one of the form `module:name` may still need to be allowed."""
+    return name in BACKBONES or plugins.named(name) or name in plugins.installed("backbone")
+
+
+def allow(word: str) -> None:
+    """Let `backbone` import the module of `word`, if that is `module:name`.
+
+    Call it with words that a user typed, never with a name from a file: importing a module runs its code.
+    """
+    if plugins.named(word):
+        _allowed.add(word)
+
+
+def _builder(name: str) -> Callable[..., object]:
+    """Return what builds the backbone `name`."""
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if plugins.named(name):
+        if name not in _allowed:
+            raise UsageError(
+                f"backbone '{name}' is code from outside vtrain, which a name in a file does not import; "
+                f"if you trust it, name it on the command line: --backbone {name}"
+            )
+        return _callable(name, plugins.load("backbone", name))
+    installed = plugins.installed("backbone")
+    if name in installed:
+        return _callable(name, plugins.load_installed("backbone", name))
+    raise UsageError(f"no backbone '{name}'; there are {', '.join([*BACKBONES, *installed])}")
+
+
+def _callable(name: str, build: object) -> Callable[..., object]:
+    if not callable(build):
+        raise UsageError(f"backbone '{name}' is a {type(build).__name__}; it must be a function that builds a module")
+    return build
+
+
+def _settings(build: Callable[..., object]) -> list[str] | None:
+    """Return the names of the settings that `build` takes, None if it takes any."""
+    try:
+        parameters = inspect.signature(build).parameters
+    except ValueError:  # some functions written in C have no signature
+        return None
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    return None if takes_any else list(parameters)

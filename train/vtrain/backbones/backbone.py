@@ -1,10 +1,10 @@
-"""What every backbone is: five stages, one after another."""
+"""The form of every backbone: up to five stages, one after another."""
 
 from torch import Tensor, nn
 
 
 class Backbone(nn.Module):
-    """Stages conv1 to conv5 without a head. Called, it gives the last map [B, dim, T', H', W']."""
+    """Stages conv1 to conv5 without a head; a call returns the last map [B, dim, T', H', W']."""
 
     def __init__(self, dim: int, **stages: nn.Module) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Backbone(nn.Module):
         return x
 
     def maps(self, clips_BCTHW: Tensor) -> dict[str, Tensor]:
-        """The map after each stage, by its name."""
+        """Return the map after each stage, by the stage's name."""
         maps: dict[str, Tensor] = {}
         x = clips_BCTHW
         for name, stage in self.named_children():

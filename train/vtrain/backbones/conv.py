@@ -5,7 +5,7 @@ B batch, C channels, T time, H W height and width, S = H * W
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,34 +19,52 @@ Norm = Callable[[int], nn.Module]
 class Conv3d(nn.Conv3d):
     """nn.Conv3d whose factorised kernels can be computed in 2D: the same sums, and the same names in a state dict.
 
-    (k, 1, 1) is a 2D convolution of the T x S plane with a kernel k high, (1, k, k) one of each frame. Both planes
-    are views, the frames only in channels_last_3d; where they would be a copy, or the kernel steps over frames, the
-    convolution stays 3D.
+    A kernel (k, 1, 1) is a 2D convolution of the T x S plane with a kernel k high; (1, k, k) is one of each frame.
+    Both planes are views, the frames only in channels_last_3d. A convolution whose planes would be copies stays 3D.
+
+    On a CPU, two kinds of convolution never reach oneDNN, since its weight gradient writes outside its memory for some
+    sizes (benchmarks/kernel_safety.py finds them; torch 2.13 has oneDNN 3.12):
+    - A stride along an axis on which the kernel has one tap, as in the shortcuts of R(2+1)D and TSM (AVX2, AVX-512).
+      The positions that the stride skips are sliced away first, and the kernel then takes every position.
+    - A 3D kernel that steps over time and has more padding there than one step, as in S3D's stem (AVX-512). The clip
+      is padded first.
     """
 
     # One thread of a CPU, channels_last_3d, 2 clips of 8 x 64 x 64: S3D-G takes 39 ms instead of 76, R(2+1)D 140
-    # instead of 195, also because torch's 3D kernels hand (k, 1, 1) back in the other layout there.
+    # instead of 195, also because torch's 3D kernels return (k, 1, 1) in the other layout there.
     kernels: Kernels = "2d"
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        if self.kernels == "2d" or self._overruns(x_BCTHW):
-            (depth, *plane), (step, *steps) = self.kernel_size, self.stride
-            pad, *pads = map(int, self.padding)
-            if (plane, steps, pads) == ([1, 1], [1, 1], [0, 0]):
-                return self._over_time(x_BCTHW, step, pad)
-            if (depth, step, pad) == (1, 1, 0) and x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d):
-                return self._over_frames(x_BCTHW, steps, pads)
-        return super().forward(x_BCTHW)
+        on_cpu = x_BCTHW.device.type == "cpu"
+        if self.kernels == "3d" and not (on_cpu and torch.is_grad_enabled()):
+            return super().forward(x_BCTHW)
+        stride = cast(Size, self.stride)
+        if on_cpu:
+            x_BCTHW, stride = self._sliced(x_BCTHW)
+        (depth, *plane), (step, *steps) = self.kernel_size, stride
+        pad, *pads = map(int, self.padding)
+        if self.kernels == "2d" and (plane, steps, pads) == ([1, 1], [1, 1], [0, 0]):
+            return self._over_time(x_BCTHW, step, pad)
+        last = torch.channels_last_3d
+        if self.kernels == "2d" and (depth, step, pad) == (1, 1, 0) and x_BCTHW.is_contiguous(memory_format=last):
+            return self._over_frames(x_BCTHW, steps, pads)
+        if on_cpu and pad > step > 1:
+            x_BCTHW, pad = F.pad(x_BCTHW, (0, 0, 0, 0, pad, pad)), 0
+        return F.conv3d(x_BCTHW, self.weight, self.bias, stride, (pad, *pads))
 
-    def _overruns(self, x_BCTHW: Tensor) -> bool:
-        """Would torch's own 3D kernel write where it must not, on the way back?
-
-        torch 2.13 on a CPU (oneDNN 3.12): the weight gradient of a (7, 1, 1) kernel of stride 2 over 5 to 7 frames,
-        S3D's stem, is NaN or ends the process, in both layouts. Its 2D kernel is right.
-        """
-        if not torch.is_grad_enabled() or x_BCTHW.device.type != "cpu":
-            return False
-        return (self.kernel_size, self.stride[0]) == ((7, 1, 1), 2) and 5 <= x_BCTHW.shape[2] <= 7
+    def _sliced(self, x_BCTHW: Tensor) -> tuple[Tensor, Size]:
+        """Return the positions that a stride does not skip on the axes with one tap, and the strides that are left."""
+        axes = zip(self.kernel_size, self.stride, self.padding, strict=True)
+        skips = [stride if (size, pad) == (1, 0) else 1 for size, stride, pad in axes]
+        if max(skips) == 1:
+            return x_BCTHW, cast(Size, self.stride)
+        time, height, width = (step // skip for step, skip in zip(self.stride, skips, strict=True))
+        if x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d):
+            # Slices of [B, T, H, W, C] keep the layout, in the gradient too.
+            kept = x_BCTHW.movedim(1, 4)[:, :: skips[0], :: skips[1], :: skips[2]].contiguous().movedim(4, 1)
+        else:
+            kept = x_BCTHW[:, :, :: skips[0], :: skips[1], :: skips[2]].contiguous()
+        return kept, (time, height, width)
 
     def _over_frames(self, x_BCTHW: Tensor, steps: list[int], pads: list[int]) -> Tensor:
         frames = x_BCTHW.transpose(1, 2)

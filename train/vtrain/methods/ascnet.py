@@ -1,16 +1,17 @@
 """ASCNet. Huang, Wu, Hu, Liu, He, Wu, Wu, Tan, Ding: ASCNet: Self-supervised Video Representation Learning with
 Appearance-Speed Consistency (ICCV 2021).
 
-Two clips of a video at two speeds. From the first one the network tells the appearance of the second (ACP, appearance
-consistency perception), and the motion of another video's clip that looks alike and has its speed (SCP, speed
-consistency perception). What is to be told comes from a network that follows. What the paper leaves open is BYOL's.
+The loader takes two clips of a video at two speeds. From the first clip the network predicts the appearance of the
+second (ACP, appearance consistency perception), and the motion of a similar video's clip at the first clip's speed
+(SCP, speed consistency perception). The features to predict come from a momentum copy, the target network. What the
+paper leaves open is taken from BYOL.
 
 Differs from the paper
-- Its gallery is all other videos (section 3.3.1); here it is a memory of recent ones, this batch's among them.
-  memory="clip" keeps the clips that were shown, and the neighbour's is encoded anew (Algorithm 1, line 16; line 15
-  takes a new clip of its video); memory="feature" keeps motion features, and encodes nothing anew.
-- The neighbour is the nearest one ("from the most similar candidates" in section 3.3.1), found with the target's
-  feature of the second clip (line 14; section 3.3.1: the first one's). "SCP only" has a random projection for it.
+- The paper's gallery is all other videos (section 3.3.1); here it is a memory of recent videos, this batch's too.
+  memory="clip" keeps the clips that were shown and encodes the neighbour's clip again (Algorithm 1, line 16; line 15
+  takes a new clip of its video); memory="feature" keeps motion features and encodes nothing again.
+- The neighbour is the nearest video ("from the most similar candidates" in section 3.3.1), found with the target's
+  feature of the second clip (line 14; section 3.3.1 has the first clip). "SCP only" finds it with a random projection.
 - While the memory has no other video at a clip's speed, the clip is left out of SCP's mean.
 - The two speeds always differ (section 3.2; in section 3.1 they may be equal); for {1, 1} write speeds=(1, 1).
 
@@ -32,7 +33,7 @@ from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.distributed import gather
 from vtrain.methods.method import MethodEntry
-from vtrain.methods.momentum import Queue, follow, twin
+from vtrain.methods.momentum import Queue, ema_update, momentum_copy
 
 ONLINE = AugmentConfig(
     jitter=(0.4, 0.4, 0.2, 0.1),
@@ -46,9 +47,9 @@ TARGET = replace(ONLINE, blur=0.1, solarise=0.2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """Two clips; which of the speeds comes first is drawn for each sample, so that both are there in both roles.
+    """Two clips; the order of their speeds is drawn for each sample, so that each speed has both roles.
 
-    `again` further clips show the first speeds once more.
+    `again` further clips repeat the first speeds.
     """
 
     frames: int = 16
@@ -80,17 +81,17 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Tables 1a and 1b of the paper, which are with speeds=(1, 2), differ in `tasks` and `instances`."""
+    """All choices of ASCNet. Tables 1a and 1b of the paper, with speeds=(1, 2), differ in `tasks` and `instances`."""
 
     NAME: ClassVar[str] = "ascnet"
     sampling: Sampling = Sampling()
-    tasks: Literal["acp+scp", "acp", "scp", "acp+sp"] = "acp+scp"  # sp: tell the speed of each clip
-    gamma: float = 0.5  # SCP's share of the loss, or SP's
-    instances: Literal["similar", "different", "same"] = "similar"  # where SCP's other clip comes from
+    tasks: Literal["acp+scp", "acp", "scp", "acp+sp"] = "acp+scp"  # sp: predict the speed of each clip
+    gamma: float = 0.5  # share of SCP, or of SP, in the loss
+    instances: Literal["similar", "different", "same"] = "similar"  # video of SCP's other clip
     memory: Literal["clip", "feature"] = "clip"
     pool: int = 1024  # clips: 1.2 GB of bfloat16 for 16 x 112 x 112
     queue: int = 16384  # features
-    direction: Literal["one", "both"] = "one"  # both: as BYOL, the clips change places and the losses' mean is taken
+    direction: Literal["one", "both"] = "one"  # both: as in BYOL, the mean of both assignments of the clips
     dim: int = 256
     hidden: int = 4096
     momentum: float = 0.99  # at the start; 1 at the end
@@ -103,18 +104,18 @@ class Config:
 
     @property
     def ways(self) -> tuple[tuple[int, int], ...]:
-        """Which clip is the online network's, and which the target's."""
+        """Pairs of the online network's clip and the target network's clip."""
         return ((0, 1),) if self.direction == "one" else ((0, 1), (1, 0))
 
     @property
     def shares(self) -> dict[str, float]:
-        """What each task adds to the loss (equation 1); one that is alone is all of it."""
+        """Weight of each task in the loss (equation 1); a task that is alone has weight 1."""
         tasks = self.tasks.split("+")
         return dict(zip(tasks, (1 - self.gamma, self.gamma) if len(tasks) > 1 else (1.0,), strict=True))
 
 
 class ASCNet(nn.Module):
-    """Algorithm 1."""
+    """Online network, target network and memory (algorithm 1)."""
 
     speeds: Tensor
 
@@ -125,17 +126,17 @@ class ASCNet(nn.Module):
         self.heads = nn.ModuleDict({task: nn.Linear(backbone.dim, config.dim) for task in ("acp", "scp")})
         self.predictors = nn.ModuleDict({task: predictor(config) for task in ("acp", "scp") if task in config.shares})
         for task in self.heads.keys() - config.shares.keys():
-            self.heads[task].requires_grad_(False)  # it stays a random projection, which SCP alone searches with
+            self.heads[task].requires_grad_(False)  # stays a random projection, with which SCP alone searches
         if config.instances == "similar" and "scp" in config.shares:
             self.memory = memory(config)
         if "sp" in config.shares:
             self.register_buffer("speeds", torch.tensor(sorted(set(config.sampling.speeds))), persistent=False)
             self.speed = nn.Linear(backbone.dim, len(self.speeds))
-        self.target_backbone = twin(self.backbone)
-        self.target_heads = twin(self.heads)
+        self.target_backbone = momentum_copy(self.backbone)
+        self.target_heads = momentum_copy(self.heads)
 
-    def forward(self, clips_BNCTHW: Tensor, facts: dict[str, Tensor]) -> dict[str, Tensor]:
-        ways = [self._one_way(clips_BNCTHW, facts, *way) for way in self.config.ways]
+    def forward(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        ways = [self._one_way(clips_BNCTHW, targets, *way) for way in self.config.ways]
         numbers = {name: torch.stack([way[name] for way in ways]).mean(0) for name in ways[0]}
         loss = torch.stack([share * numbers[task] for task, share in self.config.shares.items()]).sum()
         return {name: number.detach() for name, number in numbers.items()} | {"loss": loss}
@@ -143,42 +144,42 @@ class ASCNet(nn.Module):
     def after_step(self, progress: float) -> None:
         # BYOL, section 3.2: 1 - (1 - base) (cos(pi k / K) + 1) / 2
         keep = 1 - (1 - self.config.momentum) * (cos(pi * progress) + 1) / 2
-        follow(((self.target_backbone, self.backbone), (self.target_heads, self.heads)), keep)
+        ema_update(((self.target_backbone, self.backbone), (self.target_heads, self.heads)), keep)
 
-    def _one_way(self, clips_BNCTHW: Tensor, facts: dict[str, Tensor], i: int, j: int) -> dict[str, Tensor]:
-        """Lines 6 to 21; clip i is the online network's, clip j the target's."""
+    def _one_way(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor], i: int, j: int) -> dict[str, Tensor]:
+        """Return losses and accuracies (lines 6 to 21); the online network sees clip i, the target network clip j."""
         x_BD = pooled(self.backbone, clips_BNCTHW[:, i])
         aj_BD, mj_BD = self._target(clips_BNCTHW[:, j])
         numbers: dict[str, Tensor] = {}
         if "acp" in self.config.shares:
-            # Section 4.2: all features have length 1; so also what a predictor is given.
-            told_BD = unit(self.predictors["acp"], unit(self.heads["acp"], x_BD))
-            numbers["acp"] = distance(told_BD, aj_BD).mean()
-            numbers["acp_accuracy"] = accuracy(told_BD, aj_BD)
+            # Section 4.2: all features have length 1, a predictor's input too.
+            predicted_BD = unit(self.predictors["acp"], unit(self.heads["acp"], x_BD))
+            numbers["acp"] = distance(predicted_BD, aj_BD).mean()
+            numbers["acp_accuracy"] = accuracy(predicted_BD, aj_BD)
         if "scp" in self.config.shares:
-            mk_BD, found_B = self._other(clips_BNCTHW, facts, aj_BD, mj_BD, i, j)
+            mk_BD, found_B = self._other(clips_BNCTHW, targets, aj_BD, mj_BD, i, j)
             far_B = distance(unit(self.predictors["scp"], unit(self.heads["scp"], x_BD)), mk_BD)
             numbers["scp"] = (far_B * found_B).sum() / found_B.sum().clamp(min=1)
             numbers["neighbours"] = found_B.float().mean()
         if "sp" in self.config.shares:
             logits = float32(self.speed, x_BD)
-            label_B = (facts["speed"][:, i, None] == self.speeds).int().argmax(1)
+            label_B = (targets["speed"][:, i, None] == self.speeds).int().argmax(1)
             numbers["sp"] = F.cross_entropy(logits, label_B)
             numbers["sp_accuracy"] = (logits.argmax(1) == label_B).float().mean()
         return numbers
 
     @torch.no_grad()
     def _target(self, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Appearance and motion [B, D] that are to be told."""
+        """Return appearance and motion [B, D] that are to be predicted."""
         x_BD = pooled(self.target_backbone, clips_BCTHW)
         return unit(self.target_heads["acp"], x_BD), unit(self.target_heads["scp"], x_BD)
 
     @torch.no_grad()
     def _other(
-        self, clips_BNCTHW: Tensor, facts: dict[str, Tensor], aj_BD: Tensor, mj_BD: Tensor, i: int, j: int
+        self, clips_BNCTHW: Tensor, targets: dict[str, Tensor], aj_BD: Tensor, mj_BD: Tensor, i: int, j: int
     ) -> tuple[Tensor, Tensor]:
-        """The motion m_k [B, D] of a clip at the speed of clip i, and for which samples [B] there is one."""
-        speed_BN, row_B = facts["speed"], facts["row"]
+        """Return the motion m_k [B, D] of a clip at the speed of clip i, and which samples [B] have such a clip."""
+        speed_BN, row_B = targets["speed"], targets["row"]
         if self.config.instances == "same":
             return self._target(clips_BNCTHW[:, 2 + i])[1], torch.ones_like(row_B, dtype=torch.bool)
         if self.config.instances == "different":
@@ -197,16 +198,16 @@ class ASCNet(nn.Module):
 
 
 def predictor(config: Config) -> nn.Sequential:
-    """BYOL's; the paper does not say which."""
+    """Return BYOL's predictor; the paper does not describe its own."""
     first, last = nn.Linear(config.dim, config.hidden), nn.Linear(config.hidden, config.dim)
     return nn.Sequential(first, nn.BatchNorm1d(config.hidden), nn.ReLU(), last)
 
 
 def memory(config: Config) -> Queue:
-    """What was the target's, of all ranks. No video has the row -1."""
+    """Return a memory of all ranks' target features. No video has the row -1, which marks an empty entry."""
     kept = torch.zeros(config.queue, config.dim)
     if config.memory == "clip":
-        # As a network under autocast reads them, and with channels last, as they lie in memory.
+        # In the type that a network under autocast reads, and with channels last, as clips lie in memory.
         frames, side = config.sampling.frames, config.sampling.looks[0].size
         kept = torch.zeros(config.pool, frames, side, side, 3, dtype=torch.bfloat16)
     tags = {"speed": torch.zeros(len(kept)), "row": torch.full((len(kept),), -1)}
@@ -214,45 +215,47 @@ def memory(config: Config) -> Queue:
 
 
 def pooled(backbone: nn.Module, clips_BCTHW: Tensor) -> Tensor:
+    """Return features [B, D]: the mean of the last map."""
     map_BCTHW: Tensor = backbone(clips_BCTHW)
     return map_BCTHW.float().mean((2, 3, 4))
 
 
 def float32(module: Callable[..., Tensor], *args: Tensor) -> Tensor:
-    """What it gives, in float32 under autocast too."""
+    """Return the module's output, computed in float32 also under autocast."""
     with torch.autocast(args[0].device.type, enabled=False):
         return module(*args)
 
 
 def unit(module: nn.Module, x_BD: Tensor) -> Tensor:
+    """Return the module's output with length 1."""
     return F.normalize(float32(module, x_BD), dim=1)
 
 
 def fitting(speed_B: Tensor, row_B: Tensor, speed_K: Tensor, row_K: Tensor) -> Tensor:
-    """Which of K clips are of another video and at the speed that is asked for: bool [B, K]."""
+    """Return which of K clips are of another video and at the wanted speed: bool [B, K]."""
     return (speed_B[:, None] == speed_K) & (row_B[:, None] != row_K) & (row_K >= 0)
 
 
 def nearest(a_BD: Tensor, a_KD: Tensor, fits_BK: Tensor) -> Tensor:
-    """Lines 12 to 14: the one of those that fit which looks most alike."""
+    """Return the entry with the most similar appearance among those that fit (lines 12 to 14)."""
     return float32(torch.mm, a_BD, a_KD.T).masked_fill(~fits_BK, -torch.inf).argmax(1)
 
 
 def next_one(fits_BB: Tensor) -> Tensor:
-    """For each of a batch, the next one behind it that fits, round and round."""
+    """Return for each sample of a batch the next sample after it that fits; after the last comes the first."""
     number = torch.arange(len(fits_BB), device=fits_BB.device)
     return ((number - number[:, None]) % len(fits_BB)).masked_fill(~fits_BB, len(fits_BB)).argmin(1)
 
 
-def distance(told_BD: Tensor, is_BD: Tensor) -> Tensor:
-    """Equations 2 and 3."""
-    return (told_BD - is_BD).square().sum(1)
+def distance(predicted_BD: Tensor, target_BD: Tensor) -> Tensor:
+    """Return the squared distance of equations 2 and 3."""
+    return (predicted_BD - target_BD).square().sum(1)
 
 
-def accuracy(told_BD: Tensor, is_BD: Tensor) -> Tensor:
-    """How often, of the batch, the own video's feature is the nearest to what was told; by chance 1 / B."""
-    number = torch.arange(len(told_BD), device=told_BD.device)
-    return (float32(torch.mm, told_BD, is_BD.T).argmax(1) == number).float().mean()
+def accuracy(predicted_BD: Tensor, target_BD: Tensor) -> Tensor:
+    """Return how often a prediction's nearest target in the batch is its own video's; chance is 1 / B."""
+    number = torch.arange(len(predicted_BD), device=predicted_BD.device)
+    return (float32(torch.mm, predicted_BD, target_BD.T).argmax(1) == number).float().mean()
 
 
 METHOD = MethodEntry(

@@ -1,4 +1,4 @@
-"""What changes without gradients: a network that follows another one, and a memory of what came last.
+"""What changes without gradients: a momentum copy of a network, and a queue of recent entries.
 
 He, Fan, Wu, Xie, Girshick: Momentum contrast for unsupervised visual representation learning (CVPR 2020).
 """
@@ -13,32 +13,32 @@ from torch import Tensor, nn
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def twin(module: Module) -> Module:
-    """A copy that no gradient reaches."""
+def momentum_copy(module: Module) -> Module:
+    """Return a copy that no gradient reaches."""
     copy = deepcopy(module)
     copy.requires_grad_(False)
     return copy
 
 
 @torch.no_grad()
-def follow(pairs: Iterable[tuple[nn.Module, nn.Module]], keep: float) -> None:
-    """Each (twin, module): the twin's parameters keep the share `keep` of themselves and take the rest from the module.
+def ema_update(pairs: Iterable[tuple[nn.Module, nn.Module]], keep: float) -> None:
+    """Update each pair (copy, module): copy = keep * copy + (1 - keep) * module.
 
-    Of parameters only: the statistics of a twin's batch norm are its own.
+    Only parameters are updated: the statistics of a copy's batch norm are its own.
     """
-    twins: list[Tensor] = []
+    copies: list[Tensor] = []
     modules: list[Tensor] = []
-    for follower, module in pairs:
-        twins += follower.parameters()
+    for copy, module in pairs:
+        copies += copy.parameters()
         modules += module.parameters()
-    if twins:
-        torch._foreach_lerp_(twins, modules, 1 - keep)
+    if copies:
+        torch._foreach_lerp_(copies, modules, 1 - keep)
 
 
 class Queue(nn.Module):
-    """The last entries of one or several kinds, the oldest overwritten first; saved with the checkpoint.
+    """A ring buffer of the last entries of each kind, saved with the checkpoint.
 
-    It begins as it is given, takes any number of entries at once, and never asks the device where it stands.
+    It starts with the entries that it is given, takes any number of entries at once, and never waits for the device.
     """
 
     cursor: Tensor
@@ -55,7 +55,7 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, **kinds: Tensor) -> None:
-        """Take new entries of every kind. Of more than it holds, the last stay."""
+        """Add new entries of every kind in place of the oldest. Of more entries than it holds, the last stay."""
         (count,) = {len(entries) for entries in kinds.values()}
         new = torch.arange(count, device=self.cursor.device)[-self.size :]
         where = (self.cursor + new) % self.size
@@ -66,6 +66,6 @@ class Queue(nn.Module):
 
 
 def unit_noise(count: int, dim: int) -> Tensor:
-    """Random directions [count, dim], the same in every process."""
+    """Return random directions [count, dim], the same in every process."""
     noise = torch.randn(count, dim, generator=torch.Generator().manual_seed(0))
     return nn.functional.normalize(noise, dim=1)

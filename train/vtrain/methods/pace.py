@@ -1,16 +1,16 @@
 """Pace prediction. Wang, Jiao, Liu: Self-supervised Video Representation Learning by Pace Prediction (ECCV 2020).
 
-A clip is played at one of several paces; the network says at which. In the contrastive half, which the authors did
-not release, clips of one video (same context) or of one pace (same pace) are also drawn together.
+A clip is played at one of several paces, and the network predicts which. The contrastive half, which the authors did
+not release, also pulls together the clips of a video (same context) or of a pace (same pace).
 
-Differs from the paper; in brackets what brings the paper's way:
-- in equations 2 and 3 each anchor has a denominator of its own, not all of them one [softmax="batch"]
-- in equation 3 the positives of an anchor count as their mean, or its weight would grow with the batch
-- the extra layer has 128 outputs; the "~4k" parameters of table 2 are those of 8 [ctr_dim=8]
-- the clips of a video have paces drawn each on its own, so that two may be the same
-- on several ranks, negatives and positives are those of the own rank; the paper does not speak of more than one
+Differs from the paper; in brackets the setting that restores the paper's way:
+- in equations 2 and 3 each anchor has its own denominator, instead of a denominator for all [softmax="batch"]
+- in equation 3 the positives of an anchor count as their mean; as a sum, their weight would grow with the batch
+- the extra layer has 128 outputs; 8 outputs have the "~4k" parameters of table 2 [ctr_dim=8]
+- the pace of each clip of a video is drawn independently, so two clips may have the same pace
+- each rank compares its own clips only; the paper does not speak of several ranks
 Differs from the code:
-- clips may also be looped or replaced where a video ends [sampling.short="restart", the default, is the code's]
+- a clip may also be looped or replaced where a video ends [sampling.short="restart", the default, is the code's]
 
 B videos   N views of each   M = B x N clips   T frames   C channels   H height   W width   D feature
 """
@@ -35,7 +35,7 @@ Features = Literal["raw", "unit"]
 Layer = Literal["none", "fc"]
 Softmax = Literal["anchor", "batch"]
 
-# The authors' code: blue comes first, values are 0 to 255, and each frame has a jitter of its own.
+# The authors' code: channels in the order blue, green, red, values from 0 to 255, and a jitter for each frame.
 RELEASED = AugmentConfig(
     crop="random",
     crop_size=112,
@@ -48,10 +48,10 @@ RELEASED = AugmentConfig(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """One clip, or two for the contrastive loss, each at a pace of its own.
+    """One clip, or two for the contrastive loss, each at its own pace.
 
-    At a pace of 1/k each frame is shown k times. A clip may begin anywhere, with the last frame too: where the video
-    ends, `short` says how it goes on (the authors' code: restart).
+    At a pace of 1/k each frame is shown k times. A clip may start at any frame, even the last: `short` says how it
+    continues after the video's end (the authors' code: restart).
     """
 
     frames: int = 16
@@ -100,9 +100,9 @@ class Config:
     NAME: ClassVar[str] = "pace"
     sampling: Sampling = Sampling()
     contrast: Contrast = "none"
-    layer: Layer = "none"  # between the features and the contrastive loss
-    ctr_dim: int = 128  # of the extra layer
-    features: Features = "raw"  # or of length 1
+    layer: Layer = "none"  # extra layer between the features and the contrastive loss
+    ctr_dim: int = 128  # outputs of the extra layer
+    features: Features = "raw"  # unit: scaled to length 1
     temperature: float = 1.0
     softmax: Softmax = "anchor"
     weight_cls: float = 1.0  # the paper's lambda_cls
@@ -113,7 +113,7 @@ class Config:
 
 
 class Pace(nn.Module):
-    """Encoder, a linear layer that names the pace, and what the contrastive loss looks through."""
+    """A backbone, a linear layer that predicts the pace, and the layer before the contrastive loss."""
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__()
@@ -124,17 +124,17 @@ class Pace(nn.Module):
         if config.layer == "fc" and config.contrast != "none":
             self.layer = nn.Sequential(nn.Linear(backbone.dim, config.ctr_dim), nn.ReLU())
 
-    def forward(self, clips_BNCTHW: Tensor, facts: dict[str, Tensor]) -> dict[str, Tensor]:
-        views, pace_M = clips_BNCTHW.shape[1], facts["pace"].flatten()
+    def forward(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        views, pace_M = clips_BNCTHW.shape[1], targets["pace"].flatten()
         features_MD = self.backbone(clips_BNCTHW.flatten(0, 1)).float().mean((2, 3, 4))
-        # Raw features have large products, which bfloat16 would round to the next whole number and further.
+        # Raw features have large products, which bfloat16 would round to whole numbers or coarser.
         with torch.autocast(features_MD.device.type, enabled=False):
             logits = self.head(features_MD)
             part = F.cross_entropy(logits, pace_M)  # equation 1
             loss = self.config.weight_cls * part
             logged = {"pace": part, "pace_accuracy": (logits.argmax(1) == pace_M).float().mean()}
             if self.config.contrast != "none":
-                kind_M = pace_M if self.config.contrast == "same pace" else facts["row"].repeat_interleave(views)
+                kind_M = pace_M if self.config.contrast == "same pace" else targets["row"].repeat_interleave(views)
                 part = contrastive(self._compared(features_MD), kind_M, self.config.softmax)
                 loss = loss + self.config.weight_ctr * part  # equation 4
                 logged["contrast"] = part
@@ -144,7 +144,7 @@ class Pace(nn.Module):
         pass
 
     def _compared(self, features_MD: Tensor) -> Tensor:
-        """Features whose products are the logits of the contrastive loss."""
+        """Return features whose products are the logits of the contrastive loss."""
         z_MD: Tensor = self.layer(features_MD)
         if self.config.features == "unit":
             z_MD = F.normalize(z_MD, dim=1)
@@ -153,15 +153,15 @@ class Pace(nn.Module):
 
 
 def contrastive(z_MD: Tensor, kind_M: Tensor, softmax: Softmax) -> Tensor:
-    """Equation 2, where clips of one kind are those of one video, and equation 3, where they have one pace.
+    """Return equation 2 when `kind_M` is the video of each clip, and equation 3 when it is the pace.
 
-    Clips of the own kind are positives, all others negatives. An anchor without positives counts as 0.
+    Clips of the anchor's kind are positives, all others negatives. An anchor without positives counts as 0.
     """
     similar_MM = z_MD @ z_MD.T
     itself_MM = torch.eye(len(z_MD), dtype=torch.bool, device=z_MD.device)
     positive_MM = (kind_M[:, None] == kind_M) & ~itself_MM
     share_MM = positive_MM / positive_MM.sum(1, keepdim=True).clamp(min=1)
-    # logsumexp subtracts the largest. Not -inf, which would be the sum for a clip that is alone in its batch.
+    # logsumexp subtracts the largest. -inf will not do: it would be the sum for a clip that is alone in its batch.
     others_MM = similar_MM.masked_fill(itself_MM, torch.finfo(similar_MM.dtype).min)
     sums = others_MM.logsumexp(1, keepdim=True) if softmax == "anchor" else others_MM.flatten().logsumexp(0)
     return ((sums - similar_MM) * share_MM).sum() / len(z_MD)

@@ -1,4 +1,4 @@
-"""What PRP puts on conv5: a decoder that rebuilds the clip at a slower pace, and the head that names the pace.
+"""PRP's modules after conv5: a decoder that reconstructs the clip at a slower pace, and a head that predicts the pace.
 
 Yao et al.: Video playback rate perception for self-supervised spatio-temporal representation learning (CVPR 2020).
 Sizes are for a map of 2 x 7 x 7; the first convolution of each is in the authors' code, not in the paper.
@@ -10,11 +10,12 @@ from vtrain.backbones.conv import Conv3d, unit
 
 
 def conv(channels: int, dim: int) -> nn.Sequential:
+    """Return a convolution of 3 x 3 x 3 with batch norm and ReLU."""
     return unit(Conv3d(channels, dim, 3, padding=1), nn.BatchNorm3d(dim))
 
 
 class Up(nn.Module):
-    """Twice the size along each axis, half the channels."""
+    """Doubles the size along each axis and halves the channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -27,7 +28,7 @@ class Up(nn.Module):
 
 
 class Decoder(nn.Module):
-    """[B, dim, 2, 7, 7] -> [B, 3, 16 * slower, 112, 112], nowhere negative: the last step is a ReLU."""
+    """[B, dim, 2, 7, 7] -> [B, 3, 16 * slower, 112, 112], never negative: the last step is a ReLU."""
 
     def __init__(self, dim: int = 512, slower: int = 2) -> None:
         super().__init__()

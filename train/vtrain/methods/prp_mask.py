@@ -1,14 +1,14 @@
-"""PRP's motion attention (section 3.2): where much moves, what is painted counts up to 2.5 times as much.
+"""PRP's motion attention (section 3.2): where there is much motion, the reconstruction counts up to 2.5 times as much.
 
-The window of a clip is cut into segments, one for each frame that the speed passes over; a segment is as long as the
-clip. Each has one map of how much moves where, which weighs the frames painted of its time.
+The window of a clip is divided into `speed` segments, each as long as the clip. Each segment has a map of how much
+motion there is where; the map weighs the reconstructed frames of the segment's time.
 
-released   4 frames of a segment are compared (of 16: 0, 5, 10, 15), in each colour alone; the least and the most of
-           each colour in each segment become 0.8 and 2. A segment in which nothing moves counts as 1, a colour in
-           which nothing does as 2. Frames have the map of their segment.
-paper      All neighbours in a segment are compared, in all colours together; the least and the most of a whole
-           sample become 0.8 and 2, and frames between two segments have a map between theirs.
-none       Everything counts as 1.
+released   4 frames of a segment are compared (of 16: 0, 5, 10, 15), in each colour on its own; the least and the most
+           motion of each colour in each segment become 0.8 and 2. A segment without any motion has weight 1, a colour
+           without any motion weight 2. Frames have the map of their segment.
+paper      All neighbours in a segment are compared, in all colours together; the least and the most motion of a whole
+           sample become 0.8 and 2, and the map of frames between two segments is interpolated.
+none       All weights are 1.
 
 Maps are means over squares of 28 x 28 pixels of 112, 7 apart: here a quarter of the side, a sixteenth apart.
 
@@ -28,25 +28,25 @@ EPSILON = 1e-6  # of the authors' code
 
 
 def compared(mask: Mask, frames: int) -> list[int]:
-    """The frames of a segment of `frames` frames that the mask is made of."""
+    """Return the frames of a segment of `frames` frames from which the mask is computed."""
     if mask == "released":
         return [round(number * (frames - 1) / 3) for number in range(4)]
     return list(range(frames)) if mask == "paper" else []
 
 
-def blended(frames_BTCHW: Tensor, place_BT: Tensor) -> Tensor:
-    """What is at these places, which may lie between two frames."""
-    before_BT = place_BT.floor()
-    rows, last = torch.arange(len(place_BT), device=place_BT.device)[:, None], frames_BTCHW.shape[1] - 1
-    share_BT111 = (place_BT - before_BT)[:, :, None, None, None]
+def interpolated(frames_BTCHW: Tensor, position_BT: Tensor) -> Tensor:
+    """Return the frames at these positions, which may lie between two frames."""
+    before_BT = position_BT.floor()
+    rows, last = torch.arange(len(position_BT), device=position_BT.device)[:, None], frames_BTCHW.shape[1] - 1
+    share_BT111 = (position_BT - before_BT)[:, :, None, None, None]
     before_BT = before_BT.long()
     return torch.lerp(frames_BTCHW[rows, before_BT], frames_BTCHW[rows, (before_BT + 1).clamp(max=last)], share_BT111)
 
 
-def motion_mask(motion_BTCHW: Tensor, speed_B: Tensor, mask: Mask, frames: int, painted: int) -> Tensor:
-    """Weights [B, painted, C or 1, H, W] of what is painted, in one go for all speeds.
+def motion_mask(motion_BTCHW: Tensor, speed_B: Tensor, mask: Mask, frames: int, reconstructed: int) -> Tensor:
+    """Return the weights [B, reconstructed, C or 1, H, W] of the reconstruction, for all speeds at once.
 
-    `motion_BTCHW` holds the compared frames of all segments; a sample has as many segments as its speed tells.
+    `motion_BTCHW` holds the compared frames of all segments; a sample has as many segments as its speed.
     """
     shape = motion_BTCHW.shape
     motion_BSTCHW = motion_BTCHW.reshape(shape[0], -1, len(compared(mask, frames)), *shape[2:])
@@ -59,17 +59,19 @@ def motion_mask(motion_BTCHW: Tensor, speed_B: Tensor, mask: Mask, frames: int, 
     levels_BSChw = _by_segment(maps_BSChw) if mask == "released" else _by_sample(maps_BSChw, speed_B)
     size = (height, width)
     large_BSCHW = _each(levels_BSChw, lambda maps: F.interpolate(maps, size, mode="bilinear", align_corners=False))
-    number_T = torch.arange(painted, device=speed_B.device)
+    number_T = torch.arange(reconstructed, device=speed_B.device)
     if mask == "released":
-        place_BT = (number_T * speed_B[:, None] / painted).floor()
+        position_BT = (number_T * speed_B[:, None] / reconstructed).floor()
     else:
-        # As trilinear interpolation goes from segments to frames (align_corners off).
-        place_BT = ((number_T + 0.5) * speed_B[:, None] / painted - 0.5).clamp_min(0).minimum(speed_B[:, None] - 1)
-    return blended(large_BSCHW, place_BT)
+        # As trilinear interpolation does from segments to frames (align_corners off).
+        position_BT = (
+            ((number_T + 0.5) * speed_B[:, None] / reconstructed - 0.5).clamp_min(0).minimum(speed_B[:, None] - 1)
+        )
+    return interpolated(large_BSCHW, position_BT)
 
 
 def _each(maps_BSCHW: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Each map changed by what is for pictures."""
+    """Return the maps, each changed by a function for batches of pictures."""
     changed = change(maps_BSCHW.flatten(0, 1))
     return changed.view(*maps_BSCHW.shape[:2], *changed.shape[1:])
 

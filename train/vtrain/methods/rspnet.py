@@ -1,25 +1,25 @@
 """RSPNet. Chen, Huang, He, Long, Zeng, Wen, Tan, Gan: RSPNet: Relative Speed Perception for Unsupervised Video
 Representation Learning (AAAI 2021).
 
-Two windows of consecutive frames of a video; the clips at 1x and at `speed` are taken from them on the device, after
-the augmentation, so that clips of one window have the same crop and colours. The query q comes from one window; from
-the other come k+, at the query's speed, and k-, at the other speed. Two tasks: q is nearer to k+ than to k- (RSP,
-relative speed perception), and nearer to both than to clips of other videos (A-VID, appearance-focused video instance
-discrimination).
+The loader takes two windows of consecutive frames of a video. The device takes the clips at 1x and at `speed` from
+them, after the augmentation, so that the clips of a window have the same crop and colours. The query q comes from the
+first window; from the second come k+, at the query's speed, and k-, at the other speed. There are two tasks: q must be
+nearer to k+ than to k- (RSP, relative speed perception), and nearer to both than to clips of other videos (A-VID,
+appearance-focused video instance discrimination).
 
-Differs from the paper, as the authors' code does (each in brackets is a setting, with its value for the paper)
-- Keys come from a network that follows the learning one, and other videos' clips from a queue of earlier keys (MoCo),
-  among which may be one of the same video.
+Differs from the paper, as the authors' code does (in brackets the setting that restores the paper's way)
+- Keys come from a momentum copy of the network, and other videos' clips from a queue of earlier keys (MoCo), among
+  which may be keys of the same video.
 - k- is a second positive of A-VID, and the two terms are summed. [positives="same"]
 - RSP's margin is on the cosines divided by tau. [margin=0.15, margin_on="cosine"]
 Differs from the authors' code
-- Of the batch every other query is at 1x, not a random half: batches are shuffled when they come. With an odd batch
-  the code has more at `speed`.
-- The keys' batch norm is shuffled in a fixed manner, and also on one device, where the code does not run.
-- The queue need not be a multiple of the batch. The key network follows after the optimiser's step, not before the
-  next forward: the same numbers.
-- VID (Table 1) cannot be run in the code; here q, k+ and the queue's keys are then all at 1x, and k- serves RSP alone.
-- SP (Table 1) is in the code as a head without its loss; here it is the cross-entropy of the query's speed.
+- Every other query of the batch is at 1x, not a random half: the loader's batches are shuffled already. With an odd
+  batch the code has more queries at `speed`.
+- The keys are shuffled for batch norm in a fixed order, and also on one device, where the code does not run.
+- The queue need not be a multiple of the batch. The momentum copy is updated after the optimiser's step, not before
+  the next forward: the numbers are the same.
+- The code cannot run VID (Table 1); here q, k+ and the queue's keys are then all at 1x, and k- serves RSP alone.
+- The code has SP (Table 1) as a head without its loss; here the loss is the cross-entropy of the query's speed.
 
 B batch, N windows, C channels, T time, H W height and width, D feature, K queue
 """
@@ -39,9 +39,9 @@ from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.distributed import gather, own, rank, world
 from vtrain.methods.method import MethodEntry
-from vtrain.methods.momentum import Queue, follow, twin, unit_noise
+from vtrain.methods.momentum import Queue, ema_update, momentum_copy, unit_noise
 
-# The authors' code: grey comes before the jitter, flip is in, blur (of which the paper speaks) is not.
+# The authors' code: grey comes before the jitter, there is a flip, and no blur, which the paper names.
 RELEASED = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
 
 
@@ -77,41 +77,41 @@ class Config:
 
     NAME: ClassVar[str] = "rspnet"
     sampling: Sampling = Sampling()
-    motion: Literal["rsp", "sp"] = "rsp"  # sp: tell the speed of each clip
+    motion: Literal["rsp", "sp"] = "rsp"  # sp: predict the speed of each clip
     motion_weight: float = 1.0  # the code's M
     margin: float = 2.0
     margin_on: Literal["cosine", "cosine/tau"] = "cosine/tau"
     appearance: Literal["a-vid", "vid"] = "a-vid"  # vid: without speed augmentation
     appearance_weight: float = 1.0  # the code's A, the paper's lambda
-    positives: Literal["same", "both"] = "both"  # of A-VID: k+, or k- too
+    positives: Literal["same", "both"] = "both"  # positives of A-VID: k+ alone, or k- too
     tau: float = 0.07
     queue: int = 16384
     head: Literal["linear", "mlp", "conv", "convbn"] = "linear"
     dim: int = 128
     momentum: float = 0.999
-    bn_groups: int = 2  # at least so many parts of the batch, over all ranks, have a batch norm of their own
+    bn_groups: int = 2  # least number of groups of the batch, over all ranks, that are normalised each on its own
 
     def __post_init__(self) -> None:
         if (self.motion, self.appearance) == ("sp", "vid"):
-            raise UsageError("motion is 'sp' and appearance 'vid', which shows one speed only: write another of either")
+            raise UsageError("motion is 'sp', but appearance 'vid' shows one speed only: change one of them")
 
     def plan(self) -> Plan:
         return self.sampling
 
 
 class RSPNet(nn.Module):
-    """Sections 3.1 and 3.2."""
+    """The network, its momentum copy and the queue (sections 3.1 and 3.2)."""
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone
         self.heads = Heads(backbone.dim, config)
-        self.key_backbone = twin(self.backbone)
-        self.key_heads = twin(self.heads)
+        self.key_backbone = momentum_copy(self.backbone)
+        self.key_heads = momentum_copy(self.heads)
         self.queue = Queue(keys=unit_noise(config.queue, config.dim))
 
-    def forward(self, clips_BNCTHW: Tensor, facts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         config, speed = self.config, self.config.sampling.speed
         q_BCTHW, k_BCTHW = clips_BNCTHW.unbind(1)
         fast_B = self._fast(len(q_BCTHW), clips_BNCTHW.device)
@@ -120,54 +120,54 @@ class RSPNet(nn.Module):
         a_BD, m_BD = self._features(self.backbone, self.heads, paced(q_BCTHW, fast_B, speed))
 
         with torch.autocast(clips_BNCTHW.device.type, enabled=False):
-            # A copy, for the keys of this step are put into the queue before the gradient is taken.
+            # A copy, because the keys of this step enter the queue before the gradient is computed.
             queue_KD = self.queue["keys"].clone()
             far_is_positive = config.appearance == "a-vid" and config.positives == "both"
             positives = [own(all_near_a), own(all_far_a)] if far_is_positive else [own(all_near_a)]
-            appearance, found = contrast(a_BD, positives, queue_KD, config.tau)
+            appearance, nearest = contrast(a_BD, positives, queue_KD, config.tau)
             if config.motion == "rsp":
                 gain = 1 / config.tau if config.margin_on == "cosine/tau" else 1.0
-                motion, right = relative_speed(m_BD, own(all_near_m), own(all_far_m), config.margin, gain)
+                motion, correct = relative_speed(m_BD, own(all_near_m), own(all_far_m), config.margin, gain)
             else:
-                motion, right = speed_itself(m_BD.squeeze(1), fast_B)
+                motion, correct = absolute_speed(m_BD.squeeze(1), fast_B)
             loss = config.motion_weight * motion + config.appearance_weight * appearance  # equation 1
 
         if self.training:
-            # The code's choice: so half of the queue is at either speed, whatever the query's own.
+            # The code's choice: so half of the queue is at each speed, whatever the query's speed is.
             self.queue.push(keys=all_far_a if config.appearance == "a-vid" else all_near_a)
         return {
             "loss": loss,
             "motion": motion.detach(),
             "appearance": appearance.detach(),
-            f"{config.motion}_accuracy": right,
-            "contrast_accuracy": found,
+            f"{config.motion}_accuracy": correct,
+            "contrast_accuracy": nearest,
         }
 
     def after_step(self, progress: float) -> None:
         pairs = ((self.key_backbone, self.backbone), (self.key_heads, self.heads))
-        follow(pairs, self.config.momentum)
+        ema_update(pairs, self.config.momentum)
 
     def _fast(self, count: int, device: torch.device) -> Tensor:
-        """Which queries [B] are at `speed`: every other one of the global batch, however many ranks share it."""
+        """Return which queries [B] are at `speed`: every other one of the global batch, however many ranks share it."""
         if self.config.appearance == "vid":
             return torch.zeros(count, dtype=torch.bool, device=device)
         return (torch.arange(count, device=device) + rank() * count) % 2 == 1
 
     @property
     def groups(self) -> int:
-        """Into how many the batch of one rank falls."""
+        """Number of groups of a rank's batch."""
         return max(1, self.config.bn_groups // world())
 
     def _features(self, backbone: nn.Module, heads: nn.Module, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Appearance and motion [B, D]. Each group of the batch is normalised on its own."""
+        """Return appearance and motion [B, D]. Each group of the batch is normalised on its own."""
         parts = [heads(backbone(part)) for part in clips_BCTHW.chunk(self.groups)]
         return torch.cat([appearance for appearance, _ in parts]), torch.cat([motion for _, motion in parts])
 
     @torch.no_grad()
     def _keys(self, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Appearance and motion of the clips of all ranks, as they were dealt out for their batch norm."""
-        order = dealt(len(clips_BCTHW) * world(), self.groups * world(), clips_BCTHW.device)
-        # Channels last, as the clips lie in memory, so that nothing is turned round for the way.
+        """Return appearance and motion of the clips of all ranks, computed in the order that shuffles batch norm."""
+        order = shuffle_bn_order(len(clips_BCTHW) * world(), self.groups * world(), clips_BCTHW.device)
+        # Channels last, as the clips lie in memory, so that nothing is copied before it is sent.
         clips_BTHWC = gather(clips_BCTHW.movedim(1, -1)).index_select(0, own(order))
         features = self._features(self.key_backbone, self.key_heads, clips_BTHWC.movedim(-1, 1))
         back = order.argsort()
@@ -176,7 +176,7 @@ class RSPNet(nn.Module):
 
 
 class Heads(nn.Module):
-    """A map in; out come appearance and motion [B, dim] of length 1, in float32. With SP the latter is one logit."""
+    """From a feature map to appearance and motion [B, dim] of length 1, in float32. With SP motion is a logit."""
 
     def __init__(self, channels: int, config: Config) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class Heads(nn.Module):
 
 
 def head(channels: int, dim: int, kind: str) -> nn.Sequential:
-    """The paper has "linear"; the code all four."""
+    """Return a head. The paper has "linear", the code all four kinds."""
     steps: list[nn.Module] = [nn.AdaptiveAvgPool3d(1), nn.Flatten()]
     if kind == "mlp":
         steps += [nn.Linear(channels, channels), nn.ReLU()]
@@ -208,28 +208,29 @@ def conv(channels: int) -> nn.Conv3d:
 
 
 def paced(window_BCTHW: Tensor, fast_B: Tensor, speed: int) -> Tensor:
-    """Clips of the windows, both kinds from the first frame: consecutive frames, or where `fast` every `speed`-th."""
+    """Return clips from the windows' first frame on: every `speed`-th frame where `fast`, else consecutive frames."""
     frames = window_BCTHW.shape[2] // speed
     return torch.where(fast_B[:, None, None, None, None], window_BCTHW[:, :, ::speed], window_BCTHW[:, :, :frames])
 
 
-def dealt(count: int, groups: int, device: torch.device) -> Tensor:
-    """The order in which keys are cut into groups for their batch norm; queries are cut as they come.
+def shuffle_bn_order(count: int, groups: int, device: torch.device) -> Tensor:
+    """Return the order in which keys are divided into groups for batch norm; queries are divided as they come.
 
-    If a query and its key were normalised in the same company, that would tell which key is its own (MoCo, section
-    3.3). Dealt like cards, a group of keys has an equal share of each group of queries; a random order could not do
-    better, as batches are shuffled when they come. Positions 2n - 1 and 2n go together: one at 1x and one at `speed`.
+    If a query and its key were normalised in the same group, the statistics would give away which key is the query's
+    own (MoCo, section 3.3). This order gives each group of keys an equal share of each group of queries. A random
+    order could do no better, because batches are shuffled already. Positions 2n - 1 and 2n stay together: one is at
+    1x, the other at `speed`.
     """
     return ((torch.arange(count, device=device) + 1) // 2 % groups).argsort(stable=True)
 
 
-def cosine(one_BD: Tensor, other_BD: Tensor) -> Tensor:
-    """Of vectors of length 1."""
-    return (one_BD * other_BD).sum(1)
+def cosine(a_BD: Tensor, b_BD: Tensor) -> Tensor:
+    """Return the cosines of vectors of length 1."""
+    return (a_BD * b_BD).sum(1)
 
 
 def contrast(a_BD: Tensor, positives: Sequence[Tensor], queue_KD: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    """Equation 3, summed over the positives; and how often the first of them is above all of the queue."""
+    """Return equation 3, summed over the positives; and how often the first positive is nearer than all the queue."""
     others_BK = a_BD @ queue_KD.T / tau
     own_B = [cosine(a_BD, positive_BD) / tau for positive_BD in positives]
     # -log(e^p / (e^p + sum e^n)) = log(1 + e^(log sum e^n - p))
@@ -239,13 +240,13 @@ def contrast(a_BD: Tensor, positives: Sequence[Tensor], queue_KD: Tensor, tau: f
 
 
 def relative_speed(m_BD: Tensor, near_BD: Tensor, far_BD: Tensor, margin: float, gain: float) -> tuple[Tensor, Tensor]:
-    """Equation 2 on the cosines times `gain`; and how often the key of the same speed is the nearer one."""
+    """Return equation 2 on the cosines times `gain`; and how often the key of the same speed is the nearer key."""
     ahead_B = cosine(m_BD, near_BD) - cosine(m_BD, far_BD)
     return F.relu(margin - gain * ahead_B).mean(), (ahead_B > 0).float().mean()
 
 
-def speed_itself(logit_B: Tensor, fast_B: Tensor) -> tuple[Tensor, Tensor]:
-    """SP of Table 1: the cross-entropy of each clip's speed; and how often it is told right."""
+def absolute_speed(logit_B: Tensor, fast_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Return SP of Table 1, the cross-entropy of each clip's speed; and how often the prediction is correct."""
     return F.binary_cross_entropy_with_logits(logit_B, fast_B.float()), ((logit_B > 0) == fast_B).float().mean()
 
 

@@ -1,4 +1,4 @@
-"""Training on labels: what the self-supervised networks are compared with.
+"""Training on labels: the baseline of the self-supervised methods, and their fine-tuning.
 
 B batch   N views   T frames   C channels   H height   W width   D feature
 """
@@ -23,14 +23,14 @@ class Config:
     NAME: ClassVar[str] = "supervised"
     classes: int = 0  # 0: as many as the videos have
     sampling: OneClip = field(default_factory=OneClip)
-    dropout: float = 0.0  # none of the four papers has any; above 0 it draws from torch's own generator in each step
+    dropout: float = 0.0  # the four papers have none; above 0 each step draws from torch's own generator
 
     def plan(self) -> Plan:
         return self.sampling
 
 
 class Supervised(nn.Module):
-    """Encoder, the mean over time and space, and a linear layer that names the class."""
+    """A backbone, the mean over time and space, and a linear layer that predicts the class."""
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class Supervised(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(backbone.dim, config.classes)
 
-    def forward(self, clips_BNCTHW: Tensor, facts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Means are over the videos that have a label."""
-        label_B = facts["label"]
+    def forward(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return loss and accuracy, means over the videos that have a label."""
+        label_B = targets["label"]
         features_BD = self.backbone(clips_BNCTHW[:, 0]).float().mean((2, 3, 4))
         with torch.autocast(features_BD.device.type, enabled=False):
             logits = self.head(self.dropout(features_BD))

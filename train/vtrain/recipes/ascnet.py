@@ -1,7 +1,7 @@
 """ASCNet's recipes. Huang et al. (ICCV 2021); tables 1, 2 and 4.
 
-There is no code of the authors, so all is the text's way, and what it leaves open is BYOL's. Mini-Kinetics-200 is
-Kinetics-400 with data.subset, a file of `vprep subset --rule mini-kinetics200`.
+The authors released no code, so all recipes follow the text, and BYOL where the text leaves something open.
+Mini-Kinetics-200 is Kinetics-400 with data.subset, a file of `vprep subset --rule mini-kinetics200`.
 """
 
 from dataclasses import replace
@@ -37,7 +37,7 @@ TABLE_4 = {
 
 
 def pretraining(backbone: str, data: str, size: int = 112) -> Recipe:
-    """As the text has it; a blur's kernel is a tenth of the side, as BYOL's."""
+    """Return pre-training as in the text; the blur's kernel is a tenth of the side, as in BYOL."""
     looks = tuple(replace(look, size=size, blur_kernel=size // 10 | 1) for look in (ONLINE, TARGET))
     return Recipe(
         name=f"ascnet-{backbone}-{data}",

@@ -1,7 +1,7 @@
-"""How recipes are named: METHOD-BACKBONE-DATA[-paper][-ROW], with `finetune-` before it where labels are learned from.
+"""Names of recipes: METHOD-BACKBONE-DATA[-paper][-ROW], with `finetune-` in front for training on labels.
 
-`paper` is the text's way where the authors' code has another; ROW is a row of a paper's table. The backbone's word is
-its name, but s3dg for either S3D-G: a method has one of them only.
+`paper` is the text's way where the authors' code differs; ROW is a row of a paper's table. The backbone's word is its
+name, but s3dg for both S3D-G: a method has only one of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,15 +15,15 @@ Make = Callable[[], Recipe]
 
 
 class Row(NamedTuple):
-    """A row of a table: a recipe of which some settings are changed."""
+    """A row of a paper's table: what differs from the base recipe."""
 
     says: str
     settings: tuple[str, ...]  # as the command takes them
-    gave: str = ""  # in the paper; empty: what the recipe says itself
+    gave: str = ""  # result in the paper; empty: the base recipe's
 
 
 class Words(NamedTuple):
-    """What a name is made of."""
+    """The parts of a recipe's name."""
 
     start: str
     backbone: str
@@ -35,6 +35,7 @@ class Words(NamedTuple):
 
 
 def split(name: str) -> Words:
+    """Return the parts of a recipe's name."""
     words = name.split("-")
     before = 2 if words[0] == "finetune" and len(words) > 2 else 1
     backbone, data, *end = [*words[before:], "", ""]
@@ -42,16 +43,17 @@ def split(name: str) -> Words:
 
 
 def word_of(backbone: str) -> str:
-    """What a backbone is called in a recipe's name."""
+    """Return the word for a backbone in a recipe's name."""
     return "s3dg" if backbone == "s3dg_pace" else backbone
 
 
 def by_name(*makes: Make) -> dict[str, Make]:
+    """Return the functions by the name of the recipe that each returns."""
     return {make().name: make for make in makes}
 
 
 def fixed(recipe: Recipe, line: str) -> Make:
-    """A function that returns this one; `line` is its docstring."""
+    """Return a function that returns `recipe`; `line` is its docstring."""
 
     def make() -> Recipe:
         return recipe
@@ -61,7 +63,7 @@ def fixed(recipe: Recipe, line: str) -> Make:
 
 
 def rows(base: Make, table: Mapping[str, Row]) -> dict[str, Make]:
-    """A recipe for each row, named after the base and the row."""
+    """Return a recipe for each row of a table, named after the base and the row."""
     name = base().name
     return {f"{name}-{word}": _row(base, f"{name}-{word}", row) for word, row in table.items()}
 
@@ -76,12 +78,12 @@ def _row(base: Make, name: str, row: Row) -> Make:
 
 
 def says(make: Make) -> str:
-    """The first line of its docstring."""
+    """Return the first line of a recipe's docstring."""
     return (make.__doc__ or "").partition("\n")[0]
 
 
 def on_backbone(recipes: Mapping[str, Make], name: str, backbone: str) -> Recipe:
-    """What was published for this backbone on the same data; else the recipe with its backbone replaced."""
+    """Return what was published for this backbone on the same data, or else the recipe with its backbone replaced."""
     recipe = recipes[name]()
     if recipe.backbone == backbone or not split(name).data:
         return with_backbone(recipe, backbone)
@@ -91,6 +93,7 @@ def on_backbone(recipes: Mapping[str, Make], name: str, backbone: str) -> Recipe
 
 
 def with_backbone(recipe: Recipe, backbone: str) -> Recipe:
+    """Return the recipe with its backbone replaced, and that backbone's default settings."""
     if recipe.backbone == backbone:
         return recipe
     return replace(recipe, backbone=backbone, backbone_settings={})

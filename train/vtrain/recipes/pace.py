@@ -1,7 +1,7 @@
 """Pace's recipes. Wang, Jiao, Liu (ECCV 2020); tables 1 to 4.
 
-The authors' code is pace prediction on UCF101; the contrastive half, Kinetics-400 and fine-tuning are from the text.
-Frames are stored at 128 x 171, as `vprep shard` has them unless told otherwise; for S3D-G at 256 x 256.
+The authors' code has pace prediction on UCF101; the contrastive half, Kinetics-400 and fine-tuning follow the text.
+Frames are stored at 128 x 171, the default of `vprep shard`; for S3D-G at 256 x 256.
 """
 
 from dataclasses import replace
@@ -12,18 +12,18 @@ from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows, word_of
 from vtrain.recipes.recipe import Recipe
 
-# All of the method: same context, behind a layer of "~4k" parameters. What the text leaves open is the code's.
+# The complete method: same context, after a layer of "~4k" parameters. What the text leaves open is as in the code.
 PAPER = Row("as the text has it", ("contrast=same context", "layer=fc", "ctr_dim=8", "softmax=batch"))
-WHOLE = {
+COMPLETE = {
     "pace-r2plus1d-ucf101": "UCF101 75.9, HMDB51 35.9",
     "pace-s3dg-ucf101": "UCF101 87.1, HMDB51 52.6",
     "pace-r2plus1d-k400": "UCF101 77.1, HMDB51 36.6",
 }
 
 PLAIN = "jitter_chance=0"
-ALONE = ("weight_cls=0", "weight_ctr=1")  # a loss that is alone needs no weight
+ALONE = ("weight_cls=0", "weight_ctr=1")  # a single loss needs no weight
 
-# Of R(2+1)D on UCF101. The recipe itself is the row of table 1 with paces 1 to 4 and jitter: UCF101 73.9.
+# For R(2+1)D on UCF101. The recipe itself is the row of table 1 with paces 1 to 4 and jitter: UCF101 73.9.
 ABLATIONS = {
     "1to3": Row("paces 1 to 3, no jitter", ("paces=1,2,3", PLAIN), "UCF101 71.4"),
     "1to4": Row("paces 1 to 4, no jitter", (PLAIN,), "UCF101 72.0"),
@@ -42,7 +42,7 @@ ABLATIONS = {
 
 
 def pretraining(backbone: str, data: str = "ucf101") -> Recipe:
-    """As the authors' code does it: on UCF101 an epoch has each video ten times."""
+    """Return pre-training as in the authors' code: on UCF101 an epoch shows each video ten times."""
     large = backbone == "s3dg_pace"
     look = replace(RELEASED, size=224, crop_size=224) if large else RELEASED
     return Recipe(
@@ -85,5 +85,5 @@ def r2plus1d_k400() -> Recipe:
 BASES = (c3d_ucf101, r3d_ucf101, r2plus1d_ucf101, s3dg_ucf101, r2plus1d_k400)
 RECIPES = by_name(*BASES)
 for base in BASES:
-    RECIPES |= rows(base, {"paper": PAPER._replace(gave=WHOLE.get(base().name, ""))})
+    RECIPES |= rows(base, {"paper": PAPER._replace(gave=COMPLETE.get(base().name, ""))})
 RECIPES |= rows(r2plus1d_ucf101, ABLATIONS)

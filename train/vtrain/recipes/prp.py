@@ -1,6 +1,6 @@
 """PRP's recipes. Yao et al. (CVPR 2020); tables 1 to 3.
 
-Frames are stored at 128 x 171, as `vprep shard` has them unless told otherwise.
+Frames are stored at 128 x 171, the default of `vprep shard`.
 """
 
 from vtrain.methods.prp import Config
@@ -9,15 +9,15 @@ from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows
 from vtrain.recipes.recipe import Data, Recipe, Validate
 
-# It holds 800 videos out to choose the epoch, and has no schedule.
+# The text holds 800 videos out to choose the epoch, and has no schedule.
 PAPER = Row("as the text has it", ("crop=random", "mask=paper", "interpolated=included", "fc_lr=1", "kind=constant"))
 
-# Of C3D; DG-P with rate 2 is the recipe itself, 70.9 on UCF101 split 1.
+# For C3D. DG-P with rate 2 is the recipe itself, 70.9 on UCF101 split 1.
 ABLATIONS = {
-    "dp-1-2": Row("DP, 2 rates", ("branches=DP", "speeds=1,2"), "rate told 88.3, UCF101 68.3"),
-    "dp-1-2-4": Row("DP, 3 rates", ("branches=DP", "speeds=1,2,4"), "rate told 80.1, UCF101 68.7"),
-    "dp-1-2-4-8": Row("DP, 4 rates", ("branches=DP",), "rate told 69.7, UCF101 69.9"),
-    "dp-1-2-4-8-16": Row("DP, 5 rates", ("branches=DP", "speeds=1,2,4,8,16"), "rate told 60.1, UCF101 67.9"),
+    "dp-1-2": Row("DP, 2 rates", ("branches=DP", "speeds=1,2"), "rate accuracy 88.3, UCF101 68.3"),
+    "dp-1-2-4": Row("DP, 3 rates", ("branches=DP", "speeds=1,2,4"), "rate accuracy 80.1, UCF101 68.7"),
+    "dp-1-2-4-8": Row("DP, 4 rates", ("branches=DP",), "rate accuracy 69.7, UCF101 69.9"),
+    "dp-1-2-4-8-16": Row("DP, 5 rates", ("branches=DP", "speeds=1,2,4,8,16"), "rate accuracy 60.1, UCF101 67.9"),
     "gp-r1-no-ma": Row("GP, rate 1, w/o MA", ("branches=GP", "rate=1", "mask=none"), "UCF101 67.1"),
     "gp-r1": Row("GP, rate 1", ("branches=GP", "rate=1"), "UCF101 68.1"),
     "gp-r2": Row("GP, rate 2", ("branches=GP",), "UCF101 68.2"),
@@ -26,7 +26,7 @@ ABLATIONS = {
 
 
 def pretraining(backbone: str) -> Recipe:
-    """As the authors' code does it; of the 9,537 videos of UCF101's split 1 it validates on 800."""
+    """Return pre-training as in the authors' code, which validates on 800 of the 9,537 videos of UCF101's split 1."""
     return Recipe(
         name=f"prp-{backbone}-ucf101",
         method=Config(),

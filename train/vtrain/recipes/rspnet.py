@@ -1,7 +1,7 @@
 """RSPNet's recipes. Chen et al. (AAAI 2021); tables 1 and 2.
 
-The authors take frames of the videos' own rate and size: 25 frames a second are stored by default, and S3D-G wants
-shards of at least 224 pixels a side. Kinetics-100, of table 1, is Kinetics-400 with data.subset, a file of
+The authors read frames at the videos' own rate and size. Shards have 25 frames a second by default, and S3D-G needs
+shards of at least 224 pixels a side. Kinetics-100 of table 1 is Kinetics-400 with data.subset, a file of
 `vprep subset --rule kinetics100`.
 """
 
@@ -15,10 +15,10 @@ from vtrain.recipes.recipe import Recipe
 
 
 class Choice(NamedTuple):
-    """What the authors' code has for a backbone."""
+    """The settings of the authors' code for a backbone."""
 
     lr: float  # for 64 clips
-    batch: int  # of 4 GPUs, as their README has it
+    batch: int  # on 4 GPUs, as in their README
     frames: int = 16
     size: int = 112
 
@@ -31,7 +31,7 @@ CHOICES = {
     "tsm18": Choice(0.1, 256, frames=8),
 }
 
-# How strong jitter and blur are, the text does not say: as in the authors' code, which has a blur among its options.
+# The text does not say how strong jitter and blur are: as in the authors' code, which has a blur as an option.
 PAPER = Row(
     "as the text has it",
     (
@@ -58,7 +58,7 @@ TABLE_1 = {
     "sp-avid": Row("SP and A-VID", ("motion=sp",)),
     "rsp-vid": Row("RSP and VID", ("appearance=vid",)),
 }
-# Its rows in that order, each on UCF101 and HMDB51.
+# Results of these rows in that order, each on UCF101 and HMDB51.
 GAVE_1 = {
     "c3d": ((67.2, 29.4), (68.1, 35.1), (70.9, 35.1), (70.8, 34.5)),
     "resnet3d18": ((49.7, 25.9), (57.2, 31.1), (57.8, 30.7), (54.2, 29.9)),
@@ -85,12 +85,12 @@ OPTIONS = {
 
 
 def pretraining(backbone: str, data: str) -> Recipe:
-    """As the authors' code does it."""
+    """Return pre-training as in the authors' code."""
     lr, batch, frames, size = CHOICES[backbone]
     looks = (replace(RELEASED, size=size),)
     return Recipe(
         name=f"rspnet-{backbone}-{data}",
-        method=Config(sampling=Sampling(frames=frames, looks=looks), bn_groups=4),  # one for each GPU
+        method=Config(sampling=Sampling(frames=frames, looks=looks), bn_groups=4),  # a group for each GPU
         backbone=backbone,
         batch=batch,
         epochs=200,
@@ -99,7 +99,7 @@ def pretraining(backbone: str, data: str) -> Recipe:
 
 
 def table_1(backbone: str) -> dict[str, Row]:
-    """With the numbers of this backbone."""
+    """Return the rows of table 1 with the results of this backbone."""
     given = zip(TABLE_1.items(), GAVE_1[backbone], strict=True)
     return {word: row._replace(gave=f"UCF101 {ucf101}, HMDB51 {hmdb51}") for (word, row), (ucf101, hmdb51) in given}
 

@@ -1,8 +1,7 @@
-"""Fine-tuning as each paper's authors do it: training on labels, all layers, from weights or from scratch.
+"""Fine-tuning as each paper's authors do it: training all layers on labels, from weights or from scratch.
 
-How a network is then tested is not part of it. The fold is 1 unless data.fold says otherwise. Frames are stored at 25
-a second by default, as RSPNet's authors have them for ResNet-18 and S3D-G on UCF101; otherwise they have the videos'
-own.
+How a network is tested afterwards is not part of a recipe. The fold is 1 by default. Shards have 25 frames a second by
+default, which is what RSPNet's authors use for ResNet-18 and S3D-G on UCF101; elsewhere they use the videos' own rate.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,17 +21,17 @@ from vtrain.recipes.recipe import Data, Recipe, Validate
 from vtrain.recipes.tiny import finetune_tiny
 
 Profile = Literal["released", "paper"]
-Place = tuple[str, str]  # data and backbone
-Numbers = Mapping[Place, str]  # top-1 in the paper; empty: none
+Setup = tuple[str, str]  # data and backbone
+Numbers = Mapping[Setup, str]  # top-1 in the paper; empty: none
 
 DATA = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "Something-Something-V2"}
 NETS = {"c3d": "C3D", "r3d": "R3D", "r2plus1d": "R(2+1)D", "resnet3d18": "ResNet-18", "s3dg": "S3D-G"}
 
 
 class Tuning(NamedTuple):
-    """What RSPNet's code has for a data set and a backbone."""
+    """The settings of RSPNet's code for a data set and a backbone."""
 
-    batch: int  # of 2 GPUs, as their README has it; for R(2+1)D on UCF101 of 4
+    batch: int  # on 2 GPUs, as in their README; for R(2+1)D on UCF101 on 4
     lr: float  # whatever the batch
     epochs: int
     milestones: tuple[int, ...] = ()  # none: a cosine
@@ -40,7 +39,7 @@ class Tuning(NamedTuple):
     size: int = 112
 
 
-TUNINGS: dict[Place, Tuning] = {
+TUNINGS: dict[Setup, Tuning] = {
     ("ucf101", "c3d"): Tuning(40, 0.005, 30),
     ("ucf101", "resnet3d18"): Tuning(64, 0.1, 30),
     ("ucf101", "r2plus1d"): Tuning(32, 0.1, 30),
@@ -49,7 +48,7 @@ TUNINGS: dict[Place, Tuning] = {
     ("hmdb51", "resnet3d18"): Tuning(128, 0.01, 30, (50, 70, 90)),  # it ends before the first of them
     ("hmdb51", "r2plus1d"): Tuning(32, 0.1, 30),
     ("hmdb51", "s3dg"): Tuning(8, 0.005, 50, frames=64, size=224),
-    # The code comes to a cosine from 0.1 here, for its steps stand where it does not look for them.
+    # The code trains with a cosine from 0.1 here, because it does not find the steps in its settings.
     ("ssv2", "c3d"): Tuning(32, 0.01, 50, (20, 40)),
     ("ssv2", "resnet3d18"): Tuning(64, 0.01, 50, (20, 40)),
     ("ssv2", "s3dg"): Tuning(32, 0.01, 50, (20, 40), size=224),
@@ -57,11 +56,11 @@ TUNINGS: dict[Place, Tuning] = {
 
 
 def rspnet(data: str, backbone: str) -> Recipe:
-    """As the authors' code does it, which chooses the epoch on the test list."""
+    """Return fine-tuning as in the authors' code, which chooses the epoch on the test list."""
     has = TUNINGS[data, backbone]
     spread: Literal["cover", "consecutive"] = "cover" if data == "ssv2" else "consecutive"
     kind: Literal["step", "cosine"] = "step" if has.milestones else "cosine"
-    look = replace(PLAIN, size=has.size, flip=0.0 if data == "ssv2" else 0.5)  # it has left and right among its labels
+    look = replace(PLAIN, size=has.size, flip=0.0 if data == "ssv2" else 0.5)  # its labels distinguish left and right
     return Recipe(
         name=f"finetune-rspnet-{backbone}-{data}",
         method=Config(sampling=OneClip(frames=has.frames, how=spread, looks=(look,))),
@@ -73,13 +72,16 @@ def rspnet(data: str, backbone: str) -> Recipe:
 
 
 def ascnet(data: str, backbone: str) -> Recipe:
-    """The text has the end of the cosine; the rest is that of RSPNet's authors, who are partly the same."""
+    """Return RSPNet's fine-tuning, whose authors are partly the same, with the end of the cosine from the text."""
     base = rspnet(data, backbone)
     return replace(base, name=f"finetune-ascnet-{backbone}-{data}", schedule=Schedule(lr=base.schedule.lr, floor=0.01))
 
 
 def vcop(data: str, backbone: str) -> Recipe:
-    """Xu et al.: Self-supervised spatiotemporal learning via video clip order prediction (CVPR 2019): their code."""
+    """Return the fine-tuning of VCOP's code.
+
+    Xu et al.: Self-supervised spatiotemporal learning via video clip order prediction (CVPR 2019).
+    """
     return Recipe(
         name=f"finetune-vcop-{backbone}-{data}",
         method=Config(sampling=OneClip(looks=(prp_method.PAPER,))),
@@ -94,13 +96,13 @@ def vcop(data: str, backbone: str) -> Recipe:
 
 
 def prp(data: str, backbone: str) -> Recipe:
-    """As the authors' code does it, which chooses the epoch by the loss on what is held out."""
+    """Return fine-tuning as in the authors' code, which chooses the epoch by the loss on held-out videos."""
     schedule = Schedule(kind="step", lr=0.001, milestones=(100,))
     return replace(vcop(data, backbone), name=f"finetune-prp-{backbone}-{data}", epochs=160, schedule=schedule)
 
 
 def pace(data: str, backbone: str) -> Recipe:
-    """As pre-training, for which there is code, but at the videos' own pace and without jitter."""
+    """Return fine-tuning with the settings of pre-training, for which there is code, at pace 1 and without jitter."""
     large = backbone == "s3dg_pace"
     look = replace(pace_method.RELEASED, jitter_chance=0)
     look = replace(look, size=224, crop_size=224) if large else look
@@ -117,6 +119,7 @@ def pace(data: str, backbone: str) -> Recipe:
 
 
 def numbers(ucf101: Mapping[str, str], hmdb51: Mapping[str, str], ssv2: Mapping[str, str] | None = None) -> Numbers:
+    """Return results, given by data set and backbone, by both."""
     sets = {"ucf101": ucf101, "hmdb51": hmdb51, "ssv2": ssv2 or {}}
     return {(data, backbone): top1 for data, row in sets.items() for backbone, top1 in row.items()}
 
@@ -172,7 +175,7 @@ SIZES = {  # ASCNet's tables 1f and 3, by the name of the recipe
 
 
 def of_method(method: str) -> dict[str, Make]:
-    """All of a method, in both profiles."""
+    """Return all fine-tunings of a method, in both profiles, by name."""
     title, make = MAKES[method]
     found: dict[str, Make] = {}
     for (data, backbone), top1 in GAVE[method].items():
@@ -190,22 +193,22 @@ RECIPES = {name: make for method in MAKES for name, make in of_method(method).it
 
 
 def finetuning(method: str, dataset: str, backbone: str, profile: Profile = "released") -> Recipe:
-    """How the authors of a method fine-tune this backbone on this data set; `vcop` and `supervised` are methods too.
+    """Return how the authors of a method, `vcop` or `supervised` fine-tune this backbone on this data set.
 
-    What they have not published is another backbone's with this one instead. ASCNet's and VCOP's profiles are the
-    same; `supervised` is RSPNet's; the backbone `tiny` has a recipe of its own.
+    What they have not published is another backbone's recipe with this backbone. ASCNet's and VCOP's profiles are the
+    same; `supervised` is as RSPNet; the backbone `tiny` has its own recipe.
     """
     if backbone == "tiny":
         return finetune_tiny()
     start = f"finetune-{'rspnet' if method == 'supervised' else method}"
-    mine = [name for name in RECIPES if split(name).start == start]
-    if not mine:
+    own = [name for name in RECIPES if split(name).start == start]
+    if not own:
         raise UsageError(f"no fine-tuning of method '{method}'; {alternatives(method, (*MAKES, 'supervised'))}")
-    datasets = list(dict.fromkeys(split(name).data for name in mine))
+    datasets = list(dict.fromkeys(split(name).data for name in own))
     if dataset not in datasets:
         raise UsageError(f"no fine-tuning of {method} on '{dataset}'; {alternatives(dataset, datasets)}")
-    end = "paper" if profile == "paper" and any(split(name).end == "paper" for name in mine) else ""
-    there = {split(name).backbone: name for name in mine if (split(name).data, split(name).end) == (dataset, end)}
-    # Of another network, that of the likest: R(2+1)D, or what there is of the ResNets.
+    end = "paper" if profile == "paper" and any(split(name).end == "paper" for name in own) else ""
+    there = {split(name).backbone: name for name in own if (split(name).data, split(name).end) == (dataset, end)}
+    # For another network, the recipe of the most similar network: R(2+1)D, or a ResNet.
     first = next(there[word] for word in (word_of(backbone), "r2plus1d", "resnet3d18") if word in there)
     return on_backbone(RECIPES, first, backbone)

@@ -1,6 +1,6 @@
 """Recipes for a laptop: each method with a small network on small clips, to try on a CPU.
 
-They fit any set of videos, and were tuned for none of the papers' numbers.
+They fit any set of videos, and aim at no result of a paper.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ def on_a_laptop(name: str, method: MethodConfig, steps: int, batch: int = BATCH)
         method=method,
         backbone="tiny",
         batch=batch,
-        epochs=1,  # the steps hold
+        epochs=1,  # `steps` counts instead
         steps=steps,
         optim=Optim(name="adamw", weight_decay=0.01, exclude="bias and norm"),
         schedule=Schedule(lr=LR),
@@ -33,7 +33,7 @@ def on_a_laptop(name: str, method: MethodConfig, steps: int, batch: int = BATCH)
 
 def rspnet_tiny() -> Recipe:
     """RSPNet, tiny, any data: minutes on a CPU."""
-    # Turning the hue takes a CPU longer than all else that is done to a clip.
+    # On a CPU, changing the hue takes longer than all other augmentation.
     look = replace(rspnet.RELEASED, size=SIZE, jitter=(0.4, 0.4, 0.4, 0))
     sampling = rspnet.Sampling(frames=FRAMES, looks=(look,))
     return on_a_laptop("rspnet-tiny", rspnet.Config(sampling=sampling, queue=2048, momentum=0.99), 400)
@@ -50,7 +50,7 @@ def ascnet_tiny() -> Recipe:
 
 def prp_tiny() -> Recipe:
     """PRP, tiny, any data: minutes on a CPU."""
-    # A CPU needs longer for the decoder than for the network: smaller clips, and as many frames painted as seen.
+    # On a CPU the decoder takes longer than the network: smaller clips, and no more frames reconstructed than seen.
     look = AugmentConfig(size=32, crop="random", normalise="unit")
     sampling = prp.Sampling(frames=FRAMES, rate=1, short="loop", looks=(look,))
     return on_a_laptop("prp-tiny", prp.Config(sampling=sampling), 400)
@@ -58,8 +58,8 @@ def prp_tiny() -> Recipe:
 
 def pace_tiny() -> Recipe:
     """Pace, tiny, any data: minutes on a CPU."""
-    # So small a network finds out what a pace is where the paces lie far apart, and where a step shows each video at
-    # several: with one clip a video at 1 to 4 it takes thousands of steps.
+    # So small a network learns quickly when the paces lie far apart and each step shows each video at several of them:
+    # with one clip per video at paces 1 to 4 it takes thousands of steps.
     sampling = pace.Sampling(
         frames=FRAMES, paces=(1, 2, 4, 8), clips=4, looks=(AugmentConfig(size=SIZE, crop="random"),)
     )
@@ -77,6 +77,7 @@ def finetune_tiny() -> Recipe:
 
 
 def labelled() -> supervised.Config:
+    """Return training on labels with small clips."""
     return supervised.Config(sampling=OneClip(frames=FRAMES, looks=(replace(PLAIN, size=SIZE),)))
 
 

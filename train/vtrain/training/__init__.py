@@ -1,1 +1,1 @@
-"""One training, from a recipe to a folder with weights."""
+"""A training, from a recipe to a folder with weights."""

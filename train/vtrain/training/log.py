@@ -1,4 +1,4 @@
-"""What a training says: metrics as JSON lines, TensorBoard where it is installed, progress on stderr."""
+"""The log of a training: metrics as JSON lines, TensorBoard where it is installed, progress on stderr."""
 
 import contextlib
 import importlib.util
@@ -22,7 +22,7 @@ SHOWN = 4  # numbers of a step on the terminal, beside the loss
 
 
 class Metrics:
-    """The file of metrics, and TensorBoard's beside it."""
+    """The file of metrics, and TensorBoard's files beside it."""
 
     def __init__(self, path: Path, step: int) -> None:
         _cut(path, step)
@@ -34,9 +34,9 @@ class Metrics:
             self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step)
 
     def write(self, numbers: dict[str, Any]) -> None:
-        # JSON has no word for what is not finite, as a loss of held-out videos may be.
-        said = {name: None if value != value or abs(value) == inf else value for name, value in numbers.items()}
-        self._file.write(json.dumps(said) + "\n")
+        """Append a line. A number that is not finite, as a loss of held-out videos may be, becomes null."""
+        finite = {name: None if value != value or abs(value) == inf else value for name, value in numbers.items()}
+        self._file.write(json.dumps(finite) + "\n")
         self._file.flush()
         if self._board is not None:
             for name, value in numbers.items():
@@ -44,20 +44,20 @@ class Metrics:
                     self._board.add_scalar(name, value, numbers["step"])
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # `write` has met with it, too
+        with contextlib.suppress(OSError):  # `write` has raised it already
             self._file.close()
         if self._board is not None:
             self._board.close()
 
 
 def _cut(path: Path, step: int) -> None:
-    """Take away what is behind `step`: it was written, but the run was killed before it saved."""
+    """Remove lines after `step`: they were written, but the run was killed before it saved their state."""
     if not path.exists():
         return
     lines = path.read_bytes().splitlines(keepends=True)
     kept = []
     for line in lines:
-        with contextlib.suppress(ValueError):  # the last one may be cut, if only by its end
+        with contextlib.suppress(ValueError):  # the last line may be cut
             if json.loads(line)["step"] <= step:
                 kept.append(line.rstrip() + b"\n")
     if kept != lines:
@@ -65,23 +65,23 @@ def _cut(path: Path, step: int) -> None:
             file.writelines(kept)
 
 
-def note(words: str) -> None:
-    """What those who train should know; only the first rank says it."""
-    if words and rank() == 0:
-        print(words, file=sys.stderr, flush=True)
+def note(message: str) -> None:
+    """Print a message to the user on stderr; only the first rank prints."""
+    if message and rank() == 0:
+        print(message, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Where a training is: a bar on a terminal, plain lines in a log."""
+    """The progress of a training: a bar on a terminal, lines elsewhere."""
 
     def __init__(self, first: int, steps: int, per_epoch: float) -> None:
         self.steps, self.per_epoch = steps, per_epoch
-        self._began, self._first, self._said = time.monotonic(), first, 0.0
+        self._began, self._first, self._printed = time.monotonic(), first, 0.0
         self._bar: Bar | None = None
         if rank() == 0 and sys.stderr.isatty():
-            words = TextColumn("{task.fields[words]}")
-            self._bar = Bar(BarColumn(), MofNCompleteColumn(), words, console=Console(stderr=True))
-            self._task = self._bar.add_task("", total=steps, completed=first, words="")
+            numbers = TextColumn("{task.fields[numbers]}")
+            self._bar = Bar(BarColumn(), MofNCompleteColumn(), numbers, console=Console(stderr=True))
+            self._task = self._bar.add_task("", total=steps, completed=first, numbers="")
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -99,20 +99,20 @@ class Progress:
             self._bar.update(self._task, completed=step)
 
     def show(self, step: int, numbers: dict[str, Any]) -> None:
-        """The numbers of the last steps; in a log not too often."""
-        words = self._words(step, numbers)
+        """Show the numbers of the last steps; without a terminal, a line every `EVERY` seconds."""
+        line = self._line(step, numbers)
         if self._bar:
-            self._bar.update(self._task, completed=step, words=words)
-        elif time.monotonic() - self._said > EVERY or step == self.steps:
-            self._said = time.monotonic()
-            print(f"step {step}/{self.steps}, {words}", file=sys.stderr, flush=True)
+            self._bar.update(self._task, completed=step, numbers=line)
+        elif time.monotonic() - self._printed > EVERY or step == self.steps:
+            self._printed = time.monotonic()
+            print(f"step {step}/{self.steps}, {line}", file=sys.stderr, flush=True)
 
-    def _words(self, step: int, numbers: dict[str, Any]) -> str:
-        told = [name for name in numbers if name.endswith("accuracy") or name.startswith("watch_")][:SHOWN]
+    def _line(self, step: int, numbers: dict[str, Any]) -> str:
+        shown = [name for name in numbers if name.endswith("accuracy") or name.startswith("watch_")][:SHOWN]
         parts = [
             f"epoch {step / self.per_epoch:.1f}",
             f"loss {numbers['loss']:.3f}",
-            *(f"{name.replace('_', ' ')} {numbers[name]:.2f}" for name in told),
+            *(f"{name.replace('_', ' ')} {numbers[name]:.2f}" for name in shown),
             f"{numbers['clips_per_s']:.0f} clips/s",
             f"waiting {numbers['wait']:.0%}",
         ]
@@ -121,6 +121,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
+    """Return seconds as M:SS or H:MM:SS."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""The processes of one training: their device, what they share, and what a training sets for as long as it lasts."""
+"""The processes of a training: their device, what they share, and the settings that hold while a training lasts."""
 
 import atexit
 import os
@@ -16,9 +16,9 @@ from vprep.errors import UsageError
 from vtrain.distributed import rank, world
 from vtrain.machine import kept_memory
 
-# Process groups, kept until everything that used them is gone. When DDP drops the last reference to a group, torch
+# Process groups are kept until everything that used them is gone. When DDP drops the last reference to a group, torch
 # (2.13) waits for gloo's threads while it holds Python's lock, which these threads may want: some trainings never
-# ended. When that happens while Python itself exits, some aborted.
+# ended, and some aborted when this happened while Python exited.
 GROUPS: list[Any] = []
 atexit.register(GROUPS.clear)
 
@@ -39,11 +39,11 @@ def processes() -> Iterator[torch.device]:
 
 @contextmanager
 def training_settings(device: torch.device) -> Iterator[None]:
-    """What makes training fast on `device`, and keeps what torch warns of without reason out of the log."""
+    """Hold the settings that make training fast on `device`, and hide a warning of torch that has no reason."""
     before = torch.backends.cudnn.benchmark
     cuda = device.type == "cuda"
     with warnings.catch_warnings(), torch.random.fork_rng([device] if cuda else []), kept_memory(not cuda):
-        # Said of 1x1x1 convolutions, whose weights lie in memory in the same way whatever their strides are called.
+        # It concerns 1x1x1 convolutions, whose weights lie in memory in the same way whatever their strides are.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         torch.backends.cudnn.benchmark = cuda or before
         try:
@@ -54,12 +54,12 @@ def training_settings(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun has started; alone, or where a group is there already, do nothing."""
+    """Join the processes that torchrun has started; do nothing in a single process or where a group exists."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         yield
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    # Each process waits here until all are there: one that refused and left earlier would look like a failure.
+    # Each process waits here for all others: a process that refused and left before would look like a failure.
     dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
     GROUPS.append(dist.group.WORLD)
     try:
@@ -69,7 +69,7 @@ def _process_group(device: torch.device) -> Iterator[None]:
 
 
 def first_decides(act: Callable[[], object]) -> None:
-    """Let the first rank do `act`; when it refuses, all ranks refuse with the same message."""
+    """Let the first rank call `act`; when that raises a UsageError, all ranks raise it."""
     refused: list[str | None] = [None]
     if rank() == 0:
         try:
@@ -83,7 +83,7 @@ def first_decides(act: Callable[[], object]) -> None:
 
 
 def agreed_folder(folder: Path | None, method: str) -> Path:
-    """Return the run's folder, the same on all ranks; without a name it is called after the method and the time."""
+    """Return the run's folder, the same on all ranks; by default its name is made of the method and the time."""
     named = [str(folder or Path("runs") / f"{method}-{time.strftime('%Y%m%d-%H%M%S')}")]
     if world() > 1:
         dist.broadcast_object_list(named)

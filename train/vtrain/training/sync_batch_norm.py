@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are those of the whole batch, over all processes.
+"""Batch norm with the statistics of the whole batch, over all processes.
 
 B batch, C channels, P places (time, height and width, as many as there are)
 """
@@ -16,14 +16,14 @@ from vtrain.methods.rspnet import RSPNet
 
 
 def synced(module: nn.Module, device: torch.device) -> nn.Module:
-    """The same with all of its batch norm over the processes there are by now; alone, it stays as it is.
+    """Return the module with all its batch norm over the present processes; a single process changes nothing.
 
     Parameters and buffers stay the same objects and keep their names.
     """
     if isinstance(module, RSPNet):
         raise UsageError(
-            "batch_norm is sync with rspnet, whose keys are dealt out over the processes so that each has a batch norm "
-            "of its own: set batch_norm=own"
+            "batch_norm is sync with rspnet, which shuffles its keys over the processes and lets each process "
+            "normalise on its own: set batch_norm=own"
         )
     if world() == 1:
         return module
@@ -31,14 +31,14 @@ def synced(module: nn.Module, device: torch.device) -> nn.Module:
         return nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call, no-any-return]
     for norm in module.modules():
         if isinstance(norm, _BatchNorm):
-            norm.__class__ = SyncNorm  # nothing of what it has, or of what refers to it, need change
+            norm.__class__ = SyncNorm  # its tensors, and references to it, stay as they are
     return module
 
 
 class SyncNorm(_BatchNorm):
-    """Batch norm over all processes in float32, for the CPU: torch's own is for GPUs only.
+    """Batch norm over all processes in float32, for the CPU: torch's SyncBatchNorm is for GPUs only.
 
-    As with torch's own, evaluation is not shared, and losses are those of each rank.
+    As there, evaluation is not shared, and losses are those of each rank.
     """
 
     def forward(self, x_BCP: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class SyncNorm(_BatchNorm):
         dims = [dim for dim in range(x_BCP.ndim) if dim != 1]
         count = _total(values_BCP.new_tensor(x_BCP.numel() // x_BCP.shape[1]))
         mean_C = _total(values_BCP.sum(dims, keepdim=True)) / count
-        # Not from the sum of squares, of which nothing is left where the mean is large.
+        # Not from the sum of squares, which loses all digits where the mean is large.
         centred_BCP = values_BCP - mean_C
         variance_C = _total(centred_BCP.square().sum(dims, keepdim=True)) / count
         self._remember(mean_C.flatten(), (variance_C * count / (count - 1)).flatten())
@@ -59,7 +59,7 @@ class SyncNorm(_BatchNorm):
 
     @torch.no_grad()
     def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
-        """Take them into the running statistics; without a momentum these are the mean of all."""
+        """Add mean and variance to the running statistics; without a momentum these are the mean of all batches."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -68,17 +68,17 @@ class SyncNorm(_BatchNorm):
         self.running_var.lerp_(variance_C, share)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """It takes what the norm took that it stands for."""
+        """Accept every input, as this class replaces batch norm of 1, 2 and 3 dimensions."""
 
 
 class _Total(torch.autograd.Function):
-    """A sum over all ranks. The loss of each of them depends on it, so that its gradient is a sum, too."""
+    """A sum over all ranks. Each rank's loss depends on it, so its gradient is a sum over the ranks, too."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:  # noqa: ANN401  what autograd gives
-        whole = part.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(whole)
-        return whole
+        total = part.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401

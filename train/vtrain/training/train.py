@@ -1,8 +1,8 @@
-"""One training, from a recipe to a folder with weights.
+"""A training, from a recipe to a folder with weights.
 
     recipe -> videos -> loader -> augment -> method -> loop -> last.pt
 
-`train` is what the command `vtrain METHOD` calls, and any program may.
+The command `vtrain METHOD` calls `train`, and programs may call it, too.
 """
 
 import time
@@ -42,9 +42,9 @@ Summary = dict[str, Any]
 def train(
     recipe: Recipe, folder: Path | None = None, *, resume: bool = False, shards: ShardSet | None = None
 ) -> Summary:
-    """Train as `recipe` says and keep everything in `folder`; return a short summary of how it ended.
+    """Train by `recipe` and keep everything in `folder`; return a short summary of the result.
 
-    `shards` are the recipe's when they are open already.
+    `shards` are the recipe's shards when they are open already.
     """
     refuse_bad_torch(torch.__version__)
     with processes() as device, ExitStack() as stack:
@@ -70,7 +70,7 @@ def train(
 
 
 def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
-    """Take `run` to its last step; a run that was stopped earlier is saved and ends in a WorkError."""
+    """Take `run` to its last step; a run that is stopped before is saved and raises a WorkError."""
     recipe, length = training.recipe, training.length
     began, first = time.perf_counter(), run.step
     try:
@@ -100,14 +100,14 @@ def command_of(recipe: Recipe) -> str:
 
 
 def make(recipe: Recipe, place: Place) -> Run:
-    """Build the method with its network and its optimiser, wrapped for several processes where there are any."""
+    """Build the method with its backbone and its optimiser, wrapped where there are several processes."""
     torch.manual_seed(recipe.seed)
     try:
         net = backbone(recipe.backbone, **recipe.backbone_settings)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"backbone_settings are {recipe.backbone_settings}, of which backbone '{recipe.backbone}' cannot be made "
+            f"backbone '{recipe.backbone}' cannot be made with backbone_settings {recipe.backbone_settings} "
             f"({reason}); change them"
         ) from None
     if recipe.weights is not None:
@@ -134,21 +134,22 @@ def method_of(recipe: Recipe, net: Backbone) -> nn.Module:
 
 
 def over_processes(module: nn.Module, device: torch.device) -> nn.Module:
-    """Return the module as it is called: with several processes, one that averages gradients over them."""
+    """Return the module as it is called: with several processes, wrapped so that gradients are averaged over them."""
     if world() == 1:
         return module
     with warnings.catch_warnings():
         # Newer torch has another name for it, which 2.10 does not know.
         warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-        # Each rank's batch norm has statistics of its own; those of the first are saved.
+        # Each rank's batch norm has its own statistics; the first rank's are saved.
         return DistributedDataParallel(
             module, [device] if device.type == "cuda" else None, broadcast_buffers=False, gradient_as_bucket_view=True
         )
 
 
 def begin_folder(folder: Path) -> None:
+    """Make the folder of a new run; refuse a folder that holds anything."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already; go on with it by --resume, or take another --out")
+        raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -158,14 +159,14 @@ def load_last(run: Run, folder: Path, data: DataInfo) -> None:
     if state["data"]["hash"] != data.hash:
         raise UsageError(
             f"{folder} was trained on {state['data']['videos']} videos of other shards than these "
-            f"{data.videos}; give it its own, or start from its weights: --weights {folder}"
+            f"{data.videos}; name its own shards, or start from its weights: --weights {folder}"
         )
     try:
         run.load(state)
-    except (RuntimeError, ValueError, KeyError) as error:  # torch has many words for it
+    except (RuntimeError, ValueError, KeyError) as error:  # torch raises any of these
         raise UsageError(
-            f"{folder / run_folder.LAST} was not saved by a training as {run_folder.RECIPE} says "
-            f"({str(error).splitlines()[0]}); bring back the recipe that it began with"
+            f"{folder / run_folder.LAST} was not saved by a training with {run_folder.RECIPE} "
+            f"({str(error).splitlines()[0]}); restore the recipe that the run began with"
         ) from None
 
 

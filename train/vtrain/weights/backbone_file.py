@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError
-from vtrain.backbones import BACKBONES, Backbone, backbone
+from vtrain.backbones import Backbone, backbone, known
 from vtrain.weights.checkpoint_file import Contents, read, refuse_dtypes
 from vtrain.weights.info import WeightsInfo
 
@@ -56,7 +56,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
     """Return the state dict of the backbone in a run's folder or in a file of this project, and what is known of it."""
     path = file_of(path)
     tensors, found = backbone_in(path, read(path))
-    if str(found.get("backbone")) not in BACKBONES:
+    if not known(str(found.get("backbone"))):
         raise UsageError(
             f"{path} does not name a backbone; weights that others published are imported by "
             f"`vtrain import {path} --from rspnet|prp|pace|vcop|torchvision --out FILE.safetensors`"
