@@ -1,4 +1,4 @@
-"""A damaged shard, a dead worker or a stop is a clear error, and never a shorter epoch."""
+"""A damaged or missing shard is a clear error, and never a shorter epoch."""
 
 import logging
 import os
