@@ -1,5 +1,8 @@
 """Fixtures: a set of 30 videos in 6 shards, its pixels, and `vtrain` in this process."""
 
+import io
+import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +47,31 @@ def shards(synth_videos: Path, run_vprep: Callable[..., Any], tmp_path_factory: 
     done = run_vprep("shard", synth_videos, "--out", out, "--shards", 6, "--size", f"{HEIGHT}x{WIDTH}")
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture
+def copy(shards: Path, tmp_path: Path) -> Path:
+    """A copy of the set, which the test may change."""
+    return Path(shutil.copytree(shards, tmp_path / "set"))
+
+
+@pytest.fixture(scope="session")
+def foreign(shards: Path, run_vprep: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine of the videos in a tar as other tools write it: a member for each frame, keys with a slash, and labels."""
+    folder = tmp_path_factory.mktemp("sets") / "foreign"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for row in pq.read_table(shards / "index.parquet").to_pylist()[:9]:
+            data = (shards / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
+            frames = [data[begin:end] for begin, end in pairwise(row["frame_offsets"])]
+            members = {f"{number:03d}.jpg": frame for number, frame in enumerate(frames)}
+            for suffix, content in ({"cls": str(row["label"]).encode()} | members).items():
+                member = tarfile.TarInfo(f"part/{row['key']}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    done = run_vprep("index", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,11 +26,6 @@ def note(event: str, args: tuple[object, ...]) -> None:
 
 
 sys.addaudithook(note)  # a hook cannot be removed; it does nothing unless a test counts
-
-
-@pytest.fixture
-def copy(shards: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(shards, tmp_path / "set"))
 
 
 def keys(videos: Videos) -> list[str]:
@@ -207,7 +201,7 @@ def test_a_fold_that_does_not_exist_is_refused(shards: Path) -> None:
     assert str(error.value) == "--fold is 4; there are 1, 2 and 3"
 
 
-def test_a_split_without_videos_is_refused_with_the_splits_that_there_are(shards: Path, small_shards: Path) -> None:
+def test_a_split_of_several_sets_that_have_none_is_refused(shards: Path, small_shards: Path) -> None:
     with pytest.raises(UsageError) as error:
         ShardSet.open([small_shards, shards / "000.tar"]).select("val", fold=2)
     assert str(error.value) == (
@@ -228,3 +222,59 @@ def test_a_missing_index_is_refused_when_the_set_is_opened(copy: Path) -> None:
     with pytest.raises(UsageError) as error:
         ShardSet.open(copy)
     assert str(error.value) == f"{copy}/index.parquet is gone; make it anew: vprep index {copy}"
+
+
+def test_a_missing_split_is_refused_with_the_splits_that_there_are(shards: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        ShardSet.open(shards).select(split="val")
+    splits = json.loads((shards / "dataset.json").read_bytes())["splits"]["split1"]
+    there = ", ".join(f"{count} {name}" for name, count in splits.items())
+    assert str(error.value) == (
+        f"{shards} has no video of split 'val' in fold 1 in the 6 shards that were named; "
+        f"fold 1 of dataset.json has {there}"
+    )
+
+
+def test_a_subset_brings_its_own_labels(shards: Path, tmp_path: Path, run_vprep: RunVprep) -> None:
+    everything = ShardSet.open(shards).select()
+    assert everything.classes is not None
+    last_two = everything.classes[-2:]
+    (tmp_path / "classes.txt").write_text("\n".join(last_two))
+    done = run_vprep("subset", shards, "--rule", f"classes:{tmp_path}/classes.txt", "--out", tmp_path / "s.parquet")
+    assert done.returncode == 0, done.stderr
+    videos = ShardSet.open(shards).select(subset=tmp_path / "s.parquet")
+    assert len(videos) == 12
+    assert videos.classes == last_two
+    for row in range(12):
+        assert last_two[videos.label[row]] in videos[row].key
+
+
+def test_a_file_that_is_not_a_subset_is_refused(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        ShardSet.open(shards).select(subset=tmp_path / "none.parquet")
+    assert str(error.value) == (
+        f"no file '{tmp_path}/none.parquet'; make a subset with: "
+        f"vprep subset SET --rule RULE --out {tmp_path}/none.parquet"
+    )
+    (tmp_path / "text.parquet").write_text("not parquet")
+    with pytest.raises(UsageError, match=r"text.parquet is not a subset .*vprep subset SET --rule RULE"):
+        ShardSet.open(shards).select(subset=tmp_path / "text.parquet")
+
+
+def test_videos_of_sets_with_different_classes_have_no_label(shards: Path, small_shards: Path) -> None:
+    both = ShardSet.open([shards, small_shards]).select()
+    assert both.classes is None
+    assert set(both.label.tolist()) == {-1}
+    assert both[0].label is None
+
+
+def test_an_index_of_an_older_version_is_refused(copy: Path) -> None:
+    index = copy / "index.parquet"
+    pq.write_table(pq.read_table(index).drop_columns(["frame_checks"]), index)
+    rewrite(copy)
+    with pytest.raises(UsageError) as error:
+        ShardSet.open(copy).select()
+    assert str(error.value) == (
+        f"{index} has no column 'frame_checks', which this version needs; make the set anew with vprep shard, "
+        "or for tars of other tools: vprep index"
+    )

@@ -26,7 +26,7 @@ from vprep.errors import UsageError, WorkError
 from vtrain.data.batch import Bad, Batch, SampleInfo, batch_of
 from vtrain.data.chunks import ChunkMaker, OnError, Task
 from vtrain.data.dataset import Videos
-from vtrain.data.order import BLOCK, Order, share
+from vtrain.data.order import Order, share
 from vtrain.data.prefetch import on_device
 from vtrain.data.sampler import Sampler
 from vtrain.data.sampling import Plan
@@ -51,7 +51,6 @@ class Options(TypedDict, total=False):
     position: int
     epochs: int | None
     shuffled: bool
-    block: int
     on_error: OnError
     budget: float
     bad: dict[str, Bad] | None
@@ -79,7 +78,6 @@ class Loader:
         position: int = 0,
         epochs: int | None = None,
         shuffled: bool = True,
-        block: int = BLOCK,
         on_error: OnError = "raise",
         budget: float = 0.001,
         bad: dict[str, Bad] | None = None,
@@ -95,7 +93,7 @@ class Loader:
         self._rank, self._world, self._workers = rank, world, workers
         self._device = torch.device(device)
         sampler = Sampler(videos, plan, seed)
-        self._maker = ChunkMaker(videos, sampler, Order(videos.shard, seed, block=block, shuffled=shuffled), on_error)
+        self._maker = ChunkMaker(videos, sampler, Order(videos.shard, seed, shuffled=shuffled), on_error)
         self._shape = (plan.views, plan.length, *sampler.canvas, 3)
         local = batch // world
         self._chunks_per_batch = min(local, -(-local * prod(self._shape) // CHUNK_BYTES)) if workers else 1

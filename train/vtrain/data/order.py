@@ -47,12 +47,9 @@ def epoch_order(shards: npt.NDArray[np.integer], seed: int, epoch: int, block: i
 class Order:
     """The endless stream of epochs, each of which has every video once."""
 
-    def __init__(
-        self, shards: npt.NDArray[np.integer], seed: int = 0, *, block: int = BLOCK, shuffled: bool = True
-    ) -> None:
+    def __init__(self, shards: npt.NDArray[np.integer], seed: int = 0, *, shuffled: bool = True) -> None:
         self._shards = shards
         self._seed = seed
-        self._block = block
         self._shuffled = shuffled
         self._epochs: dict[int, Ints] = {}
 
@@ -66,7 +63,7 @@ class Order:
             # A batch may reach into the next epoch; epochs before the last are not needed again.
             self._epochs = {known: rows for known, rows in self._epochs.items() if known == epoch - 1}
             if self._shuffled:
-                self._epochs[epoch] = epoch_order(self._shards, self._seed, epoch, self._block)
+                self._epochs[epoch] = epoch_order(self._shards, self._seed, epoch)
             else:
                 self._epochs[epoch] = np.arange(len(self._shards), dtype=np.int32)
         return self._epochs[epoch]

@@ -21,9 +21,9 @@ class _End(Generic[Item]):
         self.error = error
 
 
-def prefetch(items: Generator[Item, None, None], depth: int = 1) -> Generator[Item, None, None]:
-    """Yield the same items; a thread makes them, up to `depth` of them before they are asked for."""
-    made: queue.Queue[Item | _End[Item]] = queue.Queue(depth)
+def prefetch(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """Yield the same items; a thread makes each one before it is asked for."""
+    made: queue.Queue[Item | _End[Item]] = queue.Queue(1)
     done = threading.Event()
     thread = threading.Thread(target=_produce, args=(items, made, done), name="vtrain prefetch", daemon=True)
     thread.start()

@@ -121,7 +121,7 @@ def _refuse_old(path: Path, schema: pa.Schema) -> None:
     missing = [name for name in INDEX_SCHEMA.names if name not in schema.names]
     if missing:
         what = f"{path} has no column '{missing[0]}', which this version needs"
-        raise UsageError(f"{what}; make the set anew with vprep shard, or for tars of others: vprep index")
+        raise UsageError(f"{what}; make the set anew with vprep shard, or for tars of other tools: vprep index")
 
 
 def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
