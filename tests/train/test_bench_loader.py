@@ -62,15 +62,19 @@ def test_every_method_has_clips_to_measure_and_so_have_fine_tuning_and_testing()
 
 
 @pytest.mark.parametrize(
-    ("words", "begin"),
-    [(("--device", "tpu9"), "there is no device 'tpu9' ("), (("--method", "moco"), "no method 'moco'; ")],
+    ("words", "part"),
+    [
+        (("--device", "tpu9"), "there is no device 'tpu9' ("),
+        (("--method", "moco"), "'moco'; there are rspnet, ascnet, prp, pace, "),
+    ],
 )
 def test_a_device_or_method_that_is_not_there_is_refused_in_one_sentence(
-    shards: Path, words: tuple[str, str], begin: str
+    shards: Path, words: tuple[str, str], part: str
 ) -> None:
     done = vtrain("bench", "loader", "--shards", shards, *words, cwd=shards)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"vtrain: {begin}")
+    assert done.stderr.startswith("vtrain: ")
+    assert part in done.stderr
     assert done.stderr.count("\n") == 1
 
 
