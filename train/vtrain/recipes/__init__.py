@@ -11,7 +11,7 @@ from typing import Any
 from rich.table import Column, Table
 
 from vprep.errors import UsageError
-from vtrain.backbones import BACKBONES
+from vtrain import backbones
 from vtrain.methods import METHODS, NAMES, registry
 from vtrain.methods.method import MethodEntry
 from vtrain.overrides import alternatives
@@ -34,8 +34,8 @@ def find(method: str, word: str = "released", backbone: str | None = None) -> Re
     for that backbone, and otherwise the same recipe with its backbone replaced.
     """
     entry = registry.named(method)
-    if backbone is not None and backbone not in BACKBONES:
-        raise UsageError(f"no backbone '{backbone}'; {alternatives(backbone, BACKBONES)}")
+    if backbone is not None and not backbones.known(backbone):
+        raise UsageError(f"no backbone '{backbone}'; {alternatives(backbone, backbones.BACKBONES)}")
     recipes = of_method(entry)
     name = _name(entry, word, recipes)
     recipe = named(name, entry)
