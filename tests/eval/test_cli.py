@@ -208,7 +208,7 @@ FINETUNING = [
         "--select best-on-held-out, and nothing is held out; say how many videos: --hold-out 800",
     ),
     ("--hold-out 16", "16 videos are to be held out of 16; hold out 0 to 15"),
-    ("test.clips=x", "clips is 'x'; it is a whole number: write one"),
+    ("test.clips=x", "clips is 'x'; it must be a whole number"),
     (
         "--protocol pace-p5",
         "no protocol 'pace-p5' for testing; there are rspnet, ascnet, vcop, prp, pace, rspnet-ssv2",

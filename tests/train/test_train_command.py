@@ -1,11 +1,17 @@
 """The commands of training as people type them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from commands import vtrain
+from small_recipes import assert_same
+
+from vtrain.overrides import change
+from vtrain.recipes import find
+from vtrain.training.train import command_of
 
 SMALL = ("--recipe", "tiny", "backbone_settings.width=4", "frames=4", "size=16", "steps=4", "workers=0", "save_every=2")
 
@@ -69,6 +75,61 @@ def test_a_wrong_command_is_one_sentence(words: tuple[str, ...], said: str, tmp_
     done = vtrain(*words, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vtrain: {said.format(here=tmp_path)}\n")
     assert not (tmp_path / "runs").exists()
+
+
+OUTSIDE = ("--backbone", "my_nets:build", "backbone_settings.width=4")
+
+
+@pytest.fixture
+def outside(shards: Path, tmp_path: Path) -> Path:
+    """A folder with a backbone from outside, and a run with it."""
+    shutil.copy(Path(__file__).parents[2] / "examples" / "my_nets.py", tmp_path)
+    words = ("--recipe", "tiny", *OUTSIDE, "frames=4", "size=16", "batch=2", "steps=4", "workers=1", "save_every=2")
+    done = vtrain("pace", "--shards", shards, *words, "keep_every=2", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+def test_a_backbone_from_outside_is_in_the_recipe_under_its_word(outside: Path) -> None:
+    assert json.loads((outside / "run" / "recipe.json").read_text())["backbone"] == "my_nets:build"
+    assert torch.load(outside / "run" / "last.pt", weights_only=True)["backbone"] == "my_nets:build"
+
+
+def test_a_run_with_a_backbone_from_outside_resumes_when_the_backbone_is_named(outside: Path) -> None:
+    wanted = torch.load(outside / "run" / "last.pt", weights_only=True)
+    shutil.copy(outside / "run" / "kept" / "step_0000002.pt", outside / "run" / "last.pt")
+    refused = vtrain("pace", "--resume", "--out", "run", cwd=outside)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "vtrain: backbone 'my_nets:build' is code from outside vtrain, which a name in a file does not import; if you "
+        "trust it, name it on the command line: --backbone my_nets:build\n"
+    )
+    other = vtrain("pace", "--resume", "--out", "run", "--backbone", "c3d", cwd=outside)
+    assert other.stderr.startswith("vtrain: --backbone c3d with --resume, which continues with the run's own recipe; ")
+    resumed = vtrain("pace", "--resume", "--out", "run", *OUTSIDE[:2], cwd=outside)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same(torch.load(outside / "run" / "last.pt", weights_only=True), wanted)
+
+
+def test_a_recipe_file_imports_its_backbone_only_when_the_command_names_it(outside: Path) -> None:
+    words = ("pace", "--recipe", "run/recipe.json", "--out", "again")
+    refused = vtrain(*words, cwd=outside)
+    assert (refused.returncode, "name it on the command line" in refused.stderr) == (2, True)
+    assert vtrain(*words, *OUTSIDE[:2], cwd=outside).returncode == 0
+
+
+def test_the_benchmark_and_the_export_take_a_backbone_from_outside(outside: Path) -> None:
+    words = ("pace", "--recipe", "tiny", *OUTSIDE, "frames=4", "size=16", "batch=2", "--seconds", 0.2, "--json")
+    assert vtrain("bench", "step", *words, cwd=outside).json["backbone"] == "my_nets:build"
+    refused = vtrain("export", "run", "--out", "x.safetensors", cwd=outside)
+    assert "name it on the command line: --backbone my_nets:build" in refused.stderr
+    done = vtrain("export", "run", "--out", "x.safetensors", *OUTSIDE[:2], cwd=outside)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_that_resumes_a_run_names_its_backbone_from_outside() -> None:
+    recipe = change(find("pace", "tiny"), ["backbone=my_nets:build"])
+    assert command_of(recipe) == "pace --backbone my_nets:build"
 
 
 def test_recipes_are_listed_and_shown_as_they_are_changed(tmp_path: Path) -> None:

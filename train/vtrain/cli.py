@@ -9,7 +9,20 @@ import typer
 
 from vprep.errors import exit_code
 from vtrain.methods import NAMES, summary
-from vtrain.options import Backbone, Device, Fold, Json, Method, Recipe, Seconds, Settings, Shards, Split, Subset
+from vtrain.options import (
+    Backbone,
+    Device,
+    Fold,
+    Json,
+    Method,
+    Recipe,
+    Seconds,
+    Settings,
+    Shards,
+    Split,
+    Subset,
+    allow,
+)
 from vtrain.output import show
 from vtrain.train_command import Commands, training_by
 
@@ -159,6 +172,9 @@ def export(
     frames: Annotated[int | None, typer.Option(min=1, help="Frames of a clip. [default: the run's, or 16]")] = None,
     size: Annotated[
         int | None, typer.Option(min=1, help="Pixels of a clip's side. [default: the run's, or 112]")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone of the run, if it is from outside: module:name.", callback=allow)
     ] = None,
     json: Json = False,
 ) -> None:

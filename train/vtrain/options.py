@@ -5,6 +5,16 @@ from typing import Annotated
 
 import typer
 
+
+def allow(word: str | None) -> str | None:
+    """Allow the import of a backbone that the user has named as module:name; return the word."""
+    if word is not None and ":" in word:
+        from vtrain import backbones
+
+        backbones.allow(word)
+    return word
+
+
 SHARDS = "Shards to read: a folder, a glob, a list, or 'data_shards/<000..999>.tar'."
 Shards = Annotated[str, typer.Option(help=SHARDS)]
 Subset = Annotated[Path | None, typer.Option(help="File of vprep subset that lists the videos to use.")]
@@ -21,5 +31,6 @@ Method = Annotated[
 ]
 Recipe = Annotated[str, typer.Option(help="Recipe: released, paper, tiny, a name of vtrain recipes, or a recipe.json.")]
 Backbone = Annotated[
-    str | None, typer.Option(help="Backbone that replaces the recipe's: a name, or module:name from outside.")
+    str | None,
+    typer.Option(help="Backbone that replaces the recipe's: a name, or module:name from outside.", callback=allow),
 ]

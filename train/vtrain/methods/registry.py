@@ -9,9 +9,9 @@ from dataclasses import fields, is_dataclass
 
 from vprep import plugins
 from vprep.errors import UsageError
+from vtrain.conversion import NAME, alternatives
 from vtrain.methods import METHODS, Lazy
 from vtrain.methods.method import MethodConfig, MethodEntry
-from vtrain.overrides import NAME, alternatives
 
 KIND = "method"
 _ADDED: dict[str, tuple[MethodEntry, str]] = {}  # by name; with the word of the command line that stands for it

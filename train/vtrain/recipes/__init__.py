@@ -11,10 +11,10 @@ from typing import Any
 from rich.table import Column, Table
 
 from vprep.errors import UsageError
-from vtrain.backbones import BACKBONES
+from vtrain import backbones
+from vtrain.conversion import alternatives
 from vtrain.methods import METHODS, NAMES, registry
 from vtrain.methods.method import MethodEntry
-from vtrain.overrides import alternatives
 from vtrain.recipes import tiny
 from vtrain.recipes.derived import recipes_of
 from vtrain.recipes.names import Make, on_backbone, says, split, with_backbone
@@ -34,8 +34,8 @@ def find(method: str, word: str = "released", backbone: str | None = None) -> Re
     for that backbone, and otherwise the same recipe with its backbone replaced.
     """
     entry = registry.named(method)
-    if backbone is not None and backbone not in BACKBONES:
-        raise UsageError(f"no backbone '{backbone}'; {alternatives(backbone, BACKBONES)}")
+    if backbone is not None and not backbones.known(backbone):
+        raise UsageError(f"no backbone '{backbone}'; {alternatives(backbone, backbones.BACKBONES)}")
     recipes = of_method(entry)
     name = _name(entry, word, recipes)
     recipe = named(name, entry)
@@ -61,7 +61,7 @@ def named(word: str, entry: MethodEntry | None = None) -> Recipe:
     if path.suffix == ".json" or path.exists() or len(path.parts) > 1:
         return read_recipe(path / RECIPE if path.is_dir() else path, f"--recipe {path}")
     there = [name for name, make in recipes.items() if entry is None or make().method_name == entry.name]
-    raise UsageError(f"no recipe '{word}'; {alternatives(word, there)}")
+    raise UsageError(f"no recipe '{word}'; {alternatives(word, there, many='vtrain recipes lists them all')}")
 
 
 def of_method(entry: MethodEntry) -> dict[str, Make]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 from vprep.errors import UsageError
+from vtrain.conversion import NAME, Choice
 from vtrain.data.dataset import By
 from vtrain.methods import registry
 from vtrain.methods.method import MethodConfig
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
-from vtrain.overrides import NAME, Choice, from_json
+from vtrain.overrides import from_json
 from vtrain.run_folder import read_json
 
 Setting = int | tuple[int, ...] | str

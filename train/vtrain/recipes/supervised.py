@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from vprep.errors import UsageError
+from vtrain.conversion import alternatives
 from vtrain.data.sampling import PLAIN, OneClip
 from vtrain.methods import pace as pace_method
 from vtrain.methods import prp as prp_method
 from vtrain.methods.supervised import Config
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
-from vtrain.overrides import alternatives
 from vtrain.recipes.names import Make, Row, fixed, on_backbone, rows, split, word_of
 from vtrain.recipes.recipe import Data, Recipe, Validate
 from vtrain.recipes.tiny import finetune_tiny
