@@ -145,7 +145,7 @@ def test_a_flipped_byte_of_a_frame_is_reported_with_its_video(copy: Path) -> Non
     with pytest.raises(WorkError) as error:
         walk(copy)
     assert str(error.value) == (
-        f"{path}, video '{row['key']}': frame 7 is not the one that was written; "
+        f"{path}, video '{row['key']}': frame 7 differs from what was written; "
         f"find what is damaged with: vprep verify {copy}, or skip bad videos with: on_error=skip"
     )
 
@@ -196,7 +196,7 @@ def test_another_video_takes_the_slot_of_a_bad_one(copy: Path, workers: int, cap
     assert len(caplog.messages) == 2  # one for each
     for key in bad:
         found = loader.bad[key]
-        assert f"skipped: {found.shard}, video '{key}': frame 0 is not the one that was written; " in caplog.text
+        assert f"skipped: {found.shard}, video '{key}': frame 0 differs from what was written; " in caplog.text
         assert f"video '{found.instead}' is used instead" in caplog.text
 
 

@@ -65,7 +65,7 @@ class ChunkMaker:
         return samples
 
     def _sample_or_substitute(self, epoch: int, row: int, slot: Pixels) -> tuple[PlannedSample, Bad | None]:
-        """Make one sample; if it is bad, raise or make that of another video and return the fault as well."""
+        """Make one sample. If it is bad, raise; or make a sample of another video, and return the fault with it."""
         try:
             return self._samples([(epoch, row)], slot[None])[0], None
         except BadSampleError as error:

@@ -45,7 +45,7 @@ class FrameIndex:
 
 @dataclass(frozen=True, eq=False)
 class Videos:
-    """Videos of one or more sets, in the order in which they are stored."""
+    """Videos of one or more sets, in the order of their indexes."""
 
     paths: list[Path]  # of the shards
     sizes: list[int]  # of the shards in bytes

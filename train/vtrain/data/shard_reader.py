@@ -26,7 +26,7 @@ NEAR = 1 << 20  # bytes: the system is asked to read a shorter stretch from disk
 JSON_BYTES, JSON_BYTES_PER_FRAME = 2048, 20  # expected size of a json; more is read when it is larger
 MAGIC, MAGIC_AT = b"ustar\x0000", 257  # of a tar header, and its offset there
 NAME_BYTES, SIZE_AT, SIZE_DIGITS = 100, 124, 11  # in a tar header: the name comes first; the size is octal
-BAD_JSON = "its json is not the one that was written"
+BAD_JSON = "its json differs from what was written"
 
 FADVISE = getattr(os, "posix_fadvise", None)  # some systems do not have it
 Bytes = npt.NDArray[np.uint8]
@@ -88,7 +88,7 @@ class ShardReader:
             for number in members:
                 first, last = offsets[number] + shift, offsets[number + 1] + shift
                 if check_of(view[first:last]) != checks[number * CHECK_DIGITS : (number + 1) * CHECK_DIGITS]:
-                    raise BadSampleError(f"frame {number} is not the one that was written")
+                    raise BadSampleError(f"frame {number} differs from what was written")
                 found.append((number, buffer[first:last]))
         return found
 

@@ -135,8 +135,8 @@ def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, l
         rows = rows.set_column(rows.schema.get_field_index("label"), "label", pc.take(listed["label"], at))
         keep = pc.and_(keep, pc.is_valid(at))
     chosen = rows.filter(keep)
-    # Only vprep writes the places of the frames into its shards, and only vprep knows the codec of a source. For
-    # shards of other tools the large columns of the index are read.
+    # Only the shards of vprep hold the offsets of their frames, and only vprep knows the codec of a source. So a row
+    # without a codec needs the large columns of the index.
     if chosen["codec"].null_count > 0:
         frames = _read(part, index, list(PER_FRAME)).filter(keep)
         for name in PER_FRAME:

@@ -1,4 +1,4 @@
-"""Turns stored clips into the input of a network, in batch and on their device, by parameters drawn before (`config`).
+"""Turns stored clips into the input of a network, in batch and on their device, with parameters drawn by `config`.
 
 B samples, N views, M = B x N clips, K boxes a clip, R = M x K rows, T time, C channels, H W stored, S side.
 The parameters are on the host, which decides by them which op to apply to which clip. So no step draws or waits.
@@ -44,10 +44,10 @@ class Augment:
     def __call__(
         self, clips_BNTHWC: Tensor, augmentation: dict[str, Tensor], dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """Return clips [B, N x K, C, T, S, S], whose first two dimensions flattened make them channels_last_3d.
+        """Return clips [B, N x K, C, T, S, S]; with the first two dimensions flattened they are channels_last_3d.
 
-        `clips` are uint8 RGB on any device. `augmentation` has the drawn parameters (`config.stack`) as tensors on the
-        CPU, as in `Batch.augmentation`.
+        The stored clips are uint8 RGB on any device. `augmentation` holds their drawn parameters as tensors on the
+        CPU, as `Batch.augmentation` does.
         """
         samples, views, frames, _, _, channels = clips_BNTHWC.shape
         crops, size = self.config.crops, self.config.size
@@ -63,8 +63,8 @@ class Augment:
         step = max(1, at_a_time // (crops * channels * frames * size**2))
         for start in range(0, len(clips_MTHWC), step):
             part = slice(start * crops, (start + step) * crops)
-            some = {name: array[part] for name, array in rows.items()}
-            pixels_RTCSS = self._augmented(clips_MTHWC[start : start + step], some)
+            rows_of_part = {name: array[part] for name, array in rows.items()}
+            pixels_RTCSS = self._augmented(clips_MTHWC[start : start + step], rows_of_part)
             _normalise(pixels_RTCSS, out_RCTSS[part], self.config.normalise)
         return out_RCTSS.view(samples, views * crops, *out_RCTSS.shape[1:])
 
