@@ -193,7 +193,8 @@ def gradients(
 ) -> list[Tensor]:
     """Return the output and the gradients of clip, weight and bias."""
     leaves = [x.clone(memory_format=layout if x.dim() == 5 else torch.preserve_format) for x in made]
-    y = way(*(leaf.requires_grad_() for leaf in leaves), case)
+    x, weight, bias = (leaf.requires_grad_() for leaf in leaves)
+    y = way(x, weight, bias, case)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y.dtype)
     return [y.detach(), *torch.autograd.grad(y, leaves, weights.contiguous(memory_format=layout))]
 
@@ -287,10 +288,9 @@ def main() -> None:
         work(args.ways[0], args.threads[0], args.quick)
         return
     with ThreadPoolExecutor(args.jobs) as pool:
-        groups = [
-            pool.submit(group, isa, threads, args.ways, args.quick) for isa, threads in product(args.isa, args.threads)
-        ]
-        findings = [found for one in groups for found in one.result()]
+        limits = product(args.isa, args.threads, args.ways)
+        groups = [pool.submit(group, isa, threads, way, args.quick) for isa, threads, way in limits]
+        findings = [found for each in groups for found in each.result()]
     if args.json:
         print("\n".join(json.dumps(asdict(found)) for found in findings))
     else:
