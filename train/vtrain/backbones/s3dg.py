@@ -46,7 +46,7 @@ class Gate(nn.Linear):
 
 
 class SamePool(nn.Module):
-    """TensorFlow's "SAME" max-pool of maps without negative numbers: zeros pad the edges, the far edge with more."""
+    """TensorFlow's "SAME" max-pool, for maps without negative numbers: zeros pad the edges, the far edge more."""
 
     def __init__(self, size: Size, stride: Size) -> None:
         super().__init__()
