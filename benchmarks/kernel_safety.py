@@ -193,7 +193,8 @@ def gradients(
 ) -> list[Tensor]:
     """Return the output and the gradients of clip, weight and bias."""
     leaves = [x.clone(memory_format=layout if x.dim() == 5 else torch.preserve_format) for x in made]
-    y = way(*(leaf.requires_grad_() for leaf in leaves), case)
+    x, weight, bias = (leaf.requires_grad_() for leaf in leaves)
+    y = way(x, weight, bias, case)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2)).to(y.dtype)
     return [y.detach(), *torch.autograd.grad(y, leaves, weights.contiguous(memory_format=layout))]
 
@@ -203,10 +204,10 @@ def close(found: Tensor, wanted: Tensor) -> bool:
     return bool((found.double() - wanted).norm() <= MOST_OFF * wanted.norm())
 
 
-def work(ways: list[str], threads: int, quick: bool) -> None:
+def work(way: str, threads: int, quick: bool) -> None:
     """Print the result of each case on a line, in children that end with what kills them."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    todo = [case for way in ways for case in cases(way, quick)]
+    todo = list(cases(way, quick))
     while todo:
         results = in_child(todo[:AT_ONCE], threads)
         print("\n".join(results), flush=True)
@@ -231,18 +232,17 @@ def in_child(todo: list[Case], threads: int) -> list[str]:
     return [*results, *([signal.Signals(-code).name] if code < 0 else [])]
 
 
-def group(isa: str, threads: int, ways: list[str], quick: bool) -> list[Finding]:
-    """Compute the cases of some ways with some instructions, in a process under the checks of the heap."""
-    words = [sys.executable, __file__, "--worker", "--threads", str(threads), "--ways", *ways]
+def group(isa: str, threads: int, way: str, quick: bool) -> list[Finding]:
+    """Compute the cases of a way with some instructions, in a process under the checks of the heap."""
+    words = [sys.executable, __file__, "--worker", "--threads", str(threads), "--ways", way]
+    words += ["--quick"] if quick else []
     limit = {} if isa == "DEFAULT" else {"ONEDNN_MAX_CPU_ISA": isa}
-    plain = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
-    done = subprocess.run(
-        [*words, *(["--quick"] if quick else [])], env=plain | CHECKED | limit, text=True, stdout=subprocess.PIPE
-    )
-    todo, results = [case for way in ways for case in cases(way, quick)], done.stdout.split()
+    env = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"} | CHECKED | limit
+    done = subprocess.run(words, env=env, text=True, stdout=subprocess.PIPE)
+    todo, results = list(cases(way, quick)), done.stdout.split()
     if done.returncode or len(results) != len(todo):
-        raise SystemExit(f"{isa}, {threads} threads: {len(results)} results of {len(todo)} cases")
-    print(f"{isa}, {threads} threads: {Counter(results)}", file=sys.stderr)
+        raise SystemExit(f"{way}, {isa}, {threads} threads: {len(results)} results of {len(todo)} cases")
+    print(f"{way}, {isa}, {threads} threads: {dict(Counter(results))}", file=sys.stderr)
     return [Finding(case, isa, threads, result) for case, result in zip(todo, results, strict=True)]
 
 
@@ -285,13 +285,12 @@ def main() -> None:
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        work(args.ways, args.threads[0], args.quick)
+        work(args.ways[0], args.threads[0], args.quick)
         return
     with ThreadPoolExecutor(args.jobs) as pool:
-        groups = [
-            pool.submit(group, isa, threads, args.ways, args.quick) for isa, threads in product(args.isa, args.threads)
-        ]
-        findings = [found for one in groups for found in one.result()]
+        limits = product(args.isa, args.threads, args.ways)
+        groups = [pool.submit(group, isa, threads, way, args.quick) for isa, threads, way in limits]
+        findings = [found for each in groups for found in each.result()]
     if args.json:
         print("\n".join(json.dumps(asdict(found)) for found in findings))
     else:
