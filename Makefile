@@ -1,12 +1,17 @@
 # make demo    set up .venv and go the whole way on small videos made on the spot; make demo-all: with all methods
-# make test    set up .venv and run the tests, in under five minutes; make test-all: those marked slow, too
+# make test    set up .venv and run the tests, in under five minutes; make test-all: those marked slow, too, and
+#                those of networks and training with the instructions of older CPUs
 # make check   ruff and mypy
+# make docs    the pages in docs/_build/html; each warning is an error
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# What computes with oneDNN's convolutions, which differ with the CPU's instructions. bf16 is not trained on a CPU.
+ISA_TESTS := $(patsubst %,tests/train/test_%.py,backbones recipes inference training rspnet prp pace) \
+  -k "not bf16 and not compiles and not at_full_size and not as_the_published"
 
-.PHONY: demo demo-all test test-all check clean
+.PHONY: demo demo-all test test-all check docs clean
 
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -19,11 +24,20 @@ test: $(READY)
 
 test-all: $(READY)
 	$(BIN)/pytest -m "slow or not slow"
+	for isa in SSE41 AVX2 AVX512_CORE; do \
+	  echo "ONEDNN_MAX_CPU_ISA=$$isa" && ONEDNN_MAX_CPU_ISA=$$isa $(BIN)/pytest -q $(ISA_TESTS) || exit 1; done
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/.docs
+	$(BIN)/sphinx-build -b html -W --keep-going -n -q docs docs/_build/html
+
+.venv/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev,docs]'
+	@touch $@
 
 clean:
 	rm -rf .venv demo_run

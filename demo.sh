@@ -1,5 +1,5 @@
-# The whole way in small: videos are made, sharded and verified; a network learns from them without labels, and is
-# compared with the same network that has not. `sh demo.sh rspnet ascnet prp pace` takes all four methods.
+# The whole way on small videos: they are made, sharded and verified; a network learns from them without labels, and is
+# compared with the same network from random weights. `sh demo.sh rspnet ascnet prp pace` takes all four methods.
 set -eu
 METHODS="${*:-pace}"
 LEARN=steps=600 TUNE=steps=100  # minutes on two processors
@@ -7,7 +7,7 @@ RUNS=demo_run/runs RESULTS=demo_run/results
 rm -rf demo_run/shards demo_run/sheet.png "$RUNS" "$RESULTS"
 mkdir -p "$RESULTS"
 
-step() { # what it is, and the command
+step() { # a title, and the command
   printf '\n== %s\n   ' "$1"
   shift
   echo "$@"
@@ -16,7 +16,7 @@ step() { # what it is, and the command
 
 step 'small videos of labelled motion' vprep synth --out demo_run/videos
 step 'shards' vprep shard demo_run/videos --out demo_run/shards --shards 4
-step 'every byte and every frame' vprep verify demo_run/shards --depth frames
+step 'check of every byte and every frame' vprep verify demo_run/shards --depth frames
 step 'a contact sheet' vprep show demo_run/shards --out demo_run/sheet.png
 for method in $METHODS; do
   step "$method learns without labels" \
@@ -33,12 +33,12 @@ done
 step 'the table' veval report "$RESULTS"
 cat <<'END'
 
-In the last table stands what pre-training was worth here; on so few and such plain videos that may be little.
-Made: demo_run/shards (a set, verified), demo_run/runs (weights, metrics), demo_run/results (numbers), sheet.png.
+The last table says what pre-training was worth here; on so few and such simple videos that may be little.
+Written: demo_run/shards (a verified set), demo_run/runs (weights, metrics), demo_run/results (numbers), sheet.png.
 Next, on your own videos (.venv/bin/..., or activate .venv):
     vprep plan  VIDEOS                       what is there, how much disk and time it takes
     vprep shard VIDEOS --out data_shards/    run it again to go on after a stop
-    vtrain recipes                           what can be trained; --recipe tiny for a laptop
-    vtrain rspnet                            on data_shards/; --resume to go on
+    vtrain recipes                           all configurations; --recipe tiny for a laptop
+    vtrain rspnet                            training on data_shards/; --resume goes on
     veval retrieval; veval finetune; veval report
 END

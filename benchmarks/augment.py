@@ -1,9 +1,9 @@
-"""What it costs to make of stored clips what the network sees: in batch, against the same ops clip by clip.
+"""Time to augment stored clips for a network: in batch, against the same ops clip by clip.
 
     .venv/bin/python benchmarks/augment.py [--samples N] [--rounds 9] [--threads N] [--json]
 
-On a GPU if there is one. Both ways do the same with the same draws and end in the same layout; they take turns, and a
-ratio is the median of the ratios of the rounds, so a machine that slows down does so for both.
+On a GPU if there is one. Both ways apply the same ops with the same parameters and end in the same layout. They take
+turns, and a ratio is the median of the ratios of the rounds, so a machine that slows down does so for both.
 """
 
 import argparse
@@ -31,18 +31,18 @@ from vtrain.data.augment.config import AugmentConfig, stack
 from vtrain.data.augment.crop import crop
 
 VIEWS, FRAMES, HEIGHT, WIDTH = 2, 16, 128, 171
-DRAWS = 2000
+DRAWN = 2000  # clips, to time the drawing
 RSPNET = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
 ASCNET = AugmentConfig(jitter=(0.4, 0.4, 0.2, 0.1), jitter_chance=0.8, grey=0.2, blur=1.0)
-LOOKS = {"RSPNet": (RSPNET, RSPNET), "ASCNet": (ASCNET, replace(ASCNET, blur=0.1, solarise=0.2))}
-Draws = dict[str, Tensor]
+CONFIGS = {"RSPNet": (RSPNET, RSPNET), "ASCNet": (ASCNET, replace(ASCNET, blur=0.1, solarise=0.2))}
+Augmentation = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Milliseconds a batch (medians of the rounds), the ratio of both, and microseconds to draw one clip's numbers."""
+    """Milliseconds for a batch both ways (medians of the rounds), their ratio, and microseconds to draw for a clip."""
 
-    look: str
+    config: str
     batch: float
     loop: float
     ratio: float
@@ -55,16 +55,16 @@ def clips_of(samples: int, device: torch.device) -> Tensor:
     return pixels[:, :, :, rows][:, :, :, :, columns].contiguous().to(device)
 
 
-def draws_of(looks: Sequence[AugmentConfig], samples: int) -> Draws:
+def drawn_of(configs: Sequence[AugmentConfig], samples: int) -> Augmentation:
     rng = Random(0)
-    batch = [[look.draw(rng, HEIGHT, WIDTH, FRAMES) for look in looks] for _ in range(samples)]
+    batch = [[config.draw(rng, HEIGHT, WIDTH, FRAMES) for config in configs] for _ in range(samples)]
     return {name: torch.from_numpy(array) for name, array in stack(batch).items()}
 
 
-def loop(look: AugmentConfig, clips: Tensor, draws: Draws) -> Tensor:
-    """The same ops, clip by clip."""
+def loop(config: AugmentConfig, clips: Tensor, augmentation: Augmentation) -> Tensor:
+    """Augment clip by clip, with the same ops."""
     done = [
-        one(look, clips[sample, view], {name: drawn[sample, view].numpy() for name, drawn in draws.items()})
+        one(config, clips[sample, view], {name: drawn[sample, view].numpy() for name, drawn in augmentation.items()})
         for sample in range(clips.shape[0])
         for view in range(clips.shape[1])
     ]
@@ -72,19 +72,19 @@ def loop(look: AugmentConfig, clips: Tensor, draws: Draws) -> Tensor:
     return together.to(memory_format=torch.channels_last_3d)
 
 
-def one(look: AugmentConfig, clip: Tensor, drawn: dict[str, Any]) -> Tensor:
+def one(config: AugmentConfig, clip: Tensor, drawn: dict[str, Any]) -> Tensor:
     top, left, height, width = drawn["box"][0].astype(int).tolist()
     box = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2).contiguous().float()
-    pixels = torch.nn.functional.interpolate(box, (look.size, look.size), mode="bilinear")[None]
+    pixels = torch.nn.functional.interpolate(box, (config.size, config.size), mode="bilinear")[None]
     if drawn["grey"]:
         colour.grey(pixels)
     for op in drawn["jitter_order"][0].tolist():
         if (factor := drawn["jitter"][0, op]) != colour.IDENTITY[op]:
             colour.JITTERS[op](pixels, torch.full((1, 1, 1, 1, 1), float(factor), device=clip.device))
     if drawn["sigma"] > 0:
-        colour.blur(pixels, torch.full((1,), float(drawn["sigma"]), device=clip.device), look.blur_kernel)
+        colour.blur(pixels, torch.full((1,), float(drawn["sigma"]), device=clip.device), config.blur_kernel)
     if drawn["solarise"]:
-        colour.solarise(pixels, look.solarise_threshold)
+        colour.solarise(pixels, config.solarise_threshold)
     pixels = pixels.flip(-1) if drawn["flip"][0] else pixels
     mean, deviation = (torch.tensor(of, device=clip.device).view(3, 1, 1) for of in (MEAN, DEVIATION))
     return pixels[0].div_(colour.WHITE).sub_(mean).div_(deviation)
@@ -99,36 +99,36 @@ def milliseconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def compare(name: str, samples: int, rounds: int, device: torch.device) -> Row:
-    looks = LOOKS[name]
-    clips, draws, augment = clips_of(samples, device), draws_of(looks, samples), Augment(looks)
-    batch, alone = (lambda: augment(clips, draws)), (lambda: loop(looks[0], clips, draws))
-    # Of a clip that is solarised, single pixels at the threshold may fall to either side: the median of all clips.
+    configs = CONFIGS[name]
+    clips, augmentation, augment = clips_of(samples, device), drawn_of(configs, samples), Augment(configs)
+    batch, alone = (lambda: augment(clips, augmentation)), (lambda: loop(configs[0], clips, augmentation))
+    # The median of all clips: in one that is solarised, pixels at the threshold may fall to either side.
     difference = (batch().flatten(0, 1) - alone()).abs().amax((1, 2, 3, 4)).median()
     if difference > 1e-3:
-        raise SystemExit(f"{name}: both ways should give the same, and differ by {difference:.2g}")
+        raise SystemExit(f"{name}: both ways must give the same pixels, and they differ by {difference:.2g}")
     times = [(milliseconds(batch, device), milliseconds(alone, device)) for _ in range(rounds)]
     return Row(
         name,
         median(time for time, _ in times),
         median(time for _, time in times),
         median(slow / fast for fast, slow in times),
-        drawing(looks[0]),
+        drawing(configs[0]),
     )
 
 
-def drawing(look: AugmentConfig) -> float:
-    """Microseconds for the numbers of one clip."""
+def drawing(config: AugmentConfig) -> float:
+    """Return microseconds to draw the parameters of one clip."""
     rng = Random(0)
     began = time.perf_counter()
-    for _ in range(DRAWS):
-        look.draw(rng, HEIGHT, WIDTH, FRAMES)
-    return (time.perf_counter() - began) / DRAWS * 1e6
+    for _ in range(DRAWN):
+        config.draw(rng, HEIGHT, WIDTH, FRAMES)
+    return (time.perf_counter() - began) / DRAWN * 1e6
 
 
 def each_op(samples: int, rounds: int, device: torch.device) -> dict[str, float]:
-    """Milliseconds of each op on all clips of a batch, whatever its chance."""
+    """Return milliseconds of each op, applied to all clips of a batch."""
     clips = clips_of(samples, device).flatten(0, 1)
-    rows = {name: drawn.flatten(0, 1).numpy() for name, drawn in draws_of((RSPNET, RSPNET), samples).items()}
+    rows = {name: drawn.flatten(0, 1).numpy() for name, drawn in drawn_of((RSPNET, RSPNET), samples).items()}
     boxes, flips = rows["box"].reshape(-1, 4), rows["flip"].reshape(-1)
     pixels = crop(clips, boxes, flips, RSPNET.size)
     squares = boxes * 0 + np.array([8, 30, RSPNET.size, RSPNET.size], np.float32)
@@ -164,12 +164,12 @@ def heading(device: torch.device, samples: int, rounds: int) -> dict[str, Any]:
 
 
 def show(facts: dict[str, Any], rows: list[Row], ops: dict[str, float]) -> None:
-    """Tables for people."""
+    """Print the results as tables."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print("  ".join(f"{name} {value}" for name, value in facts.items()), markup=False)
-    table = Table("look", "batch, ms", "clip by clip, ms", "times as fast", "draw of a clip, µs")
+    table = Table("config", "batch, ms", "clip by clip, ms", "times as fast", "drawing for a clip, µs")
     for row in rows:
-        table.add_row(row.look, *(f"{value:.3g}" for value in (row.batch, row.loop, row.ratio, row.draw)))
+        table.add_row(row.config, *(f"{value:.3g}" for value in (row.batch, row.loop, row.ratio, row.draw)))
     console.print(table)
     table = Table("op, on all clips at once", "ms")
     for name, taken in ops.items():
@@ -179,9 +179,9 @@ def show(facts: dict[str, Any], rows: list[Row], ops: dict[str, float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--samples", type=int, help="of two views each; default 64 on a GPU, 4 on the CPU")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, help="of torch on the CPU; default all")
+    parser.add_argument("--samples", type=int, help="samples of a batch, of 2 views; default 64 on a GPU, 4 on the CPU")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds in which both ways take turns")
+    parser.add_argument("--threads", type=int, help="threads of torch on the CPU; default all")
     parser.add_argument("--json", action="store_true", help="print exactly one JSON object")
     args = parser.parse_args()
     if args.threads:
@@ -191,7 +191,7 @@ def main() -> None:
     torch.manual_seed(0)
     facts = heading(device, samples, args.rounds)
     with torch.no_grad():
-        rows = [compare(name, samples, args.rounds, device) for name in LOOKS]
+        rows = [compare(name, samples, args.rounds, device) for name in CONFIGS]
         ops = each_op(samples, args.rounds, device)
     if args.json:
         print(json.dumps(facts | {"looks": [asdict(row) for row in rows], "ops": ops}))

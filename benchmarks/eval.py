@@ -1,4 +1,4 @@
-"""What the evaluation reaches of what its network alone could, and what retrieval costs beside one matrix product.
+"""The speed of evaluation beside that of its network alone, and of retrieval beside one matrix product.
 
     OMP_WAIT_POLICY=PASSIVE .venv/bin/python benchmarks/eval.py [--only A,B,C,D] [--device cpu] [--backbone r3d]
         [--videos N] [--shards DIR] [--workers N] [--rounds 3] [--json]
@@ -8,12 +8,12 @@ B   extraction of features, from shards to a .parquet file, against the same pas
 C   retrieval on random features against one product of all queries with all of the gallery (eval_search.py)
 D   memory of retrieval with a large gallery, in a process of its own; it and C are on the CPU always. Linux only
 
-The bare forward pass is that of the fine-tuned network on the very clips that testing shows it, already augmented and
-in the memory of the device, in the same pieces; the network of B is the same without its last layer. Testing and
-extraction begin anew in each round, workers and all, so few videos make them look slower than they are.
+The bare forward pass is that of the fine-tuned network on the clips that testing shows it, already augmented and in the
+memory of the device, in the same pieces; the network of B is the same without its last layer. Testing and extraction
+start again in each round, with new workers, so few videos make them look slower than they are.
 
-What is compared takes turns, and a ratio is the median of the ratios of the rounds, so a machine that slows down does
-so for all. CPU is that of all threads and workers. Without --shards videos of 7 s are made, as long as UCF101's.
+The compared jobs take turns, and a ratio is the median of the rounds' ratios, so that a machine that slows down does so
+for all of them. CPU is that of all threads and workers. Without --shards, videos of 7 s are made, as long as UCF101's.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
 from importlib.metadata import version
@@ -38,12 +38,13 @@ from eval_search import memory_section, time_section
 from prep import Row, Section
 from step import processor
 from turns import Jobs, Usage, in_turns, middle, ratio
-from veval.features import feature_file
-from veval.features.extract import How, extract, for_clips, stream
-from veval.inputs import Facts, Weights, data, random_weights
+from veval.evaluation import Classifier, Data, Evaluation, Execution, Weights
+from veval.features import extract, feature_file
+from veval.features.forward import for_clips, stream
+from veval.inputs import open_data, random_weights
 from veval.protocol import Protocol
-from veval.tasks.classifier import Classifier, Headed
-from veval.tasks.video_accuracy import test
+from veval.tasks.classifier import WithHead
+from veval.tasks.video_accuracy import measure
 from vprep.processors import processors
 from vtrain.backbones import BACKBONES
 from vtrain.data.dataset import Videos
@@ -52,24 +53,28 @@ from vtrain.machine import default_workers
 
 CLASSES, SECONDS = 4, 7.0
 VIDEOS = {"cuda": 512, "cpu": 6}
-SAME = {"cuda": 2e-2, "cpu": 1e-5}  # by which features of both ways may differ, relative; on a GPU they are bf16
+SAME = {"cuda": 2e-2, "cpu": 1e-5}  # relative difference of features that counts as none; on a GPU they are bf16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What testing and extraction are measured on."""
+    """A network with and without its last layer, and the videos that it is shown."""
 
-    weights: Weights
-    named: Classifier
-    videos: Videos
-    data: Facts
-    protocol: Protocol
-    how: How
+    tested: Evaluation[Classifier]
+    extracted: Evaluation[Weights]
     work: Path
 
     @property
+    def protocol(self) -> Protocol:
+        return self.tested.protocol
+
+    @property
+    def videos(self) -> Videos:
+        return self.tested.data.videos["all"]
+
+    @property
     def device(self) -> torch.device:
-        return torch.device(self.how.device)
+        return torch.device(self.tested.execution.device)
 
     @property
     def clips(self) -> int:
@@ -77,7 +82,7 @@ class Bench:
 
 
 class Recorder(nn.Module):
-    """Stands where the network does, and keeps what it is shown."""
+    """Takes the place of the network, and keeps its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +94,7 @@ class Recorder(nn.Module):
 
 
 def made(work: Path, videos: int) -> Path:
-    """A set of so many videos, or a few more."""
+    """Make a set of at least `videos` videos."""
     folder, out = work / "videos", work / "set"
     each = max(4, -(-videos // CLASSES))
     words = ("--classes", CLASSES, "--per-class", each, "--seconds", SECONDS)
@@ -99,66 +104,70 @@ def made(work: Path, videos: int) -> Path:
 
 
 def bench_of(work: Path, args: argparse.Namespace) -> Bench:
-    found, facts = data(str(args.shards or made(work, args.videos)), None)
-    videos = found["all"].take(np.arange(min(args.videos, len(found["all"]))))
-    weights, classes = random_weights(args.backbone, 0), videos.classes or []
+    opened = open_data(str(args.shards or made(work, args.videos)), None)
+    data = first_videos(opened, min(args.videos, len(opened.videos["all"])))
+    weights, classes = random_weights(args.backbone, 0), data.videos["all"].classes or []
     head = nn.Linear(weights.net.dim, len(classes))
+    classifier = Classifier(WithHead(weights.net, head).eval().requires_grad_(False), weights.info, classes)
+    execution = Execution(device=torch.device(args.device), workers=args.workers)
     return Bench(
-        weights=weights,
-        named=Classifier(Headed(weights.net, head).eval().requires_grad_(False), weights.facts, classes),
-        videos=videos,
-        data=facts,
-        protocol=Protocol(),
-        how=How(device=torch.device(args.device), workers=args.workers),
+        tested=Evaluation(network=classifier, data=data, protocol=Protocol(), execution=execution),
+        extracted=Evaluation(network=weights, data=data, protocol=Protocol(), execution=execution),
         work=work,
     )
 
 
+def first_videos(data: Data, count: int) -> Data:
+    return replace(data, videos={"all": data.videos["all"].take(np.arange(count))})
+
+
 def recorded(bench: Bench) -> list[Tensor]:
-    """All that testing shows the network."""
+    """Return the inputs of the network in testing."""
     recorder = Recorder()
-    for _ in stream(recorder, bench.videos, bench.protocol.plan(), bench.how, []):
+    for _ in stream(recorder, bench.videos, bench.protocol.plan(), bench.tested.execution, []):
         pass
     return recorder.pieces
 
 
 def bare(bench: Bench, net: nn.Module, pieces: list[Tensor]) -> Tensor:
-    half = uses_bf16(bench.how.precision, bench.device)
+    half = uses_bf16(bench.tested.execution.precision, bench.device)
     with evaluating(net), torch.no_grad(), torch.autocast(bench.device.type, torch.bfloat16, enabled=half):
         return torch.cat([net(piece).float() for piece in pieces])
 
 
 def testing(bench: Bench) -> None:
-    test(bench.named, bench.videos, bench.protocol, data=bench.data, how=bench.how, logits=None)
+    measure(bench.tested)
 
 
-def extraction(bench: Bench, videos: Videos) -> Path:
+def extraction(bench: Bench, data: Data) -> Path:
     out = bench.work / "features.parquet"
     out.unlink(missing_ok=True)
-    extract(bench.weights, {"all": videos}, bench.protocol, out, data=bench.data, how=bench.how, gallery="")
+    extract.write(extract.work_of(replace(bench.extracted, data=data)), out)
     return out
 
 
 def demand_same(bench: Bench, pieces: list[Tensor]) -> None:
-    """The first piece begins with the clips of the first video, whose features are found in both ways."""
-    kept = feature_file.read(extraction(bench, bench.videos.take(np.arange(1)))).arrays["gap"][0]
-    alone = bare(bench, bench.weights.net, pieces[:1])[: bench.protocol.rows].mean((0, 2, 3, 4)).cpu().numpy()
+    """Stop unless both ways give the same features of the first video; the first piece begins with its clips."""
+    kept = feature_file.read(extraction(bench, first_videos(bench.extracted.data, 1))).arrays["gap"][0]
+    alone = bare(bench, bench.extracted.network.net, pieces[:1])[: bench.protocol.rows].mean((0, 2, 3, 4)).cpu().numpy()
     difference = np.linalg.norm(kept - alone) / np.linalg.norm(alone)
     if difference > SAME[bench.device.type]:
-        sys.exit(f"both ways should give the same features, and differ by {difference:.2g}")
+        sys.exit(
+            f"the features of both ways differ by {difference:.2g}, and should be the same; no times were measured"
+        )
 
 
 def network_sections(args: argparse.Namespace, work: Path) -> list[Section]:
-    print("videos are made", file=sys.stderr)
+    print("making videos", file=sys.stderr)
     bench = bench_of(work, args)
     pieces = recorded(bench)
-    net = for_clips(bench.named.net, bench.protocol, bench.device)
+    net = for_clips(bench.tested.network.net, bench.protocol, bench.device)
     demand_same(bench, pieces)
     jobs: Jobs = {"bare": partial(bare, bench, net, pieces)}
     if "A" in args.only:
         jobs["A. Ten-clip testing"] = partial(testing, bench)
     if "B" in args.only:
-        jobs["B. Extraction of features"] = partial(extraction, bench, bench.videos)
+        jobs["B. Extraction of features"] = partial(extraction, bench, bench.extracted.data)
     spent = in_turns(jobs, args.rounds, bench.device)
     clip = " x ".join(map(str, bench.protocol.clip))
     shown = f"{args.backbone}, {len(bench.videos)} videos, {bench.protocol.rows} clips of {clip} each"
@@ -190,7 +199,7 @@ def heading(args: argparse.Namespace, load: tuple[float, float, float]) -> dict[
 
 
 def show(facts: dict[str, Any], sections: list[Section]) -> None:
-    """In Markdown, for a log."""
+    """Print Markdown, for a log."""
     for title, rows in sections:
         print(f"\n{title}\n\n| measured | | goal |\n|---|---|---|")
         for row in rows:
@@ -202,7 +211,7 @@ def show(facts: dict[str, Any], sections: list[Section]) -> None:
 
 
 def letters(text: str) -> list[str]:
-    """`A,D` in words that argparse understands."""
+    """Return the sections of `A,D`; argparse needs its own error."""
     found = sorted({letter.strip().upper() for letter in text.split(",")})
     if not set(found) <= set("ABCD"):
         raise argparse.ArgumentTypeError(f"'{text}' is not understood; the sections are A, B, C and D, as in A,D")
@@ -214,11 +223,11 @@ def read_words() -> argparse.Namespace:
     parser.add_argument("--only", type=letters, default="A,B,C,D", help="sections, as in A,D")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--backbone", choices=BACKBONES, default="r3d", metavar="NAME")
-    parser.add_argument("--videos", type=int, help="how many; 512 on a GPU and 6 on a CPU unless given")
-    parser.add_argument("--shards", type=Path, help="a set with labels; without it one is made")
-    parser.add_argument("--workers", type=int, help="as many as the commands take unless given")
+    parser.add_argument("--videos", type=int, help="number of videos; default 512 on a GPU, 6 on a CPU")
+    parser.add_argument("--shards", type=Path, help="set with labels; default: make one")
+    parser.add_argument("--workers", type=int, help="number of worker processes; default as in the commands")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="of torch on the CPU; default all")
+    parser.add_argument("--threads", type=int, help="threads of torch on the CPU; default all")
     parser.add_argument("--json", action="store_true", help="print exactly one JSON object")
     args = parser.parse_args()
     args.videos = VIDEOS[args.device] if args.videos is None else args.videos

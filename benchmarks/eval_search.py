@@ -1,8 +1,8 @@
-"""What retrieval costs on random features, on the CPU: time beside one matrix product, and memory. Part of eval.py.
+"""The cost of retrieval on random features, on the CPU: time beside one matrix product, and memory. Part of eval.py.
 
     .venv/bin/python benchmarks/eval_search.py ROWS
 
-is the process whose memory is measured, with a gallery of so many rows. Linux only.
+is the process whose memory is measured, with a gallery of ROWS rows. Linux only.
 """
 
 import json
@@ -24,8 +24,8 @@ from veval.tasks.retrieval import SHOWN, retrieve
 TIMED = (4000, 10_000, 9216)  # queries, gallery, numbers of a feature: those of pool5
 LARGE = (4096, 250_000, 512)
 CLASSES = 101
-CLOSE = 3.0  # added to features of deviation 1, it brings their cosines to 0.9, where trained networks have them, too
-PARTS = 20  # of PART bytes: what neighbours.py promises to take at most
+CLOSE = 3.0  # added to features of deviation 1: their cosines are then 0.9, as those of trained networks can be
+PARTS = 20  # of PART bytes: the most memory that neighbours.py promises to use
 
 
 def features(rng: np.random.Generator, videos: int, width: int, name: str, mean: float = 0.0) -> Features:
@@ -65,11 +65,11 @@ def time_section(rounds: int) -> Section:
 def memory_section() -> Section:
     queries, gallery, width = LARGE
     few = gallery // 10
-    small, large = told_of(few), told_of(gallery)
-    # Beside the parts, a norm of each row, and of each query the rows that are looked at, their numbers and keys.
-    bound = PARTS * PART + 8 * gallery + 24 * queries * SHOWN
+    small, large = measured(few), measured(gallery)
+    # Beside the parts, the keys and rows of each query's candidates.
+    bound = PARTS * PART + 24 * queries * SHOWN
     return f"D. Memory of retrieval of {queries:,} queries in {gallery:,} rows of {width} numbers", [
-        Row("what it takes beside features and names, at its peak", (large["peak"] - large["before"]) / 1e6, "MB",
+        Row("peak of memory beside features and names", (large["peak"] - large["before"]) / 1e6, "MB",
             most=bound // 10**6),
         Row(f"the same, {few:,} rows", (small["peak"] - small["before"]) / 1e6, "MB"),
         Row("features", large["features"] / 1e6, "MB"),
@@ -79,14 +79,14 @@ def memory_section() -> Section:
     ]  # fmt: skip
 
 
-def told_of(gallery: int) -> dict[str, Any]:
-    """What a process that retrieves from so many rows says."""
+def measured(gallery: int) -> dict[str, Any]:
+    """Return what a process that searches a gallery of this size measures."""
     print(f"memory with {gallery} rows", file=sys.stderr)
     done = subprocess.run([sys.executable, __file__, str(gallery)], check=True, stdout=subprocess.PIPE)
     return dict(json.loads(done.stdout))
 
 
-def tell(gallery: int) -> None:
+def measure(gallery: int) -> None:
     queries, _, width = LARGE
     rng = np.random.default_rng(0)
     sides = features(rng, queries, width, "query"), features(rng, gallery, width, "row")
@@ -98,10 +98,10 @@ def tell(gallery: int) -> None:
 
 
 def held(what: str) -> int:
-    """Bytes of this process: VmRSS now, VmHWM at its peak."""
+    """Return the memory of this process in bytes: VmRSS now, VmHWM at its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
 
 
 if __name__ == "__main__":
-    tell(int(sys.argv[1]))
+    measure(int(sys.argv[1]))

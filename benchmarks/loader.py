@@ -1,16 +1,16 @@
-"""What the loader gives and takes: against its goals, and against the usual ways to the same clips (loader_rivals.py).
+"""Speed and memory of the loader, against its goals and against the usual ways to the same clips (loader_rivals.py).
 Linux only; decord and PyAV are measured where they are installed.
 
     .venv/bin/python benchmarks/loader.py [--videos DIR] [--count 24] [--repeats 3] [--only A,B,C,D,E] [--json]
 
 A   one processor: this loader, bare JPEG decoding, webdataset with a tar member for each frame, decord, PyAV
-B   memory of the workers, over the epochs and over the rows of the index
-C   time to the first batch, at the start and on resume
-D   how well a set that is sorted by class is mixed
-E   two workers against one, and what they hand over
+B   memory of the workers, as epochs pass and as the index grows
+C   time to the first batch, from the start and on resume
+D   mixing of a set that is sorted by class
+E   two workers against one, and the bytes that they pass on
 
-What is compared takes turns on the same videos and frames, and a ratio is the median of the ratios of the turns, so a
-machine that slows down does so for all. CPU is user and system time of all threads. Files are in the page cache.
+Ways that are compared take turns on the same videos and frames, and a ratio is the median of the ratios of the turns,
+so a machine that slows down does so for all. CPU is user and system time of all threads. Files are in the page cache.
 """
 
 import argparse
@@ -33,41 +33,41 @@ import pyarrow as pa
 from prep import RIVAL, Bench, Row, Section, heading, show, watched
 from vprep.format import DATASET, INDEX, read_dataset, shard_name, tables_by_shard, write_dataset
 from vprep.processors import processors
-from vprep.sharding.assemble import IndexWriter, Totals, dataset_facts
+from vprep.sharding.assemble import IndexWriter, Totals, dataset_info
 from vprep.video.ffmpeg import find
 
 RIVALS = str(Path(__file__).with_name("loader_rivals.py"))
 PLANS = {"rspnet": "RSPNet, 2 windows of 32 frames", "ascnet": "ASCNet, 2 clips of 16 frames at speeds 4 and 8"}
-OTHERS = {  # by the name of the package: what it does, and the goal
+PACKAGES = {  # package -> how it gets the clips, and how many times the loader's CPU it should take
     "webdataset": ("webdataset, a tar member for each frame", 2),
     "decord": ("decord on the source", 10),
     "av": ("PyAV on the source", 10),
 }
 SYNTH = (8, 32, 2)  # classes, videos of each, seconds
 PER_SHARD = 160
-RESUMED = 1.5  # epochs
-SMALL = 8  # videos of a batch in loader_rivals.py, of which --count is a multiple
+RESUMED = 1.5  # epochs, at which the loader is resumed
+SMALL = 8  # videos of a batch in loader_rivals.py; --count must be a multiple
 
 
-def asked(*words: object) -> Any:  # noqa: ANN401
-    """What a command of loader_rivals.py says."""
+def run_rivals(*words: object) -> Any:  # noqa: ANN401
+    """Run a command of loader_rivals.py; return what it prints."""
     return json.loads(watched(RIVALS, *map(str, words)).said)
 
 
 @cache
 def source_set(bench: Bench) -> Path:
-    """The given videos, as vprep stores them."""
+    """Shard the videos; return the folder of the set."""
     out = bench.work / "set"
     watched("vprep.cli", "shard", str(bench.videos), "--layout", "flat", "--out", str(out))
     failed = bench.count - read_dataset(out)["videos"]
     if failed:
-        sys.exit(f"{failed} videos failed; the comparison needs files that all can be used")
+        sys.exit(f"{failed} videos failed; give files that can all be used")
     return out
 
 
 @cache
 def short_set(bench: Bench) -> Path:
-    """Many small videos."""
+    """Make and shard many short videos; return the folder of the set."""
     made, out = bench.work / "short-videos", bench.work / "short-set"
     classes, each, seconds = map(str, SYNTH)
     options = ("--classes", classes, "--per-class", each, "--seconds", seconds)
@@ -78,7 +78,7 @@ def short_set(bench: Bench) -> Path:
 
 @cache
 def large_set(bench: Bench, rows: int) -> Path:
-    """A set of so many videos, whose shards are links to those of the small ones."""
+    """Make a set of `rows` videos, whose shards are links to those of the short videos; return its folder."""
     few, out = short_set(bench), bench.work / "large-set"
     out.mkdir()
     facts = read_dataset(few)
@@ -95,20 +95,20 @@ def large_set(bench: Bench, rows: int) -> Path:
             totals.add(table)
             (out / name).symlink_to(few / source)
             shards.append(known[source] | {"name": name, "videos": size})
-    (out / DATASET).write_bytes(write_dataset(dataset_facts(out, facts["settings"], facts["classes"], shards, totals)))
+    (out / DATASET).write_bytes(write_dataset(dataset_info(out, facts["settings"], facts["classes"], shards, totals)))
     return out
 
 
 def core_section(bench: Bench, method: str) -> Section:
     tar = bench.work / "frames.tar"
     if not tar.exists():
-        asked("pack", source_set(bench), "--tar", tar)
+        run_rivals("pack", source_set(bench), "--tar", tar)
     words = ("--videos", bench.videos, "--tar", tar, "--rounds", bench.repeats)
-    found = asked("core", source_set(bench), method, *words)
+    found = run_rivals("core", source_set(bench), method, *words)
     turns, videos = found["turns"], found["videos"]
 
     def each(name: str, what: int) -> float:
-        """Milliseconds of a sample."""
+        """Return milliseconds for a sample: CPU (0) or wall (1)."""
         return 1000 * median(turn[name][what] for turn in turns if name in turn) / videos
 
     def over(name: str, what: int) -> float:
@@ -118,12 +118,12 @@ def core_section(bench: Bench, method: str) -> Section:
         Row("this loader: samples a second", 1000 / each("ours", 1)),
         Row("this loader: CPU of a sample", each("ours", 0), "ms"),
         Row("frames that a sample shows", found["shape"][0] * found["shape"][1]),
-        Row("of these, frames that are decoded", found["frames"]),
+        Row("of these, frames decoded", found["frames"]),
         Row("bare JPEG decoding / this loader, CPU", over("bare", 0), "x", least=0.85),
         Row("the same, wall", over("bare", 1), "x"),
         Row("bare JPEG decoding: CPU of a sample", each("bare", 0), "ms"),
     ]
-    for name, (title, goal) in OTHERS.items():
+    for name, (title, goal) in PACKAGES.items():
         if name not in found["differences"]:
             rows.append(Row(title, f"not measured: {name} is not installed"))
             continue
@@ -131,7 +131,7 @@ def core_section(bench: Bench, method: str) -> Section:
             Row(f"{title} / this loader, CPU", over(name, 0), "x", least=goal),
             Row("the same, wall", over(name, 1), "x"),
             Row(f"{title}: CPU of a sample", each(name, 0), "ms"),
-            Row("difference of its pixels from this loader's, mean", found["differences"][name], "of 255"),
+            Row("mean difference of its pixels from this loader's", found["differences"][name], "of 255"),
         ]
     return f"A. One processor: {PLANS[method]}", rows
 
@@ -139,26 +139,28 @@ def core_section(bench: Bench, method: str) -> Section:
 def memory_section(bench: Bench, rows: int) -> Section:
     few = read_dataset(short_set(bench))["videos"]
     sets = {few: short_set(bench), rows: large_set(bench, rows)}
-    passes = {count: asked("memory", folder, "--rows", few) for count, folder in sets.items()}
+    passes = {count: run_rivals("memory", folder, "--rows", few) for count, folder in sets.items()}
 
     def worker(count: int, what: str, number: int = -1) -> float:
-        """Megabytes of a worker, behind a pass."""
+        """Return the megabytes of a worker after a pass."""
         return mean(held[what] for held in passes[count][number]) / 1e6
 
     table = []
     for count in sets:
         table += [
-            Row(f"{count} rows: memory of a worker behind {len(passes[count])} passes", worker(count, "rss"), "MB"),
-            Row("of that, its share (what is shared is divided)", worker(count, "pss"), "MB"),
+            Row(f"{count} rows: memory of a worker after {len(passes[count])} passes", worker(count, "rss"), "MB"),
+            Row("of that, its share (shared memory is divided)", worker(count, "pss"), "MB"),
             Row("of that, its own", worker(count, "own"), "MB"),
-            Row("behind the last pass / the first", worker(count, "rss") / worker(count, "rss", 0), "x", most=1.05),
+            Row(
+                "after the last pass / after the first", worker(count, "rss") / worker(count, "rss", 0), "x", most=1.05
+            ),
             Row("the same, its share", worker(count, "pss") / worker(count, "pss", 0), "x", most=1.05),
         ]
     table.append(Row(f"{rows} rows / {few} rows", worker(rows, "rss") / worker(few, "rss"), "x", most=1.05))
     for what, name in (("rss", "all"), ("pss", "its share"), ("own", "its own")):
         growth = worker(rows, what) - worker(few, what)
         table.append(Row(f"growth of a worker with the index, {name}", growth, "MB"))
-        table.append(Row("the same, of a row", 1e6 * growth / (rows - few), "B"))
+        table.append(Row("the same, for each row", 1e6 * growth / (rows - few), "B"))
     return f"B. Memory of two workers; a pass is {few} samples", table
 
 
@@ -172,7 +174,7 @@ def first_section(bench: Bench, rows: int, batch: int) -> Section:
     for _ in range(bench.repeats):
         for name, (folder, position) in jobs.items():
             began = time.monotonic()  # the clock is the same in all processes
-            spent[name].append(asked("first", folder, "--batch", batch, "--position", position) | {"began": began})
+            spent[name].append(run_rivals("first", folder, "--batch", batch, "--position", position) | {"began": began})
 
     def took(name: str, begin: str, end: str = "first") -> float:
         return median(one[end] - one[begin] for one in spent[name])
@@ -191,7 +193,7 @@ def first_section(bench: Bench, rows: int, batch: int) -> Section:
 
 
 def mixing_section() -> Section:
-    found = asked("mixing")
+    found = run_rivals("mixing")
     perfect, block = found.pop("perfect"), found.pop("block")
     rows = [Row("different classes in a batch of 64, perfect shuffle", perfect)]
     for size, classes in found.items():
@@ -203,10 +205,10 @@ def mixing_section() -> Section:
 
 
 def workers_section(bench: Bench, method: str, batch: int) -> Section:
-    title = f"E. Workers and hand-over, batches of {batch}: {PLANS[method]}"
+    title = f"E. Workers, batches of {batch}: {PLANS[method]}"
     if len(processors()) < 2:
         return title, [Row("two workers / one worker", "not measured: one processor")]
-    found = asked("workers", source_set(bench), method, "--batch", batch, "--rounds", bench.repeats)
+    found = run_rivals("workers", source_set(bench), method, "--batch", batch, "--rounds", bench.repeats)
     turns, limits = found["turns"], found["limits"]
     one, two = (median(found["samples"] / turn[number][1] for turn in turns) for number in ("1", "2"))
     return title, [
@@ -216,10 +218,10 @@ def workers_section(bench: Bench, method: str, batch: int) -> Section:
         ),
         Row("one worker: samples a second", one),
         Row("two workers: samples a second", two),
-        Row("bytes of a sample that are handed over", found["bytes"] / 1e6, "MB"),
+        Row("bytes of a sample that are passed on", found["bytes"] / 1e6, "MB"),
         Row("through two workers, a second", two * found["bytes"] / 1e6, "MB"),
         Row(
-            "CPU of the process that trains, of a sample, two workers",
+            "CPU of the main process for a sample, two workers",
             1000 * median(turn["2"][0] for turn in turns) / found["samples"],
             "ms",
         ),
@@ -250,33 +252,33 @@ def installed(package: str) -> str:
 
 
 def letters(text: str) -> list[str]:
-    """`A,D` in words that argparse understands."""
+    """Return the letters of a word like `A,D`."""
     found = sorted({letter.strip().upper() for letter in text.split(",")})
     if not set(found) <= set("ABCDE"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not understood; the sections are A, B, C, D and E, as in A,D")
+        raise argparse.ArgumentTypeError(f"'{text}' does not name sections; write some of A, B, C, D and E, as in A,D")
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--videos", type=Path, help="folder of videos; without it some are made")
-    parser.add_argument("--count", type=int, default=24, help=f"videos to measure on, a multiple of {SMALL}")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=250_000, help="of the large index")
-    parser.add_argument("--batch", type=int, default=64, help="where several workers take part")
-    parser.add_argument("--only", type=letters, default="A,B,C,D,E", help="sections, as in A,D")
+    parser.add_argument("--videos", type=Path, help="folder of videos; default: videos made for the benchmark")
+    parser.add_argument("--count", type=int, default=24, help=f"number of videos, a multiple of {SMALL}")
+    parser.add_argument("--repeats", type=int, default=3, help="repetitions of each measurement")
+    parser.add_argument("--rows", type=int, default=250_000, help="rows of the large index")
+    parser.add_argument("--batch", type=int, default=64, help="videos of a batch in sections C and E")
+    parser.add_argument("--only", type=letters, default="A,B,C,D,E", help="sections to run, as in A,D")
     parser.add_argument("--json", action="store_true", help="print exactly one JSON object")
     args = parser.parse_args()
     if args.count < SMALL or args.count % SMALL:
-        parser.error(f"--count is {args.count}; it is a multiple of {SMALL}, the batch that one processor makes")
+        parser.error(f"--count is {args.count}; it must be a multiple of {SMALL}, the batch in section A")
     load = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="vtrain-benchmark-") as name:
         work = Path(name)
         given = ["--of", str(args.videos)] if args.videos else []
-        print("videos are made", file=sys.stderr)
+        print("making videos", file=sys.stderr)
         gathered = json.loads(watched(RIVAL, "gather", str(work / "videos"), str(args.count), *given).said)
         bench = Bench(work, work / "videos", args.count, gathered["different"], args.repeats, find())
-        facts = heading(bench, load) | {name: installed(name) for name in ("torch", *OTHERS)}
+        facts = heading(bench, load) | {name: installed(name) for name in ("torch", *PACKAGES)}
         facts |= {"rows": args.rows, "batch": args.batch}
         sections = measure(bench, args)
     if args.json:

@@ -1,16 +1,15 @@
-"""Everything of loader.py that needs a process of its own, as commands that it starts: above all, the usual ways to
-the same clips.
+"""The measurements of loader.py that need a process of their own, above all of the usual ways to the same clips.
 
-    loader_rivals.py pack SET --tar T                     the frames of a set again, one tar member for each
-    loader_rivals.py core SET METHOD --videos V --tar T   this loader and its rivals in turns, on one processor
-    loader_rivals.py workers SET METHOD                   samples a second with one worker and with two, in turns
-    loader_rivals.py memory SET METHOD --rows N           memory of workers, behind each of some passes over N videos
-    loader_rivals.py first SET METHOD --position P        when the first batch is there
-    loader_rivals.py mixing                               how many classes meet in a batch
+    loader_rivals.py pack SET --tar T                     write the frames of a set as a tar, one member for each
+    loader_rivals.py core SET METHOD --videos V --tar T   time this loader and its rivals in turns, on one processor
+    loader_rivals.py workers SET METHOD                   time one worker and two workers, in turns
+    loader_rivals.py memory SET METHOD --rows N           memory of workers after each of several passes over N videos
+    loader_rivals.py first SET METHOD --position P        time of the first batch
+    loader_rivals.py mixing                               number of classes in a batch
 
 All ways end with the same array: uint8, 128x171, in memory that was used before. A rival gets the frames that the
-loader drew in the same turn, each once; whatever it can be spared (threads, frames that nobody shows, a second
-seek) it is spared.
+loader chose in the same turn, each once, and is spared whatever it can be: threads, frames that are not shown, a
+second seek.
 """
 
 import argparse
@@ -43,43 +42,43 @@ from vtrain.methods import ascnet, rspnet
 IMPORTED = time.monotonic()
 PLANS = {"rspnet": rspnet.Sampling(), "ascnet": ascnet.Sampling()}
 FPS = 25  # of the stored frames
-SMALL, LARGE = 8, 64  # videos of a batch: where single ones are looked at, and as in training
-TURNS = 4  # of what is fast, for each one of what is slow
+SMALL, LARGE = 8, 64  # videos of a batch: in `core` and `memory`, and as in training
+TURNS = 4  # turns of the fast ways for each turn of the slow ones
 WARM, TIMED = 6, 12  # batches, or epochs where these are of a few batches
-CLASSES, SHARDS, PER_SHARD = 400, 1500, 160  # of the set that is mixed
-PASSES = 3  # over the videos, of which memory is looked at
-EPOCHS = 4  # that are mixed
+CLASSES, SHARDS, PER_SHARD = 400, 1500, 160  # of the set in `mixing`
+PASSES = 3  # over the videos, in `memory`
+EPOCHS = 4  # in `mixing`
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a sample shows of one video."""
+    """The frames that a sample shows of one video."""
 
     key: str
     path: Path  # of the source
     numbers: list[int]  # of the frames, sorted, each once
-    places: Array  # in `numbers`, for each frame that is shown
+    places: Array  # index into `numbers`, for each slot of the sample
 
 
 Read = Callable[[list[Need], Array], None]
 
 
 def index_of(folder: Path) -> dict[str, dict[str, Any]]:
-    """The rows of a set, by key."""
+    """Return the rows of the index, by key."""
     columns = ["key", "shard", "offset", "size", "source", "frame_offsets"]
     return {row["key"]: row for row in pq.read_table(folder / INDEX, columns=columns).to_pylist()}
 
 
 def jpegs_of(folder: Path, row: dict[str, Any]) -> list[Array]:
-    """All pictures of a video."""
+    """Return all JPEG pictures of a video."""
     data = np.fromfile(folder / row["shard"], np.uint8, row["size"], offset=row["offset"])
     return [data[begin:end] for begin, end in pairwise(row["frame_offsets"])]
 
 
 def pack(folder: Path, out: Path) -> dict[str, int]:
-    """`<key>.000.jpg` and so on."""
+    """Write all frames of a set into a tar, as `<key>.000.jpg` and so on."""
     members = 0
     with tarfile.open(out, "w") as tar:
         for key, row in index_of(folder).items():
@@ -92,7 +91,7 @@ def pack(folder: Path, out: Path) -> dict[str, int]:
 
 
 def of_source(number: int, rate: float, frames: int) -> int:
-    """The frame of the source that is shown when the stored one is."""
+    """Return the frame of the source at the time of a stored frame."""
     return min(round(number * rate / FPS), frames - 1)
 
 
@@ -134,7 +133,7 @@ def by_pyav(needs: list[Need], canvas: Array) -> None:
 
 
 def by_webdataset(tar: Path) -> Read:
-    """A pass over the whole tar."""
+    """Return a reader that passes over the whole tar."""
 
     def read(needs: list[Need], canvas: Array) -> None:
         slots = {need.key: (slot, need) for slot, need in enumerate(needs)}
@@ -154,12 +153,12 @@ def put(pictures: list[Array], need: Need, canvas: Array, slot: int) -> None:
 
 
 def flat(canvas: Array, slot: int) -> Array:
-    """Room for the frames of one sample, one behind another."""
+    """Return the slots for the frames of one sample, in one sequence."""
     return canvas[slot % SMALL].reshape(-1, *canvas.shape[-3:])
 
 
 def shown_by(batches: Iterator[Batch], count: int) -> dict[str, Array]:
-    """The frames that the next batches show of each video; nothing else of them is kept."""
+    """Return the frames that the next batches show of each video; keep nothing else of the batches."""
     shown: dict[str, Array] = {}
     for _ in range(count // SMALL):
         batch = next(batches)
@@ -176,13 +175,13 @@ def needs_of(shown: dict[str, Array], sources: dict[str, Path]) -> list[Need]:
 
 
 def bare(jpegs: list[Array]) -> None:
-    """The physical limit: nothing but the decoder."""
+    """Only decode: the physical limit."""
     for jpeg in jpegs:
         cv2.imdecode(jpeg, FLAGS)
 
 
 def core(folder: Path, method: str, source: Path, tar: Path, rounds: int) -> dict[str, Any]:
-    """CPU and wall of epochs, in turns, on one processor."""
+    """Time epochs of all ways in turns, on one processor."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     rivals = {"webdataset": by_webdataset(tar)}
     rivals |= {name: read for name, read in (("av", by_pyav), ("decord", by_decord)) if find_spec(name)}
@@ -194,7 +193,7 @@ def core(folder: Path, method: str, source: Path, tar: Path, rounds: int) -> dic
     last = next(batches)
     needs = needs_of(dict(zip(last.keys, last.frame.numpy(), strict=True)), sources)
     ours, differences = last.clips.numpy().copy(), {}
-    del last  # its memory is used again
+    del last  # so that its buffer returns to the pool
     canvas, shape = np.zeros_like(ours), ours.shape[1:]
     for name, read in rivals.items():
         read(needs, canvas)
@@ -216,14 +215,14 @@ def core(folder: Path, method: str, source: Path, tar: Path, rounds: int) -> dic
 
 
 def timed(job: Callable[..., Any], *args: Any) -> tuple[tuple[float, float], Any]:  # noqa: ANN401
-    """CPU of all threads, and wall, in seconds."""
+    """Run a job; return the CPU of all threads and the wall time in seconds, and the result."""
     began, cpu = time.perf_counter(), time.process_time()
     found = job(*args)
     return (time.process_time() - cpu, time.perf_counter() - began), found
 
 
 def at_once(processes: int, jpegs: list[Array]) -> None:
-    """Several processes, each of which decodes everything."""
+    """Let several processes decode, each of them everything."""
     started = [get_context("fork").Process(target=bare, args=(jpegs,)) for _ in range(processes)]
     for process in started:
         process.start()
@@ -232,20 +231,22 @@ def at_once(processes: int, jpegs: list[Array]) -> None:
 
 
 def passed(batches: Iterator[Batch], count: int) -> int:
-    """Take so many batches and keep none; bytes of a sample."""
+    """Take `count` batches and keep none; return the bytes of a sample."""
     return [batch.clips[0].numel() for batch in islice(batches, count)][-1]
 
 
 def workers(folder: Path, method: str, size: int, rounds: int) -> dict[str, Any]:
-    """CPU of the process that reads, and wall, of some batches in the middle of an epoch; and wall of processes that
-    only decode, each as much: what the machine has to give."""
+    """Time batches in the middle of an epoch with one worker and with two: CPU of the main process, and wall.
+
+    Also time processes that only decode, each the same pictures: the limit of the machine.
+    """
     videos, turns, limits = ShardSet.open(folder).select(), [], []
     jpegs = [jpeg for row in index_of(folder).values() for jpeg in jpegs_of(folder, row)]
     for _ in range(rounds):
         turn = {}
         for number in (1, 2):
             batches = iter(Loader(videos, PLANS[method], batch=size, workers=number))
-            passed(batches, WARM)  # until all memory that it uses was used before
+            passed(batches, WARM)  # so that all its memory was used before
             turn[number], each = timed(passed, batches, TIMED)
         turns.append(turn)
         limits.append({number: timed(at_once, number, jpegs)[0][1] for number in (1, 2)})
@@ -253,7 +254,7 @@ def workers(folder: Path, method: str, size: int, rounds: int) -> dict[str, Any]
 
 
 def memory(folder: Path, method: str, rows: int) -> list[list[dict[str, int]]]:
-    """Of each of two workers, behind each pass over as many samples as `rows`."""
+    """Return the memory of each of two workers, after each pass over `rows` samples."""
     batches = iter(open_shards(folder, PLANS[method], batch=SMALL, workers=2))
     passes = []
     for _ in range(PASSES):
@@ -264,24 +265,24 @@ def memory(folder: Path, method: str, rows: int) -> list[list[dict[str, int]]]:
 
 
 def held(process: int) -> dict[str, int]:
-    """Bytes in memory: all, those with shared ones divided among who shares them, and those of its own."""
+    """Return the bytes of a process: all, all with shared pages divided among their users, and those of its own."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
     found = {name: int(rest.split()[0]) << 10 for name, rest in (line.split(":") for line in lines)}
     return {"rss": found["Rss"], "pss": found["Pss"], "own": found["Private_Clean"] + found["Private_Dirty"]}
 
 
 def first(folder: Path, method: str, size: int, position: float) -> dict[str, float]:
-    """When what was there, by a clock that all processes share; `position` is in epochs."""
+    """Return the times of the steps to the first batch, by a clock that all processes share; `position` in epochs."""
     videos = ShardSet.open(folder).select()
     opened = time.monotonic()
     loader = Loader(videos, PLANS[method], batch=size, workers=2, position=int(position * len(videos)))
     batches = iter(loader)
     next(batches)
-    return {"imported": IMPORTED, "opened": opened, "first": time.monotonic()}  # before the workers are ended
+    return {"imported": IMPORTED, "opened": opened, "first": time.monotonic()}  # before the workers end
 
 
 def mixing() -> dict[str, float]:
-    """Different classes in a batch of a set that is sorted by class, by block; and of a perfect shuffle."""
+    """Return the number of classes in a batch of a set that is sorted by class: by block, and of a perfect shuffle."""
     count = SHARDS * PER_SHARD
     of_class = count // CLASSES
     found: dict[str, float] = {
@@ -300,8 +301,8 @@ def main() -> None:
     parser.add_argument("what", choices=("pack", "core", "workers", "memory", "first", "mixing"))
     parser.add_argument("folder", type=Path, nargs="?", help="the set")
     parser.add_argument("method", choices=PLANS, nargs="?", default="rspnet")
-    parser.add_argument("--videos", type=Path, help="from which the set was made")
-    parser.add_argument("--tar", type=Path, help="with a member for each frame")
+    parser.add_argument("--videos", type=Path, help="folder of the videos of which the set was made")
+    parser.add_argument("--tar", type=Path, help="tar with a member for each frame")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--batch", type=int, default=LARGE)
     parser.add_argument("--rows", type=int, default=0)

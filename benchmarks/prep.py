@@ -1,15 +1,16 @@
-"""What vprep costs: against its goals, and against the usual way of doing the same work (rival.py). Linux only.
+"""Measure the cost of vprep, against its goals and against the usual way of doing the same work (rival.py). Linux only.
 
     .venv/bin/python benchmarks/prep.py [--videos DIR] [--count 40] [--repeats 3] [--json]
 
-Runs that are compared take turns on the same files, and a ratio is the median of the ratios of the rounds, so
-a machine that slows down does so for all of them. CPU is user and system time, that of children included.
+Runs that are compared alternate on the same files, and a ratio is the median of the ratios of the rounds, so a slower
+phase of the machine affects all of them. CPU is user and system time, including children.
 """
 
 import argparse
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, median
@@ -27,7 +29,7 @@ from threading import Event
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vprep.processors import processors
 from vprep.settings import Settings
@@ -39,15 +41,15 @@ from vprep.video.transcode import command
 RIVAL = str(Path(__file__).with_name("rival.py"))
 CLASSES = 400
 
-# Runs Python as `python -m NAME` or `python FILE` would, and notes what it took when it ends.
+# Runs Python as `python -m NAME` or `python FILE` would, and writes down its usage when it ends.
 WATCHED = """
 import atexit, json, resource, runpy, sys
 def note(path=sys.argv[1]):
     peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    facts = {"children": spent.ru_utime + spent.ru_stime, "peak": int(peak) << 10, "torch": "torch" in sys.modules}
+    info = {"children": spent.ru_utime + spent.ru_stime, "peak": int(peak) << 10, "torch": "torch" in sys.modules}
     with open(path, "w") as file:
-        json.dump(facts, file)
+        json.dump(info, file)
 atexit.register(note)
 name, sys.argv = sys.argv[2], sys.argv[2:]
 (runpy.run_path if name.endswith(".py") else runpy.run_module)(name, run_name="__main__")
@@ -56,7 +58,7 @@ name, sys.argv = sys.argv[2], sys.argv[2:]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured thing; `most` or `least` is its goal, if it has one."""
+    """One measured value; `most` or `least` is its goal, if it has one."""
 
     what: str
     value: float | str
@@ -72,23 +74,24 @@ class Row:
 
 
 Section = tuple[str, list[Row]]  # its title first
+Spent = dict[str, list["Usage"]]  # for each kind of run, one usage per round
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run took; `own` and `peak` are those of its first process alone."""
+    """Time and memory of a run; `own` (CPU) and `peak` (memory) are those of its first process alone."""
 
     wall: float
     cpu: float
     own: float = 0.0
     peak: int = 0
     torch: bool = False
-    said: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The files that everything is measured on; the first `different` of them are no copies."""
+    """The files of all measurements; the first `different` of them are no copies."""
 
     work: Path
     videos: Path
@@ -102,29 +105,26 @@ class Bench:
         return sorted(self.videos.iterdir())
 
 
-Spent = dict[str, list[Usage]]  # by what was done, a usage for each round
-
-
 def watched(*words: str) -> Usage:
-    """Run a Python module or file in a process of its own; all that it and its children took."""
-    with tempfile.NamedTemporaryFile() as note, tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
+    """Run a Python module or file in a process of its own and return its usage, including its children."""
+    with tempfile.NamedTemporaryFile() as note, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         argv = [sys.executable, "-c", WATCHED, note.name, *words]
         began = time.monotonic()
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=errors)
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
         _, status, spent = os.wait4(process.pid, 0)
         wall = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             errors.seek(0)
             sys.exit(f"{' '.join(words)} ended with {process.returncode}:\n{errors.read().decode()}")
-        facts = json.loads(note.read())
-        said.seek(0)
+        info = json.loads(note.read())
+        output.seek(0)
         cpu = spent.ru_utime + spent.ru_stime
-        return Usage(wall, cpu, cpu - facts["children"], facts["peak"], facts["torch"], said.read().decode())
+        return Usage(wall, cpu, cpu - info["children"], info["peak"], info["torch"], output.read().decode())
 
 
 def ffmpegs(bench: Bench, argv_of: Callable[[Path], list[str]], *, workers: int = 1, pinned: bool) -> Usage:
-    """ffmpeg alone on each video; pinned as the sharder does it, or wherever the system puts it."""
+    """Run ffmpeg alone on each video: pinned to a processor as in the sharder, or wherever the system puts it."""
 
     def one(path: Path) -> int:
         return run(argv_of(path), timeout=300).code
@@ -142,12 +142,12 @@ def ffmpegs(bench: Bench, argv_of: Callable[[Path], list[str]], *, workers: int 
 
 
 def ratio(above: list[Usage], below: list[Usage], what: str = "cpu") -> float:
-    """The median over the rounds, in each of which both ran shortly after one another."""
+    """Return the median of the ratios of the rounds; in each round both ran shortly after one another."""
     return median(float(getattr(a, what)) / float(getattr(b, what)) for a, b in zip(above, below, strict=True))
 
 
-def middle(spent: list[Usage], what: str) -> float:
-    """The median over the rounds."""
+def median_of(spent: list[Usage], what: str) -> float:
+    """Return the median over the rounds."""
     return median(float(getattr(usage, what)) for usage in spent)
 
 
@@ -157,7 +157,7 @@ def shard(videos: Path, out: Path, workers: int, *more: str) -> Usage:
 
 
 def rounds(bench: Bench) -> Spent:
-    """Every run that is compared with another, in turns."""
+    """Run everything that is compared, alternating in each round."""
     single, out, tar = bench.work / "single", bench.work / "other-set", str(bench.work / "rival.tar")
     single.mkdir()
     (single / bench.files[0].name).symlink_to(bench.files[0].resolve())
@@ -166,9 +166,7 @@ def rounds(bench: Bench) -> Spent:
         argv = [bench.ffmpeg.path, "-nostdin", "-v", "error", "-threads", "1", "-i", f"file:{path}"]
         return [*argv, "-map", "0:v:0", "-f", "null", "-"]
 
-    def make(path: Path) -> list[str]:
-        return command(path, Settings(), bench.ffmpeg, None, None)
-
+    make = partial(command, settings=Settings(), ffmpeg=bench.ffmpeg, start=None, end=None)
     jobs: dict[str, Callable[[], Usage]] = {
         "start": lambda: shard(single, out, 1),
         "decode": lambda: ffmpegs(bench, decode, pinned=True),
@@ -192,25 +190,25 @@ def rounds(bench: Bench) -> Spent:
 
 
 def further(many: list[Usage], single: list[Usage], count: int, what: str = "cpu") -> float:
-    """What a video takes beyond the first one, and with it beyond the start."""
-    return (middle(many, what) - middle(single, what)) / max(1, count - 1)
+    """Return the cost of each video after the first one, which leaves out the cost of starting."""
+    return (median_of(many, what) - median_of(single, what)) / max(1, count - 1)
 
 
 def cpu_section(bench: Bench, spent: Spent) -> Section:
     one, start, count = spent["one"], spent["start"], bench.count
-    own, each = middle(one, "own"), further(one, start, count, "own")
-    decoded = middle(spent["decode"], "cpu") / count
-    children = (middle(one, "cpu") - own) / count
+    own, each = median_of(one, "own"), further(one, start, count, "own")
+    decoded = median_of(spent["decode"], "cpu") / count
+    children = (median_of(one, "cpu") - own) / count
     return "1. CPU of the sharder", [
         Row("sharder / only decoding", ratio(one, spent["decode"]), "x", most=1.8),
         Row("sharder / only decoding, that spread over all processors", ratio(one, spent["decode spread"]), "x"),
         Row("sharder / only decoding, each further video (start left out)", further(one, start, count) / decoded, "x"),
-        Row("sharder, one worker: CPU of a video", 1000 * middle(one, "cpu") / count, "ms"),
+        Row("sharder, one worker: CPU of a video", 1000 * median_of(one, "cpu") / count, "ms"),
         Row("only decoding, on one processor: CPU of a video", 1000 * decoded, "ms"),
         Row("ffmpeg's part of the sharder's", 1000 * children, "ms"),
         Row("Python's part, start included", 1000 * own / count, "ms"),
         Row("Python's part, each further video", 1000 * each, "ms"),
-        Row("start: Python's CPU of a run on one video", 1000 * middle(start, "own"), "ms"),
+        Row("start: Python's CPU of a run on one video", 1000 * median_of(start, "own"), "ms"),
         Row("processors that one sharder can feed", children / max(each, 1e-6)),
     ]
 
@@ -220,30 +218,30 @@ def speed_section(bench: Bench, spent: Spent) -> Section:
         return "2. Two workers", [Row("not measured", "one processor")]
     return "2. Two workers", [
         Row("one worker / two workers, wall", ratio(spent["one"], spent["two"], "wall"), "x", least=1.8),
-        Row("one worker: wall", middle(spent["one"], "wall"), "s"),
-        Row("two workers: wall", middle(spent["two"], "wall"), "s"),
+        Row("one worker: wall", median_of(spent["one"], "wall"), "s"),
+        Row("two workers: wall", median_of(spent["two"], "wall"), "s"),
         Row("only the ffmpegs, unpinned / pinned: wall", ratio(spent["spread"], spent["pinned"], "wall"), "x", least=1),
         Row("only the ffmpegs, unpinned / pinned: CPU", ratio(spent["spread"], spent["pinned"]), "x", least=1),
-        Row("only the ffmpegs, pinned: wall", middle(spent["pinned"], "wall"), "s"),
-        Row("only the ffmpegs, unpinned: wall", middle(spent["spread"], "wall"), "s"),
+        Row("only the ffmpegs, pinned: wall", median_of(spent["pinned"], "wall"), "s"),
+        Row("only the ffmpegs, unpinned: wall", median_of(spent["spread"], "wall"), "s"),
     ]
 
 
-def bytes_section(facts: dict[str, float]) -> Section:
+def bytes_section(info: dict[str, float]) -> Section:
     return "3. Stored frames", [
-        Row("bytes of a frame", facts["frame_bytes"], "B"),
-        Row("PSNR of luma against the frames before JPEG, mean", facts["psnr"], "dB"),
-        Row("the same, worst frame", facts["worst"], "dB"),
-        Row("bytes of a pixel", facts["pixel_bytes"], "B"),
-        Row("what the estimate of shards takes for it", BYTES_PER_PIXEL, "B"),
-        Row("estimate / measured", BYTES_PER_PIXEL / facts["pixel_bytes"], "x"),
+        Row("bytes of a frame", info["frame_bytes"], "B"),
+        Row("PSNR of luma against the frames before JPEG, mean", info["psnr"], "dB"),
+        Row("the same, worst frame", info["worst"], "dB"),
+        Row("bytes of a pixel", info["pixel_bytes"], "B"),
+        Row("bytes of a pixel that the estimate of shards assumes", BYTES_PER_PIXEL, "B"),
+        Row("estimate / measured", BYTES_PER_PIXEL / info["pixel_bytes"], "x"),
     ]
 
 
 def rival_section(bench: Bench, spent: Spent, ours: dict[str, float]) -> Section:
-    """The usual way at quality 90, and at the qualities whose bytes and whose PSNR are most like ours."""
-    theirs = json.loads(spent["rival"][0].said)
-    scan = json.loads(watched(RIVAL, "scan", str(bench.videos), str(bench.different)).said)
+    """Compare with the usual way at quality 90, and at the qualities closest to vprep's in bytes and in PSNR."""
+    theirs = json.loads(spent["rival"][0].output)
+    scan = json.loads(watched(RIVAL, "scan", str(bench.videos), str(bench.different)).output)
     usual = next(row for row in scan if row["quality"] == 90)
     like_bytes = min(scan, key=lambda row: abs(row["frame_bytes"] - ours["frame_bytes"]))
     like_psnr = min(scan, key=lambda row: abs(row["psnr"] - ours["psnr"]))
@@ -252,15 +250,20 @@ def rival_section(bench: Bench, spent: Spent, ours: dict[str, float]) -> Section
     workers = "two" if "two" in spent else "one"
     cpu = ratio(spent["rival"], spent["one"])
     one, each = (further(spent[a], spent[b], bench.count) for a, b in (("one", "start"), ("rival", "rival start")))
-    behind = [name for name, value in (("CPU", cpu), ("bytes", on_disk)) if value < 1]
-    return "4. The usual way (OpenCV, quality 90, a tar member for each frame) / vprep", [
-        Row("is vprep ahead, in CPU and in bytes at similar PSNR", f"NO: {', '.join(behind)}" if behind else "yes"),
+    worse = [name for name, value in (("CPU", cpu), ("bytes", on_disk)) if value < 1]
+    return "4. The usual way (OpenCV, quality 90, one tar member per frame) / vprep", [
+        Row("is vprep ahead, in CPU and in bytes at similar PSNR", f"NO: {', '.join(worse)}" if worse else "yes"),
         Row("CPU, both on one processor", cpu, "x", least=1),
         Row("the same, each further video (start left out)", each / one, "x", least=1),
         Row("wall, both on one processor", ratio(spent["rival"], spent["one"], "wall"), "x", least=1),
-        Row("CPU, OpenCV's own threads, all workers", ratio(spent["rival threads"], spent[workers]), "x", least=1),
+        Row(
+            "CPU, OpenCV with its own threads, vprep with all workers",
+            ratio(spent["rival threads"], spent[workers]),
+            "x",
+            least=1,
+        ),
         Row("wall, the same", ratio(spent["rival threads"], spent[workers], "wall"), "x", least=1),
-        Row("CPU of a video, the usual way", 1000 * middle(spent["rival"], "cpu") / bench.count, "ms"),
+        Row("CPU of a video, the usual way", 1000 * median_of(spent["rival"], "cpu") / bench.count, "ms"),
         Row("bytes on disk, quality 90", theirs["tar_bytes"] / ours["tar_bytes"], "x"),
         Row(f"bytes on disk at similar PSNR (quality {like_psnr['quality']:g})", on_disk, "x", least=1),
         Row("tar's own bytes for a frame, the usual way", overhead, "B"),
@@ -273,49 +276,48 @@ def rival_section(bench: Bench, spent: Spent, ours: dict[str, float]) -> Section
 
 
 def import_section(bench: Bench) -> Section:
-    """What the usual writer of such tars costs before it writes; Python's start and, in ours, pyarrow are in it."""
+    """Measure the import of the usual writer of such tars; both include Python's start, and vprep.format pyarrow."""
     found: Spent = {"webdataset.writer": [], "vprep.format": []}
     for _ in range(bench.repeats):
         for name, spent in found.items():
             spent.append(watched(name))
-    theirs, ours = found.values()
-    rows = [Row("webdataset.writer / vprep.format: CPU", ratio(theirs, ours), "x", least=1)]
+    cpu = ratio(found["webdataset.writer"], found["vprep.format"])
+    rows = [Row("webdataset.writer / vprep.format: CPU", cpu, "x", least=1)]
     for name, spent in found.items():
         rows += [
-            Row(f"import {name}: CPU", 1000 * middle(spent, "cpu"), "ms"),
-            Row(f"import {name}: memory", middle(spent, "peak") / 1e6, "MB"),
+            Row(f"import {name}: CPU", 1000 * median_of(spent, "cpu"), "ms"),
+            Row(f"import {name}: memory", median_of(spent, "peak") / 1e6, "MB"),
             Row(f"import {name}: loads torch", "yes" if spent[0].torch else "no"),
         ]
     return "5. Why the sharder writes its tars itself", rows
 
 
 def plan_section(bench: Bench, files: int) -> Section:
-    folder = bench.work / "stand-ins"
+    folder = bench.work / "empty-files"
     for number in range(files):
         path = folder / f"class {number % CLASSES:03d}" / f"video_{number:07d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     usage = watched("vprep.cli", "plan", str(folder), "--json")
     return f"6a. Planning {files} videos in {CLASSES} classes", [
-        Row("videos found", json.loads(usage.said)["videos"], least=files),
+        Row("videos found", json.loads(usage.output)["videos"], least=files),
         Row("wall", usage.wall, "s", most=60),
         Row("memory, peak", usage.peak / 1e6, "MB", most=1000),
     ]
 
 
 def memory_section(bench: Bench, videos: int) -> Section:
-    clip = bench.work / "small.mp4"
+    clip, peaks = bench.work / "small.mp4", []
     argv = [bench.ffmpeg.path, "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=2"]
     subprocess.run([*argv, "-pix_fmt", "yuv420p", str(clip)], check=True)
-    peaks = []
     for times in (1, 4):
         folder = bench.work / f"small-{times}"
         folder.mkdir()
         for number in range(times * videos):
             (folder / f"{number:06d}.mp4").hardlink_to(clip)
-        # Shards of equal size: a shard's rows are held until it is whole, the number of shards is what grows.
-        usage = shard(folder, bench.work / f"small-set-{times}", len(processors()), "--shards", str(4 * times))
-        peaks.append(usage.peak / 1e6)
+        # The shards have equal sizes, and only their number grows: a shard's rows are held until it is complete.
+        out, shards = bench.work / f"small-set-{times}", str(4 * times)
+        peaks.append(shard(folder, out, len(processors()), "--shards", shards).peak / 1e6)
     return "6b. Memory of the sharder's own process", [
         Row(f"peak with {videos} videos", peaks[0], "MB"),
         Row(f"peak with {4 * videos} videos", peaks[1], "MB"),
@@ -324,8 +326,7 @@ def memory_section(bench: Bench, videos: int) -> Section:
 
 
 def heading(bench: Bench, load: tuple[float, float, float]) -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
-    models = [line.partition(":")[2].strip() for line in cpuinfo if line.startswith("model name")]
+    models = re.findall(r"^model name\s*: (.*)", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "date": date.today().isoformat(),
         "processor": models[0] if models else platform.machine(),
@@ -344,13 +345,12 @@ def heading(bench: Bench, load: tuple[float, float, float]) -> dict[str, Any]:
 
 def measure(bench: Bench, args: argparse.Namespace) -> list[Section]:
     spent = rounds(bench)
-    facts = json.loads(
-        watched(RIVAL, "stored", str(bench.videos), str(bench.different), "--of", str(bench.work / "set")).said
-    )
-    if facts["videos"] != bench.count:
-        sys.exit(f"{bench.count - facts['videos']} videos failed; the comparison needs files that all can be used")
-    sections = [cpu_section(bench, spent), speed_section(bench, spent), bytes_section(facts)]
-    sections += [rival_section(bench, spent, facts), import_section(bench)]
+    stored = watched(RIVAL, "stored", str(bench.videos), str(bench.different), "--of", str(bench.work / "set"))
+    info = json.loads(stored.output)
+    if info["videos"] != bench.count:
+        sys.exit(f"{bench.count - info['videos']} videos failed; the comparison needs files without damage")
+    sections = [cpu_section(bench, spent), speed_section(bench, spent), bytes_section(info)]
+    sections += [rival_section(bench, spent, info), import_section(bench)]
     if args.plan_files:
         sections.append(plan_section(bench, args.plan_files))
     if args.memory:
@@ -358,14 +358,13 @@ def measure(bench: Bench, args: argparse.Namespace) -> list[Section]:
     return sections
 
 
-def show(facts: dict[str, Any], sections: list[Section]) -> None:
-    """Tables for people."""
+def show(info: dict[str, Any], sections: list[Section]) -> None:
+    """Print the results as tables."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print("  ".join(f"{name} {value}" for name, value in facts.items()), markup=False)
+    console.print("  ".join(f"{name} {value}" for name, value in info.items()), markup=False)
     for title, rows in sections:
-        table = Table("measured", title=title, title_justify="left", width=104)
-        for column in ("", "goal", "met"):
-            table.add_column(column, justify="right")
+        right = [Column(name, justify="right") for name in ("", "goal", "met")]
+        table = Table("measured", *right, title=title, title_justify="left", width=104)
         for row in rows:
             value = row.value if isinstance(row.value, str) else f"{row.value:{'.0f' if row.value >= 100 else '.3g'}}"
             goal = f"<= {row.most:g}" if row.most is not None else f">= {row.least:g}" if row.least is not None else ""
@@ -375,25 +374,25 @@ def show(facts: dict[str, Any], sections: list[Section]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--videos", type=Path, help="folder of videos; without it some are made")
-    parser.add_argument("--count", type=int, default=40, help="files to measure on; there may be copies among them")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--plan-files", type=int, default=250_000, metavar="N", help="0 leaves planning out")
-    parser.add_argument("--memory", type=int, default=200, metavar="N", help="small videos, then 4 N; 0 leaves it out")
-    parser.add_argument("--json", action="store_true", help="print exactly one JSON object")
+    parser.add_argument("--videos", type=Path, help="folder of videos [default: videos made for the purpose]")
+    parser.add_argument("--count", type=int, default=40, help="number of files, repeated when there are fewer videos")
+    parser.add_argument("--repeats", type=int, default=3, help="number of rounds")
+    parser.add_argument("--plan-files", type=int, default=250_000, metavar="N", help="files to plan; 0 skips this")
+    parser.add_argument("--memory", type=int, default=200, metavar="N", help="small videos, and then 4 N; 0 skips this")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args()
     load = os.getloadavg()
     with tempfile.TemporaryDirectory(prefix="vprep-benchmark-") as name:
         work = Path(name)
         given = ["--of", str(args.videos)] if args.videos else []
-        gathered = json.loads(watched(RIVAL, "gather", str(work / "videos"), str(args.count), *given).said)
+        gathered = json.loads(watched(RIVAL, "gather", str(work / "videos"), str(args.count), *given).output)
         bench = Bench(work, work / "videos", args.count, gathered["different"], args.repeats, find())
-        facts, sections = heading(bench, load), measure(bench, args)
+        info, sections = heading(bench, load), measure(bench, args)
     if args.json:
         rows = [{"title": title, "rows": [asdict(row) | {"met": row.met} for row in rows]} for title, rows in sections]
-        print(json.dumps(facts | {"sections": rows}))
+        print(json.dumps(info | {"sections": rows}))
     else:
-        show(facts, sections)
+        show(info, sections)
 
 
 if __name__ == "__main__":

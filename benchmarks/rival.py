@@ -1,12 +1,12 @@
-"""Everything of prep.py that looks at pictures, as commands that it starts: above all, the usual way of doing the work.
+"""The commands behind prep.py that handle pictures, above all the usual way of doing the same work.
 
-    rival.py pack VIDEOS OUT.tar [--threads 1]   OpenCV decodes, picks, resizes and encodes; one tar member a frame
+    rival.py pack VIDEOS OUT.tar [--threads 1]   OpenCV decodes, selects, resizes and encodes; one tar member per frame
     rival.py scan VIDEOS N                       bytes and PSNR of every JPEG quality, over the first N videos
-    rival.py stored VIDEOS N --of SET            bytes and PSNR of what vprep stored of the same videos
-    rival.py gather FOLDER N [--of VIDEOS]       N videos to measure on: links to given ones, or made ones
+    rival.py stored VIDEOS N --of SET            bytes and PSNR of the same videos in a set by vprep
+    rival.py gather FOLDER N [--of VIDEOS]       N videos for measuring: links to given videos, or to new ones
 
-`pack` uses tarfile, so that the import of torch by webdataset is not charged to it, and it neither hashes nor
-flushes what it writes. `grab` and `retrieve` spare it the conversion of frames that are not kept.
+`pack` uses tarfile, which avoids webdataset's import of torch, and it neither hashes nor flushes its output. `grab` and
+`retrieve` avoid the conversion of frames that are not kept.
 """
 
 import argparse
@@ -24,15 +24,15 @@ import numpy as np
 
 Picture = np.ndarray[Any, Any]
 WIDTH, HEIGHT, FPS = 171, 128, 25.0
-CLIPS = 8  # different ones that are made when none are given
+CLIPS = 8  # number of different videos that are made when none are given
 CLIP_SIZE, CLIP_RATE, CLIP_FRAMES = (340, 256), 30, 300
 QUALITIES = range(70, 99)
-EVERY = 10  # frames of which one is compared
-MOST_DB = 60.0  # of a frame that came back as it was
+EVERY = 10  # one frame of these is compared
+MOST_DB = 60.0  # for a frame without any difference
 
 
 def frames_of(path: Path) -> Iterator[tuple[bool, Picture]]:
-    """The frames at 25 per second, resized; the flag tells a new picture from one that is shown again."""
+    """Yield the resized frames at 25 per second; the flag is false for a frame that repeats the one before."""
     video = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     rate = video.get(cv2.CAP_PROP_FPS)
     shown = kept = 0
@@ -49,7 +49,7 @@ def frames_of(path: Path) -> Iterator[tuple[bool, Picture]]:
 
 
 def pack(videos: list[Path], out: Path, quality: int) -> dict[str, float]:
-    """Write the tar; what is in it is returned."""
+    """Write the tar and return its counts."""
     count = stored = 0
     with tarfile.open(out, "w", format=tarfile.USTAR_FORMAT) as tar:
         for path in videos:
@@ -66,7 +66,7 @@ def pack(videos: list[Path], out: Path, quality: int) -> dict[str, float]:
 
 
 def scan(videos: list[Path]) -> list[dict[str, float]]:
-    """Mean bytes of a frame, and the PSNR of its luma against the frame before encoding, at each quality."""
+    """Return the mean bytes of a frame at each quality, and the mean PSNR of its luma against the original."""
     frames = [frame for path in videos for n, (_, frame) in enumerate(frames_of(path)) if n % EVERY == 0]
     lumas = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames]
     rows = []
@@ -85,25 +85,25 @@ def scan(videos: list[Path]) -> list[dict[str, float]]:
 
 
 def encoded(frame: Picture, quality: int) -> bytes:
-    """The frame as a JPEG."""
+    """Return the frame as a JPEG."""
     return cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def luma(jpeg: Picture) -> Picture:
-    """The luma that a JPEG holds (BT.601, full range), without a way through BGR and back."""
+    """Return the luma of a JPEG (BT.601, full range), without a conversion to BGR and back."""
     found = cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE)
     if found is None:
-        raise ValueError(f"{len(jpeg)} bytes are no JPEG")
+        raise ValueError(f"{len(jpeg)} bytes are not a JPEG")
     return np.asarray(found)
 
 
 def psnr(one: Picture, other: Picture) -> float:
-    """Decibels between two pictures of 8 bits."""
+    """Return the PSNR of two pictures of 8 bits, in decibels."""
     return min(MOST_DB, float(cv2.PSNR(one, other)))
 
 
 def stored(videos: list[Path], folder: Path) -> dict[str, float]:
-    """Bytes of all that vprep stored, and the PSNR of the named videos' frames."""
+    """Return the bytes of the set in `folder`, and the PSNR of the frames of `videos`."""
     import pyarrow.parquet as pq
 
     rows = {row["source"]: row for row in pq.read_table(folder / "index.parquet").to_pylist()}
@@ -121,7 +121,7 @@ def stored(videos: list[Path], folder: Path) -> dict[str, float]:
 
 
 def _psnrs(path: Path, folder: Path, row: dict[str, Any]) -> Iterator[float]:
-    """Luma of stored frames against frames from the same filters that were never compressed."""
+    """Yield the PSNR of stored frames against frames from the same filters that were never compressed."""
     from vprep.settings import Settings
     from vprep.video import ffmpeg
     from vprep.video.transcode import command
@@ -131,7 +131,7 @@ def _psnrs(path: Path, folder: Path, row: dict[str, Any]) -> Iterator[float]:
     height, width = row["height"], row["width"]
     step = height * width + 2 * (-(-height // 2)) * (-(-width // 2))  # yuv420p
     if len(raw) != step * row["frames"]:
-        raise ValueError(f"{path.name}: {len(raw)} bytes of raw frames, wanted are {row['frames']} of {step}")
+        raise ValueError(f"{path.name}: {len(raw)} bytes of raw frames instead of {row['frames']} times {step}")
     mjpeg = np.fromfile(folder / row["shard"], np.uint8, row["size"], offset=row["offset"])
     for number in range(0, row["frames"], EVERY):
         begin, end = row["frame_offsets"][number : number + 2]
@@ -141,7 +141,7 @@ def _psnrs(path: Path, folder: Path, row: dict[str, Any]) -> Iterator[float]:
 
 
 def texture(rng: np.random.Generator) -> Picture:
-    """A picture whose spectrum falls with the frequency about as that of photographs does."""
+    """Return a picture whose spectrum falls with the frequency as in photographs."""
     height, width = 384, 512
     fall = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     fall[0, 0] = 1
@@ -152,7 +152,7 @@ def texture(rng: np.random.Generator) -> Picture:
 
 
 def pictures(seed: int) -> Iterator[bytes]:
-    """Three textured things that move and turn before a textured ground, all a little grainy."""
+    """Yield frames with three textured ellipses that move and turn before a textured background, with some noise."""
     rng = np.random.default_rng(seed)
     layers = [texture(rng) for _ in range(4)]
     starts, speeds = rng.uniform(60, 120, (4, 2)), rng.uniform(-1, 1, (4, 2))
@@ -173,7 +173,7 @@ def pictures(seed: int) -> Iterator[bytes]:
 
 
 def make_clip(path: Path, seed: int) -> None:
-    """10 s of H.264 of about the size and bitrate of Kinetics, with sound."""
+    """Write 10 s of H.264 with about the size and bitrate of Kinetics, with sound."""
     from vprep.video import ffmpeg
 
     (width, height), seconds = CLIP_SIZE, CLIP_FRAMES / CLIP_RATE
@@ -185,7 +185,7 @@ def make_clip(path: Path, seed: int) -> None:
 
 
 def gather(folder: Path, count: int, given: Path | None) -> dict[str, int]:
-    """`count` files, some of them again under other names; how many differ."""
+    """Fill `folder` with `count` links, repeating the videos when there are fewer; return how many differ."""
     from vprep.layouts.walk import walk
 
     if given:
@@ -204,16 +204,16 @@ def gather(folder: Path, count: int, given: Path | None) -> dict[str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=("pack", "scan", "stored", "gather"))
-    parser.add_argument("folder", type=Path, help="of the videos")
-    parser.add_argument("more", help="the tar, or how many videos")
+    parser.add_argument("folder", type=Path, help="folder of the videos")
+    parser.add_argument("more", help="tar to write, or number of videos")
     parser.add_argument("--quality", type=int, default=90)
-    parser.add_argument("--threads", type=int, default=1, help="0: as many as OpenCV takes by itself")
-    parser.add_argument("--of", type=Path, help="the set that vprep made, or the given videos")
+    parser.add_argument("--threads", type=int, default=1, help="threads of OpenCV; 0: its default")
+    parser.add_argument("--of", type=Path, help="set by vprep, or folder of given videos")
     args = parser.parse_args()
     if args.threads:
         cv2.setNumThreads(args.threads)
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"threads;{args.threads}"
-        # Libraries keep threads beside those; on as many processors as vprep has workers they are worth no more.
+        # Libraries have more threads than these; on as many processors as vprep has workers they gain nothing.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     videos = sorted(args.folder.iterdir()) if args.what != "gather" else []
     found: object

@@ -1,15 +1,15 @@
-"""What a step costs: forward, and forward and backward, of each backbone, against the device's own matmul.
+"""How long forward and backward of each backbone take, compared with matrix products on the same device.
 
     .venv/bin/python benchmarks/step.py [--backbones r3d18 r2plus1d ...] [--batch 64] [--frames 16] [--size 112]
         [--precisions fp32 bf16] [--layouts contiguous channels_last] [--modes 3d 2d compiled] [--rivals] [--json]
 
-forward      in eval mode and without gradients, as features are extracted
+forward      in eval mode and without gradients, as in feature extraction
 step         forward and backward in train mode, without the optimiser
-3d, 2d       how factorised convolutions are computed; compiled is 2d through torch.compile
-share        of the TFLOP/s that the largest of some matrix products reaches here in the same precision
-difference   of the last map from that of fp32, contiguous, 3d; relative, in eval mode
-bf16 is autocast; on a CPU only its forward is run, since the weight gradient of conv3d can hold NaN there. fp32 on a
-GPU uses TF32, in the matrix product too. --rivals adds torchvision's networks where it is installed.
+3d, 2d       kernels of factorised convolutions; compiled is 2d with torch.compile
+share        TFLOP/s of the step / TFLOP/s of the fastest matrix product in the same precision
+difference   relative difference of the last map from that of fp32, contiguous, 3d, in eval mode
+bf16 uses autocast. On a CPU only its forward is run, because weight gradients of conv3d can be NaN there. fp32 on a GPU
+uses TF32, in the matrix product too. --rivals adds torchvision's networks if torchvision is installed.
 """
 
 import argparse
@@ -35,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vtrain.backbones import BACKBONES, backbone
 from vtrain.backbones.conv import use_kernels
+from vtrain.machine import wait_for
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last_3d}
@@ -43,7 +44,7 @@ RIVALS = {"torchvision r3d_18": "r3d_18", "torchvision r2plus1d_18": "r2plus1d_1
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What all rows share."""
+    """What all rows have in common."""
 
     device: torch.device
     batch: int
@@ -58,7 +59,7 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One backbone, computed one way; speeds are those of the step, or of the forward where there is no step."""
+    """Times of a backbone. Speeds are those of the step, or of the forward when there is no step."""
 
     backbone: str
     precision: str
@@ -73,27 +74,22 @@ class Row:
     difference: float
 
 
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def timed(work: Callable[[], object], bench: Bench) -> float:
-    """Median of the seconds that `work` takes, after two runs that are not counted."""
+    """Return the median of the seconds that `work` takes, after two runs that do not count."""
     for _ in range(2):
         work()
     spent = []
     for _ in range(bench.repeats):
-        wait(bench.device)
+        wait_for(bench.device)
         began = time.perf_counter()
         work()
-        wait(bench.device)
+        wait_for(bench.device)
         spent.append(time.perf_counter() - began)
     return median(spent)
 
 
 def peak(precision: str, device: torch.device) -> float:
-    """TFLOP/s of a product of square matrices, the best of a few sizes."""
+    """Return TFLOP/s of a product of square matrices, the best of several sizes."""
     bench = Bench(device, 0, 0, 0, 5, {})
     best = 0.0
     for side in (4096, 8192, 16384) if device.type == "cuda" else (1024, 2048):
@@ -103,7 +99,7 @@ def peak(precision: str, device: torch.device) -> float:
 
 
 def make(name: str) -> nn.Module:
-    """A network without head, the same at every call."""
+    """Return a network without head, with the same weights at every call."""
     torch.manual_seed(1)
     if name not in RIVALS:
         return backbone(name)
@@ -116,7 +112,10 @@ def make(name: str) -> nn.Module:
 
 
 def flops(name: str, bench: Bench) -> tuple[int, int]:
-    """Of a clip's forward, and of its forward and backward; a multiplication with its addition counts as two."""
+    """Return the operations of a clip's forward, and of its forward and backward.
+
+    A multiplication with its addition counts as two operations.
+    """
     with torch.device("meta"):
         net, clip = make(name), torch.empty(1, 3, bench.frames, bench.size, bench.size)
     with FlopCounterMode(display=False) as counter:
@@ -193,10 +192,10 @@ def heading(bench: Bench, load: tuple[float, float, float]) -> dict[str, Any]:
     }
 
 
-def show(facts: dict[str, Any], rows: list[Row]) -> None:
-    """A table for people."""
+def show(measured: dict[str, Any], rows: list[Row]) -> None:
+    """Print a table for people."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    console.print("  ".join(f"{name} {value}" for name, value in facts.items()), markup=False)
+    console.print("  ".join(f"{name} {value}" for name, value in measured.items()), markup=False)
     table = Table("backbone", "precision", "layout", "mode")
     for column in ("forward ms", "step ms", "clips/s", "TFLOP/s", "share", "GB", "difference"):
         table.add_column(column, justify="right")
@@ -213,15 +212,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=list(BACKBONES), metavar="NAME")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, help="clips; 64 on a GPU and 2 on a CPU unless given")
+    parser.add_argument("--batch", type=int, help="number of clips (default: 64 on a GPU, 2 on a CPU)")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--precisions", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--layouts", nargs="+", choices=FORMATS, default=list(FORMATS))
     parser.add_argument("--modes", nargs="+", choices=["3d", "2d", "compiled"], default=["3d", "2d"])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of a CPU")
-    parser.add_argument("--rivals", action="store_true", help="torchvision's networks too")
+    parser.add_argument("--threads", type=int, help="number of CPU threads")
+    parser.add_argument("--rivals", action="store_true", help="measure torchvision's networks too")
     parser.add_argument("--json", action="store_true", help="print exactly one JSON object")
     args = parser.parse_args()
     load, device = os.getloadavg(), torch.device(args.device)

@@ -1,16 +1,15 @@
-"""What a training reaches of what this machine could: fed from shards against fed from memory, and against the same
-method as published code runs it.
+"""How fast a training is when it is fed from shards, compared with fed from memory and with published code.
 
     OMP_WAIT_POLICY=PASSIVE .venv/bin/python benchmarks/train.py [key=value ...] [--method rspnet]
         [--recipe released] [--backbone r2plus1d] [--shards DIR] [--batch 64] [--device cuda] [--workers N]
         [--seconds 20] [--repeats 3] [--json]
 
-memory       the trainer's loop on one batch, which stays on the device
-shards       the same loop on what the loader reads, decodes and hands over
-as authors   the same method in float32 (convolutions in TF32, as torch has it by itself), channels first, without
-             autocast and with 3D kernels, fed from memory; with cuDNN's choice of kernels and with its search
-Both ways of feeding and the loader alone take turns, and a ratio is the median of the ratios of the turns. On a CPU the
-last is left out, and its numbers only show that this program works. Without --shards a small set is made.
+memory       the trainer's loop on a single batch, which stays on the device
+shards       the same loop on the batches that the loader reads and decodes
+as authors   the same method as published code runs it: float32 (convolutions in TF32, torch's default), channels first,
+             without autocast and with 3D kernels, fed from memory; with cuDNN's choice of kernels and with its search
+Memory, shards and the loader alone take turns, and a ratio is the median of the ratios of the turns. On a CPU `as
+authors` is left out, and the numbers only show that this program works. Without --shards a small set is created.
 """
 
 import argparse
@@ -23,13 +22,14 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
 from prep import Row
 from step import processor
 from vtrain.bench import step
+from vtrain.bench.loader import Measured
+from vtrain.bench.report import KERNELS
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
 from vtrain.machine import environment
@@ -37,23 +37,21 @@ from vtrain.overrides import change
 from vtrain.recipes import find
 from vtrain.recipes.recipe import Recipe
 
-MADE = {"cuda": (8, 32, 8.0), "cpu": (4, 8, 2.0)}  # classes, videos of each, seconds
+SMALL_SET = {"cuda": (8, 32, 8.0), "cpu": (4, 8, 2.0)}  # classes, videos per class, seconds per video
 BATCH, SECONDS, REPEATS = {"cuda": 64, "cpu": 8}, {"cuda": 20.0, "cpu": 1.0}, {"cuda": 3, "cpu": 1}
-WAYS = {"cudnn_default": "cuDNN's choice of kernels", "cudnn_benchmark": "cuDNN's search"}
-Facts = dict[str, Any]
 
 
-def made(work: Path, device: str) -> Path:
-    """A set of small videos."""
+def small_set(work: Path, device: str) -> Path:
+    """Create a set of small videos."""
     videos, out = work / "videos", work / "set"
-    classes, each, seconds = map(str, MADE[device])
+    classes, each, seconds = map(str, SMALL_SET[device])
     words = ("--out", str(videos), "--classes", classes, "--per-class", each, "--seconds", seconds)
     for argv in (("synth", *words), ("shard", str(videos), "--out", str(out), "--shards", "8")):
         subprocess.run([sys.executable, "-m", "vprep.cli", *argv], check=True, stdout=subprocess.DEVNULL)
     return out
 
 
-def heading(recipe: Recipe, videos: Videos, load: tuple[float, float, float], args: argparse.Namespace) -> Facts:
+def heading_of(recipe: Recipe, videos: Videos, load: tuple[float, float, float], args: argparse.Namespace) -> Measured:
     known = environment()
     return {
         "date": date.today().isoformat(),
@@ -76,7 +74,7 @@ def heading(recipe: Recipe, videos: Videos, load: tuple[float, float, float], ar
     }
 
 
-def rows_of(turns: list[Facts], alone: Facts) -> list[Row]:
+def rows_of(turns: list[Measured], alone: Measured) -> list[Row]:
     def rate(name: str, what: str = "videos_per_s") -> float:
         rates: list[float] = [turn[name][what] for turn in turns]
         return median(rates)
@@ -85,26 +83,26 @@ def rows_of(turns: list[Facts], alone: Facts) -> list[Row]:
         Row("fed from shards / fed from memory", over(turns, "together", "model"), least=0.95),
         Row("fed from shards / the slower of model and loader", median(turn["ratio"] for turn in turns)),
         Row("fed from shards", rate("together"), "videos/s"),
-        Row("the same", rate("together", "clips_per_s"), "clips/s"),
+        Row("fed from shards", rate("together", "clips_per_s"), "clips/s"),
         Row("fed from memory", rate("model"), "videos/s"),
         Row(f"loader alone, workers={turns[0]['workers']}", rate("loader"), "videos/s"),
-        Row("share of the time that is spent waiting for the loader", rate("together", "waited")),
-        Row("a step on noise, in memory", alone["model"]["step_ms"], "ms"),
-        *(Row(f"of it {name}", spent, "ms") for name, spent in alone["model"]["parts_ms"].items()),
+        Row("share of the time spent waiting for the loader", rate("together", "waited")),
+        Row("a step on noise from memory", alone["model"]["step_ms"], "ms"),
+        *(Row(f"part of it: {name}", spent, "ms") for name, spent in alone["model"]["parts_ms"].items()),
         Row(f"backbone alone, {alone['bare']['clips']} clips forward and backward", alone["bare"]["ms"], "ms"),
         Row("a step / backbone alone", alone["over_bare"]),
         Row("operations", alone["tflop_per_s"], "TFLOP/s"),
-        Row("memory at most", alone["model"]["memory_mb"], "MB"),
+        Row("peak memory", alone["model"]["memory_mb"], "MB"),
     ]
     return rows + authors(alone)
 
 
-def over(turns: list[Facts], name: str, other: str) -> float:
+def over(turns: list[Measured], name: str, other: str) -> float:
     ratios: list[float] = [turn[name]["videos_per_s"] / turn[other]["videos_per_s"] for turn in turns]
     return median(ratios)
 
 
-def authors(alone: Facts) -> list[Row]:
+def authors(alone: Measured) -> list[Row]:
     what = "fed from memory / as the authors' code runs it"
     if "as_authors" not in alone:
         return [Row(what, "not measured: no GPU")]
@@ -112,14 +110,16 @@ def authors(alone: Facts) -> list[Row]:
         return [Row(what, "not measured: memory is too small")]
     rows = []
     for name, found in alone["as_authors"].items():
-        rows.append(Row(f"{what}, with {WAYS[name]}", found["times"], least=3.0 if name == "cudnn_default" else None))
-        rows.append(Row(f"as the authors' code runs it, with {WAYS[name]}", found["videos_per_s"], "videos/s"))
+        rows.append(
+            Row(f"{what}, with {KERNELS[name]}", found["times"], least=3.0 if name == "cudnn_default" else None)
+        )
+        rows.append(Row(f"as the authors' code runs it, with {KERNELS[name]}", found["videos_per_s"], "videos/s"))
     return rows
 
 
-def show(facts: Facts, rows: list[Row], said: list[str]) -> None:
-    """In Markdown, for a log."""
-    print("; ".join(f"{name} {value}" for name, value in facts.items()) + "\n")
+def show(heading: Measured, rows: list[Row], lines: list[str]) -> None:
+    """Print Markdown for a log."""
+    print("; ".join(f"{name} {value}" for name, value in heading.items()) + "\n")
     print("| measured | | goal |\n|---|---|---|")
     for row in rows:
         value = row.value if isinstance(row.value, str) else f"{row.value:{'.0f' if row.value >= 100 else '.3g'}}"
@@ -127,21 +127,21 @@ def show(facts: Facts, rows: list[Row], said: list[str]) -> None:
         print(
             f"| {row.what} | {value} {row.unit}".rstrip() + f" | {'' if row.least is None else f'>= {row.least:g}'} |"
         )
-    print("\n" + "\n".join(said))
+    print("\n" + "\n".join(lines))
 
 
 def read_words() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="changes of the recipe")
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings of the recipe to change")
     parser.add_argument("--method", default="rspnet")
-    parser.add_argument("--recipe", default="released", help="released, paper, tiny, or a name")
-    parser.add_argument("--backbone", help="instead of the recipe's")
-    parser.add_argument("--shards", help="without it some are made")
-    parser.add_argument("--batch", type=int, help="videos; 64 on a GPU and 8 on a CPU unless given")
+    parser.add_argument("--recipe", default="released", help="released, paper, tiny, or the name of a recipe")
+    parser.add_argument("--backbone", help="backbone to use instead of the recipe's")
+    parser.add_argument("--shards", help="folder with shards (default: create a small set)")
+    parser.add_argument("--batch", type=int, help="videos per step (default: 64 on a GPU, 8 on a CPU)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, help="as many as in training unless given")
-    parser.add_argument("--seconds", type=float, help="of each measurement; 20 on a GPU and 1 on a CPU unless given")
-    parser.add_argument("--repeats", type=int, help="turns; 3 on a GPU and 1 on a CPU unless given")
+    parser.add_argument("--workers", type=int, help="number of loader workers (default: as in training)")
+    parser.add_argument("--seconds", type=float, help="seconds per measurement (default: 20 on a GPU, 1 on a CPU)")
+    parser.add_argument("--repeats", type=int, help="number of turns (default: 3 on a GPU, 1 on a CPU)")
     parser.add_argument("--json", action="store_true", help="print exactly one JSON object")
     args = parser.parse_args()
     args.batch = args.batch or BATCH[args.device]
@@ -154,22 +154,22 @@ def main() -> None:
     recipe = change(find(args.method, args.recipe, args.backbone), [f"batch={args.batch}", *args.settings])
     with tempfile.TemporaryDirectory(prefix="vtrain-benchmark-") as work:
         if args.shards is None:
-            print("videos are made", file=sys.stderr)
-        shards = args.shards if args.shards is not None else made(Path(work), args.device)
+            print("creating videos", file=sys.stderr)
+        shards = args.shards if args.shards is not None else small_set(Path(work), args.device)
         videos = ShardSet.open(shards).select()
         turns = []
         for number in range(args.repeats):
             print(f"turn {number + 1} of {args.repeats}", file=sys.stderr)
             how = {"workers": args.workers, "seconds": args.seconds, "device": args.device}
             turns.append(step.all(recipe, videos, **how))
-        print("the model alone", file=sys.stderr)
+        print("model alone", file=sys.stderr)
         alone = step.step(recipe, seconds=args.seconds, device=args.device)
-    facts, rows = heading(recipe, videos, load, args), rows_of(turns, alone)
+    heading, rows = heading_of(recipe, videos, load, args), rows_of(turns, alone)
     if args.json:
         measured = [asdict(row) | {"met": row.met} for row in rows]
-        print(json.dumps(facts | {"rows": measured, "turns": turns, "alone": alone}))
+        print(json.dumps(heading | {"rows": measured, "turns": turns, "alone": alone}))
     else:
-        show(facts, rows, [f"bottleneck: {turns[-1]['bottleneck']}", *turns[-1]["advice"]])
+        show(heading, rows, [f"bottleneck: {turns[-1]['bottleneck']}", *turns[-1]["advice"]])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is compared takes turns, so a machine that slows down does so for all of it."""
+"""Run jobs in turns, so that a machine that becomes slower does so for all of them."""
 
 import os
 import sys
@@ -9,24 +9,24 @@ from statistics import median
 
 import torch
 
-from step import wait
+from vtrain.machine import wait_for
 
 Jobs = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Seconds that a job took; `cpu` is of all threads, and of processes that it ended."""
+    """Seconds that a job took. `cpu` counts all threads, and child processes that have ended."""
 
     wall: float
     cpu: float
 
 
-Spent = dict[str, list[Usage]]  # by what was done, one of each round
+Spent = dict[str, list[Usage]]  # by job, an entry for each round
 
 
 def in_turns(jobs: Jobs, rounds: int, device: torch.device) -> Spent:
-    """All jobs in each round, from another one on in the next."""
+    """Run all jobs in each round; each round starts with the job after that which the last started with."""
     spent: Spent = {name: [] for name in jobs}
     names = list(jobs)
     for number in range(rounds):
@@ -38,16 +38,16 @@ def in_turns(jobs: Jobs, rounds: int, device: torch.device) -> Spent:
 
 
 def usage(job: Callable[[], object], device: torch.device) -> Usage:
-    wait(device)
+    wait_for(device)
     before, began = os.times(), time.perf_counter()
     job()
-    wait(device)
+    wait_for(device)
     wall, after = time.perf_counter() - began, os.times()
     return Usage(wall, sum(after[:4]) - sum(before[:4]))
 
 
 def ratio(above: list[Usage], below: list[Usage], what: str = "wall") -> float:
-    """The median over the rounds."""
+    """Return the median over the rounds of `above` / `below`."""
     return median(float(getattr(a, what)) / float(getattr(b, what)) for a, b in zip(above, below, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What many tests need: real videos made on the spot, and the command as a real process."""
+"""Fixtures that many tests share: real videos, and the command as a real process."""
 
 import json
 import os
@@ -20,7 +20,7 @@ RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 def make_video(
     path: Path, *more: str, pattern: str = "testsrc2", size: str = "96x64", rate: str = "25", seconds: float = 1
 ) -> Path:
-    """A small video of a moving test picture; `more` are further options of ffmpeg."""
+    """Write a small video of a moving test picture; `more` are further options of ffmpeg."""
     path.parent.mkdir(parents=True, exist_ok=True)
     source = f"{pattern}=size={size}:rate={rate}:duration={seconds}"
     words = [bundled(), "-v", "error", "-y", "-f", "lavfi", "-i", source, "-threads", "1", *more, f"file:{path}"]
@@ -31,7 +31,7 @@ def make_video(
 def run_vprep(
     *words: object, env: dict[str, str] | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """`vprep WORDS` in a process of its own."""
+    """Run `vprep WORDS` in a process of its own."""
     argv = [sys.executable, "-m", "vprep.cli", *map(str, words)]
     return subprocess.run(
         argv, capture_output=True, text=True, timeout=timeout, env=os.environ | (env or {}), stdin=subprocess.DEVNULL
@@ -50,7 +50,7 @@ def run_vprep_fixture() -> RunVprep:
 
 @pytest.fixture(scope="session")
 def content() -> Callable[[Path], dict[str, bytes]]:
-    """All files below a folder, by their path."""
+    """A function that returns the bytes of all files below a folder, by their path."""
 
     def read(folder: Path) -> dict[str, bytes]:
         return {
@@ -62,7 +62,7 @@ def content() -> Callable[[Path], dict[str, bytes]]:
 
 @pytest.fixture(scope="session")
 def rows() -> Callable[[Path], dict[str, dict[str, Any]]]:
-    """The index of a set, by source."""
+    """A function that returns the rows of a set's index, by source."""
 
     def read(folder: Path) -> dict[str, dict[str, Any]]:
         return {row["source"]: row for row in pq.read_table(folder / "index.parquet").to_pylist()}

@@ -16,7 +16,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "veval": (),
 }
 # Of vprep, vtrain uses the modules that describe shards and veval not even those; both use what all commands share.
-SHARED = ("vprep.errors", "vprep.atomic", "vprep.hashing", "vprep.processors", "vprep.plugins")
+SHARED = ("vprep.errors", "vprep.atomic", "vprep.checks", "vprep.hashing", "vprep.plugins", "vprep.processors")
 OPEN = {"vtrain": ("vprep.format", *SHARED), "veval": SHARED}
 
 

@@ -3,10 +3,9 @@
 import json as jsonlib
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Never
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
@@ -14,15 +13,13 @@ from veval import output
 from vprep.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
-    from veval.features.extract import How
-    from veval.inputs import Weights
-    from veval.protocol import Protocol
-    from vtrain.data.dataset import Videos
+    from veval.evaluation import Evaluation, Execution, Weights
+    from vtrain.recipes.recipe import Recipe
 
-WIDTH = 240  # letters of a line, where there is no terminal
+WIDTH = 240  # characters per line of a report that does not go to a terminal
 
 app = typer.Typer(
-    help="What a network has learned, each number with the protocol it was measured by.",
+    help="Measure what a network has learned; each result holds the protocol it was measured by.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -31,262 +28,324 @@ app = typer.Typer(
 
 Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Changes of the protocol.")]
 FromWeights = Annotated[
-    str | None, typer.Option(help="A run, a file, random, or random:RUN. [default: the newest run]")
+    str | None,
+    typer.Option(help="Weights: a run, a file, random, or random:RUN. [default: the run saved last]"),
 ]
-Tuned = Annotated[str | None, typer.Option(help="A fine-tuned run. [default: the newest in runs/finetuned/ or runs/]")]
-Shards = Annotated[str | None, typer.Option(help="Folder, glob, list, or range. [default: data_shards/]")]
-Backbone = Annotated[str | None, typer.Option(help="Of random weights. [default: r3d]")]
-Seed = Annotated[int, typer.Option(help="Of random weights, and of what is drawn.")]
-Fold = Annotated[int, typer.Option(help="1, 2 or 3.")]
-Named = Annotated[str | None, typer.Option(help="A paper's, by name. [default: that of the weights' method]")]
-Split = Annotated[str, typer.Option(help="That is asked about.")]
-Gallery = Annotated[str, typer.Option(help="That is searched, or learned from.")]
-Kept = Annotated[Path | None, typer.Option(help="A .parquet or .npz file where features are kept, to go on or reuse.")]
-Subset = Annotated[Path | None, typer.Option(help="Only these videos: a file of vprep subset.")]
-Out = Annotated[Path | None, typer.Option(help="The result's file. [default: a new one in results/]")]
-Few = Annotated[int | None, typer.Option(min=1, help="So many labelled videos of each class. [default: all]")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Processes that read. [default: as the machine has]")]
-Device = Annotated[str, typer.Option(help="cpu or cuda. [default: cuda where there is one]")]
-Skip = Annotated[bool, typer.Option("--skip-bad", help="Leave out videos that cannot be read, and name them.")]
+Tuned = Annotated[
+    str | None, typer.Option(help="Fine-tuned run. [default: the one saved last in runs/finetuned/ or runs/]")
+]
+Shards = Annotated[str | None, typer.Option(help="Shards: a folder, glob, list or range. [default: data_shards/]")]
+Backbone = Annotated[str | None, typer.Option(help="Backbone to initialise at random. [default: r3d]")]
+Seed = Annotated[int, typer.Option(help="Seed of random weights and of everything drawn.")]
+Fold = Annotated[int, typer.Option(help="Fold of the splits: 1, 2 or 3.")]
+Named = Annotated[str | None, typer.Option(help="Name of a paper's protocol. [default: by the weights' method]")]
+Queries = Annotated[str, typer.Option(help="Split whose videos are the queries.")]
+Gallery = Annotated[str, typer.Option(help="Split that is searched.")]
+Tested = Annotated[str, typer.Option(help="Split to test on.")]
+Learned = Annotated[str, typer.Option(help="Split to learn from.")]
+Kept = Annotated[Path | None, typer.Option(help="File to keep the features in and reuse them from, .parquet or .npz.")]
+Subset = Annotated[Path | None, typer.Option(help="File of vprep subset; only its videos are used.")]
+Out = Annotated[Path | None, typer.Option(help="File for the result. [default: a new one in results/]")]
+Few = Annotated[int | None, typer.Option(min=1, help="Use only N labelled videos per class. [default: all]")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Number of worker processes. [default: by the machine]")]
+Device = Annotated[str, typer.Option(help="Device to compute on: cpu or cuda. [default: cuda if there is one]")]
+Skip = Annotated[bool, typer.Option("--skip-bad", help="Leave out videos that cannot be read, and list them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 
 
 @app.command()
 def retrieval(
     settings: Settings = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
-    seed: Seed = 0, fold: Fold = 1, split: Split = "test", gallery: Gallery = "train", protocol: Named = None,
-    duplicates: Annotated[str, typer.Option(help="keep, or leave out: those of a query's content.")] = "keep",
-    engine: Annotated[str, typer.Option(help="exact, or faiss where that is installed.")] = "exact",
+    seed: Seed = 0, fold: Fold = 1, split: Queries = "test", gallery: Gallery = "train", protocol: Named = None,
+    duplicates: Annotated[str, typer.Option(help="Videos of a query's content: keep, or leave out.")] = "keep",
+    engine: Annotated[str, typer.Option(help="Search engine; exact is the only one.")] = "exact",
     features: Kept = None, subset: Subset = None, out: Out = None, workers: Workers = None, device: Device = "",
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """Which videos of the gallery are nearest to a query, and how often one of them has its class."""
+    """Measure how often a nearest video of the gallery has a query's class."""
     from veval import commands
-    from veval.tasks.retrieval import LeaveOut
 
     if duplicates not in ("keep", "leave out"):
         raise UsageError(f"--duplicates is '{duplicates}'; there are keep and 'leave out'")
+    if engine != "exact":
+        raise UsageError(f"--engine is '{engine}'; there is exact")
     output.prepare(out)
-    asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, subset, protocol, settings)
-    leave_out: LeaveOut = "same content" if duplicates == "leave out" else "nothing"
-    facts = commands.retrieval(
-        *asked, how=_how(device, workers, skip_bad), kept=features, leave_out=leave_out, engine=engine
+    evaluation = _evaluation(
+        weights,
+        shards,
+        backbone,
+        seed,
+        (split, gallery),
+        fold,
+        subset,
+        protocol,
+        settings,
+        _execution(device, workers, skip_bad),
     )
-    output.finish(facts, out, json)
+    found = commands.retrieval(
+        evaluation, features=features, leave_out="same content" if duplicates == "leave out" else "nothing"
+    )
+    output.finish(found, out, json)
 
 
-@app.command("linear")
-def linear_(
+@app.command()
+def linear(
     settings: Settings = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
-    seed: Seed = 0, fold: Fold = 1, split: Split = "test", gallery: Gallery = "train", protocol: Named = None,
+    seed: Seed = 0, fold: Fold = 1, split: Tested = "test", gallery: Learned = "train", protocol: Named = None,
     few: Few = None, features: Kept = None, out: Out = None, workers: Workers = None, device: Device = "",
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """A linear layer on frozen features."""
+    """Train a linear layer on frozen features, and test it."""
     from veval import commands
 
     output.prepare(out)
-    asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings)
-    facts = commands.by_linear(*asked, how=_how(device, workers, skip_bad), kept=features, few=few, seed=seed)
-    output.finish(facts, out, json)
+    evaluation = _evaluation(
+        weights,
+        shards,
+        backbone,
+        seed,
+        (split, gallery),
+        fold,
+        None,
+        protocol,
+        settings,
+        _execution(device, workers, skip_bad),
+    )
+    output.finish(commands.linear(evaluation, features=features, few=few, seed=seed), out, json)
 
 
-@app.command("knn")
-def knn_(
+@app.command()
+def knn(
     settings: Settings = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
-    seed: Seed = 0, fold: Fold = 1, split: Split = "test", gallery: Gallery = "train", protocol: Named = None,
-    k: Annotated[int, typer.Option(min=1, help="Neighbours that vote.")] = 20,
-    temperature: Annotated[float, typer.Option(min=1e-6, help="Of their votes.")] = 0.07,
-    votes: Annotated[str, typer.Option(help="What they weigh: similarity, or same.")] = "similarity",
+    seed: Seed = 0, fold: Fold = 1, split: Tested = "test", gallery: Learned = "train", protocol: Named = None,
+    k: Annotated[int, typer.Option(min=1, help="Number of neighbours that vote.")] = 20,
+    temperature: Annotated[float, typer.Option(min=1e-6, help="Temperature of votes by similarity.")] = 0.07,
+    votes: Annotated[str, typer.Option(help="Weight of a vote: similarity, or same for all.")] = "similarity",
     few: Few = None, features: Kept = None, out: Out = None, workers: Workers = None, device: Device = "",
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """The nearest labelled videos vote for the class."""
+    """Let the nearest labelled videos vote on the class of each video."""
     from veval import commands
+    from veval.tasks.knn import Voting
 
     output.prepare(out)
-    asked = _asked(weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings)
-    facts = commands.by_neighbours(
-        *asked, how=_how(device, workers, skip_bad), kept=features, few=few, seed=seed, k=k,
-        temperature=temperature, votes=votes,
-    )  # fmt: skip
-    output.finish(facts, out, json)
+    voting = Voting(k=k, temperature=temperature, votes=votes)
+    evaluation = _evaluation(
+        weights,
+        shards,
+        backbone,
+        seed,
+        (split, gallery),
+        fold,
+        None,
+        protocol,
+        settings,
+        _execution(device, workers, skip_bad),
+    )
+    output.finish(commands.knn(evaluation, features=features, few=few, seed=seed, voting=voting), out, json)
 
 
 @app.command()
 def features(
     settings: Settings = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
     seed: Seed = 0, fold: Fold = 1,
-    splits: Annotated[str, typer.Option(help="With commas, as in test,train. [default: all videos]")] = "",
-    out: Annotated[Path, typer.Option(help="A .parquet or .npz file.")] = Path("features.parquet"),
+    splits: Annotated[str, typer.Option(help="Splits with commas, as in test,train. [default: all videos]")] = "",
+    out: Annotated[Path, typer.Option(help="File for the features, .parquet or .npz.")] = Path("features.parquet"),
     protocol: Named = None, subset: Subset = None, workers: Workers = None, device: Device = "",
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """What the network makes of videos, in a file; stopped and run again, it goes on."""
-    from veval.features.extract import extract
-    from veval.features.feature_file import read_facts
+    """Write the features of videos to a file. Stopped and run again, it goes on."""
+    from veval.features import extract
+    from veval.features.feature_file import read_info
 
     output.prepare(out)
     words = [word for word in splits.split(",") if word] or None
-    given, videos, data, seen = _asked(weights, shards, backbone, seed, words, fold, subset, protocol, settings)
-    extract(given, videos, seen, out, data=data, how=_how(device, workers, skip_bad), gallery="")
+    evaluation = _evaluation(
+        weights, shards, backbone, seed, words, fold, subset, protocol, settings, _execution(device, workers, skip_bad)
+    )
+    extract.write(extract.work_of(evaluation), out)
     if output.is_first():
-        dropped = read_facts(out)["dropped"]
-        told = {"out": str(out), "videos": data["videos"], "dropped": dropped, "protocol": seen.words("features")}
-        line = f"{out}: {sum(data['videos'].values()) - len(dropped)} videos, {len(dropped)} dropped"
-        print(jsonlib.dumps(told, ensure_ascii=False) if json else line)
+        counts, dropped = evaluation.data.info.videos, read_info(out)["dropped"]
+        found = {"out": str(out), "videos": counts, "dropped": dropped}
+        found["protocol"] = evaluation.protocol.as_dict("features")
+        line = f"{out}: {sum(counts.values()) - len(dropped)} videos, {len(dropped)} dropped"
+        print(jsonlib.dumps(found, ensure_ascii=False) if json else line)
 
 
 @app.command("test")
-def ten_clips(
-    settings: Settings = None, weights: Tuned = None, shards: Shards = None, fold: Fold = 1, split: Split = "test",
+def accuracy(
+    settings: Settings = None, weights: Tuned = None, shards: Shards = None, fold: Fold = 1, split: Tested = "test",
     protocol: Named = None,
-    logits: Annotated[Path | None, typer.Option(help="A .parquet or .npz file for what is said of each clip.")] = None,
+    logits: Annotated[Path | None, typer.Option(help="File to keep each clip's logits in, .parquet or .npz.")] = None,
     out: Out = None, workers: Workers = None, device: Device = "", skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """A fine-tuned network on whole videos: ten clips each, unless told otherwise."""
+    """Test a fine-tuned network on whole videos, by default on ten clips each."""
     from veval import commands, inputs
+    from veval.evaluation import Evaluation
     from veval.protocol import for_weights
-    from veval.tasks.classifier import classifier
+    from veval.tasks.classifier import load_classifier
     from veval.tasks.finetune import newest_tuned
-    from vtrain.data.shard_spec import enlarged
+    from vtrain.data.shard_spec import upscaling_note
 
     output.prepare(out)
-    network = classifier(weights or newest_tuned())
-    videos, data = inputs.data(shards, (split,), fold=fold)
-    seen = for_weights("testing", network.facts, protocol, settings or [], network.seen)
-    output.say(network.facts, data, enlarged(data["side"], seen.size))
-    facts = commands.testing(network, videos[split], data, seen, how=_how(device, workers, skip_bad), logits=logits)
-    output.finish(facts, out, json)
+    network = load_classifier(weights or newest_tuned())
+    evaluation = Evaluation(
+        network=network,
+        data=inputs.open_data(shards, (split,), fold=fold),
+        protocol=for_weights("testing", network.info, protocol, settings or [], network.trained_on),
+        execution=_execution(device, workers, skip_bad),
+    )
+    info = evaluation.data.info
+    output.announce(network.info, info, upscaling_note(info.side, evaluation.protocol.size))
+    output.finish(commands.accuracy(evaluation, logits=logits), out, json)
 
 
 Tuning = Annotated[
-    list[str] | None, typer.Argument(metavar="key=value ...", help="Changes of the recipe; test.KEY of the test.")
+    list[str] | None,
+    typer.Argument(metavar="key=value ...", help="Changes of the recipe; with test.KEY, of the test's protocol."),
 ]
 # torchrun takes --run, wherever it stands, for the beginning of an option of its own.
 INTO = ("--into", "--run")
-Run = Annotated[Path | None, typer.Option(*INTO, help="The training's folder. [default: a new one in runs/finetuned/]")]
-Recipe = Annotated[str, typer.Option(help="released, paper, or a name. [default: for weights and data]")]
+Run = Annotated[
+    Path | None, typer.Option(*INTO, help="Folder of the training. [default: a new one in runs/finetuned/]")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="Recipe: released, paper, or a name. [default: by weights and data]")
+]
 
 
 @app.command()
 def finetune(
     settings: Tuning = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
-    recipe: Recipe = "",
-    seed: Annotated[int | None, typer.Option(help="Of the fine-tuning. [default: the recipe's]")] = None,
+    recipe_name: RecipeName = "",
+    seed: Annotated[int | None, typer.Option(help="Seed of the training. [default: the recipe's]")] = None,
     fold: Fold = 1,
-    folds: Annotated[str, typer.Option(help="Several, as in 1,2,3; one result each.")] = "",
-    split: Split = "test",
-    select: Annotated[str, typer.Option(help="The epoch: last, best-on-test or best-on-held-out.")] = "last",
-    hold_out: Annotated[int | None, typer.Option(min=0, help="So many training videos are not learned from.")] = None,
+    folds: Annotated[str, typer.Option(help="Several folds, as in 1,2,3, with one result each.")] = "",
+    split: Tested = "test",
+    select: Annotated[str, typer.Option(help="Epoch to test: last, best-on-test or best-on-held-out.")] = "last",
+    hold_out: Annotated[
+        int | None, typer.Option(min=0, help="Number of training videos to hold out. [default: the recipe's]")
+    ] = None,
     val_groups: Annotated[bool, typer.Option("--val-groups", help="Hold out whole groups of UCF101.")] = False,
     protocol: Named = None,
     run: Run = None,
     out: Out = None, workers: Workers = None, skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """All layers are trained on labels, and the network is tested on ten clips a video."""
+    """Train all layers on labels, then test on ten clips per video."""
     from veval import commands, inputs
-    from veval.tasks.finetune import TUNED, holding_out, recipe_for
-    from veval.tasks.finetune import finetune as tune
+    from veval.evaluation import Data
+    from veval.tasks.finetune import TUNED, FineTuning, holding_out, recipe_for
     from vtrain.overrides import change
     from vtrain.training.processes import processes
 
     output.prepare(out)
-    given = inputs.weights(weights, backbone=backbone, seed=seed or 0)
-    sets = [inputs.data(shards, (split,), fold=number) for number in (_numbers(folds) if folds else [fold])]
-    made, note = recipe_for(given, sets[0][1], recipe)
+    start = inputs.weights(weights, backbone=backbone, seed=seed or 0)
+    opened = inputs.open_shards(shards)
+    sets = [Data.select(opened, (split,), fold=number) for number in (_numbers(folds) if folds else [fold])]
+    recipe, note = recipe_for(start.info, opened.name, recipe_name)
     words = [word for word in settings or [] if not word.startswith("test.")]
-    more = {"data.shards": sets[0][1]["shards"], "seed": seed, "workers": workers}
-    words = [f"{name}={value}" for name, value in more.items() if value is not None] + words
-    made = change(holding_out(made, hold_out, "group" if val_groups else None), words)
-    if given.facts["path"] == inputs.RANDOM:
-        given = inputs.weights(weights, backbone=backbone, seed=made.seed)
+    options = {"data.shards": opened.spec, "seed": seed, "workers": workers}
+    words = [f"{name}={value}" for name, value in options.items() if value is not None] + words
+    recipe = change(holding_out(recipe, hold_out, "group" if val_groups else None), words)
+    if start.info.is_random:
+        start = inputs.weights(weights, backbone=backbone, seed=recipe.seed)
+    execution = _execution("", workers, skip_bad)
     results = []
-    with processes():  # among which several trainings cannot follow each other, unless they stay together
-        for videos, data in sets:
-            began, number = time.monotonic(), data["fold"]
-            end = f"-fold{number}"
-            place = output.fresh(TUNED, f"{output.called(given.facts)}-{data['name']}{end}") if run is None else run
-            place = place.with_name(place.name + end) if folds and run else place
-            output.say(given.facts, data, note, f"training in {place}; when it was stopped, --into {place} goes on")
-            facts = tune(
-                given, change(made, [f"data.fold={number}", *(["data.on_error=skip"] if skip_bad else [])]), place,
-                data=data, videos=videos[split], how=_how("", workers, skip_bad),
-                select=select, protocol=protocol,
-                words=[word.removeprefix("test.") for word in settings or [] if word.startswith("test.")],
+    with processes():  # several trainings can only follow each other in one process group
+        for data in sets:
+            end = f"-fold{data.info.fold}"
+            name = f"{output.short_name(Path(start.info.path))}-{opened.name}{end}"
+            folder = output.fresh(TUNED, name) if run is None else run
+            folder = folder.with_name(folder.name + end) if folds and run else folder
+            resume = f"training in {folder}; if it is stopped, --into {folder} goes on"
+            output.announce(start.info, data.info, note, resume)
+            found = commands.finetune(
+                FineTuning(
+                    weights=start, recipe=_of_fold(recipe, data.info.fold, skip_bad), folder=folder, data=data,
+                    execution=execution, selection=select, protocol=protocol,
+                    words=[word.removeprefix("test.") for word in settings or [] if word.startswith("test.")],
+                )
             )  # fmt: skip
-            if facts is not None:
-                results.append(commands.finished("finetune", commands.tested(facts), facts, began, {}))
-                target = out.with_stem(out.stem + end) if folds and out else out
-                output.finish(results[-1], target, "later" if json and folds else json)
+            if found is not None:
+                results.append(found)
+                file = out.with_stem(out.stem + end) if folds and out else out
+                output.finish(found, file, "later" if json and folds else json)
     if json and folds and results:
         print(jsonlib.dumps({"folds": results}, ensure_ascii=False))
 
 
 @app.command()
 def report(
-    files: Annotated[list[Path] | None, typer.Argument(help="Results, or folders of them. [default: results/]")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As a table of Markdown.")] = False,
-    folds: Annotated[bool, typer.Option("--folds", help="Average the folds of the same thing.")] = False,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files of results, or folders of them. [default: results/]")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    folds: Annotated[bool, typer.Option("--folds", help="Average the folds of the same measurement.")] = False,
     json: Json = False,
 ) -> None:
-    """Your results beside the published ones that share the protocol, and what differs where none does."""
+    """Compare results with the published ones, and with networks from scratch."""
     from veval.results import report as tables
 
-    places = files or [output.RESULTS]
-    folders = {word for word in places if word == output.RESULTS or word.is_dir()}
-    named = [path for word in places for path in (sorted(word.glob("*.json")) if word in folders else [word])]
-    if not named:
-        raise UsageError(f"no results in {places[0]}; they are made by the other commands of veval")
-    found = tables.report(named, "averaged" if folds else "separate")
+    words = files or [output.RESULTS]
+    folders = {word for word in words if word == output.RESULTS or word.is_dir()}
+    paths = [path for word in words for path in (sorted(word.glob("*.json")) if word in folders else [word])]
+    if not paths:
+        raise UsageError(f"there are no results in {words[0]}; the other commands of veval write some")
+    found = tables.report(paths, "averaged" if folds else "separate")
     if json:
-        print(jsonlib.dumps(tables.facts(found), ensure_ascii=False))
+        print(jsonlib.dumps(tables.as_dict(found), ensure_ascii=False))
     elif markdown:
         print(tables.markdown(found))
     else:
         from rich.console import Console
 
-        # A file or a pipe has no width; lines of 80 letters would be too short for its columns.
+        # A file or a pipe has no width; 80 characters per line would be too few for the columns.
         Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(tables.terminal(found))
 
 
 def main(argv: list[str] | None = None) -> Never:
-    """Run the command; 0 done, 1 failed while working, 2 asked wrongly."""
+    """Run the command and exit: 0 done, 1 failed while working, 2 asked wrongly."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as vtrain does
     sys.exit(exit_code("veval", lambda: app(argv, prog_name="veval", standalone_mode=True)))
 
 
-def _asked(
+def _evaluation(
     weights: str | None, shards: str | None, backbone: str | None, seed: int, splits: Sequence[str] | None, fold: int,
-    subset: Path | None, protocol: str | None, settings: list[str] | None,
-) -> "tuple[Weights, dict[str, Videos], dict[str, Any], Protocol]":  # fmt: skip
-    """Weights, videos and how these are shown: what features are made of."""
+    subset: Path | None, protocol: str | None, settings: list[str] | None, execution: "Execution",
+) -> "Evaluation[Weights]":  # fmt: skip
+    """Return the evaluation of features that the options describe, and announce it."""
     from veval import inputs
+    from veval.evaluation import Evaluation
     from veval.protocol import for_weights
-    from vtrain.data.shard_spec import enlarged
+    from vtrain.data.shard_spec import upscaling_note
 
     twice = next((word for word in splits or () if list(splits or ()).count(word) > 1), None)
     if twice:
         raise UsageError(f"split '{twice}' is named twice; name splits that share no video")
-    given = inputs.weights(weights, backbone=backbone, seed=seed)
-    videos, data = inputs.data(shards, splits, fold=fold, subset=subset)
-    seen = for_weights("features", given.facts, protocol, settings or [])
-    output.say(given.facts, data, seen.line("features"), enlarged(data["side"], seen.size))
-    return given, videos, data, seen
+    network = inputs.weights(weights, backbone=backbone, seed=seed)
+    data = inputs.open_data(shards, splits, fold=fold, subset=subset)
+    shown = for_weights("features", network.info, protocol, settings or [])
+    output.announce(network.info, data.info, shown.line("features"), upscaling_note(data.info.side, shown.size))
+    return Evaluation(network=network, data=data, protocol=shown, execution=execution)
 
 
-def _how(device: str, workers: int | None, skip_bad: bool) -> "How":
-    from veval import inputs
-    from veval.features.extract import How
-    from vtrain.machine import default_workers
+def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
+    from veval.evaluation import Execution
+    from vtrain.machine import default_workers, device_named
 
-    place = inputs.device(device)
-    return How(
-        device=place,
-        workers=default_workers(place) if workers is None else workers,
+    found = device_named(device)
+    return Execution(
+        device=found,
+        workers=default_workers(found) if workers is None else workers,
         on_error="skip" if skip_bad else "raise",
         progress=output.progress(),
     )
+
+
+def _of_fold(recipe: "Recipe", fold: int, skip_bad: bool) -> "Recipe":
+    from vtrain.overrides import change
+
+    return change(recipe, [f"data.fold={fold}", *(["data.on_error=skip"] if skip_bad else [])])
 
 
 def _numbers(text: str) -> list[int]:

@@ -1,183 +1,175 @@
-"""What each command does: from weights and shards to a result. Any program may call these.
+"""What each command computes: from an evaluation to a result. Any program may call these.
 
-A result is one JSON object: the numbers at its top, and all that they depend on.
+A result is one JSON object: the numbers at its top, and everything that they depend on.
 """
 
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from veval.features import feature_file
-from veval.features.extract import How, extract
-from veval.features.feature_file import Kept
+from veval.evaluation import Classifier, Data, Evaluation, Info, Weights
+from veval.features import extract, feature_file
+from veval.features.feature_file import FeatureTables
 from veval.features.table import Features
-from veval.inputs import Facts, Weights, demand_labels
-from veval.protocol import Protocol
+from veval.inputs import demand_labels
 from veval.results import result
 from veval.results.bootstrap import interval
-from veval.tasks import knn, linear
-from veval.tasks.classifier import Classifier
-from veval.tasks.retrieval import KS, LeaveOut, refuse_engine, retrieve
-from veval.tasks.video_accuracy import test
+from veval.results.result import Result
+from veval.tasks import knn as neighbours
+from veval.tasks import linear as linear_layer
+from veval.tasks import video_accuracy
+from veval.tasks.finetune import FineTuning
+from veval.tasks.finetune import finetune as tune
+from veval.tasks.retrieval import KS, LeaveOut, retrieve
 from vprep.errors import UsageError
-from vtrain.data.dataset import Videos
-from vtrain.data.shard_set import ShardSet
-
-Chosen = dict[str, Videos]
-Numbers = dict[str, Any]
 
 
 def retrieval(
-    weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, *, how: How, kept: Path | None = None,
-    leave_out: LeaveOut = "nothing", engine: str = "exact", ks: Sequence[int] = KS,
-) -> Facts | None:  # fmt: skip
-    """The second split is searched for the videos of the first. With several processes only the first one's is not
-    None."""
+    evaluation: Evaluation[Weights], *, features: Path | None = None, leave_out: LeaveOut = "nothing"
+) -> Result | None:
+    """Search the second split for the videos of the first; None in all processes but the first."""
     began = time.monotonic()
-    refuse_engine(engine)
-    query, gallery = videos
+    split, gallery = evaluation.data.videos
+    tables = features_of(evaluation, features, gallery)
+    if tables is None:
+        return None
+    hashes, device = evaluation.data.shards.content_hashes(), str(evaluation.execution.device)
 
-    def searched(found: Kept, hashes: dict[str, str], pool: str) -> Numbers:
-        sides = [with_content(found.of(split, pool), hashes) for split in (query, gallery)]
-        got = retrieve(*sides, ks=ks, level=protocol.level, leave_out=leave_out, engine=engine, device=str(how.device))
+    def numbers_of(pool: str) -> Info:
+        sides = [with_content(tables.of(name, pool), hashes) for name in (split, gallery)]
+        found = retrieve(*sides, level=evaluation.protocol.level, leave_out=leave_out, device=device)
         return {
-            **got.entries(),
-            "intervals": {f"top{k}": interval(got.hits(k)) for k in ks},
-            "same_content": [{"query": one, "gallery": other} for one, other in got.duplicates],
-            "videos": got.videos(),
+            **found.entries(),
+            "intervals": {f"top{k}": interval(found.hits(k)) for k in KS},
+            "same_content": [{"query": query, "gallery": other} for query, other in found.duplicates],
+            "videos": found.videos(),
         }
 
-    with extracted(weights, videos, data, protocol, how, kept, gallery) as found:
-        if found is None:
-            return None
-        hashes = contents(data)
-        by_pool = {pool: searched(found, hashes, pool) for pool in found.arrays}
-    first, *others = by_pool.items()
-    numbers = first[1] | {"pools": {pool: _short(told) for pool, told in others}, "dropped": found.facts["dropped"]}
-    by = {"pool": first[0], "leave_out": leave_out, "engine": engine}
-    return finished("retrieval", numbers, found.facts, began, by)
+    (pool, numbers), *others = [(pool, numbers_of(pool)) for pool in tables.arrays]
+    numbers |= {"pools": {name: _short(found) for name, found in others}, "dropped": tables.info["dropped"]}
+    return finished("retrieval", numbers, tables.info, began, pool=pool, leave_out=leave_out, engine="exact")
 
 
-def _short(told: Numbers) -> Numbers:
-    return {name: value for name, value in told.items() if name.startswith("top") or name == "intervals"}
+def _short(numbers: Info) -> Info:
+    return {name: value for name, value in numbers.items() if name.startswith("top") or name == "intervals"}
 
 
-def by_linear(
-    weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, *, how: How, kept: Path | None = None,
-    few: int | None = None, seed: int = 0,
-) -> Facts | None:  # fmt: skip
-    """A linear layer on frozen features; `videos` are test and train."""
+def linear(
+    evaluation: Evaluation[Weights], *, features: Path | None = None, few: int | None = None, seed: int = 0
+) -> Result | None:
+    """Train a linear layer on frozen features of the second split, and test it on the first."""
     began = time.monotonic()
-    refuse_few(videos, few, seed)
-    with extracted(weights, videos, data, protocol, how, kept, "") as found:
-        if found is None:
-            return None
-        asked, known = _sides(found, videos, few, seed)
-        told = linear.classify(known, asked, seed=seed, device=str(how.device))
-    by = {"pool": next(iter(found.arrays)), "few": few, "few_seed": seed if few else None}
-    return finished("linear", _classified(told, found), found.facts, began, by)
+    refuse_few(evaluation.data, few, seed)
+    tables = features_of(evaluation, features)
+    if tables is None:
+        return None
+    test, train = _sides(tables, evaluation.data, few, seed)
+    found = linear_layer.classify(train, test, seed=seed, device=str(evaluation.execution.device))
+    return finished("linear", _numbers(found, tables), tables.info, began, **_choices(tables, few, seed))
 
 
-def by_neighbours(
-    weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, *, how: How, kept: Path | None = None,
-    few: int | None = None, seed: int = 0, k: int = 20, temperature: float = 0.07, votes: str = "similarity",
-) -> Facts | None:  # fmt: skip
-    """The nearest labelled videos vote; `videos` are test and train."""
+def knn(
+    evaluation: Evaluation[Weights], *, features: Path | None = None, few: int | None = None, seed: int = 0,
+    voting: neighbours.Voting | None = None,
+) -> Result | None:  # fmt: skip
+    """Let the nearest labelled videos of the second split vote on the class of each video of the first."""
     began = time.monotonic()
-    knn.refuse_votes(votes)
-    refuse_few(videos, few, seed)
-    with extracted(weights, videos, data, protocol, how, kept, "") as found:
-        if found is None:
-            return None
-        asked, known = _sides(found, videos, few, seed)
-        told = knn.classify(known, asked, k=k, temperature=temperature, votes=votes, device=str(how.device))
-    by = {"pool": next(iter(found.arrays)), "k": k, "temperature": temperature, "votes": votes}
-    by |= {"few": few, "few_seed": seed if few else None}
-    return finished("knn", _classified(told, found), found.facts, began, by)
+    voting = voting or neighbours.Voting()
+    refuse_few(evaluation.data, few, seed)
+    tables = features_of(evaluation, features)
+    if tables is None:
+        return None
+    test, train = _sides(tables, evaluation.data, few, seed)
+    found = neighbours.classify(train, test, voting, device=str(evaluation.execution.device))
+    chosen = {"k": voting.k, "temperature": voting.temperature, "votes": voting.votes, **_choices(tables, few, seed)}
+    return finished("knn", _numbers(found, tables), tables.info, began, **chosen)
 
 
-def _sides(found: Kept, videos: Chosen, few: int | None, seed: int) -> tuple[Features, Features]:
-    asked, known = (found.of(split) for split in videos)
-    return asked, known if few is None else linear.few(known, few, seed)
+def _sides(tables: FeatureTables, data: Data, few: int | None, seed: int) -> tuple[Features, Features]:
+    test, train = (tables.of(split) for split in data.videos)
+    return test, train if few is None else linear_layer.few(train, few, seed)
 
 
-def refuse_few(videos: Chosen, few: int | None, seed: int) -> None:
-    """What has too few videos is known before features are made."""
-    _, known = videos.values()
-    if few is not None:
-        label, nothing = known.label.astype(np.int64), np.zeros((len(known), 1), np.float32)
-        linear.few(Features(keys=known.keys.to_pylist(), label=label, features=nothing), few, seed)
+def _choices(tables: FeatureTables, few: int | None, seed: int) -> dict[str, Any]:
+    return {"pool": next(iter(tables.arrays)), "few": few, "few_seed": seed if few else None}
 
 
-def _classified(told: knn.Classified, found: Kept) -> Numbers:
+def _numbers(found: neighbours.Classified, tables: FeatureTables) -> Info:
     return {
-        **told.entries(),
-        "intervals": {"top1": interval(told.hits())},
-        "dropped": found.facts["dropped"],
-        "videos": told.videos(),
+        **found.entries(),
+        "intervals": {"top1": interval(found.hits())},
+        "dropped": tables.info["dropped"],
+        "videos": found.videos(),
     }
 
 
-def testing(
-    network: Classifier, videos: Videos, data: Facts, protocol: Protocol, *, how: How, logits: Path | None
-) -> Facts | None:
-    """A fine-tuned network on whole videos."""
+def refuse_few(data: Data, few: int | None, seed: int) -> None:
+    """Refuse a number of videos per class that not all classes have, before features are computed."""
+    _, train = data.videos.values()
+    if few is not None:
+        label, nothing = train.label.astype(np.int64), np.zeros((len(train), 1), np.float32)
+        linear_layer.few(Features(keys=train.keys.to_pylist(), label=label, features=nothing), few, seed)
+
+
+def accuracy(evaluation: Evaluation[Classifier], *, logits: Path | None = None) -> Result | None:
+    """Test a fine-tuned network on whole videos."""
     began = time.monotonic()
-    found = test(network, videos, protocol, data=data, how=how, logits=logits)
-    return None if found is None else finished("test", tested(found), found, began, {})
+    numbers = video_accuracy.measure(evaluation, logits)
+    return None if numbers is None else finished("test", with_interval(numbers), evaluation.info("testing"), began)
 
 
-def tested(found: Facts) -> Numbers:
-    """The numbers of a test, with intervals."""
-    right = np.array([one["named"] == one["class"] for one in found["predictions"] if one["class"] is not None])
-    numbers = {name: value for name, value in found.items() if name not in ("protocol", "weights", "data")}
-    return numbers | {"intervals": {"top1": interval(right)}}
+def finetune(tuning: FineTuning) -> Result | None:
+    """Fine-tune a network and test it on whole videos."""
+    began = time.monotonic()
+    found = tune(tuning)
+    return None if found is None else finished("finetune", with_interval(found[0]), found[1], began)
 
 
-def finished(kind: str, numbers: Numbers, facts: Facts, began: float, more: dict[str, Any]) -> Facts:
-    """The whole result."""
-    given = {name: value for name, value in more.items() if value is not None}
+def with_interval(numbers: Info) -> Info:
+    """Add the interval of top-1 to the numbers of a test."""
+    labelled = [video for video in numbers["predictions"] if video["class"] is not None]
+    correct = np.array([video["named"] == video["class"] for video in labelled])
+    return numbers | {"intervals": {"top1": interval(correct)}}
+
+
+def finished(kind: str, numbers: Info, info: Info, began: float, **more: Any) -> Result:  # noqa: ANN401  flat JSON
+    """Return the complete result; `more` adds to the protocol what is not None."""
+    added = {name: value for name, value in more.items() if value is not None}
     return {
-        "schema": 1,
+        "schema": result.SCHEMA,
         "kind": kind,
         **numbers,
-        "protocol": {**facts["protocol"], **given},
-        "weights": facts["weights"],
-        "data": facts["data"],
-        "precision": facts["precision"],
+        "protocol": {**info["protocol"], **added},
+        "weights": info["weights"],
+        "data": info["data"],
+        "precision": info["precision"],
         "versions": result.versions(),
         "made": time.strftime("%Y-%m-%dT%H:%M:%S"),
         "seconds": round(time.monotonic() - began, 1),
     }
 
 
-@contextmanager
-def extracted(
-    weights: Weights, videos: Chosen, data: Facts, protocol: Protocol, how: How, kept: Path | None, gallery: str
-) -> Iterator[Kept | None]:
-    """The features of all splits, from the file `kept` if it has them; else that is where they go, or nowhere."""
-    for split in videos.values():
-        demand_labels(split, data)
-    rank, world = how.place
-    if kept is None and world > 1:
-        raise UsageError(f"{world} processes share their work over a file; name one: --features FILE.parquet")
-    with tempfile.TemporaryDirectory(prefix="veval-") as folder:
-        out = kept or Path(folder) / "features.npz"
-        extract(weights, videos, protocol, out, data=data, how=how, gallery=gallery)
-        yield feature_file.read(out) if rank == 0 else None
+def features_of(evaluation: Evaluation[Weights], file: Path | None, gallery: str = "") -> FeatureTables | None:
+    """Return the features of all splits: from `file` where it has them, else computed, and kept in `file` if named.
 
-
-def contents(data: Facts) -> dict[str, str]:
-    """The hashes of the videos' frames, by key."""
-    return ShardSet.open(data["shards"]).content_hashes()
+    Several processes share the work through the file, and only the first one returns features.
+    """
+    for videos in evaluation.data.videos.values():
+        demand_labels(videos, evaluation.data.info)
+    rank, world = evaluation.execution.place
+    if file is None:
+        if world > 1:
+            raise UsageError(
+                f"{world} processes share their work through a file; name one with --features FILE.parquet"
+            )
+        return extract.compute(extract.work_of(evaluation, gallery))
+    extract.write(extract.work_of(evaluation, gallery), file)
+    return feature_file.read(file) if rank == 0 else None
 
 
 def with_content(features: Features, hashes: dict[str, str]) -> Features:
-    """With what tells which videos are duplicates."""
+    """Add the hashes of the videos' frames, by which duplicates are found."""
     return replace(features, group=[hashes.get(key) or "" for key in features.keys])

@@ -1,207 +1,175 @@
-"""What is evaluated: weights, by what a person calls them, and the videos of some shards; and what is known of each."""
+"""Weights and videos, found by the names that users write."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from os import environ
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 
+from veval.evaluation import RANDOM, Data, DataInfo, Weights, WeightsInfo
 from vprep.errors import UsageError
-from vtrain.backbones import Backbone
+from vprep.hashing import hash_file, hash_of
 from vtrain.backbones import backbone as new
 from vtrain.data.dataset import NO_LABEL, Videos
 from vtrain.data.shard_set import ShardSet
-from vtrain.run_folder import newest
+from vtrain.run_folder import LAST, newest
 from vtrain.weights import load_backbone
 from vtrain.weights.normalisation import WORDS as NORMALISATIONS
 from vtrain.weights.normalisation import spelled
 
 RUNS = Path("runs")
 SHARDS = Path("data_shards")
-RANDOM = "random"
 LIKE = f"{RANDOM}:"
 LARGEST = "largest"  # square of a frame
 RANDOM_BACKBONE = "r3d"  # with which VCOP, PRP and Pace show what untrained networks come to
 DATASET = "dataset.json"
-KEPT = ("backbone", "settings", "dim", "step", "epochs", "clip")  # of a file's facts, as they are
 KINETICS = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)  # mean and deviation of torchvision's networks
-
-Facts = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """A backbone in eval mode. `facts` go into results."""
-
-    net: Backbone
-    facts: Facts
 
 
 def weights(word: str | None = None, *, backbone: str | None = None, seed: int = 0) -> Weights:
-    """The weights that `word` names: a run's folder, a file, the newest run; `random`, or `random:RUN`, which is the
-    network of a run before it has learned, to be shown what the run is shown."""
+    """Return the weights that `word` names: a run's folder, a file, `random`, or `random:RUN`; None: the newest run.
+
+    `random:RUN` is the network of a run before training, which is shown the same clips as the run.
+    """
     if word == RANDOM:
         return random_weights(backbone or RANDOM_BACKBONE, seed)
     if word is not None and word.startswith(LIKE):
-        return random_weights(backbone, seed, weights(word.removeprefix(LIKE)).facts)
+        return random_weights(backbone, seed, weights(word.removeprefix(LIKE)).info)
     path = newest_run() if word is None else Path(word)
     net, found = load_backbone(path)
     if backbone not in (None, found["backbone"]):
         raise UsageError(
-            f"{path} holds weights of backbone '{found['backbone']}', wanted is '{backbone}'; leave out --backbone"
+            f"{path} holds weights of backbone '{found['backbone']}', not of '{backbone}'; leave out --backbone"
         )
-    return Weights(ready(net), facts_of(file_of(path), found))
+    return Weights(inference_ready(net), info_of(file_of(path), found))
 
 
-def random_weights(backbone: str | None, seed: int, like: Facts | None = None) -> Weights:
-    """A network that has learned nothing; the same one for the same seed."""
-    like = like or {}
-    name = backbone or str(like.get("backbone"))
-    settings = like.get("settings") or {} if name == like.get("backbone") else {}
+def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = None) -> Weights:
+    """Return a network without training, the same one for the same seed; `like` describes the run it stands for."""
+    name = backbone or (like.backbone if like else RANDOM_BACKBONE)
+    settings = like.settings if like and name == like.backbone else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = new(name, **settings)
-    state = xxhash.xxh3_128()
-    for tensor in net.state_dict().values():
-        state.update(tensor.numpy().tobytes())
-    facts: Facts = {
-        **dict.fromkeys((*KEPT, "recipe", "data")),
-        **{name: like.get(name) for name in ("clip", "crop", "normalisation")},
-        "like": like.get("method"),
-        "path": RANDOM,
-        "hash": state.hexdigest(),
-        "method": RANDOM,
-        "backbone": name,
-        "settings": settings,
-        "dim": net.dim,
-        "seed": seed,
-    }
-    return Weights(ready(net), facts)
+    info = WeightsInfo(
+        path=RANDOM,
+        hash=hash_of(b"".join(tensor.numpy().tobytes() for tensor in net.state_dict().values())),
+        method=RANDOM,
+        backbone=name,
+        settings=settings,
+        dim=net.dim,
+        seed=seed,
+        clip=like.clip if like else None,
+        crop=like.crop if like else None,
+        normalisation=like.normalisation if like else None,
+        like=like.method if like else None,
+    )
+    return Weights(inference_ready(net), info)
 
 
 def newest_run(runs: Path = RUNS) -> Path:
-    """The run that was saved last."""
+    """Return the folder of the run that was saved last."""
     found = newest(runs)
     if found is None:
         raise UsageError(
-            f"no run in {runs}/ here; name weights by --weights RUN|FILE|random, or train some: "
+            f"there is no run in {runs}/; name weights with --weights RUN|FILE|random, or train some: "
             "vtrain METHOD --shards SPEC"
         )
     return found
 
 
-def data(
-    shards: str | Sequence[str] | None,
-    splits: Sequence[str] | None,
-    *,
-    fold: int = 1,
-    subset: Path | None = None,
-) -> tuple[dict[str, Videos], Facts]:
-    """The videos of each split, and what is known of them; None: all videos, as split "all"."""
-    opened = ShardSet.open(shards or sets_here())
-    wanted = {"all": None} if splits is None else {split: split for split in splits}
-    videos = {name: opened.select(split, subset=subset, fold=fold) for name, split in wanted.items()}
-    facts: Facts = {
-        "shards": opened.spec,
-        "name": opened.name,
-        "side": opened.smallest_side,
-        "hash": opened.fingerprint,
-        "split": ",".join(videos),
-        "fold": fold,
-        "subset": None if subset is None else str(subset),
-        "videos": {split: len(some) for split, some in videos.items()},
-        "fingerprints": {split: some.fingerprint for split, some in videos.items()},
-    }
-    return videos, facts
+def open_shards(spec: str | Sequence[str] | None) -> ShardSet:
+    """Open the shards that `spec` names; without one, the set in the default folder."""
+    return ShardSet.open(spec or sets_here())
+
+
+def open_data(
+    spec: str | Sequence[str] | None, splits: Sequence[str] | None, *, fold: int = 1, subset: Path | None = None
+) -> Data:
+    """Open shards and select the videos of each split; without `splits` all videos."""
+    return Data.select(open_shards(spec), splits, fold=fold, subset=subset)
 
 
 def sets_here(folder: Path = SHARDS) -> str:
-    """The set in the folder where shards go by default, or the only one in a folder of it."""
+    """Return the default folder for shards if it holds a set, or its only subfolder with one."""
     inside = sorted(path.parent for path in folder.glob(f"*/{DATASET}"))
     if (folder / DATASET).exists() or not inside:
-        return str(folder)  # what is not there, the reader of it says
+        return str(folder)  # a folder that is missing is an error where it is opened
     if len(inside) > 1:
         raise UsageError(
-            f"there are {len(inside)} sets in {folder}: {', '.join(map(str, inside))}; name one by --shards"
+            f"there are {len(inside)} sets in {folder}: {', '.join(map(str, inside))}; choose one with --shards"
         )
     return str(inside[0])
 
 
-def demand_labels(videos: Videos, facts: Facts) -> None:
-    """Every number of an evaluation compares labels."""
+def demand_labels(videos: Videos, info: DataInfo) -> None:
+    """Refuse videos without labels, which every number of an evaluation is computed from."""
     if (videos.label == NO_LABEL).all():
-        why = "the sets disagree on the classes" if videos.classes is None else "its videos were sharded without"
-        raise UsageError(f"{facts['shards']} has no labels ({why}); shard it with --labels FILE, or name one set alone")
+        why = "its sets have different classes" if videos.classes is None else "its videos were sharded without"
+        raise UsageError(f"{info.shards} has no labels ({why}); shard it with --labels FILE, or name a single set")
 
 
-def device(word: str = "") -> torch.device:
-    """The device of that name; without one, this process' GPU, or the CPU where there is none."""
-    if not word:
-        word = f"cuda:{environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    try:
-        found = torch.device(word)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"there is no device '{word}' ({str(error).splitlines()[0]}); write cpu or cuda") from None
-    return found
-
-
-def ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, which stays what it is
-    """In eval mode, and in the layout that 3D convolutions are fastest in."""
+def inference_ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, which stays what it is
+    """Return the network in eval mode, and in the memory layout in which 3D convolutions are fastest."""
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
 
 def file_of(path: Path) -> Path:
-    return path / "last.pt" if path.is_dir() else path
+    return path / LAST if path.is_dir() else path
 
 
-def facts_of(path: Path, found: Facts) -> Facts:
-    """What results say of weights."""
+def info_of(path: Path, found: Mapping[str, Any]) -> WeightsInfo:
+    """Return what results say about the weights in `path`, of which `found` is what their file says."""
     recipe = found.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
-    return {
-        "path": str(path),
-        "hash": hash_file(path),
-        "method": found.get("method") or found.get("origin"),
-        "recipe": recipe.get("name"),
-        **{name: found.get(name) for name in KEPT},
-        "seed": recipe.get("seed"),
-        "crop": crop_of(recipe),
-        "normalisation": normalisation(found.get("normalisation")),
-        "data": found.get("data"),
-    }
-
-
-def crop_of(recipe: Facts) -> int | str | None:
-    """The side in stored pixels of what the network was trained on; None where the recipe does not say."""
-    try:
-        look = recipe["method"]["sampling"]["looks"][0]
-        side: int | None = None if look["crop"] == "area" else look["crop_size"]
-    except (KeyError, TypeError, IndexError):
-        return None
-    return LARGEST if side is None else side
-
-
-def normalisation(found: Any) -> str | None:  # noqa: ANN401  whatever a file says
-    """The word for it; None where nothing is said. What no word is for cannot be shown to the network."""
-    said = spelled(found)
-    if said is None or said["word"]:
-        return None if said is None else str(said["word"])
-    plain = said["scale"] == 1 and said["channels"] == "rgb"
-    if plain and (tuple(said["mean"]), tuple(said["std"])) == KINETICS:
-        return "kinetics"
-    raise UsageError(
-        f"the weights want clips normalised by {found}; there are {', '.join((*NORMALISATIONS, 'kinetics'))}"
+    return WeightsInfo(
+        path=str(path),
+        hash=hash_file(path),
+        method=found.get("method") or found.get("origin"),
+        recipe=recipe.get("name"),
+        backbone=found["backbone"],
+        settings=found["settings"],
+        dim=found["dim"],
+        step=found.get("step"),
+        epochs=found.get("epochs"),
+        clip=found.get("clip"),
+        seed=recipe.get("seed"),
+        crop=crop_of(recipe),
+        normalisation=normalisation_of(found.get("normalisation")),
+        data=found.get("data"),
     )
 
 
-def hash_file(path: Path) -> str:
-    """XXH3 with 128 bits, in hexadecimal digits."""
-    state = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 22):
-            state.update(piece)
-    return state.hexdigest()
+def first_look(recipe: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  whatever a file says
+    """Return the augmentation of a recipe's first view; None where the recipe does not say."""
+    try:
+        look: Mapping[str, Any] = recipe["method"]["sampling"]["looks"][0]
+    except (KeyError, TypeError, IndexError):
+        return None
+    return look if isinstance(look, dict) and {"crop", "crop_size"} <= set(look) else None
+
+
+def crop_of(recipe: Any) -> int | str | None:  # noqa: ANN401  whatever a file says
+    """Return the side in stored pixels of what the network was trained on; None where the recipe does not say."""
+    look = first_look(recipe)
+    if look is None:
+        return None
+    side: int | None = None if look["crop"] == "area" else look["crop_size"]
+    return LARGEST if side is None else side
+
+
+def normalisation_of(found: Any) -> str | None:  # noqa: ANN401  whatever a file says
+    """Return the protocol's word for a normalisation; None where the file has none.
+
+    Weights with a normalisation that has no word are refused: no protocol can show them such clips.
+    """
+    spelt = spelled(found)
+    if spelt is None or spelt["word"]:
+        return None if spelt is None else str(spelt["word"])
+    plain = spelt["scale"] == 1 and spelt["channels"] == "rgb"
+    if plain and (tuple(spelt["mean"]), tuple(spelt["std"])) == KINETICS:
+        return "kinetics"
+    raise UsageError(
+        f"the weights expect clips normalised by {found}, which no protocol has; there are "
+        f"{', '.join((*NORMALISATIONS, 'kinetics'))}"
+    )

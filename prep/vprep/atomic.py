@@ -1,4 +1,4 @@
-"""Files are whole or absent: written beside, flushed to the disk, renamed."""
+"""Files are complete or absent: they are written beside their place, flushed to the disk, and renamed."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ DRAFT = ".draft"
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that becomes `path` when the block ends well, and vanishes when it does not."""
+    """Open a draft that becomes `path` when the block ends, and that is removed when the block fails."""
     draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
         with draft.open("wb") as file:
@@ -24,7 +24,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def move_into_place(draft: Path, path: Path) -> None:
-    """Rename `draft`, already on the disk, to `path`, and make the renaming itself last."""
+    """Rename `draft`, whose bytes are on the disk already, to `path`, and flush the folder so that the name lasts."""
     draft.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""Is this machine fit for the work? Each thing that vprep rests on is tried, not only looked up."""
+"""Check that this machine can make shards. What vprep depends on is tried, not only looked up."""
 
 import contextlib
 import fcntl
@@ -9,8 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 from cv2.typing import MatLike
-from rich.table import Table
-from rich.text import Text
 
 from vprep.atomic import atomic_write
-from vprep.errors import UsageError
+from vprep.checks import Check, version_numbers
+from vprep.errors import UsageError, reason
 from vprep.format import split_frames
 from vprep.layouts.listing import Entry
 from vprep.processors import processors
@@ -36,47 +34,16 @@ DISTRIBUTION = "playspeed"
 PYTHON = (3, 11)
 FILTERS = ("fps", "scale", "vfrdet", "setsar", "format")
 DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
-SLOW_TORCH = "torch 2.9 turns cuDNN off for half-precision conv3d, and training is slow: take 2.10 or later"
+SLOW_TORCH = "torch 2.9 turns cuDNN off for half-precision conv3d, and training is slow: install 2.10 or later"
 MOST_DIFFERENCE = 3.0  # levels between a picture and its JPEG; about 1 is usual
 LOW_MEMORY, LOW_DISK = 2e9, 10e9
 DEADLINE = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at; `ok` is None when the work can be done all the same."""
-
-    name: str
-    ok: bool | None
-    found: str
-    advice: str = ""
-
-
-def examine(out: Path | None = None) -> list[Check]:
-    """Look at everything; `out` is the folder whose disk is tried, by default the current one."""
-    place = _existing(out or Path())
-    return [_python(), *_packages(), *_ffmpeg(), _processors(), _memory(), _disk(place), *_files(place)]
-
-
-def as_facts(checks: Iterable[Check]) -> dict[str, Any]:
-    """The checks for JSON; `ok` tells whether nothing failed."""
-    listed = list(checks)
-    return {"ok": all(check.ok is not False for check in listed), "checks": [asdict(check) for check in listed]}
-
-
-def table(checks: Iterable[Check]) -> Table:
-    """The checks for people."""
-    words = {True: Text("ok", "green"), None: Text("note", "yellow"), False: Text("fails", "red")}
-    lines = Table(box=None, show_header=False, pad_edge=False)
-    lines.add_column()
-    lines.add_column(no_wrap=True)
-    lines.add_column(overflow="fold")
-    for check in checks:
-        found = Text(check.found)
-        if check.advice:
-            found.append(f"\n{check.advice}", "bold")
-        lines.add_row(words[check.ok], Text(check.name), found)
-    return lines
+def run_checks(out: Path | None = None) -> list[Check]:
+    """Return the results of all checks; `out` is the folder whose disk is tried, by default the current one."""
+    folder = _existing(out or Path())
+    return [_python(), *_packages(), *_ffmpeg(), _processors(), _memory(), _disk(folder), *_files(folder)]
 
 
 def _python() -> Check:
@@ -86,7 +53,7 @@ def _python() -> Check:
 
 
 def _packages() -> list[Check]:
-    """Every package that this distribution requires, by what is installed; none of them is imported."""
+    """Check the installed version of each required package; none of them is imported."""
     required = [line for line in metadata.requires(DISTRIBUTION) or [] if "extra ==" not in line]
     return [_package(line) for line in sorted(required)]
 
@@ -94,7 +61,7 @@ def _packages() -> list[Check]:
 def _package(requirement: str) -> Check:
     name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
     least = re.search(r">=\s*([\d.]+)", requirement)
-    # vprep itself does without these; a machine that only makes shards need not have them.
+    # vprep does not need these two: a machine that only makes shards works without them.
     lacking = None if name in ("torch", "webdataset") else False
     try:
         version = metadata.version(name)
@@ -102,13 +69,9 @@ def _package(requirement: str) -> Check:
         return Check(name, lacking, "not installed", f"pip install '{requirement}'")
     if name == "torch" and version.startswith("2.9."):
         return Check(name, None, version, SLOW_TORCH)
-    if least and _numbers(version) < _numbers(least[1]):
+    if least and version_numbers(version) < version_numbers(least[1]):
         return Check(name, lacking, version, f"pip install '{requirement}'")
     return Check(name, True, version)
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in re.split(r"[^\d.]", version)[0].split(".") if part]
 
 
 def _ffmpeg() -> list[Check]:
@@ -131,31 +94,31 @@ def _ffmpeg() -> list[Check]:
 
 
 def _listed(ffmpeg: Ffmpeg, what: str) -> set[str]:
-    """Names of filters or coders, and of the formats that the coders are for."""
-    said = run([ffmpeg.path, "-hide_banner", what], timeout=DEADLINE).output.decode("utf-8", "replace")
-    return set(re.findall(r"^ [A-Z.|]+ +(\S+)", said, re.MULTILINE)) | set(re.findall(r"\(codec (\S+)\)", said))
+    """Return the names of ffmpeg's filters or coders, and of the formats that the coders are for."""
+    text = run([ffmpeg.path, "-hide_banner", what], timeout=DEADLINE).output.decode("utf-8", "replace")
+    return set(re.findall(r"^ [A-Z.|]+ +(\S+)", text, re.MULTILINE)) | set(re.findall(r"\(codec (\S+)\)", text))
 
 
 def _has(name: str, wanted: tuple[str, ...], there: set[str], lacking: bool | None, advice: str) -> Check:
-    if absent := [one for one in wanted if one not in there]:
+    if absent := [word for word in wanted if word not in there]:
         return Check(name, lacking, f"no {', '.join(absent)}", advice)
     return Check(name, True, ", ".join(wanted))
 
 
 def _round_trip(ffmpeg: Ffmpeg, advice: str) -> Check:
-    """One second of a test picture goes the way of every video, and has to come back as it was."""
+    """Transcode one second of a test picture as every video is, and compare the frames with the original."""
     name, settings = "round trip", Settings()
     scale = f"scale={settings.width}:{settings.height}"
     with tempfile.TemporaryDirectory(prefix="vprep-doctor-") as folder:
-        film = Path(folder) / "test.mp4"
+        original = Path(folder) / "test.mp4"
         quiet = [ffmpeg.path, "-v", "error", "-nostdin"]
         picture = ["-f", "lavfi", "-i", "testsrc2=size=342x256:rate=25:duration=1"]
-        made = run([*quiet, *picture, "-c:v", "mpeg4", "-q:v", "2", f"file:{film}"], timeout=DEADLINE)
-        if made.code != 0:
-            return Check(name, False, f"no test video: {made.words.strip()}", advice)
-        entry = Entry(source=film.name, bytes=film.stat().st_size)
+        encoded = run([*quiet, *picture, "-c:v", "mpeg4", "-q:v", "2", f"file:{original}"], timeout=DEADLINE)
+        if encoded.code != 0:
+            return Check(name, False, f"no test video: {encoded.log.strip()}", advice)
+        entry = Entry(source=original.name, bytes=original.stat().st_size)
         video = transcode(Path(folder), entry, settings, ffmpeg, timeout=DEADLINE)
-        raw = ["-i", f"file:{film}", "-vf", scale, "-f", "rawvideo", "-pix_fmt", "bgr24", "pipe:1"]
+        raw = ["-i", f"file:{original}", "-vf", scale, "-f", "rawvideo", "-pix_fmt", "bgr24", "pipe:1"]
         plain = run([*quiet, *raw], timeout=DEADLINE)
     if isinstance(video, Failure):
         return Check(name, False, f"{video.cause}: {video.detail}", advice)
@@ -167,10 +130,10 @@ def _compared(name: str, mjpeg: bytes, expected: np.ndarray[Any, np.dtype[np.uin
     offsets = split_frames(mjpeg)
     jpegs = [np.frombuffer(mjpeg[begin:end], np.uint8) for begin, end in itertools.pairwise(offsets)]
     pictures = [cv2.imdecode(jpeg, cv2.IMREAD_COLOR) for jpeg in jpegs]
-    whole_ones = [picture for picture in pictures if picture is not None]
-    if len(whole_ones) != len(expected):
-        return Check(name, False, f"{len(whole_ones)} frames of {len(expected)} came back", advice)
-    pairs = list(zip(whole_ones, expected, strict=True))
+    decoded = [picture for picture in pictures if picture is not None]
+    if len(decoded) != len(expected):
+        return Check(name, False, f"{len(decoded)} frames of {len(expected)} came back", advice)
+    pairs = list(zip(decoded, expected, strict=True))
     light = float(np.mean([cv2.absdiff(_grey(picture), _grey(wanted)) for picture, wanted in pairs]))
     # The median: JPEG keeps colours at half the resolution, so they are far off along the edges of the test picture.
     colour = float(np.median([cv2.absdiff(picture, wanted) for picture, wanted in pairs]))
@@ -183,11 +146,9 @@ def _grey(picture: MatLike) -> MatLike:
 
 
 def _processors() -> Check:
-    usable, there = len(processors()), os.cpu_count() or 1
-    found = f"{usable} usable" + (
-        f" of {there}: affinity or the container's quota keeps the others away" if usable < there else ""
-    )
-    return Check("processors", True, found)
+    usable, present = len(processors()), os.cpu_count() or 1
+    limit = f" of {present}: affinity or the container's quota excludes the others" if usable < present else ""
+    return Check("processors", True, f"{usable} usable{limit}")
 
 
 def _memory() -> Check:
@@ -199,7 +160,7 @@ def _memory() -> Check:
 
 
 def _free_memory() -> int | None:
-    """What is available, or what the container's limit leaves of it."""
+    """Return the available memory, at most what the container's limit leaves; None when unknown."""
     left: list[int] = []
     with contextlib.suppress(OSError, ValueError, IndexError):
         left.append(int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024)
@@ -210,40 +171,40 @@ def _free_memory() -> int | None:
 
 
 def _existing(folder: Path) -> Path:
-    """The folder itself, or the nearest one above it that is there."""
-    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    """Return the folder itself, or the nearest one above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
 
 
-def _disk(place: Path) -> Check:
-    free = shutil.disk_usage(place).free
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
     fits = True if free >= LOW_DISK else None
-    return Check("disk", fits, f"{size(free)} free at {place}", "" if fits else "vprep plan tells how much a set takes")
+    advice = "" if fits else "vprep plan estimates the size of a set"
+    return Check("disk", fits, f"{size(free)} free at {folder}", advice)
 
 
-def _files(place: Path) -> list[Check]:
-    """What a set's safety rests on, tried in a folder that is removed again."""
+def _files(folder: Path) -> list[Check]:
+    """Try what keeps a set safe, in a folder that is removed again."""
     tries: dict[str, Callable[[Path], None]] = {"fsync and rename": _rename, "lock": _lock}
     try:
-        with tempfile.TemporaryDirectory(prefix=".vprep-doctor-", dir=place) as folder:
-            return [_tried(name, attempt, Path(folder)) for name, attempt in tries.items()]
+        with tempfile.TemporaryDirectory(prefix=".vprep-doctor-", dir=folder) as inner:
+            return [_tried(name, attempt, Path(inner)) for name, attempt in tries.items()]
     except OSError as error:
-        said = (error.strerror or str(error)).lower()
-        return [Check("files", False, f"cannot write to {place}: {said}", "choose another --out")]
+        return [Check("files", False, f"cannot write to {folder}: {reason(error)}", "choose another --out")]
 
 
 def _tried(name: str, attempt: Callable[[Path], None], folder: Path) -> Check:
     try:
         attempt(folder)
     except OSError as error:
-        found = f"not at {folder.parent}: {(error.strerror or str(error)).lower()}"
-        return Check(name, False, found, "a set cannot be kept whole on such a disk; choose another --out")
+        found = f"not at {folder.parent}: {reason(error)}"
+        return Check(name, False, found, "a set is not safe on such a disk; choose another --out")
     return Check(name, True, "work")
 
 
 def _rename(folder: Path) -> None:
-    for _ in range(2):  # the second time over a file that is there
+    for _ in range(2):  # the second time over an existing file
         with atomic_write(folder / "file") as file:
-            file.write(b"whole")
+            file.write(b"complete")
 
 
 def _lock(folder: Path) -> None:

@@ -1,11 +1,14 @@
-"""What can go wrong, and with which exit code.
+"""The errors that users see, and their exit codes.
 
 UsageError   2   asked wrongly: nothing was done, the message says what to write instead
-WorkError    1   failed while working: what is finished stays, the message says how to go on
+WorkError    1   failed while working: what is finished stays, the message says how to continue
 """
 
+import contextlib
+import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 
 class UsageError(Exception):
@@ -17,7 +20,7 @@ class WorkError(Exception):
 
 
 def exit_code(program: str, command: Callable[[], object]) -> int:
-    """Run `command`; what went wrong is one sentence on stderr. A bug still shows its traceback."""
+    """Run `command` and return its exit code; an error is one sentence on stderr. A bug still shows its traceback."""
     try:
         command()
     except UsageError as error:
@@ -30,8 +33,28 @@ def exit_code(program: str, command: Callable[[], object]) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # a disk or a file that refuses is no bug
-        named = f"{error.filename}: " if error.filename else ""
-        said = (error.strerror or str(error)).lower()
-        print(f"{program}: {named}{said}; mend that and run it again", file=sys.stderr)
+        file = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: {file}{reason(error)}; fix that and run it again", file=sys.stderr)
         return 1
     return 0
+
+
+def reason(error: OSError) -> str:
+    """Return the system's words for an error, as in `no space left on device`."""
+    return (error.strerror or str(error)).lower()
+
+
+@contextlib.contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn an error of the disk into the advice to choose another `--out`."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {reason(error)}; choose another --out") from None
+
+
+def close_to(word: str, words: Iterable[str]) -> str:
+    """Return the end of a sentence about `word`: which of `words` may have been meant; empty when none is close."""
+    known = list(words)
+    close = [one for one in known if word and word in one][:3] or difflib.get_close_matches(word, known, n=3)
+    return f"; close to it: {', '.join(map(repr, close))}" if close else ""

@@ -1,4 +1,4 @@
-"""The shard format, schema 1; data_shards/README.md describes it for people who write their own reader.
+"""The shard format, schema 1. data_shards/README.md describes it for readers in other programs.
 
 000.tar ...       <key>.json, <key>.mjpeg for each video
 index.parquet     one row for each video: everything in its json, and where its bytes are
@@ -23,13 +23,13 @@ from vprep.hashing import hash_of
 
 SCHEMA = 1
 DATASET, INDEX, FAILURES, PLAN = "dataset.json", "index.parquet", "failures.parquet", "plan.parquet"
-BLOCK = 512  # tar's unit: headers are one block, contents are padded to whole blocks
+BLOCK = 512  # tar's unit: headers are one block, contents are padded to full blocks
 TRAILER = bytes(2 * BLOCK)
-PER_FRAME = ("frame_offsets", "frame_checks")  # the large columns: a reader that lists videos leaves them out
-CHECK_DIGITS = 8  # of a frame in frame_checks
-ROWS_PER_GROUP = 4096  # of the index, so that a reader can hold a part of it
+PER_FRAME = ("frame_offsets", "frame_checks")  # the large columns: a reader that lists videos omits them
+CHECK_DIGITS = 8  # per frame in frame_checks
+ROWS_PER_GROUP = 4096  # of the index, so that a reader can hold only a part of it
 
-_NAMED = [
+_FROM_LISTS = [
     ("source", pa.string()),
     ("start", pa.float64()),
     ("end", pa.float64()),
@@ -39,7 +39,7 @@ _NAMED = [
     ("split2", pa.string()),
     ("split3", pa.string()),
 ]
-_FACTS = [
+_FROM_VIDEO = [
     ("frames", pa.int32()),
     ("fps", pa.float64()),
     ("height", pa.int32()),
@@ -59,10 +59,10 @@ _FACTS = [
     ("frame_offsets", pa.list_(pa.uint32())),
     ("frame_checks", pa.string()),
 ]
-_PLACE = [("key", pa.string()), ("shard", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]
+_IN_SHARD = [("key", pa.string()), ("shard", pa.string()), ("offset", pa.int64()), ("size", pa.int64())]
 
-INDEX_SCHEMA = pa.schema([*_PLACE, *_NAMED, *_FACTS])
-PLAN_SCHEMA = pa.schema([("key", pa.string()), ("shard", pa.string()), *_NAMED, ("source_bytes", pa.int64())])
+INDEX_SCHEMA = pa.schema([*_IN_SHARD, *_FROM_LISTS, *_FROM_VIDEO])
+PLAN_SCHEMA = pa.schema([("key", pa.string()), ("shard", pa.string()), *_FROM_LISTS, ("source_bytes", pa.int64())])
 FAILURES_SCHEMA = pa.schema(
     [
         ("source", pa.string()),
@@ -70,47 +70,47 @@ FAILURES_SCHEMA = pa.schema(
         ("detail", pa.string()),
         ("key", pa.string()),
         ("shard", pa.string()),
-        *_NAMED[1:],
+        *_FROM_LISTS[1:],
     ]
 )
-JSON_FIELDS = ("key", *(name for name, _ in _NAMED), *(name for name, _ in _FACTS))
+JSON_FIELDS = ("key", *(name for name, _ in _FROM_LISTS), *(name for name, _ in _FROM_VIDEO))
 
 
 def check_of(frame: bytes | memoryview) -> str:
-    """The lower 32 bits of a frame's XXH3 with 64 bits: a reader of a few frames need not read the whole video."""
+    """Return the lower 32 bits of a frame's XXH3 with 64 bits: readers of a few frames check those alone."""
     return xxhash.xxh3_64_hexdigest(frame)[-CHECK_DIGITS:]
 
 
 def checks_of(mjpeg: bytes, offsets: list[int]) -> str:
-    """The checks of all frames, one behind another."""
+    """Return the checks of all frames in one string."""
     view = memoryview(mjpeg)
     return "".join(check_of(view[begin:end]) for begin, end in itertools.pairwise(offsets))
 
 
 def shard_name(number: int, count: int) -> str:
-    """`007.tar`: three digits or more, all shards of a set the same."""
+    """Return the name of a shard, as in `007.tar`; all shards of a set have the same number of digits, at least 3."""
     return f"{number:0{max(3, len(str(count - 1)))}d}.tar"
 
 
 def member(name: str, data: bytes) -> tuple[bytes, bytes]:
-    """The tar header before `data`, and the padding behind it; the same for the same name and size."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    info.mode = 0o644
-    return info.tobuf(tarfile.USTAR_FORMAT), bytes(-len(data) % BLOCK)
+    """Return the tar header before `data` and the padding behind it; they depend on name and size alone."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    header.mode = 0o644
+    return header.tobuf(tarfile.USTAR_FORMAT), bytes(-len(data) % BLOCK)
 
 
 def sample_json(row: Mapping[str, Any]) -> bytes:
-    """The `<key>.json` member: the row of the index without its place in the shards."""
-    facts = {"schema": SCHEMA} | {name: row[name] for name in JSON_FIELDS}
-    return json.dumps(facts, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    """Return the `<key>.json` member: the row of the index without its position in the shards."""
+    info = {"schema": SCHEMA} | {name: row[name] for name in JSON_FIELDS}
+    return json.dumps(info, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def split_frames(mjpeg: bytes) -> list[int]:
-    """Where each JPEG of a stream begins, and at last where the stream ends.
+    """Return the offset at which each JPEG of a stream begins, and the end of the stream as the last one.
 
-    An end marker with a start marker right behind it stands only between two pictures: inside one,
-    a byte 0xFF of the picture data is always followed by 0x00 or a restart marker.
+    An end marker directly before a start marker occurs only between two pictures: inside a picture, a byte 0xFF of
+    its data is always followed by 0x00 or a restart marker.
     """
     if not mjpeg:
         return [0]
@@ -121,7 +121,7 @@ def split_frames(mjpeg: bytes) -> list[int]:
 
 
 def jpeg_size(jpeg: bytes | memoryview) -> tuple[int, int] | None:
-    """Height and width from a JPEG's frame header; None when it has none."""
+    """Return height and width from a JPEG's frame header; None when it has none."""
     at = 2
     while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
@@ -131,33 +131,33 @@ def jpeg_size(jpeg: bytes | memoryview) -> tuple[int, int] | None:
     return None
 
 
-def write_dataset(facts: dict[str, Any]) -> bytes:
-    """The text of dataset.json, with a hash over itself, so that no byte of it can change unseen."""
-    facts = {name: value for name, value in facts.items() if name != "hash"}
-    return _text(facts | {"hash": hash_of(_text(facts))})
+def write_dataset(info: dict[str, Any]) -> bytes:
+    """Return the text of dataset.json with a hash of itself, so that a change of any byte is noticed."""
+    info = {name: value for name, value in info.items() if name != "hash"}
+    return _text(info | {"hash": hash_of(_text(info))})
 
 
 def read_dataset(folder: Path) -> dict[str, Any]:
-    """The facts of a finished set."""
+    """Return the content of a finished set's dataset.json."""
     path = folder / DATASET
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         raise UsageError(missing_set(folder)) from None
     try:
-        facts = json.loads(text)
-        schema = facts["schema"]
+        info = json.loads(text)
+        schema = info["schema"]
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{path} cannot be read as a set's facts; make it anew with: vprep index {folder}") from None
+        raise UsageError(f"{path} is not the dataset.json of a set; make it again with: vprep index {folder}") from None
     if schema != SCHEMA:
         raise UsageError(f"{path} has schema {schema}; this version reads schema {SCHEMA}")
-    if write_dataset(facts) != text:
-        raise UsageError(f"{path} was altered: its hash does not match; make it anew with: vprep index {folder}")
-    return dict(facts)
+    if write_dataset(info) != text:
+        raise UsageError(f"{path} was altered: its hash does not match; make it again with: vprep index {folder}")
+    return dict(info)
 
 
 def tables_by_shard(path: Path, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of an index or a plan, shard after shard; no more than one shard and one batch are held."""
+    """Yield the name and rows of each shard in an index or a plan; at most one shard and one batch are in memory."""
     held: list[pa.Table] = []
     name = None
     with pq.ParquetFile(path) as file:
@@ -176,16 +176,21 @@ def tables_by_shard(path: Path, columns: list[str] | None = None) -> Iterator[tu
 
 
 def missing_set(folder: Path) -> str:
-    """Why there is no finished set in `folder`, and what makes one."""
+    """Return the sentence for a folder without a finished set: what it lacks, and the command that makes it."""
     if not folder.is_dir():
         return f"no folder '{folder}'; a set is made with: vprep shard VIDEOS --out {folder}"
     if (folder / PLAN).exists():
-        return f"the set in {folder} is not finished; run vprep shard again with the same words to go on"
+        return unfinished_set(folder)
     tars = sum(1 for _ in folder.glob("*.tar"))
     if tars:
         return f"{folder} holds {tars} tars and no {DATASET}; make it with: vprep index {folder}"
     return f"no set in {folder}; one is made with: vprep shard VIDEOS --out {folder}"
 
 
-def _text(facts: dict[str, Any]) -> bytes:
-    return json.dumps(facts, ensure_ascii=False, indent=1).encode() + b"\n"
+def unfinished_set(folder: Path) -> str:
+    """Return the sentence for a set that was interrupted."""
+    return f"the set in {folder} is not finished; run vprep shard again with the same options to finish it"
+
+
+def _text(info: dict[str, Any]) -> bytes:
+    return json.dumps(info, ensure_ascii=False, indent=1).encode() + b"\n"

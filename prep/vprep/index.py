@@ -1,8 +1,8 @@
-"""Rebuilds the index of a set from its tars; also gives one to WebDataset tars that others made.
+"""Rebuild the index of a set from its tars, or make one for other WebDataset tars.
 
-A foreign sample is indexed when it holds JPEG pictures: one packed member (.mjpeg), or one member a frame. In
-the latter case `offset` and `size` span all of them, and a frame's bytes reach to the start of the next one: a
-JPEG decoder stops at the end marker and does not look at the tar header behind it.
+A sample of another program is indexed when it holds JPEG pictures: one packed member (.mjpeg), or one member per
+frame. In the latter case `offset` and `size` span all of them, and a frame's bytes reach to the start of the next
+one: a JPEG decoder stops at the end marker and does not read the tar header behind it.
 """
 
 import json
@@ -33,12 +33,13 @@ from vprep.format import (
     jpeg_size,
     read_dataset,
     split_frames,
+    unfinished_set,
     write_dataset,
 )
 from vprep.hashing import hash_file, hash_of
-from vprep.sharding.assemble import IndexWriter, Totals, dataset_facts
+from vprep.sharding.assemble import IndexWriter, Totals, dataset_info
 from vprep.sharding.lock import only_writer
-from vprep.sharding.plan import thaw
+from vprep.sharding.plan import read_plan
 from vprep.sharding.shard_writer import WORK
 
 FRAME = re.compile(r"(?:^|.*\.)(?:jpg|jpeg)$")
@@ -47,7 +48,7 @@ DEFAULT_FPS = 25.0
 
 @dataclass(slots=True)
 class Sample:
-    """The members of one key, in the order of the tar: extension, where its bytes begin, how many they are."""
+    """The members of one key in the order of the tar, each with its extension, first byte and size."""
 
     key: str
     members: list[tuple[str, int, int]] = field(default_factory=list)
@@ -57,23 +58,23 @@ def index(folder: Path) -> dict[str, Any]:
     """Write index.parquet and dataset.json for the tars in `folder`."""
     tars = sorted(folder.glob("*.tar")) if folder.is_dir() else []
     if not tars:
-        raise UsageError(f"no tars in {folder}; vprep index wants a folder that holds shards")
+        raise UsageError(f"no tars in {folder}; name a folder that holds shards")
     if (folder / WORK).exists():
-        raise UsageError(f"the set in {folder} is not finished; run vprep shard again with the same words to go on")
+        raise UsageError(unfinished_set(folder))
     with only_writer(folder):
         return _index(folder, tars)
 
 
 def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
     hashes = _known_hashes(folder)
-    plan = thaw(folder)
+    plan = read_plan(folder)
     totals, shards, classes, skipped = Totals(), [], set(), Counter[str]()
     with atomic_write(folder / INDEX) as file, IndexWriter(file) as writer:
         for tar in tars:
             digest = hash_file(tar)
             if hashes.get(tar.name, digest) != digest:
                 raise WorkError(
-                    f"{tar} is not the file that {DATASET} tells of; vprep verify {folder} says what is wrong with it"
+                    f"{tar} is not the file that {DATASET} lists; vprep verify {folder} says what is wrong with it"
                 )
             rows = list(_rows(tar, skipped))
             table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
@@ -86,16 +87,16 @@ def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
                 f"no sample in {folder} holds JPEG frames ({_members(skipped)}); vprep shard makes such tars"
             )
     if plan is not None and not (folder / FAILURES).exists():
-        _recall_failures(folder)
+        _rebuild_failures(folder)
     settings = plan.settings.as_dict() if plan else {"layout": "webdataset"}
-    facts = dataset_facts(folder, settings, plan.classes if plan else sorted(classes), shards, totals)
+    info = dataset_info(folder, settings, plan.classes if plan else sorted(classes), shards, totals)
     with atomic_write(folder / DATASET) as file:
-        file.write(write_dataset(facts))
-    return facts | {"skipped": dict(skipped)}
+        file.write(write_dataset(info))
+    return info | {"skipped": dict(skipped)}
 
 
 def _known_hashes(folder: Path) -> dict[str, str]:
-    """The hashes that the shards were written with, when they are on record."""
+    """Return the hashes that the shards were written with; empty when dataset.json is lost."""
     try:
         return {shard["name"]: shard["hash"] for shard in read_dataset(folder)["shards"]}
     except UsageError:
@@ -103,9 +104,9 @@ def _known_hashes(folder: Path) -> dict[str, str]:
 
 
 def samples(tar: Path) -> Iterator[Sample]:
-    """The samples of a tar by WebDataset's rule: what comes before the first dot of the name is the key.
+    """Yield the samples of a tar by WebDataset's rule: the name up to its first dot is the key.
 
-    Python's tarfile takes a damaged header for the end of the archive and says nothing, so the end is checked.
+    Python's tarfile silently takes a damaged header for the end of the archive, so the end is checked.
     """
     sample = None
     try:
@@ -121,10 +122,10 @@ def samples(tar: Path) -> Iterator[Sample]:
                 sample.members.append((extension, info.offset_data, info.size))
             end = archive.offset
     except tarfile.TarError as error:
-        raise WorkError(f"{tar} is cut or damaged ({error}); what comes behind cannot be read") from None
+        raise WorkError(f"{tar} is cut off or damaged ({error}); the rest of it cannot be read") from None
     with tar.open("rb") as file:
         if _read(file, end, len(TRAILER)) != TRAILER:
-            raise WorkError(f"{tar} is cut or damaged at byte {end}; what comes behind cannot be read")
+            raise WorkError(f"{tar} is cut off or damaged at byte {end}; the rest of it cannot be read")
     if sample is not None:
         yield sample
 
@@ -146,7 +147,7 @@ def _rows(tar: Path, skipped: Counter[str]) -> Iterator[dict[str, Any]]:
 
 
 def _row(tar: Path, file: IO[bytes], sample: Sample) -> dict[str, Any] | None:
-    facts = _facts(tar, file, sample)
+    info = _json_of(tar, file, sample)
     packed = [member for member in sample.members if member[0] == "mjpeg"]
     frames = packed or [member for member in sample.members if FRAME.match(member[0])]
     if not frames:
@@ -154,27 +155,27 @@ def _row(tar: Path, file: IO[bytes], sample: Sample) -> dict[str, Any] | None:
     begin = frames[0][1]
     size = frames[-1][1] + frames[-1][2] - begin
     data = _read(file, begin, size)
-    own = facts.get("schema") == SCHEMA
-    if own and hash_of(data) != facts["hash"]:
+    own = info.get("schema") == SCHEMA
+    if own and hash_of(data) != info["hash"]:
         raise WorkError(f"{tar}, video '{sample.key}': its frames are not those that were written")
-    row = {name: facts.get(name) for name in JSON_FIELDS} if own else _foreign(facts, file, sample, frames, data)
-    return row | {"key": sample.key, "shard": tar.name, "offset": begin, "size": size}
+    columns = {name: info.get(name) for name in JSON_FIELDS} if own else _columns_of(info, file, sample, frames, data)
+    return columns | {"key": sample.key, "shard": tar.name, "offset": begin, "size": size}
 
 
-def _foreign(
-    facts: dict[str, Any], file: IO[bytes], sample: Sample, frames: list[tuple[str, int, int]], data: bytes
+def _columns_of(
+    info: dict[str, Any], file: IO[bytes], sample: Sample, frames: list[tuple[str, int, int]], data: bytes
 ) -> dict[str, Any]:
     begin = frames[0][1]
     offsets = [at - begin for _, at, _ in frames] + [len(data)] if len(frames) > 1 else split_frames(data)
     height, width = jpeg_size(data) or (None, None)
     label = next((_read(file, at, size) for extension, at, size in sample.members if extension == "cls"), b"")
-    number = facts.get("label", label.decode("ascii", "replace").strip())
+    number = info.get("label", label.decode("ascii", "replace").strip())
     return dict.fromkeys(JSON_FIELDS) | {
-        "source": str(facts.get("source", sample.key)),
+        "source": str(info.get("source", sample.key)),
         "label": int(number) if str(number).isdigit() else None,
-        "class_name": facts["class_name"] if isinstance(facts.get("class_name"), str) else None,
+        "class_name": info["class_name"] if isinstance(info.get("class_name"), str) else None,
         "frames": len(offsets) - 1,
-        "fps": float(facts["fps"]) if isinstance(facts.get("fps"), int | float) else DEFAULT_FPS,
+        "fps": float(info["fps"]) if isinstance(info.get("fps"), int | float) else DEFAULT_FPS,
         "height": height,
         "width": width,
         "damaged": 0,
@@ -184,19 +185,19 @@ def _foreign(
     }
 
 
-def _facts(tar: Path, file: IO[bytes], sample: Sample) -> dict[str, Any]:
+def _json_of(tar: Path, file: IO[bytes], sample: Sample) -> dict[str, Any]:
     for extension, at, size in sample.members:
         if extension == "json":
             try:
-                facts = json.loads(_read(file, at, size))
+                info = json.loads(_read(file, at, size))
             except ValueError:
                 raise WorkError(f"{tar}, video '{sample.key}': its json cannot be read") from None
-            return facts if isinstance(facts, dict) else {}
+            return info if isinstance(info, dict) else {}
     return {}
 
 
-def _recall_failures(folder: Path) -> None:
-    """Every planned video without a row has failed; why is no longer known."""
+def _rebuild_failures(folder: Path) -> None:
+    """Write the failures: the planned videos without a row. Their causes are no longer known."""
     there = set(pq.read_table(folder / INDEX, columns=["key"])["key"].to_pylist())
     rows = [
         row | {"cause": "unknown", "detail": f"{FAILURES} was lost"}

@@ -1,8 +1,7 @@
-"""The rows of a set's index, a group at a time, with no more of the columns than asked."""
+"""Read rows of a set's index, a group at a time and only the needed columns."""
 
 import contextlib
-import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ from vprep.format import DATASET, INDEX, ROWS_PER_GROUP, missing_set
 
 
 def batches(folder: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """All rows of the index of the set in `folder`."""
+    """Yield all rows of the index of the set in `folder`, batch by batch."""
     with _opened(folder) as file:
         yield from file.iter_batches(batch_size=ROWS_PER_GROUP, columns=list(columns))
 
 
 def with_key(folder: Path, key: str) -> dict[str, Any] | None:
-    """The whole row of one video; only the group that it lies in is read in full."""
+    """Return the row of one video, None when there is none; only the group that holds it is read in full."""
     with _opened(folder) as file:
         for group in range(file.num_row_groups):
             at = file.read_row_group(group, columns=["key"])["key"].index(key).as_py()
@@ -30,18 +29,11 @@ def with_key(folder: Path, key: str) -> dict[str, Any] | None:
 
 
 def first_key(folder: Path) -> str:
-    """The key of the video that is stored first."""
+    """Return the key of the video that is stored first."""
     for batch in batches(folder, ["key"]):
         for key in batch["key"].to_pylist():
             return str(key)
-    raise UsageError(f"the set in {folder} holds no video")
-
-
-def hint(word: str, words: Iterable[str]) -> str:
-    """The tail of an error about `word`: which of `words` may have been meant."""
-    known = list(words)
-    close = [one for one in known if word and word in one][:3] or difflib.get_close_matches(word, known, n=3)
-    return f"; close to it: {', '.join(repr(one) for one in close)}" if close else ""
+    raise UsageError(f"the set in {folder} holds no video; there is nothing to show")
 
 
 @contextlib.contextmanager
@@ -51,8 +43,8 @@ def _opened(folder: Path) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(path) as file:
             yield file
     except FileNotFoundError:
-        missing = f"{path} is missing; make it anew with: vprep index {folder}"
+        missing = f"{path} is missing; make it again with: vprep index {folder}"
         raise UsageError(missing if (folder / DATASET).exists() else missing_set(folder)) from None
     except (OSError, KeyError, pa.ArrowException) as error:
         first = str(error).splitlines()[0]
-        raise UsageError(f"{path} cannot be read ({first}); make it anew with: vprep index {folder}") from None
+        raise UsageError(f"{path} cannot be read ({first}); make it again with: vprep index {folder}") from None

@@ -8,6 +8,7 @@ import importlib
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 from functools import reduce
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -40,6 +41,14 @@ def load(kind: str, word: str) -> Any:  # noqa: ANN401 - what a user's module ho
 def installed(kind: str) -> dict[str, EntryPoint]:
     """Return the entry points of the group `playspeed.<kind>s` by name; none of them is imported."""
     return {point.name: point for point in entry_points(group=f"playspeed.{kind}s")}
+
+
+def choices(kind: str, built_in: Iterable[str]) -> str:
+    """Return the names that a user may write, for an error. A built-in name wins over an installed one of that name."""
+    known = list(built_in)
+    offered = sorted(set(installed(kind)).difference(known))
+    others = f", from installed packages {', '.join(offered)}" if offered else ""
+    return f"{', '.join(known)}{others}, or module:name for one of your own"
 
 
 def load_installed(kind: str, name: str) -> Any:  # noqa: ANN401 - what a user's module holds

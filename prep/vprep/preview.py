@@ -1,4 +1,4 @@
-"""Draws one stored video: a sheet of its frames, or the video itself."""
+"""Show one stored video: a contact sheet of its frames, or the video as a file."""
 
 import itertools
 import math
@@ -12,69 +12,68 @@ import numpy as np
 from cv2.typing import MatLike
 
 from vprep.atomic import atomic_write
-from vprep.errors import UsageError, WorkError
-from vprep.index_rows import batches, hint, with_key
+from vprep.errors import UsageError, WorkError, close_to, reason, writing
+from vprep.index_rows import batches, with_key
 from vprep.video.encode import encode
 
 COLUMNS, ROWS = 5, 4
 MOST_TILES = 24
 GAP, LINE = 6, 22  # pixels between tiles, and for one line of the caption
-LEAST_WIDTH = 150  # of a tile, so that its time can be read and the caption fits
-GROUND, INK, FAINT = (32, 32, 32), (235, 235, 235), (165, 165, 165)
+LEAST_WIDTH = 150  # of a tile, so that its time is legible and the caption fits
+BACKGROUND, INK, FAINT = (32, 32, 32), (235, 235, 235), (165, 165, 165)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 PICTURES = (".png", ".jpg", ".jpeg")
-FILMS = {
-    # Both sides even, for H.264 with 4:2:0.
+VIDEO_OPTIONS = {
+    # H.264 with 4:2:0 needs even sides.
     ".mp4": [
         *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p"),
         *("-c:v", "libx264", "-crf", "18", "-f", "mp4"),
     ],
-    # The palette is made of the video's own colours.
+    # The palette comes from the video's own colours.
     ".gif": ["-filter_complex", "split[a][b];[a]palettegen[p];[b][p]paletteuse", "-f", "gif"],
 }
 
 
 def show(folder: Path, key: str, out: Path) -> dict[str, Any]:
-    """Draw the video `key` of the set in `folder` to `out`, whose ending says how."""
+    """Write the video `key` of the set in `folder` to `out`, whose ending decides about the form."""
     ending = out.suffix.lower()
-    if ending not in (*PICTURES, *FILMS):
-        raise UsageError(f"cannot draw '{out.name}'; --out ends in one of {', '.join((*PICTURES, *FILMS))}")
+    if ending not in (*PICTURES, *VIDEO_OPTIONS):
+        raise UsageError(f"--out is '{out.name}'; it must end in one of {', '.join((*PICTURES, *VIDEO_OPTIONS))}")
     row = with_key(folder, key)
     if row is None:
         known = [name for batch in batches(folder, ["key"]) for name in batch["key"].to_pylist()]
-        raise UsageError(f"no video '{key}' in {folder}{hint(key, known)}")
+        raise UsageError(f"no video '{key}' in {folder}{close_to(key, known)}")
     jpegs = _jpegs(folder, row)
     if not jpegs:
-        raise UsageError(f"video '{key}' in {folder} has no frames; there is nothing to draw")
-    try:
+        raise UsageError(f"video '{key}' in {folder} has no frames; there is nothing to show")
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        shown = _film(row, jpegs, out) if ending in FILMS else _sheet(row, jpegs, out)
-    except OSError as error:
-        said = (error.strerror or str(error)).lower()
-        raise UsageError(f"cannot write {out}: {said}; choose another --out") from None
-    facts = {name: row[name] for name in ("key", "shard", "source", "class_name", "label", "frames", "fps", "damaged")}
-    return facts | {"shown": shown, "out": str(out), "bytes": out.stat().st_size}
+        shown = _video(row, jpegs, out) if ending in VIDEO_OPTIONS else _sheet(row, jpegs, out)
+    info = {name: row[name] for name in ("key", "shard", "source", "class_name", "label", "frames", "fps", "damaged")}
+    return info | {"shown": shown, "out": str(out), "bytes": out.stat().st_size}
 
 
 def _jpegs(folder: Path, row: dict[str, Any]) -> list[bytes]:
-    """The frames of a video, each from its first byte to its end marker."""
+    """Return the frames of a video, each from its first byte to its end marker."""
     path = folder / row["shard"]
     try:
         with path.open("rb") as tar:
             data = os.pread(tar.fileno(), row["size"], row["offset"])
     except OSError as error:
-        raise WorkError(f"{path} cannot be read ({(error.strerror or str(error)).lower()})") from None
+        raise WorkError(
+            f"{path} cannot be read ({reason(error)}); vprep verify {folder} lists what is damaged"
+        ) from None
     if len(data) != row["size"]:
-        raise WorkError(f"{path}, video '{row['key']}': cut off; vprep verify {folder} tells what is damaged")
+        raise WorkError(f"{path}, video '{row['key']}': cut off; vprep verify {folder} lists what is damaged")
     offsets = row["frame_offsets"]
     frames = [data[begin:end] for begin, end in itertools.pairwise(offsets)]
-    # In the tars of others, the header of the next member stands behind a frame.
+    # In tars that vprep did not make, the header of the next member follows a frame.
     return [frame[: frame.rfind(b"\xff\xd9") + 2] or frame for frame in frames]
 
 
-def _film(row: dict[str, Any], jpegs: list[bytes], out: Path) -> int:
-    source = ["-f", "mjpeg", "-framerate", f"{row['fps']:g}"]
-    encode(b"".join(jpegs), out, source=source, film=FILMS[out.suffix.lower()])
+def _video(row: dict[str, Any], jpegs: list[bytes], out: Path) -> int:
+    input_options = ["-f", "mjpeg", "-framerate", f"{row['fps']:g}"]
+    encode(b"".join(jpegs), out, input_options=input_options, output_options=VIDEO_OPTIONS[out.suffix.lower()])
     return len(jpegs)
 
 
@@ -83,18 +82,18 @@ def _sheet(row: dict[str, Any], jpegs: list[bytes], out: Path) -> int:
     tiles = [_tile(jpegs[number], number / row["fps"], row) for number in numbers]
     done, picture = cv2.imencode(out.suffix.lower(), _with_caption(_grid(tiles), _captions(row)))
     if not done:
-        raise WorkError(f"{out} could not be encoded")
+        raise WorkError(f"{out} could not be encoded; choose another ending for --out")
     with atomic_write(out) as file:
         file.write(picture.tobytes())
     return len(tiles)
 
 
 def _spaced(frames: int) -> list[int]:
-    """The frames that are shown: all of a short video, else evenly spaced with the first and the last."""
+    """Return the frames of the sheet: all of a short video, else evenly spaced from the first to the last."""
     if frames <= MOST_TILES:
         return list(range(frames))
     count = COLUMNS * ROWS
-    return [round(place * (frames - 1) / (count - 1)) for place in range(count)]
+    return [round(number * (frames - 1) / (count - 1)) for number in range(count)]
 
 
 def _tile(jpeg: bytes, seconds: float, row: dict[str, Any]) -> MatLike:
@@ -114,13 +113,13 @@ def _tile(jpeg: bytes, seconds: float, row: dict[str, Any]) -> MatLike:
 
 
 def _grid(tiles: list[MatLike]) -> MatLike:
-    """The tiles, row by row; all have the size of the first."""
+    """Return one picture of all tiles, row by row, each resized to the size of the first."""
     height, width = tiles[0].shape[:2]
     columns = min(COLUMNS, len(tiles))
     rows = math.ceil(len(tiles) / columns)
-    canvas = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), GROUND, np.uint8)
-    for place, tile in enumerate(tiles):
-        top, left = (GAP + place // columns * (height + GAP), GAP + place % columns * (width + GAP))
+    canvas = np.full((rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, 3), BACKGROUND, np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = (GAP + number // columns * (height + GAP), GAP + number % columns * (width + GAP))
         canvas[top : top + height, left : left + width] = cv2.resize(tile, (width, height))
     return canvas
 
@@ -137,19 +136,21 @@ def _captions(row: dict[str, Any]) -> list[str]:
 
 
 def _with_caption(grid: MatLike, lines: list[str]) -> MatLike:
-    band = np.full((LINE * len(lines) + GAP, grid.shape[1], 3), GROUND, np.uint8)
+    band = np.full((LINE * len(lines) + GAP, grid.shape[1], 3), BACKGROUND, np.uint8)
     for number, line in enumerate(lines):
-        text, room = _plain(line), grid.shape[1] - 2 * GAP
+        text, available = _ascii(line), grid.shape[1] - 2 * GAP
         (width, _), _ = cv2.getTextSize(text, FONT, 0.5, 1)
-        _write(band, text, (GAP, LINE * (number + 1) - 5), INK if number == 0 else FAINT, min(0.5, 0.5 * room / width))
+        _write(
+            band, text, (GAP, LINE * (number + 1) - 5), INK if number == 0 else FAINT, min(0.5, 0.5 * available / width)
+        )
     return np.vstack([band, grid])
 
 
-def _plain(text: str) -> str:
-    """ASCII, as OpenCV's letters are: accents are dropped, what remains foreign becomes a question mark."""
+def _ascii(text: str) -> str:
+    """Return the text in ASCII, all that OpenCV can write: without accents, other letters as question marks."""
     parts = unicodedata.normalize("NFKD", text)
     return "".join(part for part in parts if not unicodedata.combining(part)).encode("ascii", "replace").decode()
 
 
-def _write(picture: MatLike, text: str, place: tuple[int, int], colour: tuple[int, int, int], scale: float) -> None:
-    cv2.putText(picture, text, place, FONT, scale, colour, 1, cv2.LINE_AA)
+def _write(picture: MatLike, text: str, at: tuple[int, int], colour: tuple[int, int, int], scale: float) -> None:
+    cv2.putText(picture, text, at, FONT, scale, colour, 1, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""What the user asked of the shards. Two sets with equal settings and inputs have equal bytes."""
+"""The settings of a set. Two sets of the same videos with the same settings have the same bytes."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ class Settings:
 
     height: int = 128
     width: int = 171
-    short_side: int | None = None  # keeps the aspect, instead of height and width
+    short_side: int | None = None  # keeps the aspect ratio, instead of height and width
     fps: float = 25.0
     quality: int = 3  # ffmpeg's -q:v, 2 (best) to 31
     shards: int | None = None
@@ -23,38 +23,41 @@ class Settings:
     ffmpeg: str = ""
 
     def __post_init__(self) -> None:
-        sides = [self.short_side] if self.short_side is not None else [self.height, self.width]
-        _within("--short-side" if self.short_side is not None else "--size", sides, 8, 4096)
-        _within("--quality", [self.quality], 2, 31)
-        _within("--shard-mb", [self.shard_mb], 1, 8192)
-        _within("--fps", [self.fps], 0.1, 240)
+        if self.short_side is None:
+            require_range("--size", self.height, 8, 4096)
+            require_range("--size", self.width, 8, 4096)
+        else:
+            require_range("--short-side", self.short_side, 8, 4096)
+        require_range("--quality", self.quality, 2, 31)
+        require_range("--shard-mb", self.shard_mb, 1, 8192)
+        require_range("--fps", self.fps, 0.1, 240)
         if self.shards is not None:
-            _within("--shards", [self.shards], 1, 1_000_000)
+            require_range("--shards", self.shards, 1, 1_000_000)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 def read_size(text: str) -> tuple[int, int]:
-    """`128x171` is 128 high and 171 wide."""
+    """Return height and width: `128x171` is 128 high and 171 wide."""
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     if not found:
-        raise UsageError(f"--size is '{text}'; wanted is HEIGHTxWIDTH, as in 128x171")
+        raise UsageError(f"--size is '{text}'; it must be HEIGHTxWIDTH, as in 128x171")
     return int(found[1]), int(found[2])
 
 
 def read_share(text: str) -> float:
-    """`5%` and `0.05` are the same share."""
+    """Return a share between 0 and 1 from `5%` or `0.05`."""
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise UsageError(f"--max-failures is '{text}'; wanted is a share from 0% to 100%, as in 5%")
+        raise UsageError(f"--max-failures is '{text}'; it must be a share from 0% to 100%, as in 5%")
     return share
 
 
-def _within(name: str, values: list[int] | list[float], low: float, high: float) -> None:
-    for value in values:
-        if not low <= value <= high:
-            raise UsageError(f"{name} is {value:g}; wanted is {low:g} to {high:g}")
+def require_range(option: str, value: float, low: float, high: float) -> None:
+    """Refuse a value outside [low, high]."""
+    if not low <= value <= high:
+        raise UsageError(f"{option} is {value:.10g}; it must be from {low:.10g} to {high:.10g}")

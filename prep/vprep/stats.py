@@ -1,4 +1,4 @@
-"""Counts what is in a set, from its index alone, without holding more than a few columns of it."""
+"""Count what is in a set, from its index alone; only a few of its columns are held in memory."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -14,24 +14,24 @@ from rich.text import Text
 
 from vprep.format import FAILURES, read_dataset
 from vprep.index_rows import batches
-from vprep.summary import size
+from vprep.summary import class_sizes, size
 
 SPLITS = ("split1", "split2", "split3")
-_TAKE = ("source_hash", "start", "end", "key", *SPLITS)  # what tells duplicates apart
+_IDENTITY = ("source_hash", "start", "end", "key", *SPLITS)  # the columns that duplicates are found by
 _COUNT = ("label", "class_name", "frames", "fps", "size", "damaged", "rotation", "variable_rate", "audio")
-COLUMNS = (*_TAKE, *_COUNT, "source_fps", "codec")
+COLUMNS = (*_IDENTITY, *_COUNT, "source_fps", "codec")
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
-MOST = 20  # source rates that are told apart; the others are one line
+MOST = 20  # source rates that are listed; the others are counted together
 
 
 class Tally:
-    """What is counted while the rows pass by."""
+    """The counts over the rows of an index, added up batch by batch."""
 
     def __init__(self) -> None:
         self.sums: Counter[str] = Counter()
         self.values: dict[str, Counter[Any]] = defaultdict(Counter)
         self.seconds: list[np.ndarray[Any, np.dtype[np.float64]]] = []
-        self.marks: list[pa.RecordBatch] = []
+        self.identities: list[pa.RecordBatch] = []
 
     def add(self, rows: pa.RecordBatch) -> None:
         self.sums["videos"] += rows.num_rows
@@ -46,7 +46,7 @@ class Tally:
             self._values(column, rows[column])
         self._values("source_fps", pc.round(rows["source_fps"], 2))
         self.seconds.append(pc.divide(rows["frames"], rows["fps"]).to_numpy(zero_copy_only=False))
-        self.marks.append(rows.select(list(_TAKE)))
+        self.identities.append(rows.select(list(_IDENTITY)))
 
     def _values(self, column: str, values: pa.Array) -> None:
         for found in values.value_counts().to_pylist():
@@ -55,8 +55,8 @@ class Tally:
 
 
 def stats(folder: Path) -> dict[str, Any]:
-    """The facts of a set, for people and for JSON."""
-    facts = read_dataset(folder)
+    """Return the counts of a set, for `as_table` and for JSON."""
+    info = read_dataset(folder)
     tally = Tally()
     for rows in batches(folder, COLUMNS):
         tally.add(rows)
@@ -64,15 +64,15 @@ def stats(folder: Path) -> dict[str, Any]:
     return {
         "set": str(folder),
         "videos": sums["videos"],
-        "failures": facts["failures"],
+        "failures": info["failures"],
         "causes": _causes(folder),
         "hours": round(float(seconds.sum()) / 3600, 4),
         "frames": sums["frames"],
-        "bytes": facts["bytes"],
+        "bytes": info["bytes"],
         "bytes_per_frame": round(sums["size"] / sums["frames"], 1) if sums["frames"] else None,
-        "shards": len(facts["shards"]),
-        "classes": len(facts["classes"]),
-        "class_sizes": _class_sizes(tally.values["class_name"], facts["classes"]),
+        "shards": len(info["shards"]),
+        "classes": len(info["classes"]),
+        "class_sizes": _class_sizes(tally.values["class_name"], info["classes"]),
         "unlabelled": sums["unlabelled"],
         "splits": {split: dict(sorted(tally.values[split].items())) for split in SPLITS if tally.values[split]},
         "damaged_videos": sums["damaged_videos"],
@@ -80,7 +80,7 @@ def stats(folder: Path) -> dict[str, Any]:
         "rotated": sums["rotated"],
         "variable_rate": sums["variable_rate"],
         "silent": sums["silent"],
-        "duplicates": _duplicates(tally.marks),
+        "duplicates": _duplicates(tally.identities),
         "seconds": _quantiles(seconds),
         "source_fps": _rates(tally.values["source_fps"]),
         "codecs": dict(tally.values["codec"].most_common()),
@@ -99,20 +99,13 @@ def _causes(folder: Path) -> dict[str, int]:
 
 
 def _class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | None:
-    if not sizes:
-        return None
-    ranked = sorted(sizes.items(), key=lambda pair: (pair[1], pair[0]))
-    return {
-        "least": list(ranked[0]),
-        "median": median(sizes.values()),
-        "most": list(ranked[-1]),
-        "without_videos": len(set(classes) - set(sizes)),
-    }
+    found = class_sizes(sizes, classes)
+    return None if found is None else found | {"median": median(sizes.values())}
 
 
-def _duplicates(marks: list[pa.RecordBatch]) -> dict[str, Any]:
-    """Groups of videos cut from the same place of files with the same content, and those that lie on both sides."""
-    rows = pa.Table.from_batches(marks) if marks else None
+def _duplicates(identities: list[pa.RecordBatch]) -> dict[str, Any]:
+    """Return the groups of videos with the same content and times, and the groups that are in train and elsewhere."""
+    rows = pa.Table.from_batches(identities) if identities else None
     groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     if rows is not None:
         counts = rows["source_hash"].value_counts()
@@ -130,9 +123,9 @@ def _duplicates(marks: list[pa.RecordBatch]) -> dict[str, Any]:
 
 
 def _crosses(group: list[dict[str, Any]], split: str) -> bool:
-    """Whether what is trained on is tested on, too."""
-    sides = {row[split] for row in group if row[split] is not None}
-    return "train" in sides and len(sides) > 1
+    """Return whether a group has videos in train and in another part of the split."""
+    parts = {row[split] for row in group if row[split] is not None}
+    return "train" in parts and len(parts) > 1
 
 
 def _keys(group: list[dict[str, Any]]) -> list[str]:
@@ -152,38 +145,38 @@ def _rates(rates: Counter[float]) -> dict[str, int]:
     return shown | ({"other": others} if others else {})
 
 
-def table(facts: dict[str, Any]) -> Table:
-    """The facts as lines of name and value."""
+def as_table(info: dict[str, Any]) -> Table:
+    """Return the counts as lines of name and value."""
     lines = Table(box=None, show_header=False, pad_edge=False)
     lines.add_column(style="bold", no_wrap=True)
     lines.add_column(overflow="fold")
-    for name, value in _lines(facts):
+    for name, value in _lines(info):
         lines.add_row(Text(name), Text(value))
     return lines
 
 
-def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    sizes, same, frame = facts["class_sizes"], facts["duplicates"], facts["bytes_per_frame"]
+def _lines(info: dict[str, Any]) -> list[tuple[str, str]]:
+    sizes, same, frame = info["class_sizes"], info["duplicates"], info["bytes_per_frame"]
     lines = [
-        ("set", facts["set"]),
-        ("videos", f"{facts['videos']:,} in {facts['shards']:,} shards, {facts['hours']:,.1f} hours"),
-        ("frames", f"{facts['frames']:,}" + (f", {size(frame)} each" if frame is not None else "")),
-        ("size", size(facts["bytes"])),
-        ("failed", f"{facts['failures']:,}" + (f" ({_counts(facts['causes'])})" if facts["causes"] else "")),
-        ("classes", f"{facts['classes']:,}" + (_sizes(sizes) if sizes else "")),
-        ("unlabelled", f"{facts['unlabelled']:,}"),
+        ("set", info["set"]),
+        ("videos", f"{info['videos']:,} in {info['shards']:,} shards, {info['hours']:,.1f} hours"),
+        ("frames", f"{info['frames']:,}" + (f", {size(frame)} each" if frame is not None else "")),
+        ("size", size(info["bytes"])),
+        ("failed", f"{info['failures']:,}" + (f" ({_counts(info['causes'])})" if info["causes"] else "")),
+        ("classes", f"{info['classes']:,}" + (_sizes(sizes) if sizes else "")),
+        ("unlabelled", f"{info['unlabelled']:,}"),
     ]
-    lines += [(split, _counts(counts)) for split, counts in facts["splits"].items()]
+    lines += [(split, _counts(counts)) for split, counts in info["splits"].items()]
     lines += [
-        ("damaged", f"{facts['damaged_frames']:,} frames in {facts['damaged_videos']:,} videos"),
-        *((name.replace("_", " "), f"{facts[name]:,}") for name in ("rotated", "variable_rate", "silent")),
+        ("damaged", f"{info['damaged_frames']:,} frames in {info['damaged_videos']:,} videos"),
+        *((name.replace("_", " "), f"{info[name]:,}") for name in ("rotated", "variable_rate", "silent")),
         ("same content", f"{same['groups']:,} groups, {same['videos']:,} videos"),
     ]
     for split, count in same["across"].items():
-        lines.append((f"  across {split}", f"{count:,} groups: train holds what is tested"))
-    if facts["seconds"]:
-        lines.append(("seconds", _spread(facts["seconds"])))
-    lines += [("source fps", _counts(facts["source_fps"], " at ")), ("codecs", _counts(facts["codecs"]))]
+        lines.append((f"  across {split}", f"{count:,} groups: videos of train are also in val or test"))
+    if info["seconds"]:
+        lines.append(("seconds", _spread(info["seconds"])))
+    lines += [("source fps", _counts(info["source_fps"], " at ")), ("codecs", _counts(info["codecs"]))]
     return lines
 
 

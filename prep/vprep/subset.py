@@ -1,12 +1,12 @@
-"""Writes down a part of a set, by a rule that can be named in a paper.
+"""Select a part of a set, by a rule that a paper can name.
 
 kinetics100        the 100 classes whose training videos take the fewest bytes (the rule of RSPNet's authors)
 mini-kinetics200   the 200 classes with the most training videos, or exactly the videos of the authors' id lists
 classes:FILE       the classes of a file, one name per line
 keys:FILE          the videos of a file, one key per line
 
-The result is a parquet file of key, shard, label, class_name and source_label. Labels are given anew, from 0, in
-the order of the class names.
+The result is a parquet file of key, shard, label, class_name and source_label. Its labels count from 0, in the order
+of the class names.
 """
 
 from collections import Counter
@@ -19,16 +19,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vprep.atomic import atomic_write
-from vprep.errors import UsageError
+from vprep.errors import UsageError, close_to, writing
 from vprep.format import INDEX_SCHEMA, read_dataset
 from vprep.hashing import hash_of
-from vprep.index_rows import batches, hint
+from vprep.index_rows import batches
 from vprep.layouts.classes import class_of_folder, read_classes, spellings
+from vprep.layouts.kinetics import ID_LENGTH, youtube_id
 from vprep.layouts.lists import bad_line, lines
-from vprep.layouts.source import stem
 
 ID_LISTS = ("train_ytid_list.txt", "val_ytid_list.txt")
-ID = 11  # characters of a YouTube id
+
 SHOWN = 3  # unknown names in a message
 COLUMNS = ("key", "shard", "label", "class_name", "split1", "source", "source_bytes")
 SUBSET_SCHEMA = pa.schema(
@@ -43,27 +43,27 @@ SUBSET_SCHEMA = pa.schema(
 
 
 Choose = Callable[[pa.Table, Path, Path], pa.Table]
-"""From all rows, the folder of the set and the file behind the rule's colon to the rows that are chosen."""
+"""A rule: it takes all rows, the folder of the set and the file behind its colon, and returns the chosen rows."""
 
 
 def subset(folder: Path, rule: str, out: Path, *, ids: Path | None = None) -> dict[str, Any]:
-    """Write the rows that `rule` chooses to `out`."""
+    """Write the videos that `rule` chooses to `out`, and return their counts."""
     choose, file = _read_rule(rule)
     if ids is not None and rule != "mini-kinetics200":
-        raise UsageError(f"--ids goes with --rule mini-kinetics200, not with '{rule}'")
+        raise UsageError(f"--ids is only for --rule mini-kinetics200, and the rule is '{rule}'; leave --ids out")
     listed = None if ids is None else _read_ids(ids)
     rows = pa.Table.from_batches(
         batches(folder, COLUMNS), schema=pa.schema([INDEX_SCHEMA.field(name) for name in COLUMNS])
     )
     chosen = choose(rows, folder, file) if listed is None else _with_ids(rows, folder, listed)
     notes = {"rule": rule, "set": _hash(folder)}
-    facts: dict[str, Any] = {"rule": rule, "out": str(out), "set": notes["set"], "videos": chosen.num_rows}
+    info: dict[str, Any] = {"rule": rule, "out": str(out), "set": notes["set"], "videos": chosen.num_rows}
     if listed is not None:
         notes["ids"] = hash_of("\n".join(sorted(listed)).encode())
-        facts |= {"ids": len(listed), "ids_absent": len(listed - set(map(_id, chosen["source"].to_pylist())))}
+        info |= {"ids": len(listed), "ids_absent": len(listed - set(map(youtube_id, chosen["source"].to_pylist())))}
     table = _relabelled(chosen)
     _write(table.replace_schema_metadata(notes), out)
-    return facts | {"classes": pc.count_distinct(table["class_name"]).as_py()}
+    return info | {"classes": pc.count_distinct(table["class_name"]).as_py()}
 
 
 def _read_rule(text: str) -> tuple[Choose, Path]:
@@ -76,7 +76,7 @@ def _read_rule(text: str) -> tuple[Choose, Path]:
 
 
 def _training(rows: pa.Table) -> pa.Table:
-    """The training videos with a class; all with a class when the set knows no splits."""
+    """Return the training videos with a class; all videos with a class when the set has no splits."""
     with_class = rows.filter(pc.is_valid(rows["class_name"]))
     if rows["split1"].null_count == rows.num_rows:
         return with_class
@@ -84,7 +84,7 @@ def _training(rows: pa.Table) -> pa.Table:
 
 
 def _ranked(rows: pa.Table, folder: Path, weights: Counter[str], count: int, rule: str) -> pa.Table:
-    """The rows of the `count` classes with the largest weights."""
+    """Return the rows of the `count` classes with the largest weights."""
     if len(weights) < count:
         what = f"{folder} has {len(weights)} classes with training videos"
         raise UsageError(f"{what}, and rule {rule} needs {count} or more; use another set, or classes:FILE")
@@ -95,8 +95,8 @@ def _ranked(rows: pa.Table, folder: Path, weights: Counter[str], count: int, rul
 def _kinetics100(rows: pa.Table, folder: Path, _: Path) -> pa.Table:
     training = _training(rows)
     if training["source_bytes"].null_count:
-        what = f"the index of {folder} does not tell the size of {training['source_bytes'].null_count} source files"
-        raise UsageError(f"{what}, and rule kinetics100 goes by them; a set made by vprep shard has them")
+        what = f"the index of {folder} lacks the size of {training['source_bytes'].null_count} source files"
+        raise UsageError(f"{what}, which rule kinetics100 needs; use a set made by vprep shard")
     weights: Counter[str] = Counter()
     for name, size in zip(training["class_name"].to_pylist(), training["source_bytes"].to_pylist(), strict=True):
         weights[name] -= size
@@ -112,18 +112,14 @@ def _read_ids(path: Path) -> set[str]:
     ids = set()
     for file in files:
         for number, line in lines(file):
-            if len(line) != ID:
-                raise bad_line(file, number, f"'{line}' where a YouTube id of {ID} characters is wanted")
+            if len(line) != ID_LENGTH:
+                raise bad_line(file, number, f"'{line}' where a YouTube id of {ID_LENGTH} characters is needed")
             ids.add(line)
     return ids
 
 
-def _id(source: str) -> str:
-    return stem(source)[:ID]
-
-
 def _with_ids(rows: pa.Table, folder: Path, ids: set[str]) -> pa.Table:
-    chosen = rows.filter(pa.array([_id(source) in ids for source in rows["source"].to_pylist()], pa.bool_()))
+    chosen = rows.filter(pa.array([youtube_id(source) in ids for source in rows["source"].to_pylist()], pa.bool_()))
     if not chosen.num_rows:
         raise UsageError(f"none of the {len(ids)} ids is in {folder}; its files must be named by their YouTube ids")
     return chosen
@@ -149,7 +145,7 @@ def _by_keys(rows: pa.Table, folder: Path, file: Path) -> pa.Table:
 def _refuse_unknown(kind: str, names: list[str], known: list[str], folder: Path, file: Path) -> None:
     if names:
         few = ", ".join(f"'{name}'" for name in names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-        raise UsageError(f"{len(names)} {kind} of {file} are not in {folder}: {few}{hint(names[0], known)}")
+        raise UsageError(f"{len(names)} {kind} of {file} are not in {folder}: {few}{close_to(names[0], known)}")
 
 
 def _relabelled(rows: pa.Table) -> pa.Table:
@@ -167,14 +163,10 @@ def _hash(folder: Path) -> str:
 
 
 def _write(table: pa.Table, out: Path) -> None:
-    try:
+    with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(out) as file:
             pq.write_table(table, file, compression="zstd")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {out}: {(error.strerror or str(error)).lower()}; choose another --out"
-        ) from None
 
 
 RULES: dict[str, Choose] = {

@@ -1,4 +1,4 @@
-"""Results in words for people."""
+"""The results of commands as text."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,126 +13,139 @@ from vprep.layouts.listing import Listing
 MOST = 20  # lines of a list that is shown
 
 
-def oddities(listing: Listing) -> list[str]:
-    """What is worth saying about a source before the work starts."""
+def listing_lines(listing: Listing) -> list[str]:
+    """Return lines about a source to print before the work starts: its size, and warnings about its lists."""
     lines = [f"{len(listing.entries)} videos, layout {listing.layout}, {len(listing.classes)} classes"]
     if listing.missing:
         lines.append(
-            f"warning: {len(listing.missing)} videos are named by the lists and are not there "
+            f"warning: videos that the lists name and that do not exist: {len(listing.missing)} "
             f"('{listing.missing[0]}'{', ...' if len(listing.missing) > 1 else ''})"
         )
     if listing.unlisted:
         lines.append(
-            f"warning: {len(listing.unlisted)} videos are there and no list names them ('{listing.unlisted[0]}'"
+            f"warning: videos that are in no list: {len(listing.unlisted)} ('{listing.unlisted[0]}'"
             f"{', ...' if len(listing.unlisted) > 1 else ''})"
         )
     return lines
 
 
-def of_set(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a finished set, with what was lost, for printing."""
+def set_info(out: Path, info: dict[str, Any]) -> dict[str, Any]:
+    """Return the counts of a finished set with its failures by cause and by class, for printing."""
     lost = pq.read_table(out / FAILURES, columns=["cause", "class_name"]).to_pylist()
-    kept = {name: facts[name] for name in ("videos", "failures", "frames", "damaged", "bytes", "splits", "settings")}
+    kept = {name: info[name] for name in ("videos", "failures", "frames", "damaged", "bytes", "splits", "settings")}
     return kept | {
         "out": str(out),
-        "shards": len(facts["shards"]),
-        "classes": len(facts["classes"]),
+        "shards": len(info["shards"]),
+        "classes": len(info["classes"]),
         "causes": dict(Counter(row["cause"] for row in lost).most_common()),
         "lost_by_class": dict(Counter(row["class_name"] or "(no class)" for row in lost).most_common()),
     }
 
 
-def as_text(facts: dict[str, Any]) -> str:
-    """A few lines about a finished set."""
+def set_text(info: dict[str, Any]) -> str:
+    """Return a few lines about a finished set."""
     lines = [
-        f"{facts['out']}: {facts['videos']} videos of {facts['classes']} classes in {facts['shards']} shards, "
-        f"{facts['frames']} frames, {size(facts['bytes'])}"
+        f"{info['out']}: {info['videos']} videos of {info['classes']} classes in {info['shards']} shards, "
+        f"{info['frames']} frames, {size(info['bytes'])}"
     ]
-    for fold, counts in facts["splits"].items():
+    for fold, counts in info["splits"].items():
         lines.append(f"  {fold}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
-    if facts["damaged"]:
-        lines.append(f"  {facts['damaged']} frames of their sources are damaged; the column damaged tells where")
-    if facts["failures"]:
-        lines.append(f"  {facts['failures']} failed: " + _counts(facts["causes"]))
-        lines.append("  by class: " + _counts(facts["lost_by_class"]))
-        lines.append(f"  {facts['out']}/{FAILURES} names them; vprep retry {facts['out']} tries them again")
+    if info["damaged"]:
+        lines.append(f"  {info['damaged']} frames of the sources are damaged; the column damaged counts them")
+    if info["failures"]:
+        lines.append(f"  {info['failures']} failed: " + _counts(info["causes"]))
+        lines.append("  by class: " + _counts(info["lost_by_class"]))
+        lines.append(f"  {info['out']}/{FAILURES} lists them; vprep retry {info['out']} tries them again")
     return "\n".join(lines)
 
 
-def refuse_losses(out: Path, facts: dict[str, Any], limit: float) -> None:
-    """Too many videos lost is an error, after all the work is done."""
-    lost, total = facts["failures"], facts["failures"] + facts["videos"]
+def refuse_failures(out: Path, info: dict[str, Any], limit: float) -> None:
+    """Fail when more than the share `limit` of the videos failed; the set is finished then."""
+    lost, total = info["failures"], info["failures"] + info["videos"]
     if lost > limit * total:
         raise WorkError(
             f"{lost} of {total} videos failed ({lost / total:.1%}), more than --max-failures {limit * 100:g}%; "
-            f"{out / FAILURES} tells why"
+            f"{out / FAILURES} says why"
         )
 
 
-def plan_text(facts: dict[str, Any]) -> str:
-    """What vprep shard would find and make."""
-    sample, classes = facts["sample"], facts["class_sizes"]
+def plan_text(info: dict[str, Any]) -> str:
+    """Return the text of `vprep plan`: what vprep shard would find and make."""
+    sample, classes = info["sample"], info["class_sizes"]
     lines = [
-        f"{facts['source']}: {facts['videos']} videos, about {facts['hours']:.1f} hours, "
-        f"{size(facts['source_bytes'])}; layout {facts['layout']}"
+        f"{info['source']}: {info['videos']} videos, about {info['hours']:.1f} hours, "
+        f"{size(info['source_bytes'])}; layout {info['layout']}"
     ]
     if classes:
         (least, few), (most, many) = classes["least"], classes["most"]
         lines.append(
-            f"  classes: {facts['classes']}, from {few} videos ({least}) to {many} ({most}); "
+            f"  classes: {info['classes']}, from {few} videos ({least}) to {many} ({most}); "
             f"{classes['without_videos']} without any"
         )
-    for fold, counts in facts["splits"].items():
+    for fold, counts in info["splits"].items():
         lines.append(f"  {fold}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
-    for name, words in (("missing", "listed but missing"), ("unlisted", "present but unlisted")):
-        if facts[name]:
-            lines.append(f"  {words}: {facts[name]} ({', '.join(facts[f'{name}_examples'])}, ...)")
-    if facts["empty"]:
-        lines.append(f"  empty files: {facts['empty']}")
-    if facts["ignored_files"]:
-        lines.append(f"  other files, left alone: {facts['ignored_files']}")
-    groups = facts["duplicates"]
+    for name, words in (("missing", "listed but missing"), ("unlisted", "in no list")):
+        if info[name]:
+            lines.append(f"  {words}: {info[name]} ({', '.join(info[f'{name}_examples'])}, ...)")
+    if info["empty"]:
+        lines.append(f"  empty files: {info['empty']}")
+    if info["ignored_files"]:
+        lines.append(f"  other files, ignored: {info['ignored_files']}")
+    groups = info["duplicates"]
     lines.append(f"  same content: {len(groups)} groups of videos")
     lines += ["    " + " = ".join(group) for group in groups[:MOST]]
     lines.append(
-        f"  of {sample['videos']} tried: {sample['rotated']} rotated, {sample['variable_rate']} with a variable rate, "
-        f"{sample['silent']} silent, {sample['damaged']} damaged, {sum(sample['failures'].values())} failed"
+        f"  of {sample['videos']} videos in the sample: {sample['rotated']} rotated, "
+        f"{sample['variable_rate']} with a variable rate, {sample['silent']} silent, {sample['damaged']} damaged, "
+        f"{sum(sample['failures'].values())} failed"
         + (f" ({_counts(sample['failures'])})" if sample["failures"] else "")
     )
     lines.append(
-        f"vprep shard would make {facts['shards']} shards, about {size(facts['disk_bytes'])}, "
-        f"in about {clock(facts['seconds'])} with {facts['workers']} workers"
+        f"vprep shard would make {info['shards']} shards, about {size(info['disk_bytes'])}, "
+        f"in about {clock(info['seconds'])} with {info['workers']} workers"
     )
     return "\n".join(lines)
 
 
-def verify_text(facts: dict[str, Any]) -> str:
-    """What is wrong with a set, or that nothing is."""
-    if not facts["wrong"]:
-        return f"{facts['set']}: {facts['videos']} videos in {facts['shards']} shards are as written ({facts['depth']})"
+def verify_text(info: dict[str, Any]) -> str:
+    """Return the text of `vprep verify`: the problems of a set, or that there is none."""
+    if not info["wrong"]:
+        return f"{info['set']}: {info['videos']} videos in {info['shards']} shards are as written ({info['depth']})"
     lines = [
-        f"{item['file']}" + (f"  {item['key']}" if item["key"] else "") + f"  {item['what']}" for item in facts["wrong"]
+        f"{item['file']}" + (f"  {item['key']}" if item["key"] else "") + f"  {item['what']}" for item in info["wrong"]
     ]
-    damaged = sorted({item["file"] for item in facts["wrong"] if item["file"].endswith(".tar")})
+    damaged = sorted({item["file"] for item in info["wrong"] if item["file"].endswith(".tar")})
     if damaged:
         lines.append(f"remove {', '.join(damaged[:3])}{', ...' if len(damaged) > 3 else ''} and run vprep shard again:")
-        lines.append("only missing shards are made anew")
+        lines.append("only missing shards are made again")
     return "\n".join(lines)
 
 
-def index_text(facts: dict[str, Any]) -> str:
-    """What an index was made of."""
-    lines = [f"{facts['videos']} videos in {len(facts['shards'])} shards, {facts['frames']} frames"]
-    if facts["skipped"]:
+def index_text(info: dict[str, Any]) -> str:
+    """Return the text of `vprep index`."""
+    lines = [f"{info['videos']} videos in {len(info['shards'])} shards, {info['frames']} frames"]
+    if info["skipped"]:
         lines.append(
-            f"{sum(facts['skipped'].values())} samples hold no JPEG frames and are not in the index: "
-            + _counts(facts["skipped"])
+            f"{sum(info['skipped'].values())} samples hold no JPEG frames and are not in the index: "
+            + _counts(info["skipped"])
         )
     return "\n".join(lines)
 
 
+def class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | None:
+    """Return the smallest and the largest class, and how many classes have no video; None without any class."""
+    if not sizes:
+        return None
+    ranked = sorted(sizes.items(), key=lambda pair: (pair[1], pair[0]))
+    return {
+        "least": list(ranked[0]),
+        "most": list(ranked[-1]),
+        "without_videos": len(set(classes) - set(sizes)),
+    }
+
+
 def size(count: float) -> str:
-    """Bytes as people say them."""
+    """Return a number of bytes with its unit, as in 2.4 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -141,7 +154,7 @@ def size(count: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A length of time as people say it."""
+    """Return a duration with its unit, as in 12 minutes."""
     if seconds < 120:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"

@@ -1,10 +1,10 @@
-"""Makes small labelled videos to try things on, in the layout of UCF101.
+"""Make small labelled videos for trials, in the layout of UCF101.
 
 out/<Class>/v_<Class>_gNN_cMM.mp4
 out/ucfTrainTestlist/classInd.txt, trainlist01.txt, testlist01.txt, and both for splits 2 and 3
 
-The videos of a group share ground and colours, with every class in front of them; a group is never in train and
-in test of the same split. So what is learned of the ground is of no use, and what is learned of the motion is.
+The videos of a group share background and colours, and each group has all classes; no group is in both train and test
+of a split. So a network gains nothing from learning the background, and gains from learning the motion.
 """
 
 import json
@@ -18,25 +18,26 @@ import numpy as np
 
 from vprep import synth_scene
 from vprep.atomic import atomic_write
-from vprep.errors import UsageError, WorkError
+from vprep.errors import UsageError, WorkError, reason, writing
 from vprep.processors import processors
+from vprep.settings import require_range
 from vprep.sharding.worker_pool import in_order
 from vprep.video.encode import encode
 from vprep.video.ffmpeg import find
 
-MARK = ".synth.json"  # what the videos in a folder were made with; its presence says that the folder is ours
+MARK = ".synth.json"  # the settings of the videos in a folder; a folder with it was made by synth
 LISTS = "ucfTrainTestlist"
 HARMLESS = {".DS_Store", ".gitkeep"}
-RATES = {3: 30.0, 7: 12.5}  # by the last digit of a video's number in its class; all others have 25
-# One thread and bitexact: the same bytes each time.
-FILM = [
+RATES = {3: 30.0, 7: 12.5}  # by the last digit of a video's number in its class; the others have 25
+# One thread and bitexact give the same bytes each time.
+VIDEO_OPTIONS = [
     *("-c:v", "libx264", "-preset", "superfast", "-crf", "23", "-pix_fmt", "yuv420p", "-threads", "1"),
     *("-flags:v", "+bitexact", "-fflags", "+bitexact", "-f", "mp4"),
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class SynthConfig:
     """Everything that decides about the bytes of the videos."""
 
     classes: int
@@ -45,14 +46,14 @@ class Asked:
     seed: int
 
     def __post_init__(self) -> None:
-        _within("--classes", self.classes, 2, len(synth_scene.CLASSES))
-        _within("--per-class", self.per_class, 4, 1000)
-        _within("--seconds", self.seconds, 0.2, 60)
-        _within("--seed", self.seed, 0, 2**32 - 1)
+        require_range("--classes", self.classes, 2, len(synth_scene.CLASSES))
+        require_range("--per-class", self.per_class, 4, 1000)
+        require_range("--seconds", self.seconds, 0.2, 60)
+        require_range("--seed", self.seed, 0, 2**32 - 1)
 
     @property
     def names(self) -> list[str]:
-        """The classes, in the order of their labels."""
+        """Return the classes in the order of their labels."""
         return sorted(list(synth_scene.CLASSES)[: self.classes])
 
     @property
@@ -83,27 +84,27 @@ def synth(
     seed: int = 0,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Make the videos and their lists; with the same words again, only those that are not there."""
-    asked = Asked(classes=classes, per_class=per_class, seconds=seconds, seed=seed)
-    clips = [clip for name in asked.names for clip in _clips(name, asked)]
-    find()  # without an ffmpeg, nothing is left behind
-    _open(out, asked, clips)
-    _make_all(out, asked, clips, workers or len(processors()))
-    _write_lists(out / LISTS, asked, clips)
+    """Make the videos and their lists; a second call with the same settings makes only what is missing."""
+    config = SynthConfig(classes=classes, per_class=per_class, seconds=seconds, seed=seed)
+    clips = [clip for name in config.names for clip in _clips(name, config)]
+    find()  # fails before anything is written when there is no ffmpeg
+    _make_folders(out, config, clips)
+    _make_all(out, config, clips, workers or len(processors()))
+    _write_lists(out / LISTS, config, clips)
     return {
         "videos": len(clips),
-        "classes": asked.names,
-        "seconds": sum(_frames(clip, asked) / _rate(clip) for clip in clips),
+        "classes": config.names,
+        "seconds": sum(_frames(clip, config) / _rate(clip) for clip in clips),
         "bytes": sum((out / clip.source).stat().st_size for clip in clips),
         "out": str(out),
     }
 
 
-def _clips(name: str, asked: Asked) -> list[Clip]:
-    """The videos of a class, spread evenly over the groups."""
+def _clips(name: str, config: SynthConfig) -> list[Clip]:
+    """Return the videos of a class, spread evenly over the groups."""
     clips: list[Clip] = []
-    for number in range(asked.per_class):
-        group = number * asked.groups // asked.per_class + 1
+    for number in range(config.per_class):
+        group = number * config.groups // config.per_class + 1
         same = sum(1 for clip in clips if clip.group == group)
         clips.append(Clip(name, number, group, same + 1))
     return clips
@@ -113,50 +114,47 @@ def _rate(clip: Clip) -> float:
     return RATES.get(clip.number % 10, 25.0)
 
 
-def _frames(clip: Clip, asked: Asked) -> int:
-    return round(asked.seconds * _rate(clip))
+def _frames(clip: Clip, config: SynthConfig) -> int:
+    return round(config.seconds * _rate(clip))
 
 
-def _open(out: Path, asked: Asked, clips: list[Clip]) -> None:
-    """Make the folders, after a look at what is there: the files of others are never touched."""
-    try:
+def _make_folders(out: Path, config: SynthConfig, clips: list[Clip]) -> None:
+    """Make the folders; refuse a folder with other files."""
+    with writing(out):
         if (out / MARK).exists():
-            _refuse_others(out, asked)
+            _refuse_other_settings(out, config)
         elif out.exists():
-            _refuse_strangers(out)
+            _refuse_other_files(out)
         for folder in {LISTS, *(clip.class_name for clip in clips)}:
             (out / folder).mkdir(parents=True, exist_ok=True)
         with atomic_write(out / MARK) as file:
-            file.write(json.dumps(asdict(asked)).encode() + b"\n")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write to {out}: {(error.strerror or str(error)).lower()}; choose another --out"
-        ) from None
+            file.write(json.dumps(asdict(config)).encode() + b"\n")
 
 
-def _refuse_strangers(out: Path) -> None:
+def _refuse_other_files(out: Path) -> None:
     names = sorted(path.name for path in out.iterdir() if path.name not in HARMLESS)
     if names:
         raise UsageError(f"{out} holds '{names[0]}', which synth did not make; choose an empty folder for --out")
 
 
-def _refuse_others(out: Path, asked: Asked) -> None:
+def _refuse_other_settings(out: Path, config: SynthConfig) -> None:
     try:
         before = json.loads((out / MARK).read_bytes())
-        made = {name: before[name] for name in asdict(asked)}
+        made_with = {name: before[name] for name in asdict(config)}
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{out / MARK} cannot be read; remove {out} or choose another --out") from None
-    for name, now in asdict(asked).items():
-        if made[name] != now:
-            what = name.replace("_", "-")
-            raise UsageError(f"{out} was made with --{what} {made[name]}, asked is {now}; choose another --out")
+        raise UsageError(f"{out / MARK} cannot be read; remove {out}, or choose another --out") from None
+    for name, now in asdict(config).items():
+        if made_with[name] != now:
+            option = f"--{name.replace('_', '-')}"
+            before_and_now = f"was made with {option} {made_with[name]}, and this command has {option} {now}"
+            raise UsageError(f"{out} {before_and_now}; choose another --out")
 
 
-def _make_all(out: Path, asked: Asked, clips: list[Clip], workers: int) -> None:
+def _make_all(out: Path, config: SynthConfig, clips: list[Clip], workers: int) -> None:
     """Make the videos that are not there yet."""
-    looks = cache(lambda group: synth_scene.look(np.random.default_rng([asked.seed, group])))
+    appearances = cache(lambda group: synth_scene.appearance(np.random.default_rng([config.seed, group])))
     made = in_order(
-        lambda clip: _make(out / clip.source, clip, looks(clip.group), asked),
+        lambda clip: _make(out / clip.source, clip, appearances(clip.group), config),
         [clip for clip in clips if not (out / clip.source).exists()],
         workers=workers,
         size=lambda _: 0,
@@ -166,25 +164,26 @@ def _make_all(out: Path, asked: Asked, clips: list[Clip], workers: int) -> None:
         for _ in made:
             pass
     except OSError as error:
-        said = (error.strerror or str(error)).lower()
-        raise WorkError(f"{out}: {said}; mend that and run the same command again to go on") from error
+        raise WorkError(f"{out}: {reason(error)}; fix that and run the same command again to continue") from error
 
 
-def _make(path: Path, clip: Clip, look: synth_scene.Look, asked: Asked) -> None:
+def _make(path: Path, clip: Clip, appearance: synth_scene.Appearance, config: SynthConfig) -> None:
     """Draw one video and encode it."""
-    rng = np.random.default_rng([asked.seed, list(synth_scene.CLASSES).index(clip.class_name), clip.number, clip.group])
+    rng = np.random.default_rng(
+        [config.seed, list(synth_scene.CLASSES).index(clip.class_name), clip.number, clip.group]
+    )
     rate = _rate(clip)
-    times = [number / rate for number in range(_frames(clip, asked))]
-    raw = b"".join(picture.tobytes() for picture in synth_scene.frames(clip.class_name, look, rng, times))
+    times = [number / rate for number in range(_frames(clip, config))]
+    raw = b"".join(picture.tobytes() for picture in synth_scene.frames(clip.class_name, appearance, rng, times))
     size = f"{synth_scene.WIDTH}x{synth_scene.HEIGHT}"
-    source = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", f"{rate:g}"]
-    encode(raw, path, source=source, film=FILM)
+    input_options = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", f"{rate:g}"]
+    encode(raw, path, input_options=input_options, output_options=VIDEO_OPTIONS)
 
 
-def _write_lists(folder: Path, asked: Asked, clips: list[Clip]) -> None:
-    numbers = {name: number for number, name in enumerate(asked.names, 1)}
+def _write_lists(folder: Path, config: SynthConfig, clips: list[Clip]) -> None:
+    numbers = {name: number for number, name in enumerate(config.names, 1)}
     _write(folder / "classInd.txt", [f"{number} {name}" for name, number in numbers.items()])
-    share = max(1, asked.groups // 4)
+    share = max(1, config.groups // 4)
     for split in (1, 2, 3):
         held_out = range((split - 1) * share + 1, split * share + 1)
         train = [f"{clip.source} {numbers[clip.class_name]}" for clip in clips if clip.group not in held_out]
@@ -195,8 +194,3 @@ def _write_lists(folder: Path, asked: Asked, clips: list[Clip]) -> None:
 def _write(path: Path, lines: list[str]) -> None:
     with atomic_write(path) as file:
         file.write("".join(f"{line}\n" for line in lines).encode())
-
-
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise UsageError(f"{name} is {value}; wanted is {low} to {high}")

@@ -1,8 +1,7 @@
-"""Draws the synthetic videos: a shape that moves in its own way before a slowly drifting, textured ground.
+"""Draw the synthetic videos: a shape with the motion of its class, before a slowly drifting, textured background.
 
-Every motion has the same natural tempo, so that a clip played too fast or too slowly can be told from one that
-is not. A second shape lies on the ground and only drifts with it, so that a single picture does not tell which
-of the two is the one that acts.
+Every motion has the same natural tempo, so a clip that is played too fast or too slowly can be recognised. A second
+shape lies on the background and only drifts with it, so a single picture does not show which of the two shapes moves.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,31 +14,31 @@ from numpy.typing import NDArray
 
 HEIGHT, WIDTH = 120, 160
 PERIOD = 1.6  # seconds that every motion takes, before the few percent by which videos differ
-MARGIN = 24  # pixels of ground beyond each edge, for the drift
+MARGIN = 24  # pixels of background beyond each edge, for the drift
 NOISE = 3.0  # standard deviation, in grey levels
 SUBPIXEL = 4  # bits; without them a slow motion would jerk from pixel to pixel
 
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float64]
 Shape = tuple[Points, Points]
-"""An outline of radius 1, and a hole off its centre, by which a turn can be seen."""
+"""An outline of radius 1 and a hole off its centre, which makes a turn visible."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where a shape is: in heights of the picture from its centre, in radians, as a factor."""
+    """Position, angle and size of a shape."""
 
-    x: float
+    x: float  # from the centre of the picture, in heights of the picture
     y: float
-    angle: float = 0.0
+    angle: float = 0.0  # radians
     scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the videos of a group share: the ground, larger than the picture, and the colours of the shapes."""
+class Appearance:
+    """The appearance that the videos of a group share: the background and the colours of the shapes."""
 
-    ground: Picture
+    background: Picture  # larger than the picture by MARGIN on each side
     colours: list[tuple[int, int, int]]
 
 
@@ -102,7 +101,7 @@ def _circles(phase: float) -> list[Pose]:
 
 
 Motion = Callable[[float], list[Pose]]
-"""From the number of periods since the beginning to what there is to see."""
+"""A function from the number of periods since the beginning to the poses of the shape, or of several."""
 
 CLASSES: dict[str, tuple[str, Motion]] = {
     "SquareSlidesRight": ("Square", _slides_right),
@@ -124,33 +123,33 @@ CLASSES: dict[str, tuple[str, Motion]] = {
 }
 
 
-def look(rng: np.random.Generator) -> Look:
-    """A ground of two hues with a texture of one grain, and colours that stand out from it."""
+def appearance(rng: np.random.Generator) -> Appearance:
+    """Return a random background of two hues with a texture of one grain, and colours that contrast with it."""
     hue, grain = int(rng.integers(180)), rng.uniform(2, 8)
     size = (HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN)
     rough = cv2.GaussianBlur(rng.standard_normal(size).astype(np.float32), (0, 0), grain)
     slope = np.linspace(-1, 1, size[1])[None, :] * rng.uniform(-1, 1) + np.linspace(-1, 1, size[0])[:, None]
     level = 85 + 20 * rough / rough.std() + 20 * slope
     hues = np.where(rough > 0, hue, (hue + 20) % 180)
-    ground = np.stack([hues, np.full(size, 120), np.clip(level, 20, 170)], axis=2).astype(np.uint8)
+    background = np.stack([hues, np.full(size, 120), np.clip(level, 20, 170)], axis=2).astype(np.uint8)
     bright = [_colour((hue + turn) % 180, 150, 240) for turn in (60, 90, 120)]
-    return Look(cv2.cvtColor(ground, cv2.COLOR_HSV2BGR).astype(np.uint8), bright)
+    return Appearance(cv2.cvtColor(background, cv2.COLOR_HSV2BGR).astype(np.uint8), bright)
 
 
-def frames(class_name: str, look: Look, rng: np.random.Generator, times: list[float]) -> Iterator[Picture]:
-    """The pictures of one video at the given seconds, in BGR."""
+def frames(class_name: str, appearance: Appearance, rng: np.random.Generator, times: list[float]) -> Iterator[Picture]:
+    """Yield the pictures of one video at the given seconds, in BGR."""
     shape, motion = CLASSES[class_name]
     tempo, first = rng.uniform(0.93, 1.07) / PERIOD, rng.uniform()
-    size, colour = rng.uniform(0.13, 0.18), look.colours[rng.integers(len(look.colours))]
+    size, colour = rng.uniform(0.13, 0.18), appearance.colours[rng.integers(len(appearance.colours))]
     x, y = rng.uniform(-0.12, 0.12, 2)
-    ground = _with_bystander(look, shape, rng)
+    background = _with_bystander(appearance, shape, rng)
     drift = MARGIN * 0.45 * rng.uniform(-1, 1, (2, 2))
     noise = rng.normal(0, NOISE, (HEIGHT + 64, WIDTH + 64, 3)).astype(np.int16)
     for seconds in times:
         turn = 2 * pi * seconds / 9
         shift = drift[0] * sin(turn) + drift[1] * cos(turn)
         centre = (WIDTH / 2 + MARGIN + shift[0], HEIGHT / 2 + MARGIN + shift[1])
-        picture = cv2.getRectSubPix(ground, (WIDTH, HEIGHT), centre)
+        picture = cv2.getRectSubPix(background, (WIDTH, HEIGHT), centre)
         for pose in motion(first + tempo * seconds):
             _draw(picture, SHAPES[shape], Pose(pose.x + x, pose.y + y, pose.angle, pose.scale * size), colour)
         top, left = rng.integers(0, 64, 2)
@@ -158,15 +157,15 @@ def frames(class_name: str, look: Look, rng: np.random.Generator, times: list[fl
         yield np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def _with_bystander(look: Look, shape: str, rng: np.random.Generator) -> Picture:
-    """The ground with another shape on it, in a corner of the picture."""
-    ground = look.ground.copy()
+def _with_bystander(appearance: Appearance, shape: str, rng: np.random.Generator) -> Picture:
+    """Return the background with another shape on it, in a corner of the picture."""
+    background = appearance.background.copy()
     others = [name for name in SHAPES if name != shape]
-    other, colour = others[rng.integers(len(others))], look.colours[rng.integers(len(look.colours))]
+    other, colour = others[rng.integers(len(others))], appearance.colours[rng.integers(len(appearance.colours))]
     side, up = rng.choice([-1, 1], 2)
     pose = Pose(side * rng.uniform(0.3, 0.5), up * rng.uniform(0.15, 0.3), rng.uniform(0, 2 * pi), 0.14)
-    _draw(ground, SHAPES[other], pose, colour)
-    return ground
+    _draw(background, SHAPES[other], pose, colour)
+    return background
 
 
 def _draw(picture: Picture | cv2.typing.MatLike, shape: Shape, pose: Pose, colour: tuple[int, int, int]) -> None:

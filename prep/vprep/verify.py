@@ -1,8 +1,8 @@
-"""Is a set what its maker wrote? Three depths, each with all of the one before.
+"""Check that a set is as it was written, at one of three depths; each includes those before it.
 
 sizes    every file is there with its size, and the index fits the shards
 hashes   every byte of every file is the one that was written; damage is narrowed down to the videos
-frames   every JPEG decodes to the size that the index tells
+frames   every JPEG decodes to the size in the index
 """
 
 import threading
@@ -24,8 +24,8 @@ DEPTHS = ("sizes", "hashes", "frames")
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
-    """One thing that is not as it should be; `key` names the video when it concerns one."""
+class Problem:
+    """One difference from what was written; `key` names the video when it concerns a single one."""
 
     file: str
     key: str | None
@@ -33,112 +33,110 @@ class Wrong:
 
 
 def verify(folder: Path, depth: str = "hashes", *, workers: int = 1) -> dict[str, Any]:
-    """Look at a set; the result's `wrong` is empty when all is well."""
+    """Check a set and return the result; its `wrong` lists the problems."""
     if depth not in DEPTHS:
-        raise UsageError(f"--depth is '{depth}'; there are {', '.join(DEPTHS)}")
+        raise UsageError(f"--depth is '{depth}'; it must be one of {', '.join(DEPTHS)}")
     try:
-        facts = read_dataset(folder)
+        info = read_dataset(folder)
     except UsageError as error:
         if not (folder / DATASET).exists():
             raise
-        unread = Wrong(DATASET, None, str(error))
-        return {"set": str(folder), "depth": depth, "shards": 0, "videos": 0, "wrong": [asdict(unread)]}
+        unreadable = Problem(DATASET, None, str(error))
+        return {"set": str(folder), "depth": depth, "shards": 0, "videos": 0, "wrong": [asdict(unreadable)]}
     level = DEPTHS.index(depth)
-    wrong = [*_files(folder, facts, level), *_strangers(folder, facts)]
+    problems = [*_files(folder, info, level), *_unknown_shards(folder, info)]
     found = in_order(
         lambda pair: _shard(folder, *pair, level),
-        _pairs(folder, facts, level, wrong),
+        _shards_with_rows(folder, info, level, problems),
         workers=workers,
         size=lambda _: 0,
         stop=threading.Event(),
     )
-    wrong += [item for items in found for item in items]
+    problems += [problem for problems_of_shard in found for problem in problems_of_shard]
     return {
         "set": str(folder),
         "depth": depth,
-        "shards": len(facts["shards"]),
-        "videos": facts["videos"],
-        "wrong": [asdict(item) for item in wrong],
+        "shards": len(info["shards"]),
+        "videos": info["videos"],
+        "wrong": [asdict(problem) for problem in problems],
     }
 
 
-def _files(folder: Path, facts: dict[str, Any], level: int) -> Iterator[Wrong]:
-    for file in facts["files"]:
+def _files(folder: Path, info: dict[str, Any], level: int) -> Iterator[Problem]:
+    for file in info["files"]:
         path = folder / file["name"]
         if not path.exists():
-            yield Wrong(file["name"], None, f"is missing; vprep index {folder} makes it anew")
+            yield Problem(file["name"], None, f"is missing; vprep index {folder} makes it again")
         elif path.stat().st_size != file["bytes"] or (level and hash_file(path) != file["hash"]):
-            yield Wrong(file["name"], None, f"is not the file that {DATASET} tells of (stale or altered)")
+            yield Problem(file["name"], None, f"is not the file that {DATASET} lists (stale or altered)")
 
 
-def _strangers(folder: Path, facts: dict[str, Any]) -> Iterator[Wrong]:
-    known = {shard["name"] for shard in facts["shards"]}
+def _unknown_shards(folder: Path, info: dict[str, Any]) -> Iterator[Problem]:
+    known = {shard["name"] for shard in info["shards"]}
     for path in sorted(folder.glob("*.tar")):
         if path.name not in known:
-            yield Wrong(path.name, None, f"is a shard that {DATASET} does not know")
+            yield Problem(path.name, None, f"is a shard that {DATASET} does not list")
 
 
-def _pairs(
-    folder: Path, facts: dict[str, Any], level: int, wrong: list[Wrong]
+def _shards_with_rows(
+    folder: Path, info: dict[str, Any], level: int, problems: list[Problem]
 ) -> Iterator[tuple[dict[str, Any], pa.Table | None]]:
-    """Each shard with its rows, as far as the index can be read."""
-    shards = {shard["name"]: shard for shard in facts["shards"]}
+    """Yield each shard with its rows of the index, or with None when the index cannot be used."""
+    shards = {shard["name"]: shard for shard in info["shards"]}
     columns = None if level else [name for name in INDEX_SCHEMA.names if name not in PER_FRAME]
-    # What an altered index says may be anything, so nobody looks at it; damage is then told by shard only.
-    usable = (folder / INDEX).exists() and not (level and any(item.file == INDEX for item in wrong))
+    # An altered index may hold anything, so it is not read; damage is then reported by shard only.
+    usable = (folder / INDEX).exists() and not (level and any(problem.file == INDEX for problem in problems))
     if usable:
         try:
             for name, table in tables_by_shard(folder / INDEX, columns):
                 if name in shards:
                     yield shards.pop(name), table
                 else:
-                    wrong.append(Wrong(INDEX, None, f"has rows of '{name}', which {DATASET} does not know"))
+                    problems.append(Problem(INDEX, None, f"has rows of '{name}', which {DATASET} does not list"))
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            wrong.append(Wrong(INDEX, None, f"cannot be read: {str(error).splitlines()[0]}"))
+            problems.append(Problem(INDEX, None, f"cannot be read: {str(error).splitlines()[0]}"))
     for shard in shards.values():
         yield shard, INDEX_SCHEMA.empty_table() if usable else None
 
 
-def _shard(folder: Path, shard: dict[str, Any], table: pa.Table | None, level: int) -> list[Wrong]:
+def _shard(folder: Path, shard: dict[str, Any], table: pa.Table | None, level: int) -> list[Problem]:
     name, path = shard["name"], folder / shard["name"]
     if not path.exists():
-        return [Wrong(name, None, "is missing; run vprep shard again: only this shard is made anew")]
-    wrong = []
+        return [Problem(name, None, "is missing; run vprep shard again: only this shard is made again")]
+    problems = []
     size = path.stat().st_size
     if table is not None and table.num_rows != shard["videos"]:
-        wrong.append(Wrong(INDEX, None, f"has {table.num_rows} rows of {name}, {DATASET} tells of {shard['videos']}"))
+        problems.append(Problem(INDEX, None, f"has {table.num_rows} rows of {name}, and {DATASET} {shard['videos']}"))
     if size != shard["bytes"]:
-        wrong.append(Wrong(name, None, f"has {size} bytes, was written with {shard['bytes']}"))
+        problems.append(Problem(name, None, f"has {size} bytes, and was written with {shard['bytes']}"))
     elif level and hash_file(path) != shard["hash"]:
-        wrong.append(Wrong(name, None, "holds bytes that are not those that were written"))
-    if table is not None and (level or wrong):
-        wrong += _videos(path, table, level, damaged=bool(wrong))
-    return wrong
+        problems.append(Problem(name, None, "holds bytes that are not those that were written"))
+    if table is not None and (level or problems):
+        problems += _videos(path, table, level, damaged=bool(problems))
+    return problems
 
 
-def _videos(path: Path, table: pa.Table, level: int, *, damaged: bool) -> Iterator[Wrong]:
-    """Which videos of a shard are damaged; their frames are decoded at the last depth."""
+def _videos(path: Path, table: pa.Table, level: int, *, damaged: bool) -> Iterator[Problem]:
+    """Yield the damage of single videos in a shard; frames are decoded at the last depth."""
     size = path.stat().st_size
     with path.open("rb") as tar:
         for row in table.to_pylist():
             if row["offset"] + row["size"] > size:
-                yield Wrong(path.name, row["key"], "is cut off")
+                yield Problem(path.name, row["key"], "is cut off")
                 continue
             if not level:
                 continue
             tar.seek(row["offset"])
             mjpeg = tar.read(row["size"])
             if hash_of(mjpeg) != row["hash"]:
-                yield Wrong(path.name, row["key"], "has frames that are not those that were written")
-            elif damaged and row["source_hash"] and not _json_is_whole(tar, row):
-                yield Wrong(path.name, row["key"], "has a json or a tar header that is not the one that was written")
-            elif level == DEPTHS.index("frames"):
-                what = _undecodable(mjpeg, row)
-                if what:
-                    yield Wrong(path.name, row["key"], what)
+                yield Problem(path.name, row["key"], "has frames that are not those that were written")
+            elif damaged and row["source_hash"] and not _json_is_intact(tar, row):
+                yield Problem(path.name, row["key"], "has a json or a tar header that is not the one that was written")
+            elif level == DEPTHS.index("frames") and (what := _undecodable(mjpeg, row)):
+                yield Problem(path.name, row["key"], what)
 
 
-def _json_is_whole(tar: IO[bytes], row: dict[str, Any]) -> bool:
+def _json_is_intact(tar: IO[bytes], row: dict[str, Any]) -> bool:
     json = sample_json(row)
     header, padding = member(f"{row['key']}.json", json)
     frames_header, _ = member(f"{row['key']}.mjpeg", bytes(row["size"]))

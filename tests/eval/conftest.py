@@ -1,4 +1,4 @@
-"""Small sets whose videos are in splits, and one in which the class can be seen by anyone."""
+"""A small set with splits, and one in which the brightness is the class."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ from vtrain.training.train import train
 
 MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., Any]
-BRIGHT = 60  # what a class is brighter than the one before it, in the set `told`
+BRIGHT = 60  # by which a class is brighter than the one before it, in the set `grey`
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """Small tensors, on processors that other processes want too, are worked on fastest by one thread."""
+    """Run torch on one thread: for small tensors on a busy machine that is fastest."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -37,9 +37,9 @@ def shards(run_vprep: RunVprep, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def told(make_video: MakeVideo, run_vprep: RunVprep, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """9 grey videos, of 8 to 25 frames, whose class is how bright they are: dark, grey or white."""
-    folder = tmp_path_factory.mktemp("told")
+def grey(make_video: MakeVideo, run_vprep: RunVprep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """9 videos of a single grey, of 8 to 25 frames, whose class is how bright they are: dark, grey or white."""
+    folder = tmp_path_factory.mktemp("grey")
     for label, name in enumerate(("a dark", "b grey", "c white")):
         for number, seconds in enumerate((0.32, 0.6, 1.0)):
             luma = f"lutyuv=y={40 + BRIGHT * label}:u=128:v=128"
@@ -51,11 +51,11 @@ def told(make_video: MakeVideo, run_vprep: RunVprep, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="module")
-def place(shards: Path, told: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(shards: Path, grey: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with shards, two pre-training runs and a fine-tuned one."""
     folder = tmp_path_factory.mktemp("place")
     (folder / "data_shards").symlink_to(shards)
-    (folder / "grey").symlink_to(told)
+    (folder / "grey").symlink_to(grey)
     for number, name in enumerate(("newer", "older")):
         train(small("pace", shards, "steps=2", f"seed={number}"), folder / "runs" / name)
     os.utime(folder / "runs" / "older" / "last.pt", (1e9, 1e9))
@@ -66,7 +66,7 @@ def place(shards: Path, told: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def here(place: Path, tmp_path: Path) -> Path:
-    """The same for a test that leaves something there."""
+    """The same folder, for a test that writes into it."""
     for path in place.iterdir():
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "runs").unlink()

@@ -1,15 +1,17 @@
-"""The command line: what it takes when nothing is named, what it prints, where results go, and what it refuses."""
+"""The command line: its defaults, what it prints, where results go, and what it refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import veval
+from commands import run, veval
 from small_recipes import small
 
+from veval import cli
 from veval.features import feature_file
 from vtrain.training.train import train
 
@@ -18,6 +20,30 @@ pytestmark = pytest.mark.slow
 COMMANDS = ("retrieval", "linear", "knn", "features", "test", "finetune", "report")
 PLACE = ("--workers", 0)
 FEW_STEPS = ("steps=2", "batch=4")
+
+
+def test_each_dataset_json_is_opened_once_by_a_command(here: Path) -> None:
+    """Also where fine-tuning trains, validates and tests, on several folds."""
+
+    def counting(words: list[str]) -> None:
+        opened: list[str] = []
+        sys.addaudithook(lambda name, args: opened.append(str(args[0])) if name == "open" else None)
+        try:
+            cli.main(words)
+        finally:
+            print(sum(path.endswith("dataset.json") for path in opened), file=sys.stderr)
+
+    both = f"data_shards,{here / 'again'}"
+    shutil.copytree(here / "data_shards", here / "again")
+    tuning = ("finetune", *FEW_STEPS, "--hold-out", 4, "--select", "best-on-held-out", "test.clips=1")
+    for shards, words, sets in (
+        ("data_shards", ("retrieval", "clips=1"), 1),
+        (both, ("retrieval", "clips=1"), 2),
+        ("data_shards", tuning, 1),
+        ("data_shards", (*tuning, "--folds", "1,2"), 1),
+    ):
+        done = run(counting, *words, *PLACE, "--shards", shards, cwd=here, env=None)
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (0, str(sets)), done.stderr
 
 
 def test_every_command_explains_itself_and_loads_nothing_heavy() -> None:
@@ -37,7 +63,7 @@ assert not {{"pyarrow", "cv2", "numpy", "torch", "rich.table"}} & set(sys.module
         assert f"Usage: veval {command} " in done.stdout
 
 
-def test_bare_retrieval_takes_the_newest_run_and_the_shards_and_says_so(here: Path) -> None:
+def test_retrieval_without_options_takes_the_newest_run_and_the_default_shards_and_says_so(here: Path) -> None:
     done = veval("retrieval", cwd=here)
     assert done.returncode == 0, done.stderr
     first, second = done.stderr.splitlines()
@@ -63,7 +89,7 @@ def test_an_older_result_is_never_replaced_unless_it_is_named(here: Path) -> Non
     assert {path: path.read_bytes() for path in (here / "results").iterdir()} == kept
 
 
-def test_retrieval_s_json_has_the_names_that_stay(here: Path) -> None:
+def test_the_json_of_retrieval_has_the_promised_names(here: Path) -> None:
     found = veval("retrieval", *PLACE, "--json", "--out", "r.json", cwd=here).json
     assert found == json.loads((here / "r.json").read_bytes())
     for name in ("top1", "top5", "top10", "top20", "top50"):
@@ -106,7 +132,7 @@ def test_json_is_one_object_for_every_command(here: Path) -> None:
     }  # fmt: skip
 
 
-def test_bare_test_takes_the_newest_fine_tuned_run(here: Path) -> None:
+def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> None:
     done = veval("test", *PLACE, "clips=1", cwd=here)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(
@@ -135,16 +161,16 @@ def test_bare_test_takes_the_newest_fine_tuned_run(here: Path) -> None:
         ("retrieval --out runs", "--out is runs, which is a folder; name a file"),
         (
             "retrieval --backbone r3d",
-            "runs/newer holds weights of backbone 'tiny', wanted is 'r3d'; leave out --backbone",
+            "runs/newer holds weights of backbone 'tiny', not of 'r3d'; leave out --backbone",
         ),
         (
             "knn --protocol best",
-            "no protocol 'best' for features; there are rspnet, ascnet, vcop, prp, pace-p5, pace-p4",
+            "there is no protocol 'best' for features; there are rspnet, ascnet, vcop, prp, pace-p5, pace-p4",
         ),
         (
             "test --weights runs/newer",
-            "runs/newer/last.pt was trained by 'pace' and names no classes; testing takes a fine-tuned run: "
-            "vtrain supervised --weights runs/newer/last.pt --shards SPEC",
+            "runs/newer/last.pt was trained by 'pace', so it cannot predict classes; name a fine-tuned run, which is "
+            "made by: veval finetune --weights runs/newer/last.pt",
         ),
         (
             "test --shards grey --split all",
@@ -152,11 +178,11 @@ def test_bare_test_takes_the_newest_fine_tuned_run(here: Path) -> None:
             "no split at all",
         ),
         ("features --splits test,test", "split 'test' is named twice; name splits that share no video"),
-        ("report", "no results in results; they are made by the other commands of veval"),
-        ("report nothing.json", "there is no nothing.json; name files that veval wrote with --out"),
+        ("report", "there are no results in results; the other commands of veval write some"),
+        ("report nothing.json", "there is no nothing.json; name results of veval"),
     ],
 )
-def test_what_was_asked_wrongly_is_one_sentence(words: str, message: str, here: Path) -> None:
+def test_wrong_arguments_are_answered_in_one_sentence(words: str, message: str, here: Path) -> None:
     done = veval(*words.split(), cwd=here)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"veval: {message}\n")
 
@@ -164,6 +190,7 @@ def test_what_was_asked_wrongly_is_one_sentence(words: str, message: str, here: 
 @pytest.mark.parametrize(
     "words",
     [
+        "retrieval --engine faiss",
         "retrieval --weights notes.md",
         "report notes.md",
         "retrieval --device gpu",
@@ -171,17 +198,17 @@ def test_what_was_asked_wrongly_is_one_sentence(words: str, message: str, here: 
         "knn --votes x",
     ],
 )
-def test_so_it_is_where_others_have_words_in_the_sentence(words: str, here: Path) -> None:
+def test_wrong_arguments_that_libraries_complain_about_are_answered_in_one_sentence(words: str, here: Path) -> None:
     done = veval(*words.split(), cwd=here)
     *_, last = done.stderr.splitlines()
     assert (done.returncode, last[:7]) == (2, "veval: ")
     assert "Traceback" not in done.stderr
 
 
-def test_where_there_is_nothing_the_first_thing_to_do_is_told(place: Path, tmp_path: Path) -> None:
+def test_in_an_empty_folder_the_message_says_what_to_do_first(place: Path, tmp_path: Path) -> None:
     done = veval("retrieval", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, (
-        "veval: no run in runs/ here; name weights by --weights RUN|FILE|random, or train some: "
+        "veval: there is no run in runs/; name weights with --weights RUN|FILE|random, or train some: "
         "vtrain METHOD --shards SPEC\n"
     ))  # fmt: skip
     (tmp_path / "runs").symlink_to(place / "runs")
@@ -196,8 +223,8 @@ def test_classes_of_another_set_are_refused(here: Path) -> None:
     train(grey, here / "runs" / "grey")
     done = veval("test", *PLACE, "--weights", "runs/grey", cwd=here)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, (
-        "veval: the weights name 3 classes, data_shards has 4, and they differ (class 0 is 'a dark' there and "
-        "'DiscFalls' here); test on the data set that was fine-tuned on"
+        "veval: the weights predict 3 classes, data_shards has 4, and they differ (class 0 is 'a dark' and "
+        "'DiscFalls'); test on the data set that the network was fine-tuned on"
     ))  # fmt: skip
 
 
@@ -205,35 +232,36 @@ FINETUNING = [
     ("--select best", "--select is 'best'; there are last, best-on-test, best-on-held-out"),
     (
         "--select best-on-held-out",
-        "--select best-on-held-out, and nothing is held out; say how many videos: --hold-out 800",
+        "--select is best-on-held-out, but no videos are held out; hold some out: --hold-out 800",
     ),
     ("--hold-out 16", "16 videos are to be held out of 16; hold out 0 to 15"),
     ("test.clips=x", "clips is 'x'; it must be a whole number"),
     (
         "--protocol pace-p5",
-        "no protocol 'pace-p5' for testing; there are rspnet, ascnet, vcop, prp, pace, rspnet-ssv2",
+        "there is no protocol 'pace-p5' for testing; there are rspnet, ascnet, vcop, prp, pace, rspnet-ssv2",
     ),
     (
         "--into runs/newer",
-        "runs/newer was begun with name=small pace, asked is finetune-tiny; ask the same, or name another --into",
+        "runs/newer was begun with name=small pace, not finetune-tiny; repeat the first command, or name another "
+        "--into",
     ),
-    ("--into grey", "grey is there already and holds no fine-tuning; name another --into"),
+    ("--into grey", "grey exists and holds no fine-tuning; name another --into"),
     (
         "weights=grey",
-        "the recipe's weights is grey, that of runs/newer/last.pt is runs/newer/last.pt; choose the network by "
-        "--weights alone, and leave it out of the settings",
+        "weights is set to grey, but for runs/newer/last.pt it must be runs/newer/last.pt; choose the network with "
+        "--weights, and leave weights out",
     ),
 ]
 
 
 @pytest.mark.parametrize(("words", "message"), FINETUNING)
-def test_what_cannot_be_tested_is_not_trained(words: str, message: str, here: Path) -> None:
+def test_nothing_is_trained_that_could_not_be_tested(words: str, message: str, here: Path) -> None:
     done = veval("finetune", *words.split(), cwd=here)
     assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (2, "", f"veval: {message}")
     assert [path.name for path in (here / "runs" / "finetuned").iterdir()] == ["tuned"]
 
 
-def test_a_fold_that_is_not_there_is_told_before_another_is_trained(here: Path) -> None:
+def test_a_missing_fold_is_refused_before_another_is_trained(here: Path) -> None:
     for folds, message in (
         ("1,9", "--fold is 9; there are 1, 2 and 3"),
         ("one", "--folds is 'one'; write numbers with commas, as in 1,2,3"),

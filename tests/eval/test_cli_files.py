@@ -18,10 +18,10 @@ PLACE = ("--workers", 0)
 FEW_STEPS = ("steps=2", "batch=4")
 
 
-def test_too_few_videos_of_a_class_are_told_before_any_is_read(here: Path) -> None:
+def test_too_few_videos_of_a_class_are_refused_before_any_is_read(here: Path) -> None:
     done = veval("linear", "--few", 5, "--features", "f.parquet", cwd=here)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, (
-        "veval: 4 of 4 classes have fewer than 5 videos (class 0 has 4); take a smaller k, or allow fewer"
+        "veval: 4 of 4 classes have fewer than 5 videos (class 0 has 4); choose a --few of at most 4"
     ))  # fmt: skip
     assert not list(here.glob("f.parquet*"))
 
@@ -40,7 +40,7 @@ def test_one_file_of_features_serves_retrieval_linear_and_knn(here: Path) -> Non
     assert (here / "f.npz").stat() == kept
     done = veval("retrieval", *PLACE, "clips=3", "--features", "f.npz", cwd=here)
     assert done.returncode == 2
-    assert done.stderr.endswith("f.npz is of protocol clips 2, asked is 3; remove it, or choose another --out\n")
+    assert done.stderr.endswith("f.npz was made with protocol clips 2, not 3; remove it, or choose another --out\n")
 
 
 def test_features_of_two_processes_are_those_of_one(here: Path) -> None:
@@ -61,12 +61,12 @@ def test_features_of_two_processes_are_those_of_one(here: Path) -> None:
     assert [(said[1] / name).read_text() for name in ("stdout", "stderr")] == ["", ""]
 
 
-def test_retrieval_by_two_processes_is_told_once(here: Path) -> None:
+def test_retrieval_by_two_processes_prints_one_result(here: Path) -> None:
     words = ("retrieval", *PLACE, "clips=2", "--json")
     alone = veval(*words, cwd=here).json
     done = veval(*words, cwd=here, env={"RANK": "0", "WORLD_SIZE": "2"})
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, (
-        "veval: 2 processes share their work over a file; name one: --features FILE.parquet"
+        "veval: 2 processes share their work through a file; name one with --features FILE.parquet"
     ))  # fmt: skip
     env = {"RANK": "1", "WORLD_SIZE": "2"}
     (here / "second").mkdir()
@@ -77,8 +77,8 @@ def test_retrieval_by_two_processes_is_told_once(here: Path) -> None:
     assert found["videos"] == alone["videos"]
 
 
-def test_features_that_were_killed_go_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("veval.features.extract.PART_VIDEOS", 2)  # a part is what is lost
+def test_extraction_goes_on_after_it_was_killed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("veval.features.extract.PART_VIDEOS", 2)  # videos of a part, which is what is lost
     words = ("features", *PLACE, "--out")
     assert veval(*words, "whole.parquet", cwd=here).returncode == 0
     folder = here / "killed.parquet.parts"
@@ -91,7 +91,7 @@ def test_features_that_were_killed_go_on(here: Path, monkeypatch: pytest.MonkeyP
     there = {path.name: path.stat().st_mtime_ns for path in folder.glob("all-*.parquet")}
     assert 3 <= len(there) < 12
     other = veval(*words, "killed.parquet", "clips=3", cwd=here)
-    assert (other.returncode, "is of protocol clips 10, asked is 3" in other.stderr) == (2, True)
+    assert (other.returncode, "was made with protocol clips 10, not 3" in other.stderr) == (2, True)
     assert {path.name: path.stat().st_mtime_ns for path in folder.glob("all-*.parquet")} == there
     assert veval(*words, "killed.parquet", cwd=here).returncode == 0
     assert (here / "killed.parquet").read_bytes() == (here / "whole.parquet").read_bytes()
@@ -132,7 +132,7 @@ def test_a_video_that_cannot_be_read_is_an_error_and_with_skip_bad_it_is_counted
     assert "1 videos could not be read and are left out" in told.stdout
 
 
-def test_a_report_of_a_pipe_is_wide_enough_to_be_read(here: Path) -> None:
+def test_a_report_for_a_pipe_is_wide_enough(here: Path) -> None:
     assert veval("knn", *PLACE, "clips=1", cwd=here).returncode == 0
     told = veval("report", cwd=here).stdout
     assert any("knn" in line and "UCF101" in line and "tiny" in line for line in told.splitlines())
@@ -141,8 +141,8 @@ def test_a_report_of_a_pipe_is_wide_enough_to_be_read(here: Path) -> None:
     assert "| 1 | knn | UCF101 | 1 | Pace | tiny | " in markdown
 
 
-def test_labels_in_place_of_features_are_found_always(here: Path) -> None:
-    """The file is one that the command has made; only what the network says of each video is another."""
+def test_one_hot_labels_in_the_place_of_features_are_always_correct(here: Path) -> None:
+    """The file is the command's own, but for the features in it."""
     words = ("clips=1", "--features", "f.npz", "--json")
     assert veval("retrieval", *PLACE, *words, cwd=here).returncode == 0
     with np.load(here / "f.npz") as found:

@@ -1,4 +1,4 @@
-"""Features in a file: of every video once, the same bytes however they were made, and gone on with after any stop.
+"""Features: each video once, the same bytes however they are computed, in memory or in a file, after any interruption.
 
 On a CPU all of this is equal to the last bit.
 """
@@ -20,9 +20,9 @@ import pytest
 import torch
 
 from veval import inputs
-from veval.features import extract as extraction
-from veval.features import feature_file
-from veval.features.extract import How, extract
+from veval.evaluation import Evaluation, Execution, Weights
+from veval.features import extract, feature_file
+from veval.features.forward import for_clips
 from veval.protocol import Protocol
 from vprep.errors import UsageError, WorkError
 from vtrain.data import Loader
@@ -39,35 +39,47 @@ import sys, time
 from pathlib import Path
 import torch
 from veval import inputs
-from veval.features import extract as features
+from veval.evaluation import Evaluation, Execution
+from veval.features import extract
 from veval.protocol import Protocol
 torch.set_num_threads(1)
 shards, out, wait = sys.argv[1:]
-features.PART_VIDEOS = 3
-videos, data = inputs.data(shards, ["train", "test"], fold=2)
-protocol = Protocol(clips=2, frames=8, size=16, pools=("gap", "spatial-max"))
-how = features.How(batch=2, patience=20, progress=lambda done, of: time.sleep(float(wait)))
-features.extract(inputs.weights("random", backbone="tiny"), videos, protocol, Path(out), data=data, how=how)
+extract.PART_VIDEOS = 3
+evaluation = Evaluation(
+    network=inputs.weights("random", backbone="tiny"),
+    data=inputs.open_data(shards, ["train", "test"], fold=2),
+    protocol=Protocol(clips=2, frames=8, size=16, pools=("gap", "spatial-max")),
+    execution=Execution(batch=2, patience=20, progress=lambda done, of: time.sleep(float(wait))),
+)
+extract.write(extract.work_of(evaluation), Path(out))
 """
 
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extraction, "PART_VIDEOS", 3)
+    monkeypatch.setattr(extract, "PART_VIDEOS", 3)
 
 
-def make(shards: Path, out: Path, protocol: Protocol = SMALL, seed: int = 0, **how: Any) -> bytes:  # noqa: ANN401
-    videos, data = inputs.data(str(shards), SPLITS, fold=2)
-    extract(inputs.weights("random", backbone="tiny", seed=seed), videos, protocol, out, data=data, how=How(**how))
+def evaluation(shards: Path, protocol: Protocol = SMALL, seed: int = 0, **execution: Any) -> Evaluation[Weights]:  # noqa: ANN401
+    return Evaluation(
+        network=inputs.weights("random", backbone="tiny", seed=seed),
+        data=inputs.open_data(str(shards), SPLITS, fold=2),
+        protocol=protocol,
+        execution=Execution(**execution),
+    )
+
+
+def make(shards: Path, out: Path, protocol: Protocol = SMALL, seed: int = 0, **execution: Any) -> bytes:  # noqa: ANN401
+    extract.write(extract.work_of(evaluation(shards, protocol, seed, **execution), "train"), out)
     return out.read_bytes()
 
 
 @pytest.fixture(scope="module")
 def whole(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The features of SMALL, made in one go."""
+    """The features of SMALL, written without interruption."""
     out = tmp_path_factory.mktemp("whole") / "features.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extraction, "PART_VIDEOS", 3)
+        patch.setattr(extract, "PART_VIDEOS", 3)
         make(shards, out)
     return out
 
@@ -79,12 +91,12 @@ def start(shards: Path, out: Path, wait: float = 0.0, **env: str) -> "subprocess
     )  # fmt: skip
 
 
-def test_a_feature_is_the_mean_over_the_clips_of_what_the_network_makes_of_each(shards: Path, whole: Path) -> None:
+def test_a_feature_is_the_mean_of_the_networks_outputs_over_the_clips(shards: Path, whole: Path) -> None:
     kept, net = feature_file.read(whole), inputs.weights("random", backbone="tiny").net
     plan, row = SMALL.plan(), 0
     for split in SPLITS:
         for batch in Loader(ShardSet.open(shards).select(split=split, fold=2), plan, batch=1, epochs=1, shuffled=False):
-            clips = Augment(plan.looks)(batch.clips, batch.draws)[0]
+            clips = Augment(plan.looks)(batch.clips, batch.augmentation)[0]
             with torch.no_grad():
                 made = {name: POOLS[name](net.maps(clips)).mean(0) for name in ("gap", "spatial-max")}
             assert (kept.keys[row], kept.split[row], kept.label[row]) == (batch.keys[0], split, batch.label.item())
@@ -101,7 +113,7 @@ def test_batch_and_workers_do_not_change_a_byte(shards: Path, whole: Path, tmp_p
 
 
 @pytest.mark.parametrize("world", [2, 5, 12])
-def test_the_shares_of_several_processes_make_the_same_file(
+def test_the_shares_of_several_processes_are_merged_to_the_same_file(
     shards: Path, whole: Path, tmp_path: Path, world: int
 ) -> None:
     out = tmp_path / "f.parquet"
@@ -110,15 +122,13 @@ def test_the_shares_of_several_processes_make_the_same_file(
     with pytest.raises(WorkError):  # it does not wait for the others
         make(shards, out, rank=0, world=world, patience=0)
     for rank in range(1, world):
-        videos, data = inputs.data(str(shards), SPLITS, fold=2)
-        how = How(rank=rank, world=world)
-        extract(inputs.weights("random", backbone="tiny"), videos, SMALL, out, data=data, how=how)
+        extract.write(extract.work_of(evaluation(shards, rank=rank, world=world), "train"), out)
         assert not out.exists()
     assert make(shards, out, rank=0, world=world, patience=0) == whole.read_bytes()
 
 
 @pytest.mark.slow
-def test_processes_of_torchrun_make_it_together(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_processes_of_torchrun_share_the_work(shards: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
     processes = [start(shards, out, RANK=str(rank), WORLD_SIZE="2") for rank in (1, 0)]
     for process in processes:
@@ -127,7 +137,7 @@ def test_processes_of_torchrun_make_it_together(shards: Path, whole: Path, tmp_p
     assert out.read_bytes() == whole.read_bytes()
 
 
-def test_a_dead_process_is_not_waited_for_for_ever_and_its_share_can_be_made_later(
+def test_nobody_waits_forever_for_a_dead_process_and_its_share_can_be_computed_later(
     shards: Path, whole: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "f.parquet"
@@ -135,8 +145,8 @@ def test_a_dead_process_is_not_waited_for_for_ever_and_its_share_can_be_made_lat
         make(shards, out, rank=0, world=2, patience=0.2)
     # 20 videos to train in 7 parts, 4 to test in 2; the first four are those of the first process.
     assert str(error.value) == (
-        f"5 of 9 parts in {out}.parts are missing, and no process has made one for 0.2 s; "
-        "what is there stays: run the same command again to go on"
+        f"5 of 9 parts in {out}.parts are missing, and no process has written one for 0.2 s; "
+        "the finished parts stay: run the same command again to go on"
     )
     assert make(shards, out) == whole.read_bytes()
 
@@ -155,11 +165,11 @@ def test_killed_at_any_time_and_run_again_the_file_is_the_same(shards: Path, who
     assert kept
     seen: list[tuple[int, int]] = []
     assert make(shards, out, progress=lambda done, of: seen.append((done, of))) == whole.read_bytes()
-    assert seen[-1] == (24 - 3 * len(kept),) * 2  # what was there was not made again
+    assert seen[-1] == (24 - 3 * len(kept),) * 2  # finished parts are not computed again
     assert [path.name for path in tmp_path.iterdir()] == ["f.parquet"]
 
 
-def test_what_is_there_is_not_made_again(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_finished_file_is_not_computed_again(shards: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
     shutil.copy(whole, out)
     seen: list[tuple[int, int]] = []
@@ -167,19 +177,19 @@ def test_what_is_there_is_not_made_again(shards: Path, whole: Path, tmp_path: Pa
     assert not seen
 
 
-def test_what_is_there_of_something_else_is_refused(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_file_or_parts_of_other_work_are_refused(shards: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
     shutil.copy(whole, out)
     with pytest.raises(UsageError) as error:
         make(shards, out, replace(SMALL, clips=3))
-    assert str(error.value) == f"{out} is of protocol clips 2, asked is 3; remove it, or choose another --out"
+    assert str(error.value) == f"{out} was made with protocol clips 2, not 3; remove it, or choose another --out"
     out.unlink()
     with pytest.raises(WorkError):
         make(shards, out, world=2, rank=0, patience=0)
-    with pytest.raises(UsageError, match=r"parts is of weights hash \w{32}, asked is \w{32}; remove it"):
+    with pytest.raises(UsageError, match=r"parts was made with weights hash \w{32}, not \w{32}; remove it"):
         make(shards, out, seed=1)
     (tmp_path / "f.parquet.parts" / "facts.json").unlink()
-    with pytest.raises(UsageError, match=r"parts holds 'train-0000\d.parquet' and no facts.json; remove it"):
+    with pytest.raises(UsageError, match=r"parts holds 'train-0000\d.parquet' but no facts.json; remove the folder"):
         make(shards, out)
 
 
@@ -188,7 +198,7 @@ def test_both_kinds_of_file_hold_the_same(shards: Path, whole: Path, tmp_path: P
     first = make(shards, npz)
     one, other = feature_file.read(whole), feature_file.read(npz)
     assert one.keys == other.keys
-    assert one.facts == other.facts
+    assert one.info == other.info
     assert np.array_equal(one.label, other.label)
     assert np.array_equal(one.split, other.split)
     assert all(np.array_equal(array, other.arrays[name]) for name, array in one.arrays.items())
@@ -199,12 +209,12 @@ def test_both_kinds_of_file_hold_the_same(shards: Path, whole: Path, tmp_path: P
     assert make(shards, npz) == first
 
 
-def test_the_file_says_what_it_is_of(whole: Path) -> None:
-    facts = json.loads(pq.read_schema(whole).metadata[b"veval"])
-    assert facts["protocol"] == SMALL.words("features")
-    assert facts["weights"]["method"] == "random"
-    assert facts["data"]["videos"] == {"train": 20, "test": 4}
-    assert (facts["precision"], facts["dropped"]) == ("float32", [])
+def test_the_file_says_what_its_features_depend_on(whole: Path) -> None:
+    info = json.loads(pq.read_schema(whole).metadata[b"veval"])
+    assert info["protocol"] == SMALL.as_dict("features")
+    assert info["weights"]["method"] == "random"
+    assert info["data"]["videos"] == {"train": 20, "test": 4}
+    assert (info["precision"], info["dropped"]) == ("float32", [])
 
 
 def test_at_the_level_of_clips_each_clip_has_its_own(shards: Path, whole: Path, tmp_path: Path) -> None:
@@ -226,8 +236,25 @@ def test_a_split_and_a_pool_are_read_as_a_table(whole: Path) -> None:
     with pytest.raises(UsageError) as error:
         kept.of("val")
     assert str(error.value) == (
-        "no features of split 'val' and pool 'gap' are there; there are splits test, train and pools gap, spatial-max"
+        "there are no features of split 'val' and pool 'gap'; there are splits test, train and pools gap, spatial-max"
     )
+
+
+@pytest.mark.parametrize("changes", [{}, {"level": "clip"}, {"gallery": "released"}, {"crop": "three"}])
+def test_features_in_memory_are_those_of_a_file_to_the_last_bit(
+    shards: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    protocol = replace(SMALL, **changes)
+    make(shards, tmp_path / "f.npz", protocol)
+    kept = feature_file.read(tmp_path / "f.npz")
+    seen: list[tuple[int, int]] = []
+    work = extract.work_of(evaluation(shards, protocol, progress=lambda done, of: seen.append((done, of))), "train")
+    found = extract.compute(work)
+    assert (found.keys, found.split.tolist(), found.info) == (kept.keys, kept.split.tolist(), kept.info)
+    assert np.array_equal(found.label, kept.label)
+    assert found.arrays.keys() == kept.arrays.keys()
+    assert all(array.tobytes() == kept.arrays[name].tobytes() for name, array in found.arrays.items())
+    assert seen[-1] == (24, 24)
 
 
 def test_the_gallery_as_released_is_drawn_at_random_once_for_all_and_lacks_its_last_batch(
@@ -254,13 +281,15 @@ def test_a_video_that_cannot_be_read_is_left_out_and_named(shards: Path, whole: 
         make(damaged, tmp_path / "f.parquet")
     make(damaged, tmp_path / "f.parquet", on_error="skip")
     kept = feature_file.read(tmp_path / "f.parquet")
+    computed = extract.compute(extract.work_of(evaluation(damaged, on_error="skip")))
+    assert (computed.keys, computed.info["dropped"]) == (kept.keys, kept.info["dropped"])
     assert sorted(kept.keys) == sorted(set(feature_file.read(whole).keys) - {row["key"]})
-    (dropped,) = kept.facts["dropped"]
+    (dropped,) = kept.info["dropped"]
     assert (dropped["key"], dropped["split"], dropped["shard"]) == (row["key"], "test", row["shard"])
 
 
-def test_weights_that_want_another_mean_see_it(shards: Path, tmp_path: Path) -> None:
-    net = extraction.for_clips(torch.nn.Flatten(), replace(SMALL, normalise="kinetics"), "cpu")
+def test_weights_with_the_normalisation_of_torchvision_get_it(shards: Path, tmp_path: Path) -> None:
+    net = for_clips(torch.nn.Flatten(), replace(SMALL, normalise="kinetics"), "cpu")
     clips = torch.rand(2, 3, 1, 2, 2)
     mean, deviation = inputs.KINETICS
     wanted = torch.stack([(clips[:, channel] - mean[channel]) / deviation[channel] for channel in range(3)], 1)
@@ -271,22 +300,25 @@ def test_weights_that_want_another_mean_see_it(shards: Path, tmp_path: Path) -> 
 def test_only_files_of_features_are_read_and_written(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         make(shards, tmp_path / "f.csv")
-    assert str(error.value) == f"--out is {tmp_path / 'f.csv'}; features go to a .parquet or .npz file"
+    assert str(error.value) == f"--out is {tmp_path / 'f.csv'}; the name of a feature file ends in .parquet or .npz"
     (tmp_path / "f.parquet").write_bytes(b"no parquet")
     (tmp_path / "f.npz").write_bytes(b"no zip")
     for name in ("f.parquet", "f.npz"):
         with pytest.raises(UsageError, match="holds no features of veval"):
             feature_file.read(tmp_path / name)
-    with pytest.raises(UsageError, match=r"there is no .*g.npz; features are made with: veval features"):
+    with pytest.raises(UsageError, match=r"there is no .*g.npz; make features with: veval features"):
         feature_file.read(tmp_path / "g.npz")
 
 
 @pytest.mark.slow
 def test_features_of_50176_numbers_are_kept_and_read(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
-    videos, data = inputs.data(str(shards), ["test"], fold=2)
-    protocol = Protocol(clips=1, pools=("p4", "pool5"), level="clip")
-    extract(inputs.weights("random", backbone="c3d"), videos, protocol, out, data=data)
+    c3d = Evaluation(
+        network=inputs.weights("random", backbone="c3d"),
+        data=inputs.open_data(str(shards), ["test"], fold=2),
+        protocol=Protocol(clips=1, pools=("p4", "pool5"), level="clip"),
+    )
+    extract.write(extract.work_of(c3d), out)
     kept = feature_file.read(out)
     assert kept.arrays["p4"].shape == (4, 1, 50_176)
     assert kept.arrays["pool5"].shape == (4, 1, 9_216)

@@ -1,12 +1,13 @@
-"""Fine-tuning: the recipe follows the weights and the data, the epoch is chosen as the result says, what was stopped
-goes on, and a result can be made again from what it holds."""
+"""Fine-tuning: the recipe follows the weights and the data, the epoch is chosen as the result says, a stopped training
+goes on, and a result holds what is needed to repeat it."""
 
 import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +16,14 @@ from commands import begin, veval
 from small_recipes import assert_same, saved, small
 
 from veval import commands, inputs
-from veval.features.extract import How
-from veval.inputs import Weights
+from veval.evaluation import Data, Evaluation, Execution, WeightsInfo
 from veval.protocol import for_weights
 from veval.results import report, result
 from veval.tasks import video_accuracy
-from veval.tasks.classifier import classifier
-from veval.tasks.finetune import best, finetune, holding_out, recipe_for, trained
+from veval.tasks.classifier import load_classifier
+from veval.tasks.finetune import FineTuning, best_state, holding_out, recipe_for, run_training
 from vprep.errors import UsageError
+from vprep.hashing import hash_file
 from vtrain.data.dataset import GROUP
 from vtrain.data.shard_set import ShardSet
 from vtrain.overrides import change, from_json
@@ -35,7 +36,6 @@ pytestmark = pytest.mark.slow
 
 Made = dict[str, Any]
 EPOCHS = ("batch=4", "steps=9")  # 16 videos: two epochs and a step
-DATA = {"name": "UCF101"}
 
 
 @pytest.fixture(scope="module")
@@ -51,45 +51,62 @@ def tuned(
     weights: str, shards: Path, folder: Path, *words: str, select: str = "last", protocol: str | None = None
 ) -> Made:
     """As the command has it, with two clips."""
-    given = inputs.weights(weights, backbone="tiny" if weights == "random" else None)
-    videos, data = inputs.data(str(shards), ("test",))
+    start = inputs.weights(weights, backbone="tiny" if weights == "random" else None)
+    data = data_of(shards)
     small_clips = ("frames=4", "size=16") if weights == "random" else ()
-    recipe, _ = recipe_for(given, data)
+    recipe, _ = recipe_for(start.info, data.info.name)
     recipe = change(recipe, [f"data.shards={shards}", "workers=0", *EPOCHS, *small_clips, *words])
-    facts = finetune(
-        given, recipe, folder, data=data, videos=videos["test"], how=How(), select=select, protocol=protocol,
-        words=["clips=2"],
+    found = commands.finetune(
+        FineTuning(
+            weights=start, recipe=recipe, folder=folder, data=data, execution=Execution(), selection=select,
+            protocol=protocol, words=["clips=2"],
+        )
     )  # fmt: skip
-    assert facts is not None
-    return commands.finished("finetune", commands.tested(facts), facts, time.monotonic(), {})
+    assert found is not None
+    return found
 
 
-def weights_of(**facts: Any) -> Weights:  # noqa: ANN401
-    """Weights of which only this is known, and no network."""
-    known = {"path": "w/last.pt", "method": "rspnet", "backbone": "r2plus1d", "settings": {}, "clip": [16, 112, 112]}
-    return Weights(cast(Any, None), {**known, "normalisation": "imagenet", **facts})
+def data_of(shards: Path) -> Data:
+    return inputs.open_data(str(shards), ("test",))
+
+
+def measured(state: Path, data: Data, clips: int) -> Made:
+    """The numbers of a test of a saved state."""
+    network = load_classifier(str(state))
+    protocol = for_weights("testing", network.info, None, [f"clips={clips}"], network.trained_on)
+    found = video_accuracy.measure(Evaluation(network=network, data=data, protocol=protocol))
+    assert found is not None
+    return found
+
+
+def weights_of(**known: Any) -> WeightsInfo:  # noqa: ANN401
+    """Weights without a network."""
+    usual = {"path": "w/last.pt", "method": "rspnet", "backbone": "r2plus1d", "clip": [16, 112, 112]}
+    return WeightsInfo(**{"hash": "x", "dim": 512, "normalisation": "imagenet", **usual, **known})
 
 
 @pytest.mark.parametrize("method", ["pace", "prp"])
 def test_network_clips_and_normalisation_are_those_of_the_weights(method: str, shards: Path, tmp_path: Path) -> None:
     train(small(method, shards, "steps=1"), tmp_path / method)
-    given = inputs.weights(str(tmp_path / method))
-    recipe, note = recipe_for(given, DATA)
+    start = inputs.weights(str(tmp_path / method))
+    recipe, note = recipe_for(start.info, "UCF101")
     assert (recipe.name, recipe.weights, note) == ("finetune-tiny", str(tmp_path / method / "last.pt"), "")
     assert (recipe.backbone, recipe.backbone_settings, recipe.clip) == ("tiny", {"width": 4}, (4, 16, 16))
     normalise = recipe.method.sampling.looks[0].normalise
-    assert normalise == given.facts["normalisation"] == {"pace": "imagenet", "prp": "unit"}[method]
-    videos, data = inputs.data(str(shards), ("test",))
+    assert normalise == start.info.normalisation == {"pace": "imagenet", "prp": "unit"}[method]
     recipe = change(recipe, [f"data.shards={shards}", "workers=0", "batch=4", "steps=2"])
-    facts = finetune(given, recipe, tmp_path / "run", data=data, videos=videos["test"], how=How())
-    assert facts is not None
-    assert {name: facts["protocol"][name] for name in ("frames", "size", "normalise")} == {
+    tuning = FineTuning(
+        weights=start, recipe=recipe, folder=tmp_path / "run", data=data_of(shards), execution=Execution()
+    )
+    found = commands.finetune(tuning)
+    assert found is not None
+    assert {name: found["protocol"][name] for name in ("frames", "size", "normalise")} == {
         "frames": 4, "size": 16, "normalise": normalise
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("facts", "dataset", "word", "name"),
+    ("known", "dataset", "word", "name"),
     [
         ({}, "UCF101", "", "finetune-rspnet-r2plus1d-ucf101"),
         ({}, "HMDB51", "paper", "finetune-rspnet-r2plus1d-hmdb51-paper"),
@@ -104,13 +121,13 @@ def test_network_clips_and_normalisation_are_those_of_the_weights(method: str, s
     ],
 )
 def test_the_recipe_is_that_of_the_weights_method_for_these_videos(
-    facts: Made, dataset: str, word: str, name: str
+    known: Made, dataset: str, word: str, name: str
 ) -> None:
-    given = weights_of(**facts)
-    recipe, note = recipe_for(given, {"name": dataset}, word)
-    assert (recipe.name, recipe.backbone, note) == (name, given.facts["backbone"], "")
-    assert recipe.weights == (None if given.facts["path"] == "random" else "w/last.pt")
-    if name in RECIPES:  # but for what goes with the weights, it is the published one
+    weights = weights_of(**known)
+    recipe, note = recipe_for(weights, dataset, word)
+    assert (recipe.name, recipe.backbone, note) == (name, weights.backbone, "")
+    assert recipe.weights == (None if weights.path == "random" else "w/last.pt")
+    if name in RECIPES:  # all but what follows from the weights is the published recipe
         assert (recipe.batch, recipe.epochs, recipe.schedule, recipe.data) == (
             RECIPES[name]().batch, RECIPES[name]().epochs, RECIPES[name]().schedule, RECIPES[name]().data
         )  # fmt: skip
@@ -120,37 +137,38 @@ def test_the_recipe_is_that_of_the_weights_method_for_these_videos(
 @pytest.mark.parametrize(
     ("method", "dataset"), [("prp", "my films"), ("pace", "SSv2"), ("rspnet", "UCF101+HMDB51"), ("random", "a/b")]
 )
-def test_for_videos_of_which_no_paper_has_any_the_recipe_of_ucf101_is_taken_and_that_is_said(
+def test_on_data_sets_that_no_paper_has_the_recipe_of_ucf101_is_used_and_a_note_says_so(
     method: str, dataset: str
 ) -> None:
-    recipe, note = recipe_for(weights_of(method=method), {"name": dataset})
+    recipe, note = recipe_for(weights_of(method=method), dataset)
     like = "rspnet" if method == "random" else method
     assert recipe.name == f"finetune-{like}-r2plus1d-ucf101"
-    assert note == f"no paper fine-tunes {like} on '{dataset}'; by {recipe.name}, nothing held out"
-    # 800 of UCF101 are no number for any other set.
+    assert note == f"no paper fine-tunes {like} on '{dataset}'; using {recipe.name}, with no videos held out"
+    # The 800 videos are for UCF101 only.
     assert (recipe.data.hold_out, recipe.validate.every) == (0, 0)
 
 
-def test_weights_that_no_clip_can_be_shown_to_in_training_are_refused() -> None:
+def test_weights_with_a_normalisation_that_training_does_not_have_are_refused() -> None:
     with pytest.raises(UsageError) as error:
-        recipe_for(weights_of(normalisation="kinetics"), DATA)
-    said = "w/last.pt wants clips normalised as torchvision's, which fine-tuning does not know"
-    assert str(error.value) == said
+        recipe_for(weights_of(normalisation="kinetics"), "UCF101")
+    assert str(error.value) == (
+        "w/last.pt expects clips normalised as torchvision does, which training cannot do; name other weights"
+    )
 
 
-def test_what_is_held_out_is_looked_at_each_epoch() -> None:
+def test_held_out_videos_are_validated_on_each_epoch() -> None:
     plain, prp = RECIPES["finetune-rspnet-c3d-ucf101"](), RECIPES["finetune-prp-c3d-ucf101"]()
 
-    def said(recipe: Recipe) -> tuple[int, str, float]:
+    def held_out(recipe: Recipe) -> tuple[int, str, float]:
         return recipe.data.hold_out, recipe.data.hold_out_by, recipe.validate.every
 
-    assert said(holding_out(plain, None)) == (0, "video", 0)
-    assert said(holding_out(plain, 10, "group")) == (10, "group", 1)
-    assert said(holding_out(prp, None)) == (800, "video", 1)
-    assert said(holding_out(prp, None, "group")) == (800, "group", 1)
-    assert said(holding_out(prp, 0)) == (0, "video", 0)
+    assert held_out(holding_out(plain, None)) == (0, "video", 0)
+    assert held_out(holding_out(plain, 10, "group")) == (10, "group", 1)
+    assert held_out(holding_out(prp, None)) == (800, "video", 1)
+    assert held_out(holding_out(prp, None, "group")) == (800, "group", 1)
+    assert held_out(holding_out(prp, 0)) == (0, "video", 0)
     often = change(plain, ["data.hold_out=5", "validate.every=0.5"])
-    assert said(holding_out(often, 7)) == (7, "video", 0.5)
+    assert held_out(holding_out(often, 7)) == (7, "video", 0.5)
 
 
 def test_it_starts_from_the_weights_and_from_scratch_with_a_network_of_the_seed(
@@ -159,28 +177,27 @@ def test_it_starts_from_the_weights_and_from_scratch_with_a_network_of_the_seed(
     for word in (str(run), "random"):
         tuned(word, shards, tmp_path / Path(word).name, "schedule.lr=0", "schedule.warmup=0", "weight_decay=0")
         begun, _ = inputs.load_backbone(tmp_path / Path(word).name)
-        given = inputs.weights(word, backbone="tiny")
-        for (name, weight), other in zip(begun.named_parameters(), given.net.parameters(), strict=True):
+        start = inputs.weights(word, backbone="tiny")
+        for (name, weight), other in zip(begun.named_parameters(), start.net.parameters(), strict=True):
             assert torch.equal(weight, other), (word, name)
 
 
 def test_a_fine_tuned_run_is_tested_to_the_same_numbers(run: Path, shards: Path, tmp_path: Path) -> None:
     found = tuned(str(run), shards, tmp_path / "run")
-    network = classifier(str(tmp_path / "run"))
-    videos, data = inputs.data(str(shards), ("test",))
-    seen = for_weights("testing", network.facts, None, ["clips=2"], network.seen)
-    again = commands.testing(network, videos["test"], data, seen, how=How(), logits=None)
+    network = load_classifier(str(tmp_path / "run"))
+    protocol = for_weights("testing", network.info, None, ["clips=2"], network.trained_on)
+    again = commands.accuracy(Evaluation(network=network, data=data_of(shards), protocol=protocol))
     assert again is not None
     for name in ("top1", "top5", "predictions", "confusion", "fusions", "intervals", "dropped"):
         assert again[name] == found[name], name
-    shown = {name: word for name, word in found["protocol"].items() if name in again["protocol"]}
-    assert shown == again["protocol"]
+    shared = {name: word for name, word in found["protocol"].items() if name in again["protocol"]}
+    assert shared == again["protocol"]
     assert (found["weights"]["method"], again["weights"]["method"]) == ("pace", "supervised")
-    assert found["weights"]["hash"] == inputs.hash_file(run / "last.pt")
-    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == inputs.hash_file(tmp_path / "run" / "last.pt")
+    assert found["weights"]["hash"] == hash_file(run / "last.pt")
+    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == hash_file(tmp_path / "run" / "last.pt")
 
 
-def test_a_result_can_be_made_again_from_what_it_holds(run: Path, shards: Path, tmp_path: Path) -> None:
+def test_a_result_holds_what_is_needed_to_train_the_same_network_again(run: Path, shards: Path, tmp_path: Path) -> None:
     found = tuned(str(run), shards, tmp_path / "run", "seed=5")
     result.write(tmp_path / "r.json", found)
     held = json.loads((tmp_path / "r.json").read_bytes())["fine_tuned"]
@@ -202,22 +219,13 @@ def states_of(path: Path) -> Made:
     return {"step": state["step"], **state["model"]}
 
 
-def judged(path: Path, videos: Any, data: Made) -> float:  # noqa: ANN401
-    """Top-1 of a kept state on one centre clip."""
-    network = classifier(str(path))
-    seen = for_weights("testing", network.facts, None, ["clips=1"], network.seen)
-    found = video_accuracy.test(network, videos, seen, data=data, how=How(), logits=None)
-    assert found is not None
-    return float(found["top1"])
-
-
 @pytest.mark.parametrize("select", ["best-on-test", pytest.param("best-on-held-out", marks=pytest.mark.slow)])
-def test_the_best_epoch_is_that_of_a_loop_over_all_and_the_result_says_how_it_was_chosen(
+def test_the_best_epoch_is_that_of_a_loop_over_all_epochs_and_the_result_says_how_it_was_chosen(
     select: str, run: Path, shards: Path, tmp_path: Path
 ) -> None:
     words = ("lr=0.01", "warmup=0", "data.hold_out=4", "data.hold_out_by=group", f"steps={STEPS}")
     found = tuned(str(run), shards, tmp_path / "run", *words, select=select)
-    videos, data = inputs.data(str(shards), ("test",))
+    data = data_of(shards)
     recipe = recipe_in(tmp_path / "run")
     learned, held = selected(recipe, ShardSet.open(recipe.data.shards))
     assert held is not None
@@ -227,22 +235,19 @@ def test_the_best_epoch_is_that_of_a_loop_over_all_and_the_result_says_how_it_wa
 
     every = round(len(learned) / 4)
     assert recipe.keep_every == every
-    train(recipe, tmp_path / "again")  # where all epochs are still there
+    train(recipe, tmp_path / "again")  # where the states of all epochs are kept
     states = sorted((tmp_path / "again" / "kept").glob("*.pt"))
     assert [int(path.stem[5:]) for path in states] == list(range(every, STEPS + 1, every))
     states += [tmp_path / "again" / "last.pt"] if STEPS % every else []
-    judges = videos["test"] if select == "best-on-test" else held
-    tops = [judged(path, judges, data) for path in states]
+    judges = data if select == "best-on-test" else replace(data, videos={"train": held})
+    tops = [measured(path, judges, clips=1)["top1"] for path in states]
     assert [one["top1"] for one in found["tried"]] == tops
     wanted = states[tops.index(max(tops))]
     assert_same(states_of(Path(found["fine_tuned"]["path"])), states_of(wanted))
     assert found["protocol"]["selection"] == select
     left = list((tmp_path / "run" / "kept").glob("*.pt"))
     assert [path.name for path in left] == ([wanted.name] if wanted.parent.name == "kept" else [])
-    network = classifier(found["fine_tuned"]["path"])
-    seen = for_weights("testing", network.facts, None, ["clips=2"], network.seen)
-    again = video_accuracy.test(network, videos["test"], seen, data=data, how=How(), logits=None)
-    assert again is not None
+    again = measured(Path(found["fine_tuned"]["path"]), data, clips=2)
     assert (again["top1"], again["predictions"]) == (found["top1"], found["predictions"])
 
 
@@ -251,17 +256,22 @@ def test_of_states_that_are_equally_good_the_first_is_taken_and_the_others_are_r
 ) -> None:
     train(small("supervised", shards, "steps=4"), tmp_path / "run")
     state = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
-    videos, data = inputs.data(str(shards), ("train",))
-    rows = [row for row, label in enumerate(videos["train"].label) if label != 3]  # 4 of each class
-    judges = videos["train"].take(np.array([row for row in rows if videos["train"].label[row] != 0] + rows[:1]))
+    videos = inputs.open_data(str(shards), ("train",)).videos["train"]
+    rows = [row for row, label in enumerate(videos.label) if label != 3]  # 4 of each class
+    judges = videos.take(np.array([row for row in rows if videos.label[row] != 0] + rows[:1]))
     counts = np.bincount(judges.label, minlength=4)
     assert counts[1] == counts[2] > counts[0]
     (tmp_path / "run" / "kept").mkdir()
-    for step, label in ((1, 0), (2, 2), (3, 1)):  # each names one class always
+    for step, label in ((1, 0), (2, 2), (3, 1)):  # each always predicts the same class
         state["model"]["head.weight"].zero_()
         state["model"]["head.bias"] = torch.eye(4)[label]
         torch.save(state | {"step": step}, tmp_path / "run" / "kept" / f"step_{step:07}.pt")
-    path, tried = best(tmp_path / "run", 4, judges, data, How())
+    recipe = recipe_in(tmp_path / "run")
+    tuning = FineTuning(
+        weights=inputs.weights("random", backbone="tiny"), recipe=recipe, folder=tmp_path / "run",
+        data=data_of(shards), execution=Execution(),
+    )  # fmt: skip
+    path, tried = best_state(tuning, 4, judges)
     assert path == tmp_path / "run" / "kept" / "step_0000002.pt"
     assert [one["step"] for one in tried] == [1, 2, 3, 4]
     share = [100 * count / len(judges) for count in counts]
@@ -269,16 +279,14 @@ def test_of_states_that_are_equally_good_the_first_is_taken_and_the_others_are_r
     assert [one.name for one in (tmp_path / "run" / "kept").iterdir()] == [path.name]
 
 
-def test_the_last_epoch_is_one_of_them_also_where_it_is_not_a_whole_one(
-    run: Path, shards: Path, tmp_path: Path
-) -> None:
+def test_the_last_state_is_tried_also_after_a_part_of_an_epoch(run: Path, shards: Path, tmp_path: Path) -> None:
     found = tuned(str(run), shards, tmp_path / "run", "steps=6", select="best-on-test")
     assert [one["step"] for one in found["tried"]] == [4, 6]
     found = tuned(str(run), shards, tmp_path / "short", "steps=2", select="best-on-test")
     assert [one["step"] for one in found["tried"]] == [2]
 
 
-def test_what_was_stopped_goes_on_with_the_same_command(run: Path, shards: Path, tmp_path: Path) -> None:
+def test_a_stopped_fine_tuning_goes_on_with_the_same_command(run: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "data_shards").symlink_to(shards)
     words = ("--weights", run, "--into", "tuned", "--workers", 0, "batch=4", "steps=30", "test.clips=1")
     process = begin("finetune", *words, "save_every=1", cwd=tmp_path, said=tmp_path)
@@ -291,12 +299,12 @@ def test_what_was_stopped_goes_on_with_the_same_command(run: Path, shards: Path,
     step = saved(tmp_path / "tuned")["step"]
     assert process.exitcode == 1, said
     assert f"\nveval: stopped at step {step} of 30, which is saved; go on with: " in said
-    assert "training in tuned; when it was stopped, --into tuned goes on\n" in said
+    assert "training in tuned; if it is stopped, --into tuned goes on\n" in said
     assert not list((tmp_path / "results").iterdir())
 
     other = veval("finetune", *words, "--seed", 1, cwd=tmp_path)
     assert (other.returncode, other.stderr.splitlines()[-1]) == (2, (
-        "veval: tuned was begun with seed=0, asked is 1; ask the same, or name another --into"
+        "veval: tuned was begun with seed=0, not 1; repeat the first command, or name another --into"
     ))  # fmt: skip
     assert saved(tmp_path / "tuned")["step"] == step
     found = veval("finetune", *words, "--json", cwd=tmp_path).json
@@ -307,7 +315,7 @@ def test_what_was_stopped_goes_on_with_the_same_command(run: Path, shards: Path,
     assert_same(states[0], states[1])
 
 
-def test_a_training_that_is_done_is_tested_again(run: Path, shards: Path, tmp_path: Path) -> None:
+def test_a_finished_training_is_tested_again(run: Path, shards: Path, tmp_path: Path) -> None:
     first = tuned(str(run), shards, tmp_path / "run")
     state = (tmp_path / "run" / "last.pt").read_bytes()
     again = tuned(str(run), shards, tmp_path / "run", "save_every=7")
@@ -316,13 +324,13 @@ def test_a_training_that_is_done_is_tested_again(run: Path, shards: Path, tmp_pa
     assert again["protocol"] == first["protocol"]
 
 
-def test_a_folder_of_something_else_is_left_alone(run: Path, shards: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_left_alone(run: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    videos, data = inputs.data(str(shards), ("test",))
-    recipe = change(recipe_for(inputs.weights(str(run)), data)[0], [f"data.shards={shards}"])
+    data = data_of(shards)
+    recipe = change(recipe_for(inputs.weights(str(run)).info, data.info.name)[0], [f"data.shards={shards}"])
     with pytest.raises(UsageError) as error:
-        trained(resolved(recipe, ShardSet.open(shards)), tmp_path, videos["test"])
-    assert str(error.value) == f"{tmp_path} is there already and holds no fine-tuning; name another --into"
+        run_training(resolved(recipe, data.shards), tmp_path, data.videos["test"], data.shards)
+    assert str(error.value) == f"{tmp_path} exists and holds no fine-tuning; name another --into"
 
 
 def test_fine_tuning_is_reported_beside_the_network_from_scratch(run: Path, shards: Path, tmp_path: Path) -> None:
@@ -333,7 +341,7 @@ def test_fine_tuning_is_reported_beside_the_network_from_scratch(run: Path, shar
     assert gain.interval is not None
     assert gain.interval[0] <= gain.points <= gain.interval[1]
     assert (gain.method, gain.backbone) == ("Pace", "tiny")
-    assert [line.published for line in found.lines] == [[], []]  # of so small a network nobody has published anything
+    assert [line.published for line in found.lines] == [[], []]  # nobody has published numbers for so small a network
     assert "backbone: " in found.lines[0].notes[0]
     on_test = tuned(str(run), shards, tmp_path / "best", select="best-on-test")
     (line,) = report.of_results([on_test]).lines

@@ -1,4 +1,4 @@
-"""Weights and videos by the names that a person has for them, and what is said when there are none."""
+"""Weights and videos are found by the names that users write; what is missing is named in one sentence."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-import xxhash
 
 from veval import inputs
 from veval.tasks import classifier
 from vprep.errors import UsageError
+from vprep.hashing import hash_of
 from vtrain.backbones import backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
@@ -51,12 +51,12 @@ def message(action: Any, *words: Any, **more: Any) -> str:  # noqa: ANN401
     return str(error.value)
 
 
-def test_a_run_brings_its_network_and_its_facts(tmp_path: Path) -> None:
+def test_a_run_has_its_network_and_what_results_say_about_it(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     found = inputs.weights(str(run))
-    assert found.facts == {
+    assert found.info.as_dict() == {
         "path": str(run / "last.pt"),
-        "hash": xxhash.xxh3_128_hexdigest((run / "last.pt").read_bytes()),
+        "hash": hash_of((run / "last.pt").read_bytes()),
         "method": "supervised",
         "recipe": "tiny",
         "backbone": "tiny",
@@ -73,27 +73,28 @@ def test_a_run_brings_its_network_and_its_facts(tmp_path: Path) -> None:
     assert not found.net.training
     state = torch.load(run / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(tensor, state[f"backbone.{name}"]) for name, tensor in found.net.state_dict().items())
-    assert inputs.weights(str(run / "last.pt")).facts == found.facts
+    assert inputs.weights(str(run / "last.pt")).info == found.info
 
 
 def test_the_newest_run_is_the_one_that_was_saved_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert message(inputs.weights) == (
-        "no run in runs/ here; name weights by --weights RUN|FILE|random, or train some: vtrain METHOD --shards SPEC"
+        "there is no run in runs/; name weights with --weights RUN|FILE|random, or train some: "
+        "vtrain METHOD --shards SPEC"
     )
     for number, name in enumerate(("new", "newer", "old")):
         run = save_run(tmp_path / "runs" / name)
         os.utime(run / "last.pt", (1000 + number % 2, 1000 + number % 2))
     (tmp_path / "runs" / "newest without a state").mkdir()
     assert inputs.newest_run() == Path("runs/newer")
-    assert inputs.weights().facts["path"] == "runs/newer/last.pt"
+    assert inputs.weights().info.path == "runs/newer/last.pt"
 
 
 def test_random_weights_are_those_of_their_seed() -> None:
     first, again, other = (inputs.weights("random", backbone="tiny", seed=seed) for seed in (1, 1, 2))
-    assert first.facts == again.facts
-    assert first.facts["hash"] != other.facts["hash"]
-    assert (first.facts["method"], first.facts["seed"]) == ("random", 1)
+    assert first.info == again.info
+    assert first.info.hash != other.info.hash
+    assert (first.info.method, first.info.seed) == ("random", 1)
     states = [list(one.net.state_dict().values()) for one in (first, again)]
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
     before = torch.random.get_rng_state()
@@ -101,12 +102,12 @@ def test_random_weights_are_those_of_their_seed() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_file_of_a_backbone_is_found_with_what_it_wants_to_see(tmp_path: Path) -> None:
+def test_a_file_with_a_backbone_says_which_normalisation_it_expects(tmp_path: Path) -> None:
     file = tmp_path / "r3d.safetensors"
     seen = {"scale": 1, "channels": "rgb", "mean": inputs.KINETICS[0], "std": inputs.KINETICS[1], "word": None}
     save_weights(file, backbone("tiny"), {"backbone": "tiny", "origin": "torchvision", "normalisation": seen})
-    facts = inputs.weights(str(file)).facts
-    assert (facts["method"], facts["normalisation"], facts["recipe"]) == ("torchvision", "kinetics", None)
+    info = inputs.weights(str(file)).info
+    assert (info.method, info.normalisation, info.recipe) == ("torchvision", "kinetics", None)
     seen["mean"] = (0.1, 0.2, 0.3)
     save_weights(file, backbone("tiny"), {"backbone": "tiny", "normalisation": seen})
     assert "there are imagenet, unit, bgr255, kinetics" in message(inputs.weights, str(file))
@@ -115,11 +116,11 @@ def test_a_file_of_a_backbone_is_found_with_what_it_wants_to_see(tmp_path: Path)
 def test_another_backbone_than_the_weights_have_is_refused(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     assert message(inputs.weights, str(run), backbone="r3d") == (
-        f"{run} holds weights of backbone 'tiny', wanted is 'r3d'; leave out --backbone"
+        f"{run} holds weights of backbone 'tiny', not of 'r3d'; leave out --backbone"
     )
 
 
-def test_weights_that_are_not_there_are_one_sentence(tmp_path: Path) -> None:
+def test_missing_weights_are_named_in_one_sentence(tmp_path: Path) -> None:
     assert message(inputs.weights, str(tmp_path / "no")) == (
         f"there is no {tmp_path / 'no'}; name a run's folder or a .safetensors file"
     )
@@ -127,9 +128,9 @@ def test_weights_that_are_not_there_are_one_sentence(tmp_path: Path) -> None:
     assert "holds no last.pt" in message(inputs.weights, str(tmp_path / "empty"))
 
 
-def test_a_classifier_says_what_the_method_that_trained_it_says(tmp_path: Path) -> None:
+def test_a_classifier_has_the_outputs_of_the_method_that_trained_it(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
-    found = classifier.classifier(str(run))
+    found = classifier.load_classifier(str(run))
     torch.manual_seed(1)
     method = Supervised(backbone("tiny"), Config(classes=3, sampling=OneClip(frames=4))).eval()
     clips = torch.rand(2, 3, 4, 32, 32)
@@ -152,82 +153,83 @@ def test_a_classifier_says_what_the_method_that_trained_it_says(tmp_path: Path) 
         ),
     ],
 )
-def test_a_classifier_knows_how_its_clips_were_cut(tmp_path: Path, sampling: OneClip, seen: dict[str, Any]) -> None:
-    assert classifier.classifier(str(save_run(tmp_path / "run", sampling))).seen == seen
+def test_a_classifier_knows_how_its_clips_were_sampled_and_cropped(
+    tmp_path: Path, sampling: OneClip, seen: dict[str, Any]
+) -> None:
+    assert classifier.load_classifier(str(save_run(tmp_path / "run", sampling))).trained_on == seen
 
 
-def test_what_names_no_classes_cannot_be_tested(tmp_path: Path) -> None:
+def test_weights_that_predict_no_classes_cannot_be_tested(tmp_path: Path) -> None:
     state = {f"backbone.{name}": tensor for name, tensor in backbone("tiny").state_dict().items()}
     run = save_run(tmp_path / "run", method="rspnet", model=state, classes=None)
-    assert message(classifier.classifier, str(run)) == (
-        f"{run / 'last.pt'} was trained by 'rspnet' and names no classes; testing takes a fine-tuned run: "
-        f"vtrain supervised --weights {run / 'last.pt'} --shards SPEC"
+    assert message(classifier.load_classifier, str(run)) == (
+        f"{run / 'last.pt'} was trained by 'rspnet', so it cannot predict classes; name a fine-tuned run, which is "
+        f"made by: veval finetune --weights {run / 'last.pt'}"
     )
     file = tmp_path / "net.safetensors"
     save_weights(file, backbone("tiny"), {"backbone": "tiny"})
-    assert "holds a backbone alone and names no classes" in message(classifier.classifier, str(file))
+    assert "holds only a backbone, so it cannot predict classes" in message(classifier.load_classifier, str(file))
 
 
-def test_videos_come_by_split_with_what_is_known_of_their_set(shards: Path) -> None:
-    videos, facts = inputs.data(str(shards), ["train", "test"], fold=2)
-    assert {split: len(some) for split, some in videos.items()} == facts["videos"] == {"train": 20, "test": 4}
-    assert (facts["name"], facts["split"], facts["fold"]) == ("UCF101", "train,test", 2)
-    assert facts["fingerprints"]["test"] == ShardSet.open(shards).select(split="test", fold=2).fingerprint
-    assert len(inputs.data(str(shards), None)[0]["all"]) == 24
+def test_videos_are_selected_by_split_with_what_results_say_about_them(shards: Path) -> None:
+    data = inputs.open_data(str(shards), ["train", "test"], fold=2)
+    assert {split: len(some) for split, some in data.videos.items()} == data.info.videos == {"train": 20, "test": 4}
+    opened = ShardSet.open(shards)
+    assert data.info.as_dict() == {
+        "shards": str(shards), "name": "UCF101", "side": 24, "hash": opened.fingerprint, "split": "train,test",
+        "fold": 2, "subset": None, "videos": {"train": 20, "test": 4},
+        "fingerprints": {split: opened.select(split, fold=2).fingerprint for split in ("train", "test")},
+    }  # fmt: skip
+    assert len(inputs.open_data(str(shards), None).videos["all"]) == 24
 
 
 def test_an_empty_split_is_refused(shards: Path) -> None:
-    assert "of split 'val' in fold 1" in message(inputs.data, str(shards), ["val"])
+    assert "of split 'val' in fold 1" in message(inputs.open_data, str(shards), ["val"])
 
 
 def test_without_a_name_the_set_in_the_usual_folder_is_taken(
-    shards: Path, told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shards: Path, grey: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert message(inputs.data, None, None) == (
+    assert message(inputs.open_data, None, None) == (
         "no folder 'data_shards'; a set is made with: vprep shard VIDEOS --out data_shards"
     )
     (tmp_path / "data_shards").mkdir()
     (tmp_path / "data_shards" / "one").symlink_to(shards)
-    assert inputs.data(None, None)[1]["shards"] == "data_shards/one"
-    (tmp_path / "data_shards" / "two").symlink_to(told)
-    assert message(inputs.data, None, None) == (
-        "there are 2 sets in data_shards: data_shards/one, data_shards/two; name one by --shards"
+    assert inputs.open_data(None, None).info.shards == "data_shards/one"
+    (tmp_path / "data_shards" / "two").symlink_to(grey)
+    assert message(inputs.open_data, None, None) == (
+        "there are 2 sets in data_shards: data_shards/one, data_shards/two; choose one with --shards"
     )
 
 
-def test_videos_without_labels_are_refused(shards: Path, told: Path) -> None:
-    both = f"{shards},{told}"
-    videos, facts = inputs.data(both, None)
-    assert message(inputs.demand_labels, videos["all"], facts) == (
-        f"{both} has no labels (the sets disagree on the classes); shard it with --labels FILE, or name one set alone"
+def test_videos_without_labels_are_refused(shards: Path, grey: Path) -> None:
+    both = f"{shards},{grey}"
+    data = inputs.open_data(both, None)
+    assert message(inputs.demand_labels, data.videos["all"], data.info) == (
+        f"{both} has no labels (its sets have different classes); shard it with --labels FILE, or name a single set"
     )
 
 
-def test_classes_that_do_not_match_are_refused(told: Path) -> None:
-    videos, facts = inputs.data(str(told), None)
+def test_classes_that_do_not_match_are_refused(grey: Path) -> None:
+    data = inputs.open_data(str(grey), None)
     known = ["a dark", "b grey", "c white"]
-    classifier.demand_classes(known, videos["all"], facts)
-    end = "; test on the data set that was fine-tuned on"
-    assert message(classifier.demand_classes, ["a dark", "b", "c white"], videos["all"], facts) == (
-        f"the weights name 3 classes, {told} has 3, and they differ (class 1 is 'b' there and 'b grey' here){end}"
+    classifier.demand_classes(known, data.videos["all"], data.info)
+    end = "; test on the data set that the network was fine-tuned on"
+    assert message(classifier.demand_classes, ["a dark", "b", "c white"], data.videos["all"], data.info) == (
+        f"the weights predict 3 classes, {grey} has 3, and they differ (class 1 is 'b' and 'b grey'){end}"
     )
-    assert message(classifier.demand_classes, [*known, "d"], videos["all"], facts) == (
-        f"the weights name 4 classes, {told} has 3, and they differ (by number){end}"
+    assert message(classifier.demand_classes, [*known, "d"], data.videos["all"], data.info) == (
+        f"the weights predict 4 classes, {grey} has 3, and they differ (their numbers){end}"
     )
-
-
-def test_a_device_that_is_not_there_is_refused() -> None:
-    assert inputs.device("cpu") == torch.device("cpu")
-    assert "there is no device 'cpux'" in message(inputs.device, "cpux")
 
 
 def test_random_like_a_run_is_its_network_before_it_has_learned(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     found = inputs.weights(f"random:{run}", seed=3)
-    assert found.facts["hash"] == inputs.weights("random", backbone="tiny", seed=3).facts["hash"]
-    assert found.facts["hash"] != inputs.weights(str(run)).facts["hash"]
-    of_run = inputs.weights(str(run)).facts
+    of_run = inputs.weights(str(run)).info
+    assert found.info.hash == inputs.weights("random", backbone="tiny", seed=3).info.hash != of_run.hash
     for name in ("backbone", "settings", "clip", "crop", "normalisation"):
-        assert found.facts[name] == of_run[name]
-    assert (found.facts["method"], found.facts["like"], found.facts["path"]) == ("random", of_run["method"], "random")
+        assert getattr(found.info, name) == getattr(of_run, name)
+    assert (found.info.method, found.info.like, found.info.path) == ("random", of_run.method, "random")
+    assert found.info.as_dict()["like"] == of_run.method

@@ -1,4 +1,4 @@
-"""Linear classification: the optimum, chosen without the test, and the same few videos for everyone."""
+"""Linear classification: the optimum, a strength chosen without the test, and the same few videos for any weights."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ def features(array: object, label: object, keys: list[str] | None = None) -> Fea
 
 
 def clouds(rng: Rng, videos: int, apart: float) -> Features:
-    """Three classes around three corners, each number in a unit of its own."""
+    """Three classes around three corners; each number has its own unit."""
     label = np.arange(videos) % 3
     centres = apart * np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
     array = (centres[label] + rng.standard_normal((videos, 4))) * [1, 1000, 0.001, 1] + [0, 5, 9, 7]
@@ -63,45 +63,45 @@ def test_a_start_elsewhere_ends_at_the_same_optimum(rng: Rng) -> None:
     assert torch.allclose(first.weight, second.weight, atol=1e-4)
 
 
-def test_classes_that_lie_apart_are_told_apart_whatever_their_units(rng: Rng) -> None:
+def test_classes_that_lie_apart_are_discriminated_whatever_their_units(rng: Rng) -> None:
     found = classify(clouds(rng, 150, 8.0), clouds(rng, 90, 8.0))
     assert found.entries()["top1"] > 98
     assert set(found.predicted.tolist()) == {0, 10, 20}
-    assert found.facts["train_top1"] > 98
-    assert found.facts["optimum"] == "reached"
-    assert found.facts["chosen"] == "on held-out training videos"
-    assert found.facts["held_out"] == 30
-    assert set(found.facts["held_out_top1"]) == {"10", "1", "0.1", "0.01", "0.001", "0.0001", "1e-05"}
+    assert found.details["train_top1"] > 98
+    assert found.details["optimum"] == "reached"
+    assert found.details["chosen"] == "on held-out training videos"
+    assert found.details["held_out"] == 30
+    assert set(found.details["held_out_top1"]) == {"10", "1", "0.1", "0.01", "0.001", "0.0001", "1e-05"}
 
 
-def test_features_of_one_class_each_are_always_right() -> None:
+def test_one_hot_features_of_the_class_are_always_correct() -> None:
     label = np.arange(100) % 10
     one_hot = features(np.eye(10)[label], label)
     assert classify(one_hot, one_hot).entries()["top1"] == 100
 
 
-def test_noise_is_right_as_often_as_chance_however_well_it_was_learnt(rng: Rng) -> None:
+def test_noise_is_correct_as_often_as_chance_however_well_it_was_learned(rng: Rng) -> None:
     train = features(rng.standard_normal((200, 150)), np.arange(200) % 4)
     test = features(rng.standard_normal((400, 150)), np.arange(400) % 4)
     found = classify(train, test, strengths=[1e-3])
-    assert found.facts["train_top1"] == 100
+    assert found.details["train_top1"] == 100
     assert found.entries()["top1"] == pytest.approx(25, abs=4 * 100 * sqrt(0.25 * 0.75 / 400))
-    assert found.facts["chosen"] == "given"
+    assert found.details["chosen"] == "given"
 
 
-def test_features_that_tell_nothing_are_told_so_by_the_training_videos(rng: Rng) -> None:
+def test_features_without_information_have_a_low_accuracy_on_the_training_videos(rng: Rng) -> None:
     same = features(np.full((40, 5), 0.1), np.arange(40) % 4)
     found = classify(same, same)
     assert found.entries()["top1"] == 25
-    assert found.facts["train_top1"] == 25
-    assert found.facts["optimum"] == "reached"
+    assert found.details["train_top1"] == 25
+    assert found.details["optimum"] == "reached"
 
 
 def test_the_strength_does_not_depend_on_the_test(rng: Rng) -> None:
     train, test = clouds(rng, 120, 1.5), clouds(rng, 60, 1.5)
     turned = replace(test, label=np.roll(test.label, 1))
     first, second = classify(train, test), classify(train, turned)
-    assert first.facts["strength"] == second.facts["strength"]
+    assert first.details["strength"] == second.details["strength"]
     assert first.predicted.tolist() == second.predicted.tolist()
 
 
@@ -111,7 +111,7 @@ def test_the_number_does_not_depend_on_the_order_of_the_videos(rng: Rng) -> None
     assert classify(other, test).predicted.tolist() == classify(train, test).predicted.tolist()
 
 
-def test_films_are_held_out_whole_and_no_class_is_lost() -> None:
+def test_all_videos_of_a_film_are_held_out_together_and_no_class_is_lost() -> None:
     keys = [f"v_{name}_g{group:02}_c{clip:02}" for name in "AB" for group in range(1, 11) for clip in range(1, 5)]
     known = features(np.zeros((80, 1)), np.repeat([0, 1], 40), keys)
     held = held_out(known, 0)
@@ -131,7 +131,7 @@ def test_copies_of_a_video_are_held_out_together() -> None:
 
 def test_with_one_video_a_class_the_strength_is_not_chosen() -> None:
     found = classify(features(np.eye(3), [0, 1, 2]), features(np.eye(3), [0, 1, 2]))
-    assert (found.facts["strength"], found.facts["chosen"]) == (0.01, "too few videos for it")
+    assert (found.details["strength"], found.details["chosen"]) == (0.01, "too few videos for it")
     assert found.entries()["top1"] == 100
 
 
@@ -139,7 +139,7 @@ def test_videos_without_label_are_left_out_and_an_unknown_class_is_wrong() -> No
     train = features([[0], [1], [0.1], [0.9], [0.5]], [4, 8, 4, 8, -1])
     found = classify(train, features([[0], [1], [1]], [4, 9, -1]), strengths=[0.01])
     assert found.predicted.tolist() == [4, 8]
-    counts = {name: found.facts[name] for name in ("train", "test", "test_without_label", "test_of_absent_class")}
+    counts = {name: found.details[name] for name in ("train", "test", "test_without_label", "test_of_absent_class")}
     assert counts == {"train": 4, "test": 2, "test_without_label": 1, "test_of_absent_class": 1}
     assert found.entries()["top1"] == 50
 
@@ -162,11 +162,6 @@ def test_a_few_videos_are_the_same_in_any_order_and_others_with_another_seed(rng
     assert chosen.features[0].tolist() == known.features[row].tolist()
 
 
-def test_fewer_videos_are_taken_only_when_allowed() -> None:
-    known = features(np.zeros((5, 1)), [0, 0, 0, 7, -1])
-    assert few(known, 2, fewer="allow").label.tolist() == [0, 0, 7]
-
-
 ONE = features([[1, 0]], [0])
 
 
@@ -175,10 +170,13 @@ ONE = features([[1, 0]], [0])
     [
         (
             lambda: few(features(np.zeros((4, 1)), [0, 0, 0, 7]), 2),
-            "1 of 2 classes have fewer than 2 videos (class 7 has 1); take a smaller k, or allow fewer",
+            "1 of 2 classes have fewer than 2 videos (class 7 has 1); choose a --few of at most 1",
         ),
-        (lambda: few(ONE, 0), "k is 0; at least 1 video of each class is needed"),
-        (lambda: few(features([[1]], [-1]), 1), "no video has a label; take a smaller k, or allow fewer"),
+        (lambda: few(ONE, 0), "--few is 0; it must be at least 1"),
+        (
+            lambda: few(features([[1]], [-1]), 1),
+            "none of the videos to learn from has a label; choose another --gallery",
+        ),
         (lambda: classify(ONE, ONE, strengths=[]), "strengths are []; one or more are needed, each above 0"),
         (lambda: classify(ONE, ONE, strengths=[0]), "strengths are [0]; one or more are needed, each above 0"),
         (
@@ -187,7 +185,7 @@ ONE = features([[1, 0]], [0])
         ),
     ],
 )
-def test_what_cannot_be_learnt_is_one_sentence(call: Callable[[], object], message: str) -> None:
+def test_what_cannot_be_learned_is_refused_in_one_sentence(call: Callable[[], object], message: str) -> None:
     with pytest.raises(UsageError) as error:
         call()
     assert str(error.value) == message

@@ -1,14 +1,17 @@
-"""What a number depends on: all of it is said, and the papers' protocols show the clips that they describe."""
+"""Protocols: results hold every setting, and the papers' presets show the clips that the papers describe."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from veval.protocol import OF_METHOD, PRESETS, Protocol, for_weights, preset
+from veval.evaluation import WeightsInfo
+from veval.protocol import DEFAULT, PRESETS, Protocol, default_name, for_weights, names_for, preset
 from vprep.errors import UsageError
 from vtrain.data import Video
 
 FRAMES = 40
+UNKNOWN = WeightsInfo(path="w", hash="x", backbone="r3d", dim=512)  # weights of which nothing else is known
 
 
 def starts(protocol: Protocol, frames: int = FRAMES) -> list[int]:
@@ -38,17 +41,17 @@ def test_vcop_and_those_after_it_centre_ten_clips_and_cut_112_pixels(name: str) 
 
 def test_a_video_shorter_than_a_clip_is_shown_ten_times_as_the_protocol_says() -> None:
     for name, shown in (("rspnet", [0, 1, 2, 3, 4, 5, 0, 1]), ("pace", [0, 1, 2, 3, 4, 5, 0, 1])):
-        protocol = for_weights("testing", {}, name, ["frames=8"])
+        protocol = for_weights("testing", UNKNOWN, name, ["frames=8"])
         views = protocol.plan()(Video("v", 6, 25.0, 128, 171), Random(0)).views
         assert [view.frames for view in views] == [shown] * 10
-    twice = for_weights("testing", {}, "pace", ["frames=4", "step=2"])
+    twice = for_weights("testing", UNKNOWN, "pace", ["frames=4", "step=2"])
     assert twice.plan()(Video("v", 5, 25.0, 128, 171), Random(0)).views[0].frames == [0, 2, 4, 0]
-    strided = for_weights("testing", {}, "rspnet", ["frames=4", "step=2"])
+    strided = for_weights("testing", UNKNOWN, "rspnet", ["frames=4", "step=2"])
     assert strided.plan()(Video("v", 5, 25.0, 128, 171), Random(0)).views[0].frames == [0, 1, 3, 4]  # stretched
 
 
 def test_crops_count_as_rows() -> None:
-    assert [for_weights("testing", {}, words=[f"crop={word}"]).rows for word in ("centre", "three", "ten")] == [
+    assert [for_weights("testing", UNKNOWN, words=[f"crop={word}"]).rows for word in ("centre", "three", "ten")] == [
         10,
         30,
         100,
@@ -56,16 +59,16 @@ def test_crops_count_as_rows() -> None:
 
 
 def test_the_released_gallery_is_cropped_and_flipped_at_random_and_the_queries_are_not() -> None:
-    released = for_weights("features", {}, "rspnet", ["gallery=released"])
+    released = for_weights("features", UNKNOWN, "rspnet", ["gallery=released"])
     gallery, queries = released.plan(of_gallery=True).looks[0], released.plan().looks[0]
     assert (gallery.crop, gallery.scale, gallery.flip) == ("area", (0.25, 1.0), 0.5)
     assert (queries.crop, queries.flip) == ("centre", 0.0)
     assert preset("features", "rspnet").plan(of_gallery=True).looks[0] == queries
 
 
-def test_words_are_flat_and_say_everything_that_counts_for_the_task() -> None:
+def test_results_hold_every_setting_that_matters_for_the_task() -> None:
     protocol = preset("features", "rspnet")
-    assert protocol.words("features") == {
+    assert protocol.as_dict("features") == {
         "name": "rspnet",
         "clips": 10,
         "frames": 16,
@@ -80,8 +83,8 @@ def test_words_are_flat_and_say_everything_that_counts_for_the_task() -> None:
         "level": "video",
         "gallery": "all",
     }
-    tested = preset("testing", "prp").words("testing")
-    assert set(tested) == set(protocol.words("features")) - {"pools", "level", "gallery"} | {"fusion"}
+    tested = preset("testing", "prp").as_dict("testing")
+    assert set(tested) == set(protocol.as_dict("features")) - {"pools", "level", "gallery"} | {"fusion"}
     assert (tested["crop_size"], tested["fusion"]) == (112, "logits")
 
 
@@ -90,28 +93,28 @@ def test_a_protocol_in_one_line() -> None:
         "pace-p4: 10 clips of 16 frames (centres, restart if short), centre crop of 112 pixels at 112, bgr255, "
         "p4 of each video"
     )
-    assert for_weights("testing", {}, words=["clips=3", "step=2"]).line("testing") == (
+    assert for_weights("testing", UNKNOWN, words=["clips=3", "step=2"]).line("testing") == (
         "rspnet, changed: 3 clips of 16 frames, every 2 frames (starts, stretch if short), centre crop of the largest "
         "square at 112, imagenet, mean of logits"
     )
 
 
-def test_weights_bring_their_method_their_clip_and_their_normalisation() -> None:
-    facts = {"method": "pace", "clip": [64, 224, 224], "normalisation": "unit"}
-    protocol = for_weights("features", facts)
+def test_weights_decide_the_preset_the_clip_and_the_normalisation() -> None:
+    pace = replace(UNKNOWN, method="pace", clip=[64, 224, 224], normalisation="unit")
+    protocol = for_weights("features", pace)
     assert (protocol.name, protocol.pools, protocol.how) == ("pace-p5", ("pool5",), "centres")
     assert (protocol.clip, protocol.normalise) == ((64, 224, 224), "unit")
-    assert protocol.crop_size == 224  # cut, not resized
-    assert protocol.words("features")["name"] == "pace-p5"  # what the weights decide is no change of it
-    assert for_weights("features", {"method": "random"}).name == "rspnet"
-    assert for_weights("features", facts, "vcop", ["size=56"]).clip == (64, 56, 56)
+    assert protocol.crop_size == 224  # cropped, not resized
+    assert protocol.as_dict("features")["name"] == "pace-p5"  # what the weights decide does not count as a change
+    assert for_weights("features", replace(UNKNOWN, method="random")).name == "rspnet"
+    assert for_weights("features", pace, "vcop", ["size=56"]).clip == (64, 56, 56)
 
 
 def test_a_fine_tuned_network_is_shown_what_it_was_trained_on_unless_a_protocol_is_named() -> None:
-    own = {"how": "cover", "clips": 2, "crop_size": 112}
-    assert for_weights("testing", {}, own=own).words("testing")["name"] == "rspnet, changed"
-    assert for_weights("testing", {}, own=own).crop_size == 112
-    assert for_weights("testing", {}, "ascnet", own=own).how == "starts"
+    trained_on = {"how": "cover", "clips": 2, "crop_size": 112}
+    assert for_weights("testing", UNKNOWN, trained_on=trained_on).as_dict("testing")["name"] == "rspnet, changed"
+    assert for_weights("testing", UNKNOWN, trained_on=trained_on).crop_size == 112
+    assert for_weights("testing", UNKNOWN, "ascnet", trained_on=trained_on).how == "starts"
 
 
 @pytest.mark.parametrize(
@@ -126,39 +129,60 @@ def test_a_fine_tuned_network_is_shown_what_it_was_trained_on_unless_a_protocol_
         ("mine", "rspnet"),
     ],
 )
-def test_a_fine_tuned_network_is_tested_as_those_do_it_whose_recipe_it_has(recipe: str, name: str) -> None:
-    assert for_weights("testing", {"method": "supervised", "recipe": recipe}).name == name
+def test_a_fine_tuned_network_is_tested_as_the_authors_of_its_recipe_do(recipe: str, name: str) -> None:
+    assert for_weights("testing", replace(UNKNOWN, method="supervised", recipe=recipe)).name == name
 
 
 def test_one_pool_of_a_preset_is_still_the_preset() -> None:
-    assert for_weights("features", {}, "rspnet", ["pools=spatial-max"]).words("features")["name"] == "rspnet"
-    assert for_weights("features", {}, "rspnet", ["pools=p4"]).words("features")["name"] == "rspnet, changed"
+    assert for_weights("features", UNKNOWN, "rspnet", ["pools=spatial-max"]).as_dict("features")["name"] == "rspnet"
+    assert for_weights("features", UNKNOWN, "rspnet", ["pools=p4"]).as_dict("features")["name"] == "rspnet, changed"
 
 
-def test_every_preset_is_called_by_its_name() -> None:
-    for task, presets in PRESETS.items():
-        assert all(name == protocol.name == protocol.words(task)["name"] for name, protocol in presets.items())
-        assert set(OF_METHOD[task].values()) <= set(presets)
+def test_every_preset_has_its_own_name_in_the_results_of_its_tasks() -> None:
+    for name, known in PRESETS.items():
+        assert name == known.protocol.name
+        assert {known.protocol.as_dict(task)["name"] for task in known.tasks} == {name}
+    assert DEFAULT in names_for("features")
+    assert DEFAULT in names_for("testing")
+
+
+@pytest.mark.parametrize(
+    ("method", "features", "testing"),
+    [
+        ("rspnet", "rspnet", "rspnet"),
+        ("ascnet", "ascnet", "ascnet"),
+        ("prp", "prp", "prp"),
+        ("pace", "pace-p5", "pace"),
+        ("vcop", "vcop", "vcop"),
+        ("supervised", "rspnet", "rspnet"),
+        ("random", "rspnet", "rspnet"),
+        ("torchvision", "rspnet", "rspnet"),
+        ("somebodys_method", "rspnet", "rspnet"),
+    ],
+)
+def test_weights_are_measured_by_the_protocol_of_their_method(method: str, features: str, testing: str) -> None:
+    weights = replace(UNKNOWN, method=method)
+    assert (default_name("features", weights), default_name("testing", weights)) == (features, testing)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["clips=0"], "clips is 0; it is at least 1: write a larger one"),
-        (["pools=gap,gap"], "pools is 'gap,gap'; write one or more, each once"),
+        (["clips=0"], "clips is 0; it must be at least 1"),
+        (["pools=gap,gap"], "pools is 'gap,gap'; write one or more pools, each once"),
         (["short=replace"], "short is 'replace'; there are loop, restart, stretch, error"),
         (["clip=3"], "no setting 'clip'; did you mean 'clips'?"),
     ],
 )
-def test_what_cannot_be_is_refused(words: list[str], message: str) -> None:
+def test_impossible_settings_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(UsageError) as error:
-        for_weights("features", {}, words=words)
+        for_weights("features", UNKNOWN, words=words)
     assert str(error.value) == message
 
 
-def test_an_unknown_protocol_is_told_which_there_are() -> None:
+def test_for_an_unknown_protocol_the_known_ones_are_listed() -> None:
     with pytest.raises(UsageError) as error:
         preset("testing", "pace-p4")
     assert str(error.value) == (
-        "no protocol 'pace-p4' for testing; there are rspnet, ascnet, vcop, prp, pace, rspnet-ssv2"
+        "there is no protocol 'pace-p4' for testing; there are rspnet, ascnet, vcop, prp, pace, rspnet-ssv2"
     )

@@ -1,4 +1,4 @@
-"""Results beside what was published: never another protocol's number, and what differs in words."""
+"""Results beside published numbers: never a number of another protocol; what differs is said in words."""
 
 import json
 from collections.abc import Callable
@@ -11,8 +11,8 @@ from rich.console import Console
 
 from veval.results import result
 from veval.results.match_published import compare
-from veval.results.published import load, published
-from veval.results.report import facts, markdown, of_results, report, shown_by, terminal
+from veval.results.published import load
+from veval.results.report import as_dict, markdown, of_results, report, shown_by, terminal
 from vprep.errors import UsageError
 
 Result = dict[str, Any]
@@ -99,17 +99,19 @@ def test_a_number_stands_beside_that_of_the_same_protocol() -> None:
         (made(epochs=None), ["epochs of pre-training: 300 there, not said here"]),
     ],
 )
-def test_another_protocol_is_not_beside_it_and_what_differs_is_said(one: Result, differs: list[str]) -> None:
+def test_a_number_of_another_protocol_does_not_stand_beside_it_and_what_differs_is_said(
+    one: Result, differs: list[str]
+) -> None:
     answer = compare(one, "top1")
     assert answer.rows == []
     assert answer.nearest is not None
     assert (answer.nearest.value, answer.differs) == (23.2, differs)
 
 
-def test_of_the_authors_own_weights_it_is_said_what_is_not_known() -> None:
+def test_for_the_authors_own_weights_unknown_columns_are_listed() -> None:
     answer = compare(made(recipe=None, epochs=None, step=None), "top1")
     assert [row.value for row in answer.rows] == [23.2]
-    assert answer.not_said == ["recipe", "epochs of pre-training"]
+    assert answer.unknown == ["recipe", "epochs of pre-training"]
 
 
 def test_the_nearest_has_the_same_method_before_all_else() -> None:
@@ -127,7 +129,7 @@ def test_no_paper_has_linear_classification() -> None:
 
 def test_a_fine_tuned_network_does_not_say_what_came_before() -> None:
     answer = compare(made("test", method="supervised"), "top1")
-    assert answer.differs == ["what came before the fine-tuning, the result does not say"]
+    assert answer.differs == ["the result does not say what came before the fine-tuning"]
 
 
 def test_an_ablation_is_found_by_the_end_of_its_recipe() -> None:
@@ -137,7 +139,7 @@ def test_an_ablation_is_found_by_the_end_of_its_recipe() -> None:
     assert main == {72.16}
 
 
-def test_what_is_not_in_a_paper_does_not_keep_a_number_apart() -> None:
+def test_settings_that_a_paper_does_not_state_may_differ() -> None:
     # RSPNet's text says neither clips nor fusion of its fine-tuned networks.
     row = {"method": "rspnet", "recipe": "rspnet-c3d-k400", "data": {"name": "k400"}, "epochs": 200}
     one = made("finetune", {"clips": 3, "fusion": "logits"}, **row)
@@ -197,15 +199,15 @@ def test_the_same_measurement_twice_counts_once() -> None:
     found = of_results([made("finetune", top1=50.0), *seeds, *seeds])
     assert [(line.value, line.over) for line in found.lines] == [(50.0, ""), (41.0, "3 seeds")]
     (one,) = found.against
-    assert (one.scratch, one.points, one.notes) == (41.0, 9.0, ["no interval: the results do not tell of each video"])
+    assert (one.scratch, one.points, one.notes) == (41.0, 9.0, ["no interval: the results do not list each video"])
     assert "| 50.00 | 41.00 (3 seeds) | +9.00 |" in markdown(found)
 
 
-def test_where_several_from_scratch_could_be_taken_it_is_that_of_most_seeds_and_it_is_said() -> None:
+def test_of_several_groups_from_scratch_that_with_most_seeds_is_compared_and_a_note_says_so() -> None:
     seeds = [scratch(seed=seed, hash=str(seed), top1=40.0 + seed) for seed in (0, 1)]
     other = scratch(seed=0, hash="0", top1=10.0, protocol={"name": "prp"})
     (one,) = of_results([made(top1=50.0), other, *seeds]).against
-    assert (one.scratch, one.notes[-1]) == (40.5, "1 more from scratch could have been taken, with other numbers")
+    assert (one.scratch, one.notes[-1]) == (40.5, "1 more from scratch would fit, with other numbers")
 
 
 def test_retrieval_has_a_line_for_each_k() -> None:
@@ -232,23 +234,26 @@ def test_few_videos_chosen_by_several_seeds_are_one_line() -> None:
     assert len(of_results([*files, made("knn", {"few": 9, "few_seed": 0})]).lines) == 2
 
 
-def told(rights: str) -> list[Result]:
-    return [{"key": f"v{n}", "label": 0, "first": int(right)} for n, right in enumerate(rights)]
+def videos_of(hits: str) -> list[Result]:
+    return [{"key": f"v{n}", "label": 0, "first": int(hit)} for n, hit in enumerate(hits)]
 
 
 @pytest.mark.parametrize(
     ("interval", "word"), [((0.1, 9.0), "better"), ((-4.0, -0.1), "worse"), ((-0.1, 9.0), "neither"), (None, "-")]
 )
-def test_only_an_interval_without_zero_shows_what_pretraining_is_worth(
+def test_only_an_interval_without_zero_shows_a_gain_from_pretraining(
     interval: tuple[float, float] | None, word: str
 ) -> None:
     assert shown_by(interval) == word
 
 
-def test_pretraining_is_set_against_the_network_from_scratch() -> None:
+def test_pretraining_is_compared_with_the_network_from_scratch() -> None:
     # Four of twenty videos are gained, and none is lost.
     found = of_results(
-        [made(top1=50.0, videos=told("1" * 10 + "0" * 10)), scratch(top1=30.0, videos=told("1" * 6 + "0" * 14))]
+        [
+            made(top1=50.0, videos=videos_of("1" * 10 + "0" * 10)),
+            scratch(top1=30.0, videos=videos_of("1" * 6 + "0" * 14)),
+        ]
     )
     (one,) = found.against
     assert (one.method, one.value, one.scratch, one.points) == ("PRP", 50.0, 30.0, 20.0)
@@ -258,13 +263,13 @@ def test_pretraining_is_set_against_the_network_from_scratch() -> None:
     assert one.interval[1] == pytest.approx(20 + 1.96 * 8.9, abs=4)
 
 
-def test_what_seeds_differ_by_is_in_the_interval_of_a_gain() -> None:
-    untrained = [scratch(top1=50.0, seed=seed, videos=told("1" * 100 + "0" * 100)) for seed in (0, 1)]
-    rights = (110, 110), (70, 150)
-    for (low, high), certain in zip(rights, (True, False), strict=True):
+def test_the_interval_of_a_gain_includes_the_differences_between_seeds() -> None:
+    untrained = [scratch(top1=50.0, seed=seed, videos=videos_of("1" * 100 + "0" * 100)) for seed in (0, 1)]
+    corrects = (110, 110), (70, 150)
+    for (low, high), certain in zip(corrects, (True, False), strict=True):
         pair = [
-            made(top1=right / 2, seed=seed, videos=told("1" * right + "0" * (200 - right)))
-            for seed, right in enumerate((low, high))
+            made(top1=correct / 2, seed=seed, videos=videos_of("1" * correct + "0" * (200 - correct)))
+            for seed, correct in enumerate((low, high))
         ]
         (one,) = of_results([*pair, *untrained]).against
         assert (one.points, one.interval is not None) == (5.0, True)
@@ -274,8 +279,8 @@ def test_what_seeds_differ_by_is_in_the_interval_of_a_gain() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "why"),
     [
-        ({}, {}, "the results do not tell of each video"),
-        ({"videos": told("11")}, {"videos": told("110")}, "they are not of the same videos"),
+        ({}, {}, "the results do not list each video"),
+        ({"videos": videos_of("11")}, {"videos": videos_of("110")}, "the results are about different videos"),
     ],
 )
 def test_without_the_same_videos_the_gain_has_no_interval(first: Result, second: Result, why: str) -> None:
@@ -306,7 +311,7 @@ def test_dropped_videos_are_said() -> None:
     assert "2 videos could not be read and are left out" in line.notes
 
 
-def test_clips_that_were_enlarged_are_told_of() -> None:
+def test_a_note_says_that_clips_were_enlarged() -> None:
     (line,) = of_results([made(on_side=100)]).lines
     assert [note for note in line.notes if note.startswith("clips of 112 pixels are enlarged from frames of 100")]
     (line,) = of_results([made(on_side=112)]).lines
@@ -322,7 +327,7 @@ def test_where_tables_of_papers_disagree_it_is_said() -> None:
     ]
     notes = {row.place: row.note for row in load() if row.note}
     assert notes["ASCNet table 1e"] == "62.42 in the text"
-    found = [(row.paper, row.value, row.note) for row in published(method="3DRotNet", dataset="HMDB51")]
+    found = [(row.paper, row.value, row.note) for row in load() if (row.method, row.dataset) == ("3DRotNet", "HMDB51")]
     assert found == [
         ("RSPNet", 37.1, "33.7 in the tables of Pace and ASCNet"),
         ("ASCNet", 33.7, "37.1 in RSPNet's table 2"),
@@ -342,7 +347,7 @@ def files(tmp_path: Path) -> list[Path]:
     return sorted(tmp_path.iterdir())
 
 
-def test_the_page_and_the_terminal_say_the_same(files: list[Path]) -> None:
+def test_markdown_and_terminal_have_the_same_cells(files: list[Path]) -> None:
     found = report(files)
     page = markdown(found)
     lines = page.splitlines()
@@ -358,7 +363,7 @@ def test_the_page_and_the_terminal_say_the_same(files: list[Path]) -> None:
     assert "a\\|b [red]?[2J" in lines[6]
     assert "- 5: tested on: UCF101 there, a|b [red]?[2J here; folds: 1 there, 2 here".replace("|", "\\|") in lines
     assert "| 23.90 | 15.00 | +8.90 |" in page
-    assert "- 1: no interval: the results do not tell of each video" in lines
+    assert "- 1: no interval: the results do not list each video" in lines
     console = Console(width=400, record=True, file=StringIO())
     console.print(terminal(found))
     shown = console.export_text()
@@ -367,8 +372,8 @@ def test_the_page_and_the_terminal_say_the_same(files: list[Path]) -> None:
     assert "\x1b" not in shown
 
 
-def test_a_report_is_json_too(files: list[Path]) -> None:
-    found = json.loads(json.dumps(facts(report(files)), allow_nan=False))
+def test_a_report_can_be_written_as_json(files: list[Path]) -> None:
+    found = json.loads(json.dumps(as_dict(report(files)), allow_nan=False))
     assert [line["value"] for line in found["lines"]] == [23.9, 39.0, 15.0, 30.0, 20.0]
     assert found["against"][0]["points"] == pytest.approx(8.9)
 
@@ -376,11 +381,11 @@ def test_a_report_is_json_too(files: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: report([]), "no results are named; write the files that veval wrote with --out"),
+        (lambda: report([]), "no results are named; name some that veval wrote"),
         (lambda: of_results([made()], "both"), "folds is 'both'; there are separate, averaged"),
     ],
 )
-def test_what_cannot_be_reported_is_one_sentence(call: Callable[[], object], message: str) -> None:
+def test_what_cannot_be_reported_is_refused_in_one_sentence(call: Callable[[], object], message: str) -> None:
     with pytest.raises(UsageError) as error:
         call()
     assert str(error.value) == message

@@ -1,4 +1,4 @@
-"""A result is written whole, read strictly, and told in a few lines."""
+"""A result is written completely or not at all, read strictly, and printed in a few lines."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ RESULT: dict[str, Any] = {
 }
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_a_written_result_is_read_back(tmp_path: Path) -> None:
     result.write(tmp_path / "r.json", RESULT)
     assert result.read(tmp_path / "r.json") == RESULT
 
@@ -50,13 +50,13 @@ def test_a_file_has_one_line_for_each_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_is_not_written(value: float, tmp_path: Path) -> None:
+def test_nan_and_infinity_are_not_written(value: float, tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text("the one before")
     with pytest.raises(WorkError) as error:
         result.write(path, RESULT | {"intervals": {"top1": [1.0, value]}})
     assert str(error.value) == (
-        f"the result's intervals.top1[1] is {value}, which is no number; it was not written to {path}"
+        f"intervals.top1[1] of the result is {value}, which is not a number; {path} was not written"
     )
     assert path.read_text() == "the one before"
     assert list(tmp_path.iterdir()) == [path]
@@ -65,36 +65,38 @@ def test_what_is_no_number_is_not_written(value: float, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("[1]", "is no result: it holds no object"),
-        ("{}", "is no result: its schema is None, and this veval reads 1"),
-        ({"schema": 2}, "is no result: its schema is 2, and this veval reads 1"),
+        ("[1]", "is not a result: it is not a JSON object"),
+        ("{}", "is not a result: its schema is None, and this veval reads 1"),
+        ({"schema": 2}, "is not a result: its schema is 2, and this veval reads 1"),
         (
             {"kind": "training"},
-            "is no result: its kind is 'training'; there are finetune, test, retrieval, linear, knn",
+            "is not a result: its kind is 'training'; there are finetune, test, retrieval, linear, knn",
         ),
-        ({"weights": "c3d"}, "is no result: it has no weights"),
-        ({"protocol": {"clips": [10]}}, "is no result: its protocol is not flat"),
-        ({"top1": None}, "is no result: its top1 is None, which is no percentage"),
-        ({"top5": 170.0}, "is no result: its top5 is 170.0, which is no percentage"),
-        ({"intervals": {"top1": [1]}}, "is no result: its intervals are not two percentages each"),
-        ({"dropped": 3}, "is no result: its dropped is no list"),
+        ({"weights": "c3d"}, "is not a result: it has no weights"),
+        ({"protocol": {"clips": [10]}}, "is not a result: its protocol is not flat"),
+        ({"top1": None}, "is not a result: its top1 is None, which is not a percentage"),
+        ({"top5": 170.0}, "is not a result: its top5 is 170.0, which is not a percentage"),
+        ({"intervals": {"top1": [1]}}, "is not a result: its intervals are not two percentages each"),
+        ({"dropped": 3}, "is not a result: its dropped is not a list"),
         (
             {"videos": [{"key": "a"}]},
-            "is no result: its videos do not each have a key, and a label and predicted, a hit, or a first",
+            "is not a result: not all of its videos have a key, and label and predicted, hit, or first",
         ),
-        ('{"top1": NaN}', "is no JSON (NaN is not a number)"),
-        ("{", "is no JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))"),
+        ('{"top1": NaN}', "is not JSON (NaN is not a number)"),
+        ("{", "is not JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))"),
     ],
 )
-def test_what_is_no_result_is_told_in_a_sentence(text: str | dict[str, Any], what: str, tmp_path: Path) -> None:
+def test_files_that_are_not_results_are_refused_in_one_sentence(
+    text: str | dict[str, Any], what: str, tmp_path: Path
+) -> None:
     path = tmp_path / "r.json"
     path.write_text(text if isinstance(text, str) else json.dumps(RESULT | text))
     with pytest.raises(UsageError) as error:
         result.read(path)
-    assert str(error.value) == f"{path} {what}; name files that veval wrote with --out"
+    assert str(error.value) == f"{path} {what}; name results of veval"
 
 
-def test_files_that_are_not_there_or_nothing_to_read_are_told_in_a_sentence(tmp_path: Path) -> None:
+def test_files_that_are_missing_or_unreadable_are_refused_in_one_sentence(tmp_path: Path) -> None:
     for path, what in (
         (tmp_path / "no.json", f"there is no {tmp_path}/no.json; name"),
         (tmp_path, f"{tmp_path} is a "),
@@ -110,14 +112,14 @@ def test_files_that_are_not_there_or_nothing_to_read_are_told_in_a_sentence(tmp_
         result.read(tmp_path / "bytes.json")
 
 
-def test_hits_are_read_from_what_is_told_of_each_video() -> None:
+def test_hits_are_read_from_the_entry_of_each_video() -> None:
     assert result.hits(RESULT, "top1") == {"a": 1, "b": 0}
     assert result.hits(RESULT, "top10") == {"a": 1, "b": 1}
     of_clips = {"videos": [{"key": "a", "label": 0, "first": [1, 4, 0, 9]}]}
     assert result.hits(of_clips, "top5") == {"a": 0.5}
-    said = {"videos": [{"key": "a", "label": 0, "predicted": 0}, {"key": "b", "label": 3, "predicted": 0}]}
-    assert result.hits(said) == {"a": 1, "b": 0}
-    assert result.hits(said, "top5") is None
+    classified = {"videos": [{"key": "a", "label": 0, "predicted": 0}, {"key": "b", "label": 3, "predicted": 0}]}
+    assert result.hits(classified) == {"a": 1, "b": 0}
+    assert result.hits(classified, "top5") is None
     assert result.hits({"videos": [{"key": "a", "hit": 0.5}]}) == {"a": 0.5}
     tested = {"videos": 2, "predictions": [{"key": "a", "class": "x", "named": "y"}, {"key": "b", "class": None}]}
     tested["predictions"][1]["named"] = "x"
@@ -125,7 +127,7 @@ def test_hits_are_read_from_what_is_told_of_each_video() -> None:
     assert result.hits({"videos": 12}) is None
 
 
-def test_a_result_is_told_with_its_numbers_first() -> None:
+def test_a_result_is_printed_with_its_numbers_first() -> None:
     assert result.described(RESULT) == (
         "top1   23.46 %  [22.11, 24.89]\n"
         "top5   38.00 %\n"

@@ -32,7 +32,7 @@ HEIGHT, WIDTH = 32, 48
 
 @cache
 def grey_jpeg(level: int) -> bytes:
-    """A picture of one grey level."""
+    """Return a JPEG of one grey level."""
     done, jpeg = cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), level, np.uint8))
     assert done
     return jpeg.tobytes()
@@ -76,7 +76,7 @@ def _row(video: dict[str, Any], classes: list[str]) -> tuple[dict[str, Any], byt
     jpegs = [grey_jpeg(5 * number % 256) for number in range(count)]
     mjpeg = b"".join(jpegs)
     offsets = np.cumsum([0, *map(len, jpegs)]).tolist()
-    facts = {
+    info = {
         "shard": "000.tar",
         "size": len(mjpeg),
         "source": f"{video['key']}.mp4",
@@ -98,7 +98,7 @@ def _row(video: dict[str, Any], classes: list[str]) -> tuple[dict[str, Any], byt
         "frame_offsets": offsets,
         "frame_checks": checks_of(mjpeg, offsets),
     }
-    return dict.fromkeys(INDEX_SCHEMA.names) | facts | video, mjpeg
+    return dict.fromkeys(INDEX_SCHEMA.names) | info | video, mjpeg
 
 
 def _finish(folder: Path, classes: list[str], table: pa.Table, failures: list[dict[str, Any]]) -> None:
@@ -106,7 +106,7 @@ def _finish(folder: Path, classes: list[str], table: pa.Table, failures: list[di
     pq.write_table(pa.Table.from_pylist(failures, schema=FAILURES_SCHEMA), folder / FAILURES)
     tar = folder / "000.tar"
     size = tar.stat().st_size
-    facts = {
+    info = {
         "schema": SCHEMA,
         "videos": table.num_rows,
         "failures": len(failures),
@@ -114,4 +114,4 @@ def _finish(folder: Path, classes: list[str], table: pa.Table, failures: list[di
         "classes": classes,
         "shards": [{"name": tar.name, "bytes": size, "hash": hash_file(tar), "videos": table.num_rows}],
     }
-    (folder / DATASET).write_bytes(write_dataset(facts))
+    (folder / DATASET).write_bytes(write_dataset(info))

@@ -1,4 +1,4 @@
-"""The command line: exit codes, words, and what goes where."""
+"""The command line: exit codes, messages, and what goes to stdout and to stderr."""
 
 import json
 import os
@@ -37,31 +37,29 @@ assert not {"pyarrow", "cv2", "numpy", "torch", "rich.progress"} & set(sys.modul
     assert done.returncode == 0, done.stderr
 
 
-def test_json_is_exactly_one_object_and_progress_is_not_in_it(
-    run_vprep: RunVprep, videos: Path, tmp_path: Path
-) -> None:
+def test_json_prints_one_object_and_no_progress(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
     done = run_vprep("shard", videos, "--out", tmp_path / "out", "--json")
-    facts = json.loads(done.stdout)
-    assert (facts["videos"], facts["failures"], facts["causes"]) == (12, 0, {})
+    info = json.loads(done.stdout)
+    assert (info["videos"], info["failures"], info["causes"]) == (12, 0, {})
     assert re.search(r"^12/12 videos, \d+\.\d videos/s, 0 failed, 0:00 left$", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["shard", "nowhere"], "'nowhere' is not there; the folder that holds the videos is needed"),
-        (["shard", ".", "--size", "big"], "--size is 'big'; wanted is HEIGHTxWIDTH, as in 128x171"),
+        (["shard", "nowhere"], "'nowhere' does not exist; name the folder that holds the videos"),
+        (["shard", ".", "--size", "big"], "--size is 'big'; it must be HEIGHTxWIDTH, as in 128x171"),
         (
             ["shard", ".", "--max-failures", "lots"],
-            "--max-failures is 'lots'; wanted is a share from 0% to 100%, as in 5%",
+            "--max-failures is 'lots'; it must be a share from 0% to 100%, as in 5%",
         ),
         (["verify", "nowhere"], "no folder 'nowhere'; a set is made with: vprep shard VIDEOS --out nowhere"),
-        (["verify", ".", "--depth", "deep"], "--depth is 'deep'; there are sizes, hashes, frames"),
+        (["verify", ".", "--depth", "deep"], "--depth is 'deep'; it must be one of sizes, hashes, frames"),
         (["retry", "nowhere"], "no folder 'nowhere'; a set is made with: vprep shard VIDEOS --out nowhere"),
-        (["index", "nowhere"], "no tars in nowhere; vprep index wants a folder that holds shards"),
+        (["index", "nowhere"], "no tars in nowhere; name a folder that holds shards"),
     ],
 )
-def test_what_was_asked_wrongly_gets_one_sentence_and_code_2(
+def test_a_usage_error_is_one_sentence_with_exit_code_2(
     words: list[str], message: str, run_vprep: RunVprep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,14 +67,14 @@ def test_what_was_asked_wrongly_gets_one_sentence_and_code_2(
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vprep: {message}\n")
 
 
-def test_a_wrong_option_gets_code_2(run_vprep: RunVprep) -> None:
+def test_an_unknown_option_has_exit_code_2(run_vprep: RunVprep) -> None:
     done = run_vprep("shard", ".", "--wurkers", "2")
     assert done.returncode == 2
     assert "--wurkers" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_ffmpeg_that_is_none_is_refused(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+def test_a_program_that_is_no_ffmpeg_is_refused(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
     done = run_vprep("shard", videos, "--out", tmp_path / "out", env={"VPREP_FFMPEG": "/nowhere/ffmpeg"})
     assert done.returncode == 2
     assert done.stderr.endswith(
@@ -85,36 +83,38 @@ def test_an_ffmpeg_that_is_none_is_refused(run_vprep: RunVprep, videos: Path, tm
     )
 
 
-def test_too_many_failures_are_an_error_after_all_the_work(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+def test_too_many_failures_are_an_error_once_the_set_is_finished(
+    run_vprep: RunVprep, videos: Path, tmp_path: Path
+) -> None:
     source, out = tmp_path / "videos", tmp_path / "out"
     shutil.copytree(videos, source)
     (source / "falling over" / "empty.mp4").touch()
     done = run_vprep("shard", source, "--out", out)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"vprep: 1 of 13 videos failed (7.7%), more than --max-failures 5%; {out / 'failures.parquet'} tells why"
+        f"vprep: 1 of 13 videos failed (7.7%), more than --max-failures 5%; {out / 'failures.parquet'} says why"
     )
     assert "1 failed: 1 zero_bytes\n  by class: 1 falling over\n" in done.stdout
     assert run_vprep("verify", out).returncode == 0
     assert run_vprep("shard", source, "--out", out, "--max-failures", "10%").returncode == 0
 
 
-def test_plan_writes_nothing_and_tells_what_shard_would_do(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+def test_plan_writes_nothing_and_predicts_what_shard_makes(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
     source = tmp_path / "videos"
     shutil.copytree(videos, source)
     shutil.copy(source / "falling over" / "v_falling_0.mp4", source / "jumping (high)" / "again.mp4")
     before = sorted(tmp_path.rglob("*"))
-    facts = json.loads(run_vprep("plan", source, "--json").stdout)
+    info = json.loads(run_vprep("plan", source, "--json").stdout)
     assert sorted(tmp_path.rglob("*")) == before
-    assert (facts["videos"], facts["classes"], facts["shards"]) == (13, 2, 1)
-    assert facts["duplicates"] == [["falling over/v_falling_0.mp4", "jumping (high)/again.mp4"]]
+    assert (info["videos"], info["classes"], info["shards"]) == (13, 2, 1)
+    assert info["duplicates"] == [["falling over/v_falling_0.mp4", "jumping (high)/again.mp4"]]
     done = json.loads(run_vprep("shard", source, "--out", tmp_path / "out", "--json").stdout)
-    assert done["shards"] == facts["shards"]
-    assert done["bytes"] == pytest.approx(facts["disk_bytes"], rel=0.1)
+    assert done["shards"] == info["shards"]
+    assert done["bytes"] == pytest.approx(info["disk_bytes"], rel=0.1)
     assert "same content: 1 groups of videos" in run_vprep("plan", source).stdout
 
 
-def test_a_terminal_gets_a_bar(videos: Path, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_progress_bar(videos: Path, tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     words = [sys.executable, "-m", "vprep.cli", "shard", str(videos), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=follower, env=os.environ | {"TERM": "xterm"})
@@ -123,7 +123,7 @@ def test_a_terminal_gets_a_bar(videos: Path, tmp_path: Path) -> None:
     while True:
         try:
             piece = os.read(leader, 4096)
-        except OSError:  # Linux ends a terminal without readers so
+        except OSError:  # Linux raises this when the other side of a terminal is closed
             break
         if not piece:
             break
@@ -134,11 +134,11 @@ def test_a_terminal_gets_a_bar(videos: Path, tmp_path: Path) -> None:
     assert "━".encode() in said
 
 
-def test_what_the_disk_refuses_is_one_sentence(run_vprep: RunVprep, small_shards: Path, tmp_path: Path) -> None:
+def test_an_error_of_the_disk_is_one_sentence(run_vprep: RunVprep, small_shards: Path, tmp_path: Path) -> None:
     out = shutil.copytree(small_shards, tmp_path / "out")
     (out / "dataset.json").unlink()
     (out / "index.parquet").unlink()
     (out / "index.parquet").mkdir()
     done = run_vprep("index", out)
     assert done.returncode == 1
-    assert re.fullmatch(r"vprep: \S+: is a directory; mend that and run it again\n", done.stderr)
+    assert re.fullmatch(r"vprep: \S+: is a directory; fix that and run it again\n", done.stderr)

@@ -1,4 +1,4 @@
-"""Full disks, vanished folders, signals, rivals, foreign files: words, codes, and what is left."""
+"""Full disks, lost folders, signals, concurrent runs, other files: messages, exit codes, and what is left."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ VPREP = (sys.executable, "-m", "vprep.cli")
 
 @pytest.fixture(scope="module")
 def source(make_video: MakeVideo, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dozen videos of 6 to 17 frames. Tests that change the folder put it back as it was."""
+    """A dozen videos of 6 to 17 frames. Tests that change the folder restore it."""
     folder = tmp_path_factory.mktemp("faults") / "source"
     for number in range(12):
         make_video(folder / f"v{number:02}.mp4", seconds=(6 + number) / 25)
@@ -35,26 +35,26 @@ def source(make_video: MakeVideo, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="module")
-def whole(source: Path, run_vprep: RunVprep, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The set that a run makes which nothing disturbs."""
-    out = tmp_path_factory.mktemp("whole") / "out"
+def complete(source: Path, run_vprep: RunVprep, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The set of a run that nothing disturbs."""
+    out = tmp_path_factory.mktemp("complete") / "out"
     done = run_vprep(*words(source, out))
     assert done.returncode == 0, done.stderr
     return out
 
 
 @pytest.fixture(scope="module")
-def planned(whole: Path) -> dict[str, list[str]]:
+def planned(complete: Path) -> dict[str, list[str]]:
     """The sources of each shard, in order."""
     plan: dict[str, list[str]] = {}
-    for row in pq.read_table(whole / "plan.parquet", columns=["shard", "source"]).to_pylist():
+    for row in pq.read_table(complete / "plan.parquet", columns=["shard", "source"]).to_pylist():
         plan.setdefault(row["shard"], []).append(row["source"])
     return plan
 
 
 @pytest.fixture
 def wrap(tmp_path: Path) -> Wrap:
-    """A function that makes an ffmpeg with something before it; gives the environment that names it."""
+    """A function that writes a script that runs `before` and then ffmpeg, and returns the environment that names it."""
 
     def write(before: str, *, version: str = f'exec "{bundled()}" "$@"') -> dict[str, str]:
         path = tmp_path / "ffmpeg"
@@ -70,9 +70,8 @@ def words(source: Path, out: Path, *more: object) -> list[object]:
 
 
 def sentence(done: subprocess.CompletedProcess[str]) -> str:
-    """What a failed run said, besides what it always says; a traceback has no place there."""
-    said = [line for line in done.stderr.splitlines() if not line.endswith(("0 classes", " left"))]
-    return "\n".join(said)
+    """Return stderr of a failed run without the lines of every run; a traceback would show up in it."""
+    return "\n".join(line for line in done.stderr.splitlines() if not line.endswith(("0 classes", " left")))
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
@@ -96,7 +95,7 @@ class Disk:
         self._enter = ["nsenter", f"--target={self._first.pid}", "-U", "-m", "--preserve-credentials"]
         self.folder = folder
         self.seen = Path(f"{own}/root{folder}")
-        """The same folder for who is outside."""
+        """The same folder as seen from outside the namespace."""
         if self.run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder).returncode:
             self.close()
             pytest.skip("unshare -rm and mount -t tmpfs are not permitted here, so there is no disk that can be full")
@@ -130,7 +129,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[[int], Disk]]:
 def full(out: Path) -> str:
     return (
         f"vprep: {out}: no space left on device; finished shards stay: "
-        f"make room and run the same command again to go on"
+        f"free some space and run the same command again to continue"
     )
 
 
@@ -138,10 +137,10 @@ def full(out: Path) -> str:
     ("shards", "room"),
     [(0, 4 << 10), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((0, 60 << 10), (1, 100 << 10)))],
 )
-def test_a_full_disk_ends_the_run_with_a_sentence_and_room_lets_it_go_on(
-    shards: int, room: int, source: Path, whole: Path, disk: Callable[[int], Disk], content: Content
+def test_a_full_disk_ends_the_run_with_one_sentence_and_the_same_command_continues_once_there_is_space(
+    shards: int, room: int, source: Path, complete: Path, disk: Callable[[int], Disk], content: Content
 ) -> None:
-    good = content(whole)
+    good = content(complete)
     small = disk(room + sum(len(good[f"00{number}.tar"]) for number in range(shards)))
     out = small.folder / "out"
     done = small.run(*VPREP, *words(source, out))
@@ -160,11 +159,11 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_room_lets_it_go_on(
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_again_and_again_delays_the_set_and_does_not_change_it(
-    source: Path, whole: Path, disk: Callable[[int], Disk], content: Content
+def test_a_disk_that_is_full_again_and_again_does_not_change_the_set(
+    source: Path, complete: Path, disk: Callable[[int], Disk], content: Content
 ) -> None:
-    # From just too little for the shards to just enough for the index and the facts, which come last.
-    good = content(whole)
+    # From slightly too little for the shards to just enough for the index and dataset.json, which are written last.
+    good = content(complete)
     size = sum(len(data) for name, data in good.items() if name.endswith("tar")) - 4096
     small = disk(size)
     out = small.folder / "out"
@@ -182,10 +181,10 @@ def test_a_disk_that_is_full_again_and_again_delays_the_set_and_does_not_change_
 
 
 def test_a_read_only_disk_is_refused_and_a_set_on_it_can_be_verified(
-    source: Path, whole: Path, disk: Callable[[int], Disk]
+    source: Path, complete: Path, disk: Callable[[int], Disk]
 ) -> None:
     rom = disk(16 << 20)
-    shutil.copytree(whole, rom.seen / "set")
+    shutil.copytree(complete, rom.seen / "set")
     rom.change("ro")
     for name in ("set", "new"):
         done = rom.run(*VPREP, *words(source, rom.folder / name))
@@ -196,7 +195,7 @@ def test_a_read_only_disk_is_refused_and_a_set_on_it_can_be_verified(
 
 
 @pytest.mark.parametrize(("below", "why"), [("file/out", "not a directory"), ("file", "file exists")])
-def test_a_folder_that_cannot_be_made_is_refused(
+def test_an_out_folder_that_cannot_be_created_is_refused(
     below: str, why: str, source: Path, run_vprep: RunVprep, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
@@ -207,18 +206,18 @@ def test_a_folder_that_cannot_be_made_is_refused(
 
 
 @pytest.mark.parametrize(("shard", "number"), [("001.tar", 0), ("001.tar", -1), ("002.tar", -1)])
-def test_a_source_that_vanishes_ends_the_run_and_nothing_is_taken_for_a_failure(
+def test_a_source_that_disappears_ends_the_run_and_counts_no_video_as_failed(
     shard: str,
     number: int,
     source: Path,
-    whole: Path,
+    complete: Path,
     planned: dict[str, list[str]],
     wrap: Wrap,
     run_vprep: RunVprep,
     content: Content,
     tmp_path: Path,
 ) -> None:
-    # The folder goes right before ffmpeg opens this video; the last one of all has none behind it.
+    # The folder disappears right before ffmpeg opens this video; the very last video has none after it.
     out, away = tmp_path / "out", source.with_name("away")
     name = planned[shard][number]
     env = wrap(f'case "$*" in *{name}*) [ -d "{away}" ] || mv "{source}" "{away}";; esac')
@@ -227,23 +226,23 @@ def test_a_source_that_vanishes_ends_the_run_and_nothing_is_taken_for_a_failure(
     finally:
         away.rename(source)
     assert sentence(done) == (
-        f"vprep: {source} is gone or empty; bring it back and run the same command again to go on"
+        f"vprep: {source} is gone or empty; restore it and run the same command again to continue"
     )
     assert done.returncode == 1
     assert shard not in {path.name for path in out.glob("*.tar")}
     assert run_vprep(*words(source, out)).returncode == 0
-    assert content(out) == content(whole)
+    assert content(out) == content(complete)
 
 
-def test_a_source_that_is_not_there_is_refused(run_vprep: RunVprep, tmp_path: Path) -> None:
+def test_a_source_that_does_not_exist_is_refused(run_vprep: RunVprep, tmp_path: Path) -> None:
     done = run_vprep(*words(tmp_path / "none", tmp_path / "out"))
     where = tmp_path / "none"
-    assert sentence(done) == f"vprep: '{where}' is not there; the folder that holds the videos is needed"
+    assert sentence(done) == f"vprep: '{where}' does not exist; name the folder that holds the videos"
     assert done.returncode == 2
 
 
-def test_of_two_processes_one_writes_and_the_other_says_so(
-    source: Path, whole: Path, wrap: Wrap, content: Content, tmp_path: Path
+def test_only_one_of_two_processes_writes_and_the_other_is_refused(
+    source: Path, complete: Path, wrap: Wrap, content: Content, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     env = os.environ | wrap("sleep 0.2")
@@ -253,12 +252,12 @@ def test_of_two_processes_one_writes_and_the_other_says_so(
     done = [subprocess.CompletedProcess(argv, p.returncode, *s) for p, s in zip(both, said, strict=True)]
     first, second = sorted(done, key=lambda one: one.returncode)
     assert (first.returncode, second.returncode) == (0, 2)
-    assert sentence(second) == (f"vprep: another vprep writes to {out} right now; wait for it, or choose another --out")
-    assert content(out) == content(whole)
+    assert sentence(second) == (f"vprep: another vprep is writing to {out}; wait for it, or choose another --out")
+    assert content(out) == content(complete)
 
 
 def processes_of(session: int) -> list[str]:
-    """The living processes of a session."""
+    """Return the running processes of a session."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -271,11 +270,11 @@ def processes_of(session: int) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_a_signal_ends_the_run_at_once_and_the_same_command_goes_on(
+def test_a_signal_ends_the_run_at_once_and_the_same_command_continues(
     number: signal.Signals,
     times: int,
     source: Path,
-    whole: Path,
+    complete: Path,
     wrap: Wrap,
     run_vprep: RunVprep,
     content: Content,
@@ -295,24 +294,22 @@ def test_a_signal_ends_the_run_at_once_and_the_same_command_goes_on(
     assert process.returncode == 1
     shards = len(list(out.glob("*.tar")))
     assert sentence(subprocess.CompletedProcess(argv, 1, *said)) == (
-        f"vprep: stopped; {shards} shards in {out} are whole: run the same command again to go on"
+        f"vprep: stopped; {shards} shards in {out} are complete: run the same command again to continue"
     )
     assert 1 <= shards < SHARDS
     assert processes_of(process.pid) == []
     assert run_vprep(*words(source, out)).returncode == 0
-    assert content(out) == content(whole)
+    assert content(out) == content(complete)
 
 
-def test_a_folder_of_other_things_is_refused_and_left_alone(
+def test_a_folder_with_other_files_is_refused_and_not_changed(
     source: Path, run_vprep: RunVprep, content: Content, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").write_text("three years of work")
     done = run_vprep(*words(source, out))
-    assert sentence(done) == (
-        f"vprep: {out} holds 'thesis.tex' and no plan.parquet of a set; choose an empty folder for --out"
-    )
+    assert sentence(done) == (f"vprep: {out} holds 'thesis.tex' and is no set; choose an empty folder for --out")
     assert done.returncode == 2
     assert content(out) == {"thesis.tex": b"three years of work"}
 
@@ -320,54 +317,54 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(
 @pytest.mark.parametrize(
     ("asked", "what"),
     [
-        (["--fps", "10"], "fps 25.0, asked is 10.0"),
-        (["--size", "64x64"], "height 128, asked is 64"),
-        (["--short-side", "64"], "short-side None, asked is 64"),
-        (["--quality", "5"], "quality 3, asked is 5"),
-        (["--seed", "1"], "seed 0, asked is 1"),
-        (["--shards", "2"], "shards 3, asked is 2"),
-        (["--layout", "folders"], "layout flat, asked is folders"),
+        (["--fps", "10"], "fps 25.0, and this command has 10.0"),
+        (["--size", "64x64"], "height 128, and this command has 64"),
+        (["--short-side", "64"], "short-side None, and this command has 64"),
+        (["--quality", "5"], "quality 3, and this command has 5"),
+        (["--seed", "1"], "seed 0, and this command has 1"),
+        (["--shards", "2"], "shards 3, and this command has 2"),
+        (["--layout", "folders"], "layout flat, and this command has folders"),
     ],
 )
-def test_settings_that_are_not_those_of_the_set_are_refused(
-    asked: list[str], what: str, source: Path, whole: Path, run_vprep: RunVprep
+def test_settings_other_than_the_sets_are_refused(
+    asked: list[str], what: str, source: Path, complete: Path, run_vprep: RunVprep
 ) -> None:
-    before = times(whole)
-    done = run_vprep(*words(source, whole, *asked))
-    assert sentence(done).splitlines()[-1] == f"vprep: {whole} was made with {what}; choose another --out"
+    before = times(complete)
+    done = run_vprep(*words(source, complete, *asked))
+    assert sentence(done).splitlines()[-1] == f"vprep: {complete} was made with {what}; choose another --out"
     assert done.returncode == 2
-    assert times(whole) == before
+    assert times(complete) == before
 
 
-def test_another_ffmpeg_is_refused(source: Path, whole: Path, wrap: Wrap, run_vprep: RunVprep) -> None:
-    before = times(whole)
-    version = json.loads((whole / "dataset.json").read_text())["settings"]["ffmpeg"]
-    done = run_vprep(*words(source, whole), env=wrap("", version="echo ffmpeg version 4.2; exit"))
+def test_another_ffmpeg_is_refused(source: Path, complete: Path, wrap: Wrap, run_vprep: RunVprep) -> None:
+    before = times(complete)
+    version = json.loads((complete / "dataset.json").read_text())["settings"]["ffmpeg"]
+    done = run_vprep(*words(source, complete), env=wrap("", version="echo ffmpeg version 4.2; exit"))
     assert sentence(done) == (
-        f"vprep: {whole} was made with ffmpeg {version}, this one is 4.2; use the same (VPREP_FFMPEG names it), "
+        f"vprep: {complete} was made with ffmpeg {version}, and this is ffmpeg 4.2; name the same one in VPREP_FFMPEG, "
         f"or choose another --out"
     )
     assert done.returncode == 2
-    assert times(whole) == before
+    assert times(complete) == before
 
 
-def test_a_video_that_came_after_the_plan_is_refused(source: Path, whole: Path, run_vprep: RunVprep) -> None:
-    before = times(whole)
+def test_a_video_added_after_the_plan_is_refused(source: Path, complete: Path, run_vprep: RunVprep) -> None:
+    before = times(complete)
     shutil.copy(source / "v00.mp4", source / "v99.mp4")
     try:
-        done = run_vprep(*words(source, whole))
+        done = run_vprep(*words(source, complete))
     finally:
         (source / "v99.mp4").unlink()
     assert sentence(done) == (
-        f"vprep: the source has 1 videos that the plan in {whole} lacks ('v99.mp4'); choose another --out for them"
+        f"vprep: the source has 1 videos that the plan in {complete} lacks ('v99.mp4'); choose another --out for them"
     )
     assert done.returncode == 2
-    assert times(whole) == before
+    assert times(complete) == before
 
 
 @pytest.mark.slow
-def test_retry_makes_a_timed_out_video_and_the_set_is_as_if_nothing_had_been(
-    source: Path, whole: Path, wrap: Wrap, run_vprep: RunVprep, content: Content, tmp_path: Path
+def test_retry_of_a_timed_out_video_gives_the_same_set_as_a_run_without_timeout(
+    source: Path, complete: Path, wrap: Wrap, run_vprep: RunVprep, content: Content, tmp_path: Path
 ) -> None:
     out, slow = tmp_path / "out", tmp_path / "slow"
     slow.touch()
@@ -380,18 +377,18 @@ def test_retry_makes_a_timed_out_video_and_the_set_is_as_if_nothing_had_been(
     slow.unlink()
     done = run_vprep("retry", out, "--cause", "timeout", "--json", env=env)
     assert (done.returncode, json.loads(done.stdout)["causes"]) == (0, {})
-    assert content(out) == content(whole)
+    assert content(out) == content(complete)
 
 
 def test_only_a_shard_that_was_removed_is_made_again(
-    source: Path, whole: Path, run_vprep: RunVprep, content: Content, tmp_path: Path
+    source: Path, complete: Path, run_vprep: RunVprep, content: Content, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    shutil.copytree(whole, out)
+    shutil.copytree(complete, out)
     (out / "001.tar").unlink()
     before = times(out)
     done = run_vprep(*words(source, out))
     assert done.returncode == 0, done.stderr
-    assert content(out) == content(whole)
+    assert content(out) == content(complete)
     after = times(out)
     assert {name for name in ("000.tar", "002.tar") if after[name] != before[name]} == set()

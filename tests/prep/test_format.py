@@ -1,4 +1,4 @@
-"""The format as others meet it: WebDataset, ffmpeg, tar, and the page that describes it."""
+"""The format as other programs read it: WebDataset, ffmpeg, tar, and the readers in its page."""
 
 import itertools
 import json
@@ -30,17 +30,17 @@ def jpeg(height: int, width: int, seed: int = 0) -> bytes:
     return cv2.imencode(".jpg", picture)[1].tobytes()
 
 
-def test_shard_names_have_three_digits_or_more_all_the_same() -> None:
+def test_shard_names_of_a_set_have_the_same_number_of_digits_at_least_three() -> None:
     assert (shard_name(7, 10), shard_name(7, 1000), shard_name(7, 1001)) == ("007.tar", "007.tar", "0007.tar")
 
 
-def test_joined_pictures_are_split_where_they_were_joined() -> None:
+def test_a_stream_of_jpegs_is_split_into_its_jpegs() -> None:
     pictures = [jpeg(20, 30, seed) for seed in range(50)]
     offsets = split_frames(b"".join(pictures))
     assert [end - begin for begin, end in itertools.pairwise(offsets)] == [len(one) for one in pictures]
 
 
-def test_a_pictures_size_is_read_from_its_header() -> None:
+def test_the_size_of_a_jpeg_is_read_from_its_header() -> None:
     assert jpeg_size(jpeg(20, 30)) == (20, 30)
     assert jpeg_size(b"\xff\xd8\xff") is None
 
@@ -52,7 +52,7 @@ def test_a_dataset_file_with_one_byte_changed_is_refused(tmp_path: Path) -> None
         read_dataset(tmp_path)
     path = tmp_path / "dataset.json"
     assert (
-        str(refused.value) == f"{path} was altered: its hash does not match; make it anew with: vprep index {tmp_path}"
+        str(refused.value) == f"{path} was altered: its hash does not match; make it again with: vprep index {tmp_path}"
     )
 
 
@@ -63,13 +63,13 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     assert str(refused.value) == f"{tmp_path / 'dataset.json'} has schema 2; this version reads schema 1"
 
 
-def test_plain_webdataset_opens_the_shards(small_shards: Path, rows: Rows) -> None:
-    # webdataset loads torch, which warns about itself; a process of its own keeps that out of the test.
+def test_webdataset_opens_the_shards(small_shards: Path, rows: Rows) -> None:
+    # webdataset loads torch, which prints warnings; a process of its own keeps them out of the test.
     program = """
 import json, sys, webdataset as wds
 for sample in wds.WebDataset(sorted(sys.argv[1:]), shardshuffle=False):
-    facts = json.loads(sample["json"])
-    print(json.dumps([sample["__key__"], facts["source"], len(sample["mjpeg"])]))
+    info = json.loads(sample["json"])
+    print(json.dumps([sample["__key__"], info["source"], len(sample["mjpeg"])]))
 """
     words = [sys.executable, "-W", "ignore", "-c", program, *map(str, small_shards.glob("*.tar"))]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
@@ -87,30 +87,30 @@ def test_a_member_taken_out_of_a_shard_plays_in_ffmpeg(small_shards: Path, rows:
     assert sum(not line.startswith("#") for line in done.stdout.splitlines()) == row["frames"]
 
 
-def test_a_tar_holds_nothing_that_tells_when_and_by_whom_it_was_made(small_shards: Path) -> None:
+def test_a_tar_has_no_time_and_no_owner(small_shards: Path) -> None:
     with tarfile.open(small_shards / "000.tar") as tar:
         for info in tar:
             assert (info.mtime, info.uid, info.gid, info.uname, info.gname, info.mode) == (0, 0, 0, "", "", 0o644)
 
 
-def test_the_json_of_a_video_says_what_its_row_says(small_shards: Path, rows: Rows) -> None:
+def test_the_json_of_a_video_equals_its_row_of_the_index(small_shards: Path, rows: Rows) -> None:
     for row in rows(small_shards).values():
         with tarfile.open(small_shards / row["shard"]) as tar:
             member = tar.extractfile(f"{row['key']}.json")
             assert member is not None
-            facts = json.loads(member.read())
-        assert facts.pop("schema") == 1
-        assert facts == {name: row[name] for name in row if name not in ("shard", "offset", "size")}
+            info = json.loads(member.read())
+        assert info.pop("schema") == 1
+        assert info == {name: row[name] for name in row if name not in ("shard", "offset", "size")}
 
 
-def test_hash_and_offsets_of_a_row_are_those_of_the_bytes(small_shards: Path, rows: Rows) -> None:
+def test_hash_and_offsets_of_a_row_match_the_bytes(small_shards: Path, rows: Rows) -> None:
     for row in rows(small_shards).values():
         data = (small_shards / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
         assert hash_of(data) == row["hash"]
         assert split_frames(data) == row["frame_offsets"]
 
 
-def test_every_frame_has_a_check_of_its_own_bytes(small_shards: Path, rows: Rows) -> None:
+def test_every_frame_has_a_check_of_its_bytes(small_shards: Path, rows: Rows) -> None:
     for row in rows(small_shards).values():
         data = (small_shards / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
         frames = [data[begin:end] for begin, end in itertools.pairwise(row["frame_offsets"])]
@@ -121,7 +121,7 @@ def code_blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
-def test_the_readers_on_the_page_read_the_shards(small_shards: Path, rows: Rows) -> None:
+def test_the_readers_in_the_format_page_read_the_shards(small_shards: Path, rows: Rows) -> None:
     by_index, by_webdataset = code_blocks()
     row = next(iter(rows(small_shards).values()))
     names: dict[str, Any] = {}
@@ -135,7 +135,7 @@ def test_the_readers_on_the_page_read_the_shards(small_shards: Path, rows: Rows)
     assert json.loads(done.stdout) == expected
 
 
-def test_the_page_names_every_column_and_every_file(small_shards: Path) -> None:
+def test_the_format_page_names_every_column_and_every_file(small_shards: Path) -> None:
     page = PAGE.read_text()
     for name in INDEX_SCHEMA.names:
         assert f"`{name}`" in page

@@ -1,4 +1,4 @@
-"""Damaged, strange and hostile files next to good ones: each is stored, or named with a cause, and harms nothing."""
+"""Damaged, strange and hostile files next to good ones: each is stored or fails with a cause, and does no harm."""
 
 import hashlib
 import json
@@ -49,9 +49,9 @@ GOOD = {
     "flash.flv": ("-c:v", "flv"),
     "picture.gif": (),
 }
-# Where the parts of mp4, Matroska and avi begin: cuts right there leave the parts before them whole.
+# Where the parts of mp4, Matroska and avi begin: a cut there leaves the parts before it complete.
 PARTS = (b"ftyp", b"moov", b"moof", b"mdat", b"stbl", b"stsz", b"\x1fC\xb6u", b"\x1cS\xbbk", b"movi", b"idx1")
-# A good video under each of these must be read as a file and as nothing else.
+# A good video with each of these names must be read as a file and as nothing else.
 NAMES = (
     *("two words.mp4", "it's.mp4", 'a "quoted" one.mp4', "two\nlines.mp4", "-i.mp4", "--.mp4", "-filter_complex=x.mp4"),
     *("%d.mp4", "%03d.mp4", "000.mp4", "100%.mp4", "日本語 ñ.mp4", "🎬.mp4", "a&b;c|d$(e)`f`.mp4", "back\\slash.mp4"),
@@ -61,7 +61,7 @@ NAMES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fuzzed:
-    """A tree of files and the set that one run made of it."""
+    """A tree of files and the set that one run made from it."""
 
     source: Path
     out: Path
@@ -73,7 +73,7 @@ class Fuzzed:
 
 
 def damaged(data: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:
-    """A file cut, with flipped bits, and with zeros, at many places."""
+    """Yield copies of a file that are truncated, have flipped bits, or have zeros, at many positions."""
     size = len(data)
     places = {1, 16, 100, size // 10, size // 4, size // 2, size * 3 // 4, size * 9 // 10, size - 100, size - 1}
     places |= {at + add for part in PARTS if (at := data.find(part)) > 0 for add in (0, 6)}
@@ -90,8 +90,8 @@ def damaged(data: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:
         yield f"zeros {length}", data[:at] + bytes(length) + data[at + length :]
 
 
-def lists_of_others(video: Path, secret: Path, port: int) -> dict[str, str]:
-    """Texts that make a player open other files, or the network."""
+def lists_of_files(video: Path, secret: Path, port: int) -> dict[str, str]:
+    """Return texts that make a player open other files, or the network."""
     address = f"http://127.0.0.1:{port}/x"
     begin = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n"
     hls = [f"{begin}#EXTINF:10,\n{where}\n#EXT-X-ENDLIST\n" for where in ("file:///etc/passwd", secret, video, address)]
@@ -122,7 +122,7 @@ def lists_of_others(video: Path, secret: Path, port: int) -> dict[str, str]:
 
 
 def pictures_elsewhere(data: bytes, path: Path) -> bytes:
-    """An mp4, its index at the end, whose track names another file as the place of its pictures (a Mac alias)."""
+    """Return an mp4 with its index at the end whose track says that its pictures are in another file (a Mac alias)."""
     at = data.index(b"dref") - 4
     old = int.from_bytes(data[at : at + 4], "big")
     volume, name = b"\x01/".ljust(28, b"\0"), path.name.encode()[:63]
@@ -139,8 +139,8 @@ def pictures_elsewhere(data: bytes, path: Path) -> bytes:
     return data
 
 
-def strangers(make_video: MakeVideo, folder: Path) -> dict[str, bytes]:
-    """Files that are no videos, whatever they are called."""
+def no_videos(make_video: MakeVideo, folder: Path) -> dict[str, bytes]:
+    """Return files that are no videos, whatever their names say."""
     picture = make_video(folder / "a.png", "-frames:v", "1").read_bytes()
     photo = make_video(folder / "a.jpg", "-frames:v", "1").read_bytes()
     archive = Path(shutil.make_archive(str(folder / "a"), "zip", folder)).read_bytes()
@@ -162,7 +162,7 @@ def strangers(make_video: MakeVideo, folder: Path) -> dict[str, bytes]:
 
 
 def fill(source: Path, make_video: MakeVideo, elsewhere: Path, port: int) -> None:
-    """Make the tree of files."""
+    """Write the tree of files."""
     rng = random.Random(SEED)
     elsewhere.mkdir()
     good = source / "good"
@@ -174,14 +174,14 @@ def fill(source: Path, make_video: MakeVideo, elsewhere: Path, port: int) -> Non
             (source / stem / f"{what}.{ending}").write_bytes(piece)
     (elsewhere / "secret.txt").write_text(PRIVATE)
     small = make_video(elsewhere / "small.mp4", *H264, seconds=0.4).read_bytes()
-    for folder in ("named", "strangers", "lists", "oddities"):
+    for folder in ("named", "no_videos", "lists", "oddities"):
         (source / folder).mkdir()
     for name in NAMES:
         (source / "named" / name).write_bytes(small)
     (source / "named" / os.fsdecode(b"latin \xe9.mp4")).write_bytes(small)
-    for name, piece in strangers(make_video, elsewhere).items():
-        (source / "strangers" / name).write_bytes(piece)
-    for what, text in lists_of_others(elsewhere / "small.mp4", elsewhere / "secret.txt", port).items():
+    for name, piece in no_videos(make_video, elsewhere).items():
+        (source / "no_videos" / name).write_bytes(piece)
+    for what, text in lists_of_files(elsewhere / "small.mp4", elsewhere / "secret.txt", port).items():
         for ending in ("mp4", "ts", "avi", "mkv"):
             (source / "lists" / f"{what}.{ending}").write_text(text)
     tail = (good / "tail.mp4").read_bytes()
@@ -193,7 +193,7 @@ def fill(source: Path, make_video: MakeVideo, elsewhere: Path, port: int) -> Non
 
 
 def fingerprint(source: Path) -> dict[str, str]:
-    """Every file of a tree with its hash, every link with its goal."""
+    """Return every file of a tree with its hash, and every link with its target."""
     found = {}
     for path in sorted(source.rglob("*")):
         what = "pipe or folder"
@@ -232,7 +232,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo, run_
 
 
 def listed(source: Path) -> set[str]:
-    """What a run has to account for: every file and every dead link that is called a video."""
+    """Return what a run must store or report: every file and every dead link with the name of a video."""
     endings = {f".{name.rpartition('.')[2]}" for name in GOOD} | {".mpg"}
     return {
         os.fsencode(path.relative_to(source)).decode("utf-8", "backslashreplace")
@@ -241,7 +241,7 @@ def listed(source: Path) -> set[str]:
     }
 
 
-def test_every_video_is_stored_or_has_failed_with_a_cause(fuzzed: Fuzzed) -> None:
+def test_every_video_is_stored_or_has_a_cause_of_failure(fuzzed: Fuzzed) -> None:
     assert fuzzed.rows.keys() | fuzzed.failures.keys() == listed(fuzzed.source)
     assert not fuzzed.rows.keys() & fuzzed.failures.keys()
     assert len(fuzzed.rows) + len(fuzzed.failures) == fuzzed.printed["videos"] + fuzzed.printed["failures"] > 400
@@ -256,23 +256,23 @@ def frames_that_ffmpeg_sees(path: Path) -> int:
     return int(re.findall(r"frame= *(\d+)", said)[-1])
 
 
-def test_good_videos_do_not_suffer_from_their_neighbours(fuzzed: Fuzzed) -> None:
+def test_good_videos_are_not_affected_by_damaged_ones(fuzzed: Fuzzed) -> None:
     for name in GOOD:
         row = fuzzed.rows[f"good/{name}"]
         assert row["damaged"] == 0, name
         assert abs(row["frames"] - frames_that_ffmpeg_sees(fuzzed.source / "good" / name)) <= 1, name
 
 
-def test_a_name_is_only_a_name(fuzzed: Fuzzed) -> None:
+def test_a_strange_file_name_is_stored_as_it_is(fuzzed: Fuzzed) -> None:
     stored = {source: row for source, row in fuzzed.rows.items() if source.startswith("named/")}
     assert stored.keys() == {f"named/{name}" for name in (*NAMES, "latin \\xe9.mp4")}
     assert {(row["damaged"], row["frames"]) for row in stored.values()} == {(0, 10)}
     assert len({row["hash"] for row in stored.values()}) == 1
 
 
-def test_what_is_lost_of_a_cut_file_is_noticed(fuzzed: Fuzzed) -> None:
-    # A transport stream has no length and no end. ffmpeg does not compare an avi with the length in its header: a cut
-    # between two of its chunks is not noticed.
+def test_a_truncated_file_counts_its_lost_frames_as_damage(fuzzed: Fuzzed) -> None:
+    # A transport stream has no length and no end. ffmpeg does not compare an avi with the length in its header, so a
+    # cut between two of its chunks is not detected.
     blind = {"mpeg.ts", "mpeg4.avi"}
     for name in GOOD.keys() - blind:
         stem, _, ending = name.rpartition(".")
@@ -283,27 +283,29 @@ def test_what_is_lost_of_a_cut_file_is_noticed(fuzzed: Fuzzed) -> None:
         assert fuzzed.failures.keys() & {f"{stem}/cut at {at}.{ending}" for at in (1, 16, 100)}
 
 
-def test_a_hundred_flipped_bits_are_noticed_in_every_container(fuzzed: Fuzzed) -> None:
-    # One or ten may not be: none of these codecs has checksums, and damage may still be a valid picture.
+def test_a_hundred_flipped_bits_are_detected_in_every_container(fuzzed: Fuzzed) -> None:
+    # One or ten flips may remain undetected: these codecs have no checksums, and damage may still be a valid picture.
     flipped = {source for source in listed(fuzzed.source) if "/flipped 100" in source}
     assert len(flipped) == 3 * len(GOOD)
     assert {source for source in flipped & fuzzed.rows.keys() if fuzzed.rows[source]["damaged"] == 0} == set()
 
 
-def test_strangers_and_lists_of_other_files_are_no_videos(fuzzed: Fuzzed) -> None:
-    found = {source: row["cause"] for source, row in fuzzed.failures.items() if source.startswith(("str", "lists"))}
-    others = {"strangers/empty.mp4": "zero_bytes", "lists/pictures elsewhere.mp4": "corrupt"}
+def test_other_files_and_lists_of_files_are_not_videos(fuzzed: Fuzzed) -> None:
+    found = {
+        source: row["cause"] for source, row in fuzzed.failures.items() if source.startswith(("no_videos/", "lists/"))
+    }
+    others = {"no_videos/empty.mp4": "zero_bytes", "lists/pictures elsewhere.mp4": "corrupt"}
     assert others.items() <= found.items()
     assert {cause for source, cause in found.items() if source not in others} == {"not_a_video"}
-    assert len(found) == sum(source.startswith(("str", "lists")) for source in listed(fuzzed.source)) > 60
+    assert len(found) == sum(source.startswith(("no_videos/", "lists/")) for source in listed(fuzzed.source)) > 60
 
 
-def test_a_link_that_leads_nowhere_fails_and_a_pipe_is_left_alone(fuzzed: Fuzzed) -> None:
+def test_a_dead_link_fails_and_a_pipe_is_ignored(fuzzed: Fuzzed) -> None:
     found = {source: row["cause"] for source, row in fuzzed.failures.items() if source.startswith("oddities/")}
     assert found == {"oddities/nowhere.mp4": "missing", "oddities/itself.mp4": "unreadable"}
 
 
-def test_nothing_of_other_files_is_in_the_set(fuzzed: Fuzzed, content: Content) -> None:
+def test_the_set_holds_nothing_of_files_outside_the_source(fuzzed: Fuzzed, content: Content) -> None:
     unwanted = [PRIVATE.encode(), *Path("/etc/passwd").read_bytes().splitlines()[:2]]
     for name, data in content(fuzzed.out).items():
         assert not [line for line in unwanted if line in data], name
@@ -312,12 +314,12 @@ def test_nothing_of_other_files_is_in_the_set(fuzzed: Fuzzed, content: Content) 
         assert not [line for line in unwanted if line in text]
 
 
-def test_no_connection_was_made(fuzzed: Fuzzed) -> None:
+def test_no_network_connection_is_made(fuzzed: Fuzzed) -> None:
     with pytest.raises(BlockingIOError):
         fuzzed.port.accept()
 
 
-def test_the_source_is_as_it_was(fuzzed: Fuzzed) -> None:
+def test_the_source_is_not_changed(fuzzed: Fuzzed) -> None:
     assert fingerprint(fuzzed.source) == fuzzed.before
 
 
@@ -341,7 +343,7 @@ def test_damage_gives_the_same_bytes_every_time(
 
 
 def wrapper(path: Path, instead: str) -> dict[str, str]:
-    """An ffmpeg that does `instead` for the video odd.mp4; the environment that names it."""
+    """Write an ffmpeg that does `instead` for the video odd.mp4, and return the environment that names it."""
     path.write_text(f'#!/bin/sh\ncase "$*" in *odd.mp4*) {instead};; esac\nexec "{bundled()}" "$@"\n')
     path.chmod(0o755)
     return {"VPREP_FFMPEG": str(path)}
@@ -359,7 +361,7 @@ def is_running(words: str) -> bool:
 
 @pytest.fixture(scope="module")
 def four(make_video: MakeVideo, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of four videos; one is called odd.mp4."""
+    """A folder of four videos; one of them is odd.mp4."""
     folder = tmp_path_factory.mktemp("four")
     for name in ("a", "b", "odd", "z"):
         make_video(folder / f"{name}.mp4", seconds=0.4)
@@ -367,7 +369,7 @@ def four(make_video: MakeVideo, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def run_four(four: Path, out: Path, env: dict[str, str], run_vprep: RunVprep) -> tuple[list[str], list[list[str]]]:
-    """The stored videos, and the failed ones with cause and detail."""
+    """Return the stored videos, and the failed ones with cause and detail."""
     words = ("shard", four, "--out", out, "--shards", 1, "--timeout", 3, "--max-failures", "100%")
     done = run_vprep(*words, env=env, timeout=30)
     assert done.returncode == 0, done.stderr
@@ -379,7 +381,7 @@ def run_four(four: Path, out: Path, env: dict[str, str], run_vprep: RunVprep) ->
 
 
 @pytest.mark.parametrize("how", ["exec sleep 86411", "sleep 86411; exit", "sleep 86411 & wait"])
-def test_an_ffmpeg_that_hangs_is_ended_at_the_timeout_with_all_it_has_started(
+def test_an_ffmpeg_that_hangs_is_killed_at_the_timeout_with_its_children(
     how: str, four: Path, run_vprep: RunVprep, tmp_path: Path
 ) -> None:
     began = time.monotonic()
@@ -390,8 +392,8 @@ def test_an_ffmpeg_that_hangs_is_ended_at_the_timeout_with_all_it_has_started(
 
 
 @pytest.mark.parametrize("signal", ["SEGV", "ABRT", "KILL"])
-def test_an_ffmpeg_that_crashes_costs_one_video(signal: str, four: Path, run_vprep: RunVprep, tmp_path: Path) -> None:
-    # Half of its work is written before it crashes.
+def test_a_crash_of_ffmpeg_fails_only_one_video(signal: str, four: Path, run_vprep: RunVprep, tmp_path: Path) -> None:
+    # It crashes after half of its output.
     half = f'"{bundled()}" "$@" | head -c 9000; ulimit -c 0; kill -s {signal} $$'
     found = run_four(four, tmp_path / "out", wrapper(tmp_path / "ffmpeg", half), run_vprep)
     detail = f"ffmpeg was ended by SIG{signal}"

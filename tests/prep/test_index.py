@@ -1,4 +1,4 @@
-"""The index made anew from the tars, ours and others'."""
+"""The index rebuilt from tars, those of vprep and others."""
 
 import io
 import json
@@ -43,14 +43,16 @@ def copy(small_shards: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("lost", [["index.parquet"], ["dataset.json"], ["index.parquet", "dataset.json"]])
-def test_lost_files_come_back_byte_for_byte(lost: list[str], copy: Path, small_shards: Path, content: Content) -> None:
+def test_lost_index_files_are_rebuilt_byte_for_byte(
+    lost: list[str], copy: Path, small_shards: Path, content: Content
+) -> None:
     for name in lost:
         (copy / name).unlink()
     index(copy)
     assert content(copy) == content(small_shards)
 
 
-def test_lost_failures_are_recalled_from_the_plan(
+def test_lost_failures_are_rebuilt_from_the_plan(
     make_video: Callable[..., Path], tmp_path: Path, run_vprep: Callable[..., object]
 ) -> None:
     make_video(tmp_path / "videos" / "good.mp4")
@@ -63,19 +65,19 @@ def test_lost_failures_are_recalled_from_the_plan(
     assert (failure["source"], failure["cause"]) == ("bad.mp4", "unknown")
 
 
-def test_a_tar_that_is_not_the_one_that_was_written_is_refused(copy: Path) -> None:
+def test_an_altered_tar_is_refused(copy: Path) -> None:
     data = bytearray((copy / "001.tar").read_bytes())
     data[5000] ^= 1
     (copy / "001.tar").write_bytes(data)
     with pytest.raises(WorkError) as refused:
         index(copy)
     assert str(refused.value) == (
-        f"{copy / '001.tar'} is not the file that dataset.json tells of; vprep verify {copy} says what is wrong with it"
+        f"{copy / '001.tar'} is not the file that dataset.json lists; vprep verify {copy} says what is wrong with it"
     )
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.6, 0.999])
-def test_a_cut_tar_is_refused_even_when_nothing_tells_how_long_it_was(keep: float, copy: Path) -> None:
+def test_a_truncated_tar_is_refused_even_when_its_size_is_unknown(keep: float, copy: Path) -> None:
     (copy / "dataset.json").unlink()
     data = (copy / "000.tar").read_bytes()
     (copy / "000.tar").write_bytes(data[: int(len(data) * keep) // 512 * 512])
@@ -89,23 +91,23 @@ def test_a_damaged_header_does_not_end_a_tar_early(copy: Path) -> None:
     data = bytearray((copy / "000.tar").read_bytes())
     data[row["offset"] - 512 + 3] ^= 1
     (copy / "000.tar").write_bytes(data)
-    with pytest.raises(WorkError, match="is cut or damaged"):
+    with pytest.raises(WorkError, match="is cut off or damaged"):
         index(copy)
 
 
-def test_webdataset_tars_with_a_picture_a_member_get_an_index(tmp_path: Path) -> None:
+def test_webdataset_tars_with_one_jpeg_per_member_get_an_index(tmp_path: Path) -> None:
     members = {f"{key}.{n:03}.jpg": jpeg(n) for key in ("a", "b") for n in range(5)}
     write_tar(tmp_path / "x.tar", members | {"b.cls": b"7", "b.json": json.dumps({"fps": 12}).encode()})
-    facts = index(tmp_path)
+    info = index(tmp_path)
     a, b = pq.read_table(tmp_path / "index.parquet").to_pylist()
-    assert (facts["videos"], a["key"], b["key"]) == (2, "a", "b")
+    assert (info["videos"], a["key"], b["key"]) == (2, "a", "b")
     assert (a["frames"], a["height"], a["width"], a["fps"], a["label"]) == (5, 24, 32, 25.0, None)
     assert (b["frames"], b["fps"], b["label"]) == (5, 12.0, 7)
     expected = [cv2.imdecode(np.frombuffer(jpeg(n), np.uint8), cv2.IMREAD_COLOR) for n in range(5)]
     assert all((one == other).all() for one, other in zip(pictures(tmp_path, b), expected, strict=True))
 
 
-def test_webdataset_tars_with_packed_pictures_get_an_index(tmp_path: Path) -> None:
+def test_webdataset_tars_with_packed_jpegs_get_an_index(tmp_path: Path) -> None:
     write_tar(tmp_path / "x.tar", {"clips/a.mjpeg": jpeg(0) + jpeg(1), "clips/a.json": b'{"class_name": "wave"}'})
     index(tmp_path)
     (row,) = pq.read_table(tmp_path / "index.parquet").to_pylist()
@@ -117,7 +119,7 @@ def test_samples_without_pictures_are_counted(tmp_path: Path) -> None:
     assert index(tmp_path)["skipped"] == {"mp4": 2}
 
 
-def test_tars_without_any_pictures_are_refused_and_get_no_index(tmp_path: Path) -> None:
+def test_tars_without_jpegs_are_refused_and_get_no_index(tmp_path: Path) -> None:
     write_tar(tmp_path / "x.tar", {"a.mp4": b"x"})
     with pytest.raises(UsageError) as refused:
         index(tmp_path)
@@ -130,4 +132,4 @@ def test_tars_without_any_pictures_are_refused_and_get_no_index(tmp_path: Path) 
 def test_a_folder_without_tars_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as refused:
         index(tmp_path)
-    assert str(refused.value) == f"no tars in {tmp_path}; vprep index wants a folder that holds shards"
+    assert str(refused.value) == f"no tars in {tmp_path}; name a folder that holds shards"

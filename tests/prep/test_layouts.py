@@ -1,4 +1,4 @@
-"""What a folder of videos is read as; nothing is opened, so the videos here are one byte."""
+"""How a folder of videos is read. No video is opened, so the videos here are one byte."""
 
 import os
 from pathlib import Path
@@ -27,34 +27,35 @@ def message(root: Path, **words: str | Path) -> str:
 
 def test_an_unknown_layout_is_an_error_that_names_the_choices(tmp_path: Path) -> None:
     assert message(tree(tmp_path, "a.mp4"), layout="ucf") == (
-        "no layout 'ucf'; there are auto, folders, kinetics, ucf101, hmdb51, ssv2, csv, flat"
+        "no layout 'ucf'; there are auto, csv, ucf101, hmdb51, ssv2, kinetics, folders, flat, or module:name "
+        "for one of your own"
     )
 
 
-def test_a_root_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_source_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     root = tmp_path / "none"
-    assert message(root) == f"'{root}' is not there; the folder that holds the videos is needed"
+    assert message(root) == f"'{root}' does not exist; name the folder that holds the videos"
 
 
-def test_a_root_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+def test_a_source_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     root = tree(tmp_path, "a.mp4") / "a.mp4"
-    assert message(root) == f"'{root}' is a file; the folder that holds the videos is needed"
+    assert message(root) == f"'{root}' is a file; name the folder that holds the videos"
 
 
-def test_a_folder_without_videos_says_what_is_there_and_what_counts(tmp_path: Path) -> None:
+def test_a_folder_without_videos_is_an_error_that_lists_the_video_endings(tmp_path: Path) -> None:
     suffixes = ", ".join(f".{suffix}" for suffix in VIDEO_SUFFIXES)
     tree(tmp_path, "a.jpg", "b/c.srt")
     assert message(tmp_path) == (
-        f"no video below '{tmp_path}', 2 other files are there; a video is a file that ends in {suffixes}"
+        f"no video below '{tmp_path}', only 2 other files; a video is a file that ends in {suffixes}"
     )
 
 
 @pytest.mark.parametrize("suffix", [*VIDEO_SUFFIXES, "MP4", "Avi"])
-def test_videos_are_known_by_their_endings_in_any_case(tmp_path: Path, suffix: str) -> None:
+def test_videos_are_recognised_by_their_endings_in_any_case(tmp_path: Path, suffix: str) -> None:
     assert sources(layouts.read(tree(tmp_path, f"a.{suffix}", "mp4", "b.mp4.part"))) == [f"a.{suffix}"]
 
 
-def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
+def test_hidden_files_and_folders_are_skipped(tmp_path: Path) -> None:
     tree(tmp_path, "a/x.mp4", "a/._x.mp4", ".cache/y.mp4", ".mp4")
     listing = layouts.read(tmp_path)
     assert (sources(listing), listing.ignored) == (["a/x.mp4"], 0)
@@ -64,7 +65,7 @@ def test_other_files_are_counted(tmp_path: Path) -> None:
     assert layouts.read(tree(tmp_path, "a/x.mp4", "a/x.srt", "notes.md", "more.csv")).ignored == 3
 
 
-def test_entries_are_sorted_by_source_and_know_their_size(tmp_path: Path) -> None:
+def test_entries_are_sorted_by_source_and_have_their_size(tmp_path: Path) -> None:
     tree(tmp_path, "b.mp4", "a.mp4", "C.mp4")
     found = [(one.source, one.bytes) for one in layouts.read(tmp_path).entries]
     assert found == [("C.mp4", 1), ("a.mp4", 1), ("b.mp4", 1)]
@@ -89,7 +90,7 @@ def test_a_link_to_itself_is_a_video_that_cannot_be_reached(tmp_path: Path) -> N
     assert layouts.read(tmp_path).entries == [Entry(source="x.mp4", bytes=-1)]
 
 
-def test_a_link_that_leads_nowhere_is_kept_so_that_it_fails_by_name(tmp_path: Path) -> None:
+def test_a_dead_link_is_listed_so_that_it_fails_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").symlink_to(tmp_path / "gone.mp4")
     assert layouts.read(tmp_path).entries == [Entry(source="x.mp4", bytes=-1)]
 
@@ -102,7 +103,7 @@ def test_a_pipe_with_the_name_of_a_video_is_ignored(tmp_path: Path) -> None:
     assert (sources(listing), listing.ignored) == (["a.mp4"], 2)
 
 
-def test_bytes_of_a_name_that_are_not_utf8_are_spelt_out_and_lead_back_to_the_file(tmp_path: Path) -> None:
+def test_bytes_of_a_name_that_are_not_utf8_are_escaped_and_path_of_finds_the_file(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\xfe caf\xc3\xa9.mp4"
     os.close(os.open(path, os.O_CREAT))
     (source,) = sources(layouts.read(tmp_path))
@@ -110,17 +111,17 @@ def test_bytes_of_a_name_that_are_not_utf8_are_spelt_out_and_lead_back_to_the_fi
     assert os.fsencode(layouts.path_of(tmp_path, source)) == path
 
 
-def test_a_backslash_in_a_name_stays_what_it_is(tmp_path: Path) -> None:
+def test_a_backslash_in_a_name_is_kept(tmp_path: Path) -> None:
     (source,) = sources(layouts.read(tree(tmp_path, "a\\xff.mp4")))
     assert layouts.path_of(tmp_path, source) == tmp_path / "a\\xff.mp4"
 
 
-def test_lists_are_looked_for_no_deeper_than_the_folders_in_the_root(tmp_path: Path) -> None:
+def test_lists_are_searched_only_in_the_root_and_its_folders(tmp_path: Path) -> None:
     tree(tmp_path, "x.mp4", "b.json", "lists/a.csv", "lists/deep/c.txt")
     assert walk(tmp_path).lists == [tmp_path / "b.json", tmp_path / "lists/a.csv"]
 
 
-def test_no_lists_are_looked_for_in_a_folder_full_of_data(tmp_path: Path) -> None:
+def test_lists_are_not_searched_in_a_folder_full_of_data(tmp_path: Path) -> None:
     tree(tmp_path, "a/labels.json", *(f"a/{number}.mp4" for number in range(LISTS_PER_FOLDER)))
     assert walk(tmp_path).lists == []
 
@@ -144,7 +145,7 @@ def test_train_val_and_test_folders_are_splits(tmp_path: Path, val: str) -> None
     assert found == {("train", "a"), ("val", "b"), ("test", "a")}
 
 
-def test_train_is_a_class_when_other_classes_stand_beside_it(tmp_path: Path) -> None:
+def test_train_is_a_class_when_it_has_other_classes_beside_it(tmp_path: Path) -> None:
     listing = layouts.read(tree(tmp_path, "train/x.mp4", "bus/x.mp4"))
     assert (listing.classes, listing.entries[1].splits) == (["bus", "train"], (None, None, None))
 
@@ -175,7 +176,7 @@ def test_a_folder_that_the_class_list_lacks_is_named_with_close_names(tmp_path: 
 @pytest.mark.parametrize(
     ("name", "text", "wrong"),
     [
-        ("c.txt", "a\nb\na\n", ", line 3: class 'a' stands in line 1 too; keep one"),
+        ("c.txt", "a\nb\na\n", ", line 3: class 'a' is in line 1, too; keep one"),
         ("c.txt", "\n", " is empty; a class list has one name per line"),
         (
             "c.json",
@@ -224,14 +225,14 @@ def test_lists_decide_the_layout_in_a_fixed_order(tmp_path: Path, layout: str, l
     assert layouts.read(tmp_path).layout == layout
 
 
-def test_splits_that_the_layout_does_not_read_are_an_error(tmp_path: Path) -> None:
+def test_splits_for_a_layout_without_lists_are_an_error(tmp_path: Path) -> None:
     lists = tree(tmp_path / "lists", "notes.txt")
     assert message(tree(tmp_path / "root", "a/x.mp4"), splits=lists) == (
-        f"no lists in '{lists}' that layout folders reads; leave --splits out, or name the --layout"
+        f"layout folders reads no lists, and --splits is '{lists}'; leave --splits out, or name the --layout"
     )
 
 
-def test_splits_and_labels_that_are_not_there_are_errors(tmp_path: Path) -> None:
+def test_splits_and_labels_that_do_not_exist_are_errors(tmp_path: Path) -> None:
     root, none = tree(tmp_path / "root", "x.mp4"), tmp_path / "none"
     assert message(root, splits=none) == f"no '{none}'; --splits names a list or a folder of lists"
     assert message(root, labels=none) == f"no file '{none}'; --labels names a class list or a csv"

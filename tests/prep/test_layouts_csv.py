@@ -1,4 +1,4 @@
-"""A csv of the user's own says which videos, or parts of them, there are."""
+"""A csv by the user lists the videos, or parts of them."""
 
 from pathlib import Path
 
@@ -38,19 +38,19 @@ def test_labels_csv_in_the_root_is_found(tmp_path: Path) -> None:
     assert layouts.read(tmp_path).classes == ["cat"]
 
 
-def test_missing_and_unlisted_files_are_told_and_not_taken(tmp_path: Path) -> None:
+def test_missing_and_unlisted_files_are_reported_and_not_sharded(tmp_path: Path) -> None:
     listing = read(tmp_path, "path,label\na.mp4,x\ngone.mp4,y\n", "a.mp4", "more.mp4")
     assert [one.source for one in listing.entries] == ["a.mp4"]
     assert (listing.classes, listing.missing, listing.unlisted) == (["x", "y"], ["gone.mp4"], ["more.mp4"])
 
 
-def test_whole_numbers_are_the_label_ids(tmp_path: Path) -> None:
+def test_integer_labels_are_the_label_ids(tmp_path: Path) -> None:
     listing = read(tmp_path, "path,label\na.mp4,3\nb.mp4,01\nc.mp4,\n", "a.mp4", "b.mp4", "c.mp4")
     assert [(one.class_name, one.label) for one in listing.entries] == [("3", 3), ("01", 1), (None, None)]
     assert listing.classes == ["0", "01", "2", "3"]
 
 
-def test_one_word_among_the_labels_makes_all_of_them_names(tmp_path: Path) -> None:
+def test_labels_with_a_word_among_them_are_all_names(tmp_path: Path) -> None:
     listing = read(tmp_path, "path,label\na.mp4,10\nb.mp4,9\nc.mp4,cat\n", "a.mp4", "b.mp4", "c.mp4")
     assert listing.classes == ["10", "9", "cat"]
 
@@ -79,30 +79,30 @@ def test_paths_may_be_absolute_or_roundabout_as_long_as_they_are_below_the_root(
     ("text", "wrong"),
     [
         ("path,name\na.mp4,x\n", "line 1: no column label; the header must have path, label"),
-        ("path,label,label\na.mp4,x,x\n", "line 1: column label stands twice; keep one"),
+        ("path,label,label\na.mp4,x,x\n", "line 1: column label is there twice; keep one"),
         ("path,label\n\na.mp4\n", "line 3: 1 fields where the header has 2; a field with a comma needs quotes"),
         ("path,label\na,b.mp4,x\n", "line 2: 3 fields where the header has 2; a field with a comma needs quotes"),
         ('path,label\n"a.mp4,x\n', "line 2: not csv (unexpected end of data)"),
-        ("path,label,split\na.mp4,x,dev\n", "line 2: split 'dev'; the words are train, val, test"),
+        ("path,label,split\na.mp4,x,dev\n", "line 2: split 'dev'; it must be train, val or test"),
         (
             "path,label,split,split1\na.mp4,x,,\n",
             "line 2: both split and split1 to split3 in the header; keep one kind",
         ),
         (
             "path,label,start,end\na.mp4,x,3,3\n",
-            "line 2: start '3' and end '3'; both are seconds, with end > start >= 0",
+            "line 2: start '3' and end '3'; both must be seconds, with end > start >= 0",
         ),
         (
             "path,label,start,end\na.mp4,x,0,nan\n",
-            "line 2: start '0' and end 'nan'; both are seconds, with end > start >= 0",
+            "line 2: start '0' and end 'nan'; both must be seconds, with end > start >= 0",
         ),
         (
             "path,label,start\na.mp4,x,-1\n",
-            "line 2: start '-1' and end ''; both are seconds, with end > start >= 0",
+            "line 2: start '-1' and end ''; both must be seconds, with end > start >= 0",
         ),
-        ("path,label\na.mp4,-1\n", "line 2: label -1; label ids go from 0 to 999999"),
-        ("path,label\na.mp4,x\na.mp4,x\n", "line 3: 'a.mp4' stands in line 2 too, with the same times; keep one"),
-        ("path,label\na.mp4,x\n./a.mp4,y\n", "line 3: 'a.mp4' stands in line 2 too, with the same times; keep one"),
+        ("path,label\na.mp4,-1\n", "line 2: label -1; label ids must be from 0 to 999999"),
+        ("path,label\na.mp4,x\na.mp4,x\n", "line 3: 'a.mp4' is in line 2, too, with the same times; keep one"),
+        ("path,label\na.mp4,x\n./a.mp4,y\n", "line 3: 'a.mp4' is in line 2, too, with the same times; keep one"),
     ],
 )
 def test_a_bad_csv_is_an_error_with_the_line(tmp_path: Path, text: str, wrong: str) -> None:
@@ -110,17 +110,17 @@ def test_a_bad_csv_is_an_error_with_the_line(tmp_path: Path, text: str, wrong: s
 
 
 @pytest.mark.parametrize("path", ["../a.mp4", "/a.mp4", "", "b/../../a.mp4", "."])
-def test_a_path_that_leaves_the_root_is_an_error_with_the_line(tmp_path: Path, path: str) -> None:
+def test_a_path_outside_the_root_is_an_error_with_the_line(tmp_path: Path, path: str) -> None:
     assert message(tmp_path, f"path,label\na.mp4,x\n{path},x\n", "a.mp4") == (
         f"{tmp_path / 'my.csv'}, line 3: path '{path}' is not below '{tmp_path / 'root'}'; "
-        "paths are relative to that folder"
+        "paths must be relative to that folder"
     )
 
 
-def test_a_csv_whose_paths_are_all_wrong_says_how_they_are_read(tmp_path: Path) -> None:
+def test_a_csv_whose_paths_are_all_missing_is_an_error(tmp_path: Path) -> None:
     assert message(tmp_path, "path,label\nroot/a.mp4,x\n", "a.mp4") == (
-        f"{tmp_path / 'my.csv'} names no video that is below '{tmp_path / 'root'}', "
-        "the first being 'root/a.mp4'; paths are relative to it"
+        f"{tmp_path / 'my.csv'} names no video below '{tmp_path / 'root'}', "
+        "the first being 'root/a.mp4'; paths must be relative to it"
     )
 
 
@@ -128,13 +128,13 @@ def test_an_empty_csv_says_what_is_needed(tmp_path: Path) -> None:
     assert message(tmp_path, "\n", "a.mp4") == f"{tmp_path / 'my.csv'} is empty; a header with path, label is needed"
 
 
-def test_flat_takes_no_labels(tmp_path: Path) -> None:
+def test_labels_for_the_flat_layout_are_an_error(tmp_path: Path) -> None:
     assert message(tmp_path, "path,label\na.mp4,x\n", "a.mp4", layout="flat") == (
-        f"layout flat has no classes for '{tmp_path / 'my.csv'}'; leave --labels out, or name the --layout"
+        f"layout flat has no classes, and --labels is '{tmp_path / 'my.csv'}'; leave --labels out, or name the --layout"
     )
 
 
 def test_the_csv_layout_without_a_csv_says_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         layouts.read(tree(tmp_path, "a.mp4"), layout="csv")
-    assert str(error.value) == f"no '{tmp_path / 'labels.csv'}', and layout csv needs it; name the csv with --labels"
+    assert str(error.value) == f"no '{tmp_path / 'labels.csv'}', and layout csv needs a csv; name it with --labels"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from layout_trees import facts, message, tree, write
+from layout_trees import entries_of, message, tree, write
 
 from vprep import layouts
 from vprep.layouts.listing import Entry
@@ -14,7 +14,7 @@ SOCCER = "shooting goal (soccer),-_ab5678901,5,15,{split}\n"
 
 @pytest.mark.parametrize("name", ["-_ab5678901", "-_ab5678901_000005_000015"])
 @pytest.mark.parametrize("folder", ["", "shooting goal (soccer)/", "train/shooting_goal_(soccer)/"])
-def test_kinetics_files_are_known_by_their_id_alone_or_with_times(tmp_path: Path, folder: str, name: str) -> None:
+def test_kinetics_files_are_named_by_their_id_alone_or_with_times(tmp_path: Path, folder: str, name: str) -> None:
     source = f"{folder}{name}.mp4"
     write(tmp_path / "train.csv", HEADER + SOCCER.format(split="train"))
     listing = layouts.read(tree(tmp_path, source))
@@ -46,7 +46,7 @@ def test_kinetics_classes_are_those_of_all_csv_files_sorted(tmp_path: Path) -> N
     root = tree(tmp_path / "root", "aaaaaaaaaaa.mp4", "ccccccccccc.mp4", "ddddddddddd.mp4")
     listing = layouts.read(root, splits=tmp_path / "lists")
     assert listing.classes == ["yoga", "zumba"]
-    assert facts(listing) == [
+    assert entries_of(listing) == [
         ("aaaaaaaaaaa.mp4", "zumba", 1, ("train", None, None)),
         ("ccccccccccc.mp4", None, None, ("test", None, None)),
         ("ddddddddddd.mp4", None, None, (None, None, None)),
@@ -55,7 +55,7 @@ def test_kinetics_classes_are_those_of_all_csv_files_sorted(tmp_path: Path) -> N
     assert listing.unlisted == ["ddddddddddd.mp4"]
 
 
-def test_kinetics_clips_of_one_video_are_told_apart_by_their_start(tmp_path: Path) -> None:
+def test_kinetics_clips_of_one_video_are_distinguished_by_their_start(tmp_path: Path) -> None:
     rows = "yoga,aaaaaaaaaaa,1,11,train\nzumba,aaaaaaaaaaa,40,50,val\nyoga,aaaaaaaaaaa,70,80,val\n"
     labels = write(tmp_path / "k.csv", HEADER + rows)
     names = ["aaaaaaaaaaa_000001_000011.mp4", "aaaaaaaaaaa_000040_000050.mp4", "aaaaaaaaaaa_000099_000109.mp4"]
@@ -82,11 +82,11 @@ def test_kinetics_rows_that_disagree_about_a_file_are_an_error(tmp_path: Path) -
 def test_kinetics_videos_that_the_csv_lacks_have_the_class_of_their_folder(tmp_path: Path) -> None:
     write(tmp_path / "k.csv", HEADER + "air drum,aaaaaaaaaaa,1,11,train\n")
     listing = layouts.read(tree(tmp_path, "val/air_drum/bbbbbbbbbbb.mp4"))
-    assert facts(listing) == [("val/air_drum/bbbbbbbbbbb.mp4", "air drum", 0, ("val", None, None))]
+    assert entries_of(listing) == [("val/air_drum/bbbbbbbbbbb.mp4", "air drum", 0, ("val", None, None))]
     assert listing.unlisted == ["val/air_drum/bbbbbbbbbbb.mp4"]
 
 
-def test_kinetics_class_folders_do_without_a_csv(tmp_path: Path) -> None:
+def test_kinetics_class_folders_need_no_csv(tmp_path: Path) -> None:
     listing = layouts.read(tree(tmp_path, "train/air_drum/a.mp4", "val/yoga/b.mp4"), layout="kinetics")
     assert [one.class_name for one in listing.entries] == ["air drum", "yoga"]
 
@@ -94,7 +94,7 @@ def test_kinetics_class_folders_do_without_a_csv(tmp_path: Path) -> None:
 def test_flat_kinetics_without_a_csv_says_what_is_needed(tmp_path: Path) -> None:
     assert message(tree(tmp_path, "aaaaaaaaaaa.mp4"), "kinetics") == (
         f"no csv with the column youtube_id in '{tmp_path}' or in the folders in it, "
-        "and layout kinetics needs them; say where they are with --splits"
+        "and layout kinetics needs them; name their folder with --splits"
     )
 
 

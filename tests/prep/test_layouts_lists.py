@@ -1,10 +1,10 @@
-"""Data sets that bring their own lists: UCF101, HMDB51, Something-Something V2."""
+"""Data sets with official lists: UCF101, HMDB51, Something-Something V2."""
 
 import json
 from pathlib import Path
 
 import pytest
-from layout_trees import facts, message, tree, write
+from layout_trees import entries_of, message, tree, write
 
 from vprep import layouts
 
@@ -24,14 +24,14 @@ def test_ucf101_labels_and_splits_come_from_the_lists(tmp_path: Path) -> None:
     ucf(tmp_path / "ucfTrainTestlist", trainlist02=f"{PUSHUP} 2\r\nArchery/v_Archery_g01_c01.avi 1\r\n")
     listing = layouts.read(tree(tmp_path, "UCF-101/HandstandPushups/v_HandStandPushups_g01_c01.avi"))
     assert (listing.layout, listing.classes) == ("ucf101", ["Archery", "HandstandPushups"])
-    assert [one[1:] for one in facts(listing)] == [("HandstandPushups", 1, ("test", "train", None))]
+    assert [one[1:] for one in entries_of(listing)] == [("HandstandPushups", 1, ("test", "train", None))]
     assert listing.missing == ["Archery/v_Archery_g01_c01.avi"]
 
 
 @pytest.mark.parametrize("name", ["v_HandstandPushups_g01_c01.mp4", "HandStandPushups/v_handstandpushups_g01_c01.AVI"])
-def test_ucf101_videos_match_without_case_and_ending(tmp_path: Path, name: str) -> None:
+def test_ucf101_videos_match_regardless_of_case_and_ending(tmp_path: Path, name: str) -> None:
     ucf(tmp_path)
-    assert [one[1:] for one in facts(layouts.read(tree(tmp_path, name)))] == [
+    assert [one[1:] for one in entries_of(layouts.read(tree(tmp_path, name)))] == [
         ("HandstandPushups", 1, ("test", None, None))
     ]
 
@@ -39,26 +39,26 @@ def test_ucf101_videos_match_without_case_and_ending(tmp_path: Path, name: str) 
 def test_ucf101_videos_that_no_list_names_have_the_class_of_their_folder(tmp_path: Path) -> None:
     ucf(tmp_path)
     listing = layouts.read(tree(tmp_path, "x/Archery/more.avi", "other.avi"))
-    assert [one[1:] for one in facts(listing)] == [(None, None, (None,) * 3), ("Archery", 0, (None,) * 3)]
+    assert [one[1:] for one in entries_of(listing)] == [(None, None, (None,) * 3), ("Archery", 0, (None,) * 3)]
     assert listing.unlisted == ["other.avi", "x/Archery/more.avi"]
 
 
 @pytest.mark.parametrize("place", ["root", "root/any", "ucfTrainTestlist", "given"])
-def test_ucf101_lists_are_found_where_people_keep_them(tmp_path: Path, place: str) -> None:
+def test_ucf101_lists_are_found_in_their_usual_places(tmp_path: Path, place: str) -> None:
     lists = ucf(tmp_path / place)
     root = tree(tmp_path / "root", f"{PUSHUP}")
     assert layouts.read(root, splits=lists if place == "given" else None).layout == "ucf101"
 
 
-def test_ucf101_lists_beside_a_folder_of_other_videos_are_not_its_lists(tmp_path: Path) -> None:
+def test_ucf101_lists_next_to_a_folder_of_other_videos_are_not_its_lists(tmp_path: Path) -> None:
     ucf(tmp_path / "ucfTrainTestlist")
     assert layouts.read(tree(tmp_path / "root", "cat/a.mp4")).layout == "folders"
 
 
-def test_ucf101_without_lists_says_where_they_are_looked_for(tmp_path: Path) -> None:
+def test_ucf101_without_lists_is_an_error_that_names_the_folders_searched(tmp_path: Path) -> None:
     assert message(tree(tmp_path, PUSHUP), "ucf101") == (
         f"no trainlist01.txt or testlist01.txt in '{tmp_path}' or in the folders in it, "
-        "and layout ucf101 needs them; say where they are with --splits"
+        "and layout ucf101 needs them; name their folder with --splits"
     )
 
 
@@ -68,13 +68,13 @@ def test_ucf101_without_lists_says_where_they_are_looked_for(tmp_path: Path) -> 
         (
             "trainlist01",
             "\r\nA/v.avi 1 2\r\n",
-            "line 2: 'A/v.avi 1 2' where a line like 'Class/v_Class_g01_c01.avi 1' is wanted",
+            "line 2: 'A/v.avi 1 2' where a line like 'Class/v_Class_g01_c01.avi 1' is needed",
         ),
-        ("testlist02", "v.avi", "line 1: 'v.avi' where a line like 'Class/v_Class_g01_c01.avi' is wanted"),
+        ("testlist02", "v.avi", "line 1: 'v.avi' where a line like 'Class/v_Class_g01_c01.avi' is needed"),
         ("trainlist03", "Bowling/v.avi 1", "line 1: class 'Bowling' is not in the list of classes"),
-        ("trainlist03", "Archery/v.avi 2", "line 1: class 'Archery' has number 2, and 1 before"),
-        ("trainlist01", f"{PUSHUP} 2", f"line 1: '{PUSHUP}' stands in two parts of one split; keep one"),
-        ("classInd", "1 Archery\n3 Bowling", "line 2: '3 Bowling' where '2 NameOfClass' is wanted"),
+        ("trainlist03", "Archery/v.avi 2", "line 1: class 'Archery' has number 2 here and 1 in the list of classes"),
+        ("trainlist01", f"{PUSHUP} 2", f"line 1: '{PUSHUP}' is in two parts of one split; keep one"),
+        ("classInd", "1 Archery\n3 Bowling", "line 2: '3 Bowling' where '2 NameOfClass' is needed"),
     ],
 )
 def test_a_bad_ucf101_line_is_an_error_with_its_number(tmp_path: Path, name: str, text: str, wrong: str) -> None:
@@ -106,7 +106,7 @@ def test_hmdb51_flags_are_train_test_and_unused(tmp_path: Path, folder: str) -> 
     root = tree(hmdb(tmp_path), f"{folder}{ODD}", f"{folder}second_wave.avi")
     listing = layouts.read(root)
     assert (listing.layout, listing.classes) == ("hmdb51", ["brush_hair", "wave"])
-    assert [one[1:] for one in facts(listing)] == [
+    assert [one[1:] for one in entries_of(listing)] == [
         ("wave", 1, ("train", "test", None)),
         ("wave", 1, (None, "train", None)),
     ]
@@ -114,13 +114,13 @@ def test_hmdb51_flags_are_train_test_and_unused(tmp_path: Path, folder: str) -> 
 
 
 @pytest.mark.parametrize("place", ["root/x", "testTrainMulti_7030_splits", "splits", "given"])
-def test_hmdb51_lists_are_found_where_people_keep_them(tmp_path: Path, place: str) -> None:
+def test_hmdb51_lists_are_found_in_their_usual_places(tmp_path: Path, place: str) -> None:
     lists = hmdb(tmp_path / place)
     root = tree(tmp_path / "root", ODD)
     assert layouts.read(root, splits=lists if place == "given" else None).layout == "hmdb51"
 
 
-def test_hmdb51_lists_beside_a_folder_of_other_videos_are_not_its_lists(tmp_path: Path) -> None:
+def test_hmdb51_lists_next_to_a_folder_of_other_videos_are_not_its_lists(tmp_path: Path) -> None:
     hmdb(tmp_path / "splits")
     assert layouts.read(tree(tmp_path / "root", "cat/a.mp4")).layout == "folders"
 
@@ -129,7 +129,7 @@ def test_hmdb51_lists_beside_a_folder_of_other_videos_are_not_its_lists(tmp_path
 def test_a_bad_hmdb51_line_is_an_error_with_its_number(tmp_path: Path, line: str) -> None:
     path = write(tmp_path / "wave_test_split3.txt", f"b.avi 1\n{line}\n")
     assert message(tree(tmp_path, ODD), "hmdb51") == (
-        f"{path}, line 2: '{line}' where '<name>.avi' and 0, 1 or 2 is wanted"
+        f"{path}, line 2: '{line}' where '<name>.avi' and 0, 1 or 2 is needed"
     )
 
 
@@ -149,7 +149,7 @@ def test_ssv2_classes_are_templates_without_brackets(tmp_path: Path, prefix: str
     ssv2(tmp_path / "labels", prefix)
     listing = layouts.read(tree(tmp_path, "v/1.webm", "v/2.mp4", "v/3.webm", "v/5.webm"))
     assert (listing.layout, listing.classes) == ("ssv2", ["Bending something", "Pushing something"])
-    assert [one[1:] for one in facts(listing)] == [
+    assert [one[1:] for one in entries_of(listing)] == [
         ("Pushing something", 1, ("train", None, None)),
         ("Bending something", 0, ("val", None, None)),
         (None, None, ("test", None, None)),
@@ -177,7 +177,7 @@ def test_ssv2_labels_are_the_ids_of_its_label_list(tmp_path: Path, name: str, te
     ("text", "wrong"),
     [
         ('[\n{"id": "1" "template"', ", line 2: not json (Expecting ',' delimiter)"),
-        ('{"id": "1"}', ' is no list of entries; [{"id": "1", "template": "..."}, ...] is wanted'),
+        ('{"id": "1"}', ' is not a list of entries; [{"id": "1", "template": "..."}, ...] is needed'),
         ('[{"template": "A"}]', ", entry 1: no id; each entry needs one"),
         (
             '[{"id": "1", "template": "A"}, {"id": "2"}]',

@@ -1,4 +1,4 @@
-"""Which videos, under which keys, in which order, in which shards."""
+"""The plan: keys, order and shards of the videos."""
 
 import random
 import re
@@ -10,7 +10,16 @@ import pytest
 from vprep.errors import UsageError
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings, read_share, read_size
-from vprep.sharding.plan import LONGEST_KEY, Planned, divide, freeze, keys_of, mixed, planned_videos, thaw
+from vprep.sharding.plan import (
+    LONGEST_KEY,
+    Planned,
+    divide,
+    interleaved,
+    keys_of,
+    planned_videos,
+    read_plan,
+    write_plan,
+)
 
 
 def keys(*sources: str) -> list[str]:
@@ -31,13 +40,13 @@ def test_a_key_is_the_name_of_the_file() -> None:
     ]
 
 
-def test_videos_of_one_name_are_told_apart_and_stay_so_when_others_come() -> None:
+def test_videos_of_one_name_get_different_keys_that_do_not_depend_on_other_videos() -> None:
     few, more = keys("a/1.mp4", "b/1.mp4"), keys("a/1.mp4", "b/1.mp4", "c/1.mp4")
     assert len(set(few)) == 2
     assert more[:2] == few
 
 
-def test_dots_do_not_merge_videos() -> None:
+def test_names_that_differ_only_in_dots_get_different_keys() -> None:
     first, second = keys("clip.v1.mp4", "clip.v2.mp4")
     assert (first, second) == ("clip_v1", "clip_v2")
 
@@ -61,7 +70,7 @@ def test_a_video_named_twice_is_refused() -> None:
 
 
 def test_every_stretch_of_the_order_holds_the_classes_in_their_shares() -> None:
-    ordered = mixed(planned({"common": 600, "rare": 60, "single": 1}), seed=0)
+    ordered = interleaved(planned({"common": 600, "rare": 60, "single": 1}), seed=0)
     assert len(ordered) == 661
     for begin in range(0, 600, 110):
         counts = Counter(video.entry.class_name for video in ordered[begin : begin + 110])
@@ -71,8 +80,8 @@ def test_every_stretch_of_the_order_holds_the_classes_in_their_shares() -> None:
 def test_the_order_depends_on_the_seed_and_not_on_the_order_of_listing() -> None:
     videos = planned({"a": 20, "b": 30})
     shuffled = random.Random(1).sample(videos, len(videos))
-    assert mixed(videos, seed=0) == mixed(shuffled, seed=0)
-    assert mixed(videos, seed=0) != mixed(videos, seed=1)
+    assert interleaved(videos, seed=0) == interleaved(shuffled, seed=0)
+    assert interleaved(videos, seed=0) != interleaved(videos, seed=1)
 
 
 def test_shards_differ_by_one_video_at_most_and_keep_the_order() -> None:
@@ -85,13 +94,13 @@ def test_shards_differ_by_one_video_at_most_and_keep_the_order() -> None:
 def test_more_shards_than_videos_are_refused() -> None:
     with pytest.raises(UsageError) as refused:
         divide(planned({"a": 3}), 4)
-    assert str(refused.value) == "3 videos do not fill 4 shards; ask for --shards 3 or fewer"
+    assert str(refused.value) == "3 videos do not fill 4 shards; use --shards 3 or fewer"
 
 
-def test_a_plan_is_read_back_as_it_was_frozen(tmp_path: Path) -> None:
+def test_a_plan_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     shards = divide(planned({"é ü": 5, "b": 6}), 3)
-    plan = freeze(tmp_path, Settings(seed=7), Path("/videos"), ["b", "é ü"], shards)
-    assert thaw(tmp_path) == plan
+    plan = write_plan(tmp_path, Settings(seed=7), Path("/videos"), ["b", "é ü"], shards)
+    assert read_plan(tmp_path) == plan
     assert [videos for _, videos in planned_videos(tmp_path)] == shards
     assert list(plan.shards) == ["000.tar", "001.tar", "002.tar"]
 
@@ -99,30 +108,30 @@ def test_a_plan_is_read_back_as_it_was_frozen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("128", "--size is '128'; wanted is HEIGHTxWIDTH, as in 128x171"),
-        ("128x", "--size is '128x'; wanted is HEIGHTxWIDTH, as in 128x171"),
+        ("128", "--size is '128'; it must be HEIGHTxWIDTH, as in 128x171"),
+        ("128x", "--size is '128x'; it must be HEIGHTxWIDTH, as in 128x171"),
     ],
 )
-def test_a_size_that_is_none_says_what_to_write(text: str, message: str) -> None:
+def test_a_malformed_size_is_an_error_that_says_what_to_write(text: str, message: str) -> None:
     with pytest.raises(UsageError) as refused:
         read_size(text)
     assert str(refused.value) == message
 
 
-def test_shares_are_percent_or_fractions() -> None:
+def test_a_share_is_a_percentage_or_a_fraction() -> None:
     assert (read_share("5%"), read_share("0.05"), read_share("100%")) == (0.05, 0.05, 1.0)
     for text in ("5", "x%", "-1%", "nan"):
-        with pytest.raises(UsageError, match="wanted is a share from 0% to 100%"):
+        with pytest.raises(UsageError, match="it must be a share from 0% to 100%"):
             read_share(text)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"quality": 1}, "--quality is 1; wanted is 2 to 31"),
-        ({"fps": 0}, "--fps is 0; wanted is 0.1 to 240"),
-        ({"height": 5}, "--size is 5; wanted is 8 to 4096"),
-        ({"shards": 0}, "--shards is 0; wanted is 1 to 1e+06"),
+        ({"quality": 1}, "--quality is 1; it must be from 2 to 31"),
+        ({"fps": 0}, "--fps is 0; it must be from 0.1 to 240"),
+        ({"height": 5}, "--size is 5; it must be from 8 to 4096"),
+        ({"shards": 0}, "--shards is 0; it must be from 1 to 1000000"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, int], message: str) -> None:

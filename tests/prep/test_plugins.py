@@ -45,12 +45,12 @@ def message(kind: str, word: str) -> str:
 
 
 @pytest.mark.parametrize("word", ["a:b", "a.b:c", "my_package.nets2:Build", "ä.ö:ü"])
-def test_a_word_names_something_in_a_module_by_a_dotted_path_a_colon_and_an_identifier(word: str) -> None:
+def test_module_colon_name_is_recognised(word: str) -> None:
     assert plugins.named(word)
 
 
 @pytest.mark.parametrize("word", ["r3d18", "a.b", "a:", ":b", "a:b.c", "a:b:c", "a..b:c", "2a:b", "a/b:c", "C:\\x", ""])
-def test_other_words_name_nothing_in_a_module(word: str) -> None:
+def test_other_words_are_not_taken_for_module_colon_name(word: str) -> None:
     assert not plugins.named(word)
     assert message("backbone", word) == (
         f"'{word}' is no backbone from a module; write module:name, as in my_package.my_backbones:name"
@@ -61,13 +61,13 @@ def test_a_module_in_the_current_folder_is_found(folder: Path) -> None:
     assert plugins.load("backbone", "mine.nets:build")() == 7
 
 
-def test_a_module_that_is_not_there(folder: Path) -> None:
+def test_a_module_that_does_not_exist_is_one_sentence(folder: Path) -> None:
     advice = "run the command in the folder that holds it, or add that folder to PYTHONPATH"
     assert message("method", "mine.other:M") == f"method 'mine.other:M': there is no module 'mine.other'; {advice}"
     assert message("method", "mines.other:M") == f"method 'mines.other:M': there is no module 'mines'; {advice}"
 
 
-def test_a_name_that_the_module_lacks(folder: Path) -> None:
+def test_a_name_that_the_module_lacks_is_one_sentence(folder: Path) -> None:
     where = folder / "mine" / "nets.py"
     assert message("backbone", "mine.nets:make") == (
         f"backbone 'mine.nets:make': there is no 'make' in mine.nets ({where}); name something that is defined there"
@@ -114,7 +114,7 @@ def test_an_installed_package_offers_names_and_is_imported_only_when_one_is_aske
     assert plugins.load_installed("backbone", "seven")() == 7
 
 
-def test_what_is_wrong_with_an_installed_name_says_whose_it_is(folder: Path) -> None:
+def test_an_error_of_an_installed_name_says_its_package(folder: Path) -> None:
     install(folder, "mine-a", "[playspeed.methods]\nboth = mine.nets:build\nlost = mine.absent:build\n")
     install(folder, "mine-b", "[playspeed.methods]\nboth = mine.other:build\n")
     sys.path.insert(0, str(folder))

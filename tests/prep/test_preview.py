@@ -1,4 +1,4 @@
-"""One stored video, drawn."""
+"""`vprep show`: one stored video as a contact sheet or as a video."""
 
 import shutil
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def film(path: Path) -> list[MatLike]:
 
 
 def top_left_of_tiles(picture: MatLike, columns: int) -> list[int]:
-    """The grey levels near the upper left corners of the tiles, which are 150 x 100, 6 apart, below a caption of 72."""
+    """Return the grey level near the upper left corner of each tile: 150 x 100, 6 apart, below a caption of 72."""
     rows = (picture.shape[0] - 72) // 106
     return [int(picture[72 + 6 + 106 * y + 20, 6 + 156 * x + 20].mean()) for y in range(rows) for x in range(columns)]
 
@@ -33,20 +33,20 @@ def top_left_of_tiles(picture: MatLike, columns: int) -> list[int]:
 @pytest.mark.parametrize("ending", ["png", "jpg", "JPEG"])
 def test_a_sheet_shows_twenty_frames_from_the_first_to_the_last(small_set: Path, tmp_path: Path, ending: str) -> None:
     out = tmp_path / f"sheet.{ending}"
-    facts = show(small_set, KEY, out)
+    info = show(small_set, KEY, out)
     picture = cv2.imdecode(np.frombuffer(out.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     levels = top_left_of_tiles(picture, 5)
     expected = [5 * round(place * 49 / 19) for place in range(20)]
     assert np.abs(np.subtract(levels, expected)).max() <= 3
-    assert facts["shown"] == 20
+    assert info["shown"] == 20
 
 
 def test_a_sheet_of_a_short_video_shows_every_frame(small_set: Path, tmp_path: Path) -> None:
     assert show(small_set, "nameless", tmp_path / "sheet.png")["shown"] == 6
 
 
-def test_the_facts_tell_what_was_drawn(small_set: Path, tmp_path: Path) -> None:
+def test_the_result_describes_the_video_and_the_file(small_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "sheet.png"
     assert show(small_set, KEY, out) == {
         "key": KEY,
@@ -76,7 +76,7 @@ def test_a_gif_plays_every_frame(small_set: Path, tmp_path: Path) -> None:
     assert len(film(tmp_path / "film.gif")) == 50
 
 
-def test_names_that_are_not_ascii_are_drawn_as_well_as_they_can_be(make_set: MakeSet, tmp_path: Path) -> None:
+def test_a_caption_without_ascii_letters_is_written_as_far_as_possible(make_set: MakeSet, tmp_path: Path) -> None:
     folder = make_set(
         tmp_path / "set", [{"key": "a", "class_name": "Café 走る"}, {"key": "b", "class_name": "Cafe ??"}]
     )
@@ -90,29 +90,31 @@ def test_names_that_are_not_ascii_are_drawn_as_well_as_they_can_be(make_set: Mak
     assert np.array_equal(*classes)
 
 
-def test_a_damaged_frame_leaves_the_others_on_the_sheet(make_set: MakeSet, tmp_path: Path) -> None:
+def test_the_sheet_shows_the_other_frames_when_one_is_damaged(make_set: MakeSet, tmp_path: Path) -> None:
     folder = make_set(tmp_path / "set", [{"key": "a", "frames": 4}])
     tar = folder / "000.tar"
     tar.write_bytes(tar.read_bytes().replace(b"\xff\xd8\xff", b"\x00\x00\x00", 1))
     assert show(folder, "a", tmp_path / "sheet.png")["shown"] == 4
 
 
-def test_a_cut_shard_is_said(make_set: MakeSet, tmp_path: Path) -> None:
+def test_a_truncated_shard_is_an_error(make_set: MakeSet, tmp_path: Path) -> None:
     folder = make_set(tmp_path / "set", [{"key": "a", "frames": 4}])
     tar = folder / "000.tar"
     tar.write_bytes(tar.read_bytes()[:2000])
     with pytest.raises(WorkError) as error:
         show(folder, "a", tmp_path / "sheet.png")
-    assert str(error.value) == f"{tar}, video 'a': cut off; vprep verify {folder} tells what is damaged"
+    assert str(error.value) == f"{tar}, video 'a': cut off; vprep verify {folder} lists what is damaged"
     assert not (tmp_path / "sheet.png").exists()
 
 
-def test_a_missing_shard_is_said(make_set: MakeSet, tmp_path: Path) -> None:
+def test_a_missing_shard_is_an_error(make_set: MakeSet, tmp_path: Path) -> None:
     folder = make_set(tmp_path / "set", [{"key": "a"}])
     (folder / "000.tar").unlink()
     with pytest.raises(WorkError) as error:
         show(folder, "a", tmp_path / "sheet.png")
-    assert str(error.value) == f"{folder / '000.tar'} cannot be read (no such file or directory)"
+    assert str(error.value) == (
+        f"{folder / '000.tar'} cannot be read (no such file or directory); vprep verify {folder} lists what is damaged"
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_a_missing_shard_is_said(make_set: MakeSet, tmp_path: Path) -> None:
         ("xyz", ""),
     ],
 )
-def test_an_unknown_key_is_answered_with_those_close_to_it(
+def test_an_unknown_key_is_an_error_with_the_keys_close_to_it(
     small_set: Path, tmp_path: Path, key: str, close: str
 ) -> None:
     with pytest.raises(UsageError) as error:
@@ -131,14 +133,14 @@ def test_an_unknown_key_is_answered_with_those_close_to_it(
     assert str(error.value) == f"no video '{key}' in {small_set}{close}"
 
 
-def test_an_unknown_ending_is_answered_with_the_known_ones(small_set: Path, tmp_path: Path) -> None:
+def test_an_unknown_ending_is_an_error_with_the_known_ones(small_set: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         show(small_set, KEY, tmp_path / "sheet.bmp")
-    assert str(error.value) == "cannot draw 'sheet.bmp'; --out ends in one of .png, .jpg, .jpeg, .mp4, .gif"
+    assert str(error.value) == "--out is 'sheet.bmp'; it must end in one of .png, .jpg, .jpeg, .mp4, .gif"
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "film.mp4"])
-def test_what_stands_there_stays_when_the_drawing_fails(
+def test_an_existing_file_is_kept_when_writing_fails(
     small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     (tmp_path / name).write_bytes(b"old")
@@ -149,28 +151,28 @@ def test_what_stands_there_stays_when_the_drawing_fails(
     monkeypatch.setattr("os.fsync", refuse)
     with pytest.raises(UsageError) as error:
         show(small_set, KEY, tmp_path / name)
-    assert str(error.value) == f"cannot write {tmp_path / name}: no space left on device; choose another --out"
+    assert str(error.value) == f"cannot write to {tmp_path / name}: no space left on device; choose another --out"
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"old")]
 
 
-def test_a_folder_without_a_set_is_said(tmp_path: Path) -> None:
+def test_a_folder_without_a_set_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         show(tmp_path, KEY, tmp_path / "sheet.png")
     assert str(error.value) == f"no set in {tmp_path}; one is made with: vprep shard VIDEOS --out {tmp_path}"
 
 
-def test_a_lost_index_is_said(small_set: Path, tmp_path: Path) -> None:
+def test_a_missing_index_is_an_error(small_set: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(small_set, tmp_path / "set"))
     (folder / "index.parquet").unlink()
     with pytest.raises(UsageError) as error:
         show(folder, KEY, tmp_path / "sheet.png")
-    assert str(error.value) == f"{folder / 'index.parquet'} is missing; make it anew with: vprep index {folder}"
+    assert str(error.value) == f"{folder / 'index.parquet'} is missing; make it again with: vprep index {folder}"
 
 
-def test_a_damaged_index_is_said(small_set: Path, tmp_path: Path) -> None:
+def test_a_damaged_index_is_an_error(small_set: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(small_set, tmp_path / "set"))
     (folder / "index.parquet").write_bytes(b"PAR1 and nothing more")
     with pytest.raises(UsageError) as error:
         show(folder, KEY, tmp_path / "sheet.png")
     assert str(error.value).startswith(f"{folder / 'index.parquet'} cannot be read (")
-    assert str(error.value).endswith(f"); make it anew with: vprep index {folder}")
+    assert str(error.value).endswith(f"); make it again with: vprep index {folder}")

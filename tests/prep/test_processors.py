@@ -1,4 +1,4 @@
-"""How many processors a process may use."""
+"""The processors that a process may use."""
 
 import os
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_version_1_of_control_groups_writes_them_in_two_files(
     assert quota(tmp_path, tmp_path / "membership") == found
 
 
-def test_the_smallest_limit_on_the_way_up_counts(tmp_path: Path) -> None:
+def test_the_smallest_limit_of_a_group_and_its_parents_counts(tmp_path: Path) -> None:
     write(tmp_path / "a", cpu__max="150000 100000\n")
     write(tmp_path / "a" / "b", cpu__max="max 100000\n")
     write(tmp_path / "a" / "b" / "c", cpu__max="400000 100000\n")
@@ -49,7 +49,7 @@ def test_a_system_without_control_groups_has_no_quota(tmp_path: Path) -> None:
     assert quota(tmp_path / "absent", tmp_path / "absent") is None
 
 
-def test_usable_processors_are_those_of_the_system_as_far_as_the_quota_goes(tmp_path: Path) -> None:
+def test_a_quota_limits_the_number_of_usable_processors(tmp_path: Path) -> None:
     write(tmp_path, cpu__max="100000 100000\n")
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     granted = quota()
@@ -57,6 +57,6 @@ def test_usable_processors_are_those_of_the_system_as_far_as_the_quota_goes(tmp_
     assert processors(tmp_path, tmp_path / "absent") == allowed[:1]
 
 
-def test_a_system_that_cannot_say_which_processors_are_allowed_counts_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_processors_are_usable_on_a_system_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert processors(Path("/absent"), Path("/absent")) == list(range(os.cpu_count() or 1))

@@ -1,4 +1,4 @@
-"""What is in a set, counted from its index."""
+"""The counts of a set, from its index."""
 
 import shutil
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from vprep.errors import UsageError
 from vprep.format import INDEX_SCHEMA, PER_FRAME
-from vprep.stats import stats, table
+from vprep.stats import as_table, stats
 
 MakeSet = Callable[..., Path]
 NewSet = Callable[..., dict[str, Any]]
@@ -21,7 +21,7 @@ NewSet = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def counted(make_set: MakeSet, tmp_path: Path) -> NewSet:
-    """Makes a set of the given videos and counts it."""
+    """A function that makes a set of the given videos and returns its counts."""
 
     def count(*videos: dict[str, Any], failures: list[dict[str, Any]] | None = None) -> dict[str, Any]:
         named = [{"key": f"v{number}"} | video for number, video in enumerate(videos)]
@@ -30,10 +30,10 @@ def counted(make_set: MakeSet, tmp_path: Path) -> NewSet:
     return count
 
 
-def test_a_small_set_is_counted_in_full(small_set: Path) -> None:
-    facts = stats(small_set)
+def test_all_counts_of_a_small_set(small_set: Path) -> None:
+    info = stats(small_set)
     index = pq.read_table(small_set / "index.parquet")
-    assert facts == {
+    assert info == {
         "set": str(small_set),
         "videos": 3,
         "failures": 0,
@@ -62,12 +62,12 @@ def test_a_small_set_is_counted_in_full(small_set: Path) -> None:
 def test_failures_are_counted_by_cause_the_most_frequent_first(counted: NewSet) -> None:
     causes = ["timeout", "zero_bytes", "zero_bytes"]
     failures = [{"source": f"{number}.mp4", "cause": cause, "detail": ""} for number, cause in enumerate(causes)]
-    facts = counted({}, failures=failures)
-    assert facts["failures"] == 3
-    assert list(facts["causes"].items()) == [("zero_bytes", 2), ("timeout", 1)]
+    info = counted({}, failures=failures)
+    assert info["failures"] == 3
+    assert list(info["causes"].items()) == [("zero_bytes", 2), ("timeout", 1)]
 
 
-def test_class_sizes_name_the_ends_and_give_the_median(counted: NewSet) -> None:
+def test_class_sizes_are_the_smallest_the_largest_and_the_median(counted: NewSet) -> None:
     videos = [{"class_name": name} for name in "abbccc"]
     assert counted(*videos)["class_sizes"] == {
         "least": ["a", 1],
@@ -78,23 +78,23 @@ def test_class_sizes_name_the_ends_and_give_the_median(counted: NewSet) -> None:
 
 
 def test_rotated_silent_and_variable_videos_are_counted_and_unknown_ones_are_not(counted: NewSet) -> None:
-    facts = counted(
+    info = counted(
         {"rotation": 90, "audio": False, "variable_rate": True},
         {"rotation": 0, "audio": True, "variable_rate": False},
         {"rotation": None, "audio": None, "variable_rate": None, "damaged": None},
     )
-    assert [facts[name] for name in ("rotated", "silent", "variable_rate", "damaged_videos")] == [1, 1, 1, 0]
+    assert [info[name] for name in ("rotated", "silent", "variable_rate", "damaged_videos")] == [1, 1, 1, 0]
 
 
-def test_videos_of_the_same_content_are_grouped_and_those_in_train_and_test_are_told(counted: NewSet) -> None:
-    facts = counted(
+def test_videos_of_the_same_content_are_grouped_and_groups_in_train_and_test_are_counted(counted: NewSet) -> None:
+    info = counted(
         {"source_hash": "x", "split1": "train", "split2": "train"},
         {"source_hash": "x", "split1": "test", "split2": "train"},
         {"source_hash": "y", "split1": "test", "split3": "train"},
         {"source_hash": "y", "split1": "test", "split3": None},
         {"source_hash": "z", "split1": "train"},
     )
-    assert facts["duplicates"] == {
+    assert info["duplicates"] == {
         "groups": 2,
         "videos": 4,
         "across": {"split1": 1},
@@ -103,37 +103,37 @@ def test_videos_of_the_same_content_are_grouped_and_those_in_train_and_test_are_
 
 
 def test_two_parts_of_one_file_are_no_duplicates(counted: NewSet) -> None:
-    facts = counted(
+    info = counted(
         {"source_hash": "x", "start": 0.0, "end": 5.0},
         {"source_hash": "x", "start": 5.0, "end": 9.0},
         {"source_hash": "x", "start": 5.0, "end": 9.0},
         {"source_hash": None},
         {"source_hash": None},
     )
-    assert facts["duplicates"]["examples"] == [["v1", "v2"]]
+    assert info["duplicates"]["examples"] == [["v1", "v2"]]
 
 
 def test_source_rates_and_codecs_are_counted_the_most_frequent_first(counted: NewSet) -> None:
-    facts = counted(
+    info = counted(
         {"source_fps": 29.97, "codec": "mpeg4"},
         {"source_fps": 30000 / 1001, "codec": "h264"},
         {"source_fps": 12.5, "codec": "h264"},
         {"source_fps": None, "codec": None},
     )
-    assert list(facts["source_fps"].items()) == [("29.97", 2), ("12.5", 1)]
-    assert list(facts["codecs"].items()) == [("h264", 2), ("mpeg4", 1)]
+    assert list(info["source_fps"].items()) == [("29.97", 2), ("12.5", 1)]
+    assert list(info["codecs"].items()) == [("h264", 2), ("mpeg4", 1)]
 
 
-def test_the_rates_of_cameras_without_number_become_one_line(counted: NewSet) -> None:
-    facts = counted(*({"source_fps": 10.0 + number} for number in range(25)))
-    assert len(facts["source_fps"]) == 21
-    assert facts["source_fps"]["other"] == 5
+def test_rare_source_rates_are_counted_together(counted: NewSet) -> None:
+    info = counted(*({"source_fps": 10.0 + number} for number in range(25)))
+    assert len(info["source_fps"]) == 21
+    assert info["source_fps"]["other"] == 5
 
 
-def test_a_set_in_which_everything_failed_is_counted_too(counted: NewSet) -> None:
-    facts = counted(failures=[{"source": "a.mp4", "cause": "truncated", "detail": ""}])
-    assert (facts["videos"], facts["bytes_per_frame"], facts["seconds"], facts["class_sizes"]) == (0, None, None, None)
-    assert table(facts).row_count > 0
+def test_a_set_without_videos_is_counted(counted: NewSet) -> None:
+    info = counted(failures=[{"source": "a.mp4", "cause": "truncated", "detail": ""}])
+    assert (info["videos"], info["bytes_per_frame"], info["seconds"], info["class_sizes"]) == (0, None, None, None)
+    assert as_table(info).row_count > 0
 
 
 def test_a_large_set_is_counted_without_its_columns_per_frame(small_set: Path, tmp_path: Path) -> None:
@@ -146,11 +146,11 @@ def test_a_large_set_is_counted_without_its_columns_per_frame(small_set: Path, t
     assert stats(folder)["videos"] == 100_000
 
 
-def test_people_read_names_and_numbers(small_set: Path) -> None:
-    facts = stats(small_set)
+def test_the_table_has_lines_of_name_and_value(small_set: Path) -> None:
+    info = stats(small_set)
     console = Console(width=100)
     with console.capture() as seen:
-        console.print(table(facts | {"set": "k[400]", "duplicates": facts["duplicates"] | {"across": {"split1": 2}}}))
+        console.print(as_table(info | {"set": "k[400]", "duplicates": info["duplicates"] | {"across": {"split1": 2}}}))
     lines = [" ".join(line.split()) for line in seen.get().splitlines()]
     assert [line for line in lines if not line.startswith(("frames", "size"))] == [
         "set k[400]",
@@ -165,14 +165,14 @@ def test_people_read_names_and_numbers(small_set: Path) -> None:
         "variable rate 0",
         "silent 0",
         "same content 0 groups, 0 videos",
-        "across split1 2 groups: train holds what is tested",
+        "across split1 2 groups: videos of train are also in val or test",
         "seconds 0.24 to 2, median 1.6, nine in ten from 0.38 to 1.96",
         "source fps 3 at 25",
         "codecs 3 h264",
     ]
 
 
-def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         stats(tmp_path / "no")
     assert str(error.value) == (

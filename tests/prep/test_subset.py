@@ -66,9 +66,9 @@ def refusal(folder: Path, rule: str, out: Path, ids: Path | None = None) -> str:
 
 
 def test_kinetics100_takes_the_classes_with_the_fewest_bytes_of_training_videos(many: Path, tmp_path: Path) -> None:
-    facts = subset(many, "kinetics100", tmp_path / "k.parquet")
+    info = subset(many, "kinetics100", tmp_path / "k.parquet")
     assert classes(tmp_path / "k.parquet") == {f"c{number:03d}" for number in range(105, 205)}
-    assert (facts["classes"], facts["videos"]) == (100, 300)
+    assert (info["classes"], info["videos"]) == (100, 300)
 
 
 def test_a_tie_goes_to_the_name_that_comes_first(make_set: MakeSet, tmp_path: Path) -> None:
@@ -79,9 +79,9 @@ def test_a_tie_goes_to_the_name_that_comes_first(make_set: MakeSet, tmp_path: Pa
 
 
 def test_mini_kinetics200_takes_the_classes_with_the_most_training_videos(many: Path, tmp_path: Path) -> None:
-    facts = subset(many, "mini-kinetics200", tmp_path / "m.parquet")
+    info = subset(many, "mini-kinetics200", tmp_path / "m.parquet")
     assert classes(tmp_path / "m.parquet") == {f"c{number:03d}" for number in range(5, 205)}
-    assert facts["classes"] == 200
+    assert info["classes"] == 200
 
 
 def test_labels_are_new_and_follow_the_class_names_and_the_old_ones_are_kept(tube: Path, tmp_path: Path) -> None:
@@ -94,11 +94,11 @@ def test_labels_are_new_and_follow_the_class_names_and_the_old_ones_are_kept(tub
 
 
 def test_a_class_list_keeps_all_videos_of_its_classes_under_either_spelling(small_set: Path, tmp_path: Path) -> None:
-    facts = subset(small_set, f"classes:{listed(tmp_path / 'c.txt', ['walk'])}", tmp_path / "s.parquet")
+    info = subset(small_set, f"classes:{listed(tmp_path / 'c.txt', ['walk'])}", tmp_path / "s.parquet")
     assert rows(tmp_path / "s.parquet") == [
         {"key": "v_Walk_g01_c01", "shard": "000.tar", "label": 0, "class_name": "Walk", "source_label": 1}
     ]
-    assert (facts["classes"], facts["videos"]) == (1, 1)
+    assert (info["classes"], info["videos"]) == (1, 1)
 
 
 def test_a_video_without_a_class_stays_without_a_label(small_set: Path, tmp_path: Path) -> None:
@@ -110,17 +110,17 @@ def test_a_video_without_a_class_stays_without_a_label(small_set: Path, tmp_path
 
 def test_id_lists_choose_exactly_the_videos_whose_names_begin_with_an_id(tube: Path, tmp_path: Path) -> None:
     ids = listed(tmp_path / "ids.txt", [IDS[0], IDS[1], "not-here-01"])
-    facts = subset(tube, "mini-kinetics200", tmp_path / "s.parquet", ids=ids)
+    info = subset(tube, "mini-kinetics200", tmp_path / "s.parquet", ids=ids)
     assert [row["key"] for row in rows(tmp_path / "s.parquet")] == ["k0", "k1"]
-    assert (facts["videos"], facts["ids"], facts["ids_absent"]) == (2, 3, 1)
+    assert (info["videos"], info["ids"], info["ids_absent"]) == (2, 3, 1)
 
 
 def test_a_folder_of_the_authors_two_lists_is_read_as_one(tube: Path, tmp_path: Path) -> None:
     listed(tmp_path / "train_ytid_list.txt", [IDS[0]])
     listed(tmp_path / "val_ytid_list.txt", [IDS[2]])
-    facts = subset(tube, "mini-kinetics200", tmp_path / "s.parquet", ids=tmp_path)
+    info = subset(tube, "mini-kinetics200", tmp_path / "s.parquet", ids=tmp_path)
     assert [row["key"] for row in rows(tmp_path / "s.parquet")] == ["k0", "k2"]
-    assert (facts["ids"], facts["ids_absent"]) == (2, 0)
+    assert (info["ids"], info["ids_absent"]) == (2, 0)
 
 
 def test_the_same_inputs_give_the_same_bytes(many: Path, tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_the_same_inputs_give_the_same_bytes(many: Path, tmp_path: Path) -> None
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_the_file_tells_its_rule_and_its_set(many: Path, tmp_path: Path) -> None:
-    facts = subset(many, "kinetics100", tmp_path / "new" / "k.parquet")
+def test_the_file_records_its_rule_and_its_set(many: Path, tmp_path: Path) -> None:
+    info = subset(many, "kinetics100", tmp_path / "new" / "k.parquet")
     assert pq.read_schema(tmp_path / "new" / "k.parquet").metadata == {
         b"rule": b"kinetics100",
         b"set": read_dataset(many)["hash"].encode(),
     }
-    assert facts == {
+    assert info == {
         "rule": "kinetics100",
         "out": str(tmp_path / "new" / "k.parquet"),
         "set": read_dataset(many)["hash"],
@@ -145,71 +145,69 @@ def test_the_file_tells_its_rule_and_its_set(many: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("rule", ["kinetics400", "classes", "keys:", "kinetics100:x", ""])
-def test_an_unknown_rule_is_answered_with_the_known_ones(small_set: Path, tmp_path: Path, rule: str) -> None:
+def test_an_unknown_rule_is_an_error_with_the_known_ones(small_set: Path, tmp_path: Path, rule: str) -> None:
     expected = f"no rule '{rule}'; there are kinetics100, mini-kinetics200, classes:FILE, keys:FILE"
     assert refusal(small_set, rule, tmp_path / "s") == expected
     assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(("rule", "least"), [("kinetics100", 100), ("mini-kinetics200", 200)])
-def test_too_few_classes_are_counted(small_set: Path, tmp_path: Path, rule: str, least: int) -> None:
+def test_too_few_classes_are_an_error_with_their_number(small_set: Path, tmp_path: Path, rule: str, least: int) -> None:
     assert refusal(small_set, rule, tmp_path / "s") == (
         f"{small_set} has 1 classes with training videos, and rule {rule} needs {least} or more; "
         "use another set, or classes:FILE"
     )
 
 
-def test_kinetics100_refuses_a_set_that_does_not_know_the_sizes_of_its_sources(
-    make_set: MakeSet, tmp_path: Path
-) -> None:
+def test_kinetics100_refuses_a_set_without_the_sizes_of_its_sources(make_set: MakeSet, tmp_path: Path) -> None:
     folder = make_set(tmp_path / "set", [{"key": "a", "class_name": "x", "source_bytes": None}])
     assert refusal(folder, "kinetics100", tmp_path / "s") == (
-        f"the index of {folder} does not tell the size of 1 source files, and rule kinetics100 goes by them; "
-        "a set made by vprep shard has them"
+        f"the index of {folder} lacks the size of 1 source files, which rule kinetics100 needs; use a set made by "
+        "vprep shard"
     )
 
 
-def test_an_unknown_class_is_answered_with_those_close_to_it(small_set: Path, tmp_path: Path) -> None:
+def test_an_unknown_class_is_an_error_with_the_classes_close_to_it(small_set: Path, tmp_path: Path) -> None:
     file = listed(tmp_path / "c.txt", ["Wal", "Run"])
     assert refusal(small_set, f"classes:{file}", tmp_path / "s") == (
         f"1 classes of {file} are not in {small_set}: 'Wal'; close to it: 'Walk'"
     )
 
 
-def test_unknown_keys_are_counted_and_the_first_are_named(small_set: Path, tmp_path: Path) -> None:
+def test_unknown_keys_are_an_error_with_their_number_and_the_first_keys(small_set: Path, tmp_path: Path) -> None:
     file = listed(tmp_path / "k.txt", ["v_Run_g01", "x1", "x2", "x3", "nameless"])
     assert refusal(small_set, f"keys:{file}", tmp_path / "s") == (
         f"4 keys of {file} are not in {small_set}: 'v_Run_g01', 'x1', 'x2', ...; close to it: 'v_Run_g01_c01'"
     )
 
 
-def test_a_list_that_is_not_there_is_said(small_set: Path, tmp_path: Path) -> None:
+def test_a_list_that_does_not_exist_is_an_error(small_set: Path, tmp_path: Path) -> None:
     said = refusal(small_set, f"keys:{tmp_path / 'no'}", tmp_path / "s")
-    assert said.startswith(f"{tmp_path / 'no'} cannot be read (No such file or directory); ")
+    assert said.startswith(f"{tmp_path / 'no'} cannot be read (no such file or directory); ")
 
 
-def test_an_id_of_another_length_is_named_with_its_line(tube: Path, tmp_path: Path) -> None:
+def test_an_id_of_another_length_is_an_error_with_its_line(tube: Path, tmp_path: Path) -> None:
     ids = listed(tmp_path / "ids.txt", [IDS[0], "short"])
     assert refusal(tube, "mini-kinetics200", tmp_path / "s", ids=ids) == (
-        f"{ids}, line 2: 'short' where a YouTube id of 11 characters is wanted"
+        f"{ids}, line 2: 'short' where a YouTube id of 11 characters is needed"
     )
 
 
-def test_ids_of_which_none_is_there_are_refused(small_set: Path, tmp_path: Path) -> None:
+def test_ids_without_any_video_are_refused(small_set: Path, tmp_path: Path) -> None:
     ids = listed(tmp_path / "ids.txt", IDS)
     assert refusal(small_set, "mini-kinetics200", tmp_path / "s", ids=ids) == (
         f"none of the 3 ids is in {small_set}; its files must be named by their YouTube ids"
     )
 
 
-def test_ids_go_with_one_rule_only(small_set: Path, tmp_path: Path) -> None:
+def test_ids_are_refused_for_other_rules(small_set: Path, tmp_path: Path) -> None:
     assert refusal(small_set, "kinetics100", tmp_path / "s", ids=tmp_path) == (
-        "--ids goes with --rule mini-kinetics200, not with 'kinetics100'"
+        "--ids is only for --rule mini-kinetics200, and the rule is 'kinetics100'; leave --ids out"
     )
 
 
-def test_a_place_that_cannot_be_written_is_named(small_set: Path, tmp_path: Path) -> None:
+def test_an_out_file_that_cannot_be_written_is_an_error(small_set: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     rule = f"keys:{listed(tmp_path / 'k.txt', ['nameless'])}"
     out = tmp_path / "file" / "s"
-    assert refusal(small_set, rule, out) == f"cannot write {out}: file exists; choose another --out"
+    assert refusal(small_set, rule, out) == f"cannot write to {out}: file exists; choose another --out"

@@ -1,4 +1,4 @@
-"""Synthetic videos: a small UCF101 that can be made anywhere."""
+"""Synthetic videos in the layout of UCF101."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def listed(folder: Path, name: str) -> list[str]:
 
 
 def decoded(path: Path) -> tuple[float, int, tuple[int, ...]]:
-    """Rate, frames and size, from reading the whole file."""
+    """Return rate, frames and size, from decoding the entire file."""
     film = cv2.VideoCapture(str(path))
     frames = []
     while (read := film.read())[0]:
@@ -49,25 +49,25 @@ def test_another_seed_gives_other_videos_and_the_same_lists(made: Path, tmp_path
     assert same == {name for name in before if name.endswith(".txt")}
 
 
-def test_more_classes_leave_the_videos_of_the_others_as_they_were(made: Path, tmp_path: Path) -> None:
+def test_more_classes_do_not_change_the_videos_of_the_others(made: Path, tmp_path: Path) -> None:
     synth(tmp_path / "more", **SMALL | {"classes": 3})
     videos = {name: data for name, data in contents(made).items() if name.endswith(".mp4")}
     assert videos.items() < contents(tmp_path / "more").items()
 
 
-def test_the_facts_are_those_of_the_files(made: Path) -> None:
-    facts = synth(made, **SMALL)
+def test_the_result_matches_the_files(made: Path) -> None:
+    info = synth(made, **SMALL)
     files = list(made.rglob("*.mp4"))
-    assert facts == {
+    assert info == {
         "videos": len(files),
         "classes": ["DiscFalls", "SquareSlidesRight"],
-        "seconds": pytest.approx(16.0, abs=0.1),  # 12.5 frames are no whole number
+        "seconds": pytest.approx(16.0, abs=0.1),  # 12.5 frames are rounded
         "bytes": sum(path.stat().st_size for path in files),
         "out": str(made),
     }
 
 
-def test_the_layout_is_found_to_be_that_of_ucf101_with_nothing_missing(made: Path) -> None:
+def test_the_layout_is_recognised_as_ucf101_with_nothing_missing(made: Path) -> None:
     listing = layouts.read(made)
     assert listing.layout == "ucf101"
     assert listing.classes == ["DiscFalls", "SquareSlidesRight"]
@@ -88,7 +88,7 @@ def test_no_group_is_the_test_group_of_two_splits(made: Path) -> None:
     assert len(set(tests)) == len(tests) == 12
 
 
-def test_the_lists_are_written_as_those_of_ucf101(made: Path) -> None:
+def test_the_lists_have_the_form_of_ucf101(made: Path) -> None:
     assert listed(made, "classInd.txt") == ["1 DiscFalls", "2 SquareSlidesRight"]
     assert listed(made, "trainlist01.txt")[-1] == "SquareSlidesRight/v_SquareSlidesRight_g04_c02.mp4 2"
     assert listed(made, "testlist01.txt")[0] == "DiscFalls/v_DiscFalls_g01_c01.mp4"
@@ -101,7 +101,7 @@ def test_videos_decode_at_three_rates(made: Path, name: str, rate: float, frames
     assert decoded(made / "DiscFalls" / f"v_DiscFalls_{name}.mp4") == (rate, frames, (120, 160, 3))
 
 
-def test_the_same_words_again_make_only_what_is_lacking(made: Path) -> None:
+def test_the_same_settings_again_make_only_what_is_missing(made: Path) -> None:
     before = contents(made)
     lost, kept = (made / "DiscFalls" / f"v_DiscFalls_g01_c0{clip}.mp4" for clip in (1, 2))
     lost.unlink()
@@ -111,7 +111,7 @@ def test_the_same_words_again_make_only_what_is_lacking(made: Path) -> None:
     assert kept.stat().st_mtime_ns == written
 
 
-def test_a_folder_with_files_of_others_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(UsageError) as error:
         synth(tmp_path, **SMALL)
@@ -120,26 +120,28 @@ def test_a_folder_with_files_of_others_is_left_alone(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"thesis.tex": b"mine"}
 
 
-def test_a_full_disk_ends_the_work_and_leaves_no_part_of_a_video(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_the_work_and_leaves_no_partial_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("vprep.synth.encode", refuse)
     with pytest.raises(WorkError) as error:
         synth(tmp_path, **SMALL)
-    assert str(error.value) == f"{tmp_path}: no space left on device; mend that and run the same command again to go on"
+    assert (
+        str(error.value) == f"{tmp_path}: no space left on device; fix that and run the same command again to continue"
+    )
     assert contents(tmp_path).keys() == {".synth.json"}
 
 
-def test_other_words_for_a_folder_that_was_made_are_refused(made: Path) -> None:
+def test_other_settings_for_an_existing_folder_are_refused(made: Path) -> None:
     with pytest.raises(UsageError) as error:
         synth(made, **SMALL | {"per_class": 12})
-    assert str(error.value) == f"{made} was made with --per-class 8, asked is 12; choose another --out"
+    assert str(error.value) == (
+        f"{made} was made with --per-class 8, and this command has --per-class 12; choose another --out"
+    )
 
 
-def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError) as error:
         synth(tmp_path / "file", **SMALL)
@@ -149,14 +151,14 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"classes": 1}, "--classes is 1; wanted is 2 to 16"),
-        ({"classes": 17}, "--classes is 17; wanted is 2 to 16"),
-        ({"per_class": 3}, "--per-class is 3; wanted is 4 to 1000"),
-        ({"seconds": 0.0}, "--seconds is 0.0; wanted is 0.2 to 60"),
-        ({"seed": -1}, "--seed is -1; wanted is 0 to 4294967295"),
+        ({"classes": 1}, "--classes is 1; it must be from 2 to 16"),
+        ({"classes": 17}, "--classes is 17; it must be from 2 to 16"),
+        ({"per_class": 3}, "--per-class is 3; it must be from 4 to 1000"),
+        ({"seconds": 0.0}, "--seconds is 0; it must be from 0.2 to 60"),
+        ({"seed": -1}, "--seed is -1; it must be from 0 to 4294967295"),
     ],
 )
-def test_what_cannot_be_made_is_said_before_anything_is_written(
+def test_settings_out_of_range_are_refused_before_anything_is_written(
     tmp_path: Path, asked: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UsageError) as error:

@@ -1,4 +1,4 @@
-"""Damage to a set is found, at every byte, and told by shard and video."""
+"""Damage at every byte of a set is found, and its shard and video are named."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def harmed(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the set that tests of verify harm and mend."""
+    """A copy of the set that the tests damage and restore."""
     folder = tmp_path_factory.mktemp("harmed") / "out"
     shutil.copytree(small_shards, folder)
     return folder
@@ -27,7 +27,7 @@ def harmed(small_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @contextlib.contextmanager
 def replaced(path: Path, data: bytes | None) -> Iterator[None]:
-    """A file with other bytes, or none, for a while."""
+    """Replace the bytes of a file, or remove it, inside a block."""
     good = path.read_bytes()
     try:
         if data is None:
@@ -40,7 +40,7 @@ def replaced(path: Path, data: bytes | None) -> Iterator[None]:
 
 
 def wrong(folder: Path, depth: str) -> list[tuple[str, str | None]]:
-    """What verify finds: file and key."""
+    """Return the problems that verify finds, each as file and key."""
     return [(item["file"], item["key"]) for item in verify(folder, depth, workers=2)["wrong"]]
 
 
@@ -49,7 +49,7 @@ def flipped(data: bytes, at: int, bit: int) -> bytes:
 
 
 def owners(folder: Path, name: str) -> list[tuple[int, int, str]]:
-    """Which bytes of a shard are a video's: its json's header, json, padding, the frames' header, the frames."""
+    """Return the bytes [begin, end) of each video in a shard: headers, json, padding and frames."""
     rows = [row for row in pq.read_table(folder / "index.parquet").to_pylist() if row["shard"] == name]
     spans, begin = [], 0
     for row in sorted(rows, key=lambda row: row["offset"]):
@@ -61,7 +61,7 @@ def owners(folder: Path, name: str) -> list[tuple[int, int, str]]:
 
 @pytest.mark.parametrize("depth", ["hashes", "frames"])
 @pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))])
-def test_a_flipped_bit_anywhere_in_a_shard_is_found_and_its_video_named(
+def test_a_flipped_bit_anywhere_in_a_shard_is_found_with_its_video(
     number: int, depth: str, small_shards: Path, harmed: Path
 ) -> None:
     rng = random.Random(f"{number} {depth}")
@@ -69,7 +69,7 @@ def test_a_flipped_bit_anywhere_in_a_shard_is_found_and_its_video_named(
     data, spans = path.read_bytes(), owners(small_shards, path.name)
     places: list[tuple[int, str | None]] = [(rng.randrange(begin, end), key) for begin, end, key in spans * 5]
     places += [(begin + rng.randrange(512), key) for begin, _, key in spans]  # the header of the json
-    places += [(end, None) for _, end, _ in spans if end % 512]  # the padding behind the frames
+    places += [(end, None) for _, end, _ in spans if end % 512]  # the padding after the frames
     places += [(len(data) - back, None) for back in (1, 512, 1024)]  # the trailer
     for at, key in places:
         with replaced(path, flipped(data, at, rng.randrange(8))):
@@ -94,7 +94,7 @@ def test_a_flipped_bit_anywhere_in_a_table_is_found(name: str, depth: str, place
             assert (name, None) in wrong(harmed, depth), at
 
 
-def test_a_flipped_bit_anywhere_in_the_facts_is_found(harmed: Path) -> None:
+def test_a_flipped_bit_anywhere_in_dataset_json_is_found(harmed: Path) -> None:
     rng = random.Random(1)
     path = harmed / "dataset.json"
     data = path.read_bytes()
@@ -104,9 +104,7 @@ def test_a_flipped_bit_anywhere_in_the_facts_is_found(harmed: Path) -> None:
 
 
 @pytest.mark.parametrize("depth", ["sizes", "hashes", "frames"])
-def test_a_cut_shard_is_found_and_the_videos_behind_the_cut_are_named(
-    depth: str, small_shards: Path, harmed: Path
-) -> None:
+def test_a_truncated_shard_is_found_with_the_videos_that_it_lost(depth: str, small_shards: Path, harmed: Path) -> None:
     spans = owners(small_shards, "001.tar")
     data = (harmed / "001.tar").read_bytes()
     for number, (_, end, _) in enumerate(spans):
@@ -116,7 +114,7 @@ def test_a_cut_shard_is_found_and_the_videos_behind_the_cut_are_named(
 
 
 @pytest.mark.parametrize("depth", ["sizes", "hashes", "frames"])
-def test_files_that_are_missing_or_too_many_are_found(depth: str, harmed: Path) -> None:
+def test_missing_and_additional_files_are_found(depth: str, harmed: Path) -> None:
     for name in ("001.tar", "failures.parquet", "plan.parquet"):
         with replaced(harmed / name, None):
             assert wrong(harmed, depth) == [(name, None)]
@@ -127,7 +125,7 @@ def test_files_that_are_missing_or_too_many_are_found(depth: str, harmed: Path) 
     (harmed / "003.tar").unlink()
 
 
-def test_an_index_from_another_time_or_set_is_found(
+def test_an_older_index_or_one_of_another_set_is_found(
     videos: Path, harmed: Path, run_vprep: RunVprep, tmp_path: Path
 ) -> None:
     shutil.copytree(videos, tmp_path / "fewer")
@@ -153,7 +151,7 @@ def test_an_index_from_another_time_or_set_is_found(
         ("dataset.json", lambda data: None, 2),
     ],
 )
-def test_the_command_tells_by_its_exit_code(
+def test_the_exit_code_says_whether_the_set_is_intact(
     name: str, harm: Callable[[bytes], bytes | None], code: int, harmed: Path, run_vprep: RunVprep
 ) -> None:
     assert run_vprep("verify", harmed, "--depth", "hashes").returncode == 0

@@ -1,4 +1,4 @@
-"""Several at once, results in order."""
+"""The worker pool: several items at once, results in order."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ from vprep.processors import processors
 from vprep.sharding.worker_pool import in_order
 
 
-def test_results_come_in_the_order_of_the_items_whoever_is_done_first() -> None:
+def test_results_have_the_order_of_the_items_whichever_is_done_first() -> None:
     def slow_first(item: int) -> int:
         time.sleep(0.05 if item == 0 else 0)
         return item
@@ -20,7 +20,7 @@ def test_results_come_in_the_order_of_the_items_whoever_is_done_first() -> None:
     assert done == list(range(40))
 
 
-def test_no_more_is_taken_than_fits() -> None:
+def test_the_pool_does_not_run_ahead_by_more_than_fits() -> None:
     taken = 0
 
     def items() -> Iterator[int]:
@@ -36,7 +36,7 @@ def test_no_more_is_taken_than_fits() -> None:
     results.close()
 
 
-def test_a_failure_comes_to_the_caller_and_stops_the_others() -> None:
+def test_an_exception_reaches_the_caller_and_stops_the_others() -> None:
     stop = threading.Event()
 
     def work(item: int) -> int:

@@ -1,4 +1,4 @@
-"""Folders of stand-in videos and lists, and what the layouts make of them."""
+"""Folders of one-byte videos and of lists, and what the layouts read from them."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def facts(listing: Listing) -> list[tuple[str, str | None, int | None, tuple[str | None, ...]]]:
+def entries_of(listing: Listing) -> list[tuple[str, str | None, int | None, tuple[str | None, ...]]]:
     return [(one.source, one.class_name, one.label, one.splits) for one in listing.entries]
 
 

@@ -1,4 +1,4 @@
-"""What a look makes of clips, the slow way: formulas for one clip, one frame, one pixel. Frames are from 0 to 1."""
+"""Augmentation the slow way: formulas for one clip, one frame and one pixel. Pixels are from 0 to 1."""
 
 import colorsys
 from typing import Any
@@ -10,7 +10,7 @@ from torch.nn.functional import interpolate, pad
 
 from vtrain.data.augment.config import AugmentConfig
 
-Draws = dict[str, Tensor]
+Drawn = dict[str, Tensor]
 Frames = list[Tensor]  # [C, H, W]
 
 
@@ -29,7 +29,7 @@ def slow_hue(frame: Tensor, turns: float) -> Tensor:
 
 
 def slow_jitter(frames: Frames, factors: list[float], order: list[int]) -> Frames:
-    """All frames have the same factors; the mean of the contrast is that of all frames."""
+    """Apply the same factors to all frames; contrast is around the mean of all of them."""
     for op in order:
         factor = factors[op]
         if op == 0:
@@ -60,33 +60,34 @@ def slow_solarise(frame: Tensor, threshold: float) -> Tensor:
     return torch.where(frame >= threshold, 1 - frame, frame)
 
 
-def slow(look: AugmentConfig, clip: Tensor, drawn: dict[str, Any], box: list[float], flipped: bool) -> Tensor:
-    """One box of one clip: [C, T, S, S], from 0 to 1."""
+def slow(config: AugmentConfig, clip: Tensor, drawn: dict[str, Any], box: list[float], flipped: bool) -> Tensor:
+    """Return one box of one clip, [C, T, S, S], from 0 to 1."""
     top, left, height, width = map(int, box)
     cut = clip[:, top : top + height, left : left + width].permute(0, 3, 1, 2) / 255
-    frames = list(interpolate(cut, (look.size, look.size), mode="bilinear", align_corners=False))
-    for op in look.order:
+    frames = list(interpolate(cut, (config.size, config.size), mode="bilinear", align_corners=False))
+    for op in config.order:
         if op == "grey" and drawn["grey"]:
             frames = [slow_grey(frame) for frame in frames]
-        elif op == "jitter" and look.jitter_per == "clip":
+        elif op == "jitter" and config.jitter_per == "clip":
             frames = slow_jitter(frames, drawn["jitter"][0].tolist(), drawn["jitter_order"][0].tolist())
         elif op == "jitter":
             numbers = zip(frames, drawn["jitter"].tolist(), drawn["jitter_order"].tolist(), strict=True)
             frames = [slow_jitter([frame], factors, order)[0] for frame, factors, order in numbers]
         elif op == "blur" and drawn["sigma"] > 0:
-            frames = [slow_blur(frame, float(drawn["sigma"]), look.blur_kernel) for frame in frames]
+            frames = [slow_blur(frame, float(drawn["sigma"]), config.blur_kernel) for frame in frames]
         elif op == "solarise" and drawn["solarise"]:
-            frames = [slow_solarise(frame, look.solarise_threshold) for frame in frames]
+            frames = [slow_solarise(frame, config.solarise_threshold) for frame in frames]
         elif op == "flip" and flipped:
             frames = [frame.flip(-1) for frame in frames]
     return torch.stack(frames, dim=1)
 
 
-def slow_batch(look: AugmentConfig, pixels: Tensor, batch: Draws) -> Tensor:
+def slow_batch(config: AugmentConfig, pixels: Tensor, batch: Drawn) -> Tensor:
+    """Return all boxes of all clips of a batch, [B, N x K, C, T, S, S]."""
     out = []
     for sample in range(pixels.shape[0]):
         for view in range(pixels.shape[1]):
             drawn = {name: array[sample, view] for name, array in batch.items()}
             boxes = zip(drawn["box"].tolist(), drawn["flip"].tolist(), strict=True)
-            out += [slow(look, pixels[sample, view], drawn, box, flipped) for box, flipped in boxes]
+            out += [slow(config, pixels[sample, view], drawn, box, flipped) for box, flipped in boxes]
     return torch.stack(out).unflatten(0, (len(pixels), -1))

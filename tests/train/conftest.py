@@ -1,5 +1,8 @@
-"""A small set for the loader: 30 videos of different lengths in 6 shards."""
+"""Fixtures: a set of 30 videos in 6 shards, its pixels, and `vtrain` in this process."""
 
+import io
+import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +25,7 @@ HEIGHT, WIDTH = 24, 32
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """Small tensors, on processors that other processes want too, are worked on fastest by one thread."""
+    """Use one thread: the fastest for small tensors on processors that other processes use as well."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -47,22 +50,47 @@ def shards(synth_videos: Path, run_vprep: Callable[..., Any], tmp_path_factory: 
 
 
 @pytest.fixture
+def copy(shards: Path, tmp_path: Path) -> Path:
+    """A copy of the set, which the test may change."""
+    return Path(shutil.copytree(shards, tmp_path / "set"))
+
+
+@pytest.fixture(scope="session")
+def foreign(shards: Path, run_vprep: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine of the videos in a tar as other tools write it: a member for each frame, keys with a slash, and labels."""
+    folder = tmp_path_factory.mktemp("sets") / "foreign"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for row in pq.read_table(shards / "index.parquet").to_pylist()[:9]:
+            data = (shards / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
+            frames = [data[begin:end] for begin, end in pairwise(row["frame_offsets"])]
+            members = {f"{number:03d}.jpg": frame for number, frame in enumerate(frames)}
+            for suffix, content in ({"cls": str(row["label"]).encode()} | members).items():
+                member = tarfile.TarInfo(f"part/{row['key']}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    done = run_vprep("index", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """`vtrain WORDS` in this process: exit code, stdout, stderr."""
+    """Run `vtrain WORDS` in this process; return exit code, stdout and stderr."""
 
     def run(*words: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as end:
             cli.main([str(word) for word in words])
         assert isinstance(end.value.code, int)
-        said = capsys.readouterr()
-        return end.value.code, said.out, said.err
+        output = capsys.readouterr()
+        return end.value.code, output.out, output.err
 
     return run
 
 
 @pytest.fixture(scope="session")
 def pictures() -> Callable[[Path], dict[str, list[np.ndarray]]]:
-    """All frames of a set as RGB pictures, by key: read by the index, as data_shards/README.md tells."""
+    """Return all frames of a set as RGB pictures, by key, read with the index as data_shards/README.md describes."""
 
     def read(folder: Path) -> dict[str, list[np.ndarray]]:
         found = {}

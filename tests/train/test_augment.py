@@ -1,4 +1,4 @@
-"""What the network sees of stored clips, against formulas written for one clip, one frame, one pixel."""
+"""Augmented clips, against formulas for one clip, one frame and one pixel (slow_augment.py)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from slow_augment import Draws, slow_batch
+from slow_augment import Drawn, slow_batch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -42,52 +42,55 @@ def clips(samples: int, views: int, seed: int = 0, height: int = H, width: int =
     return pixels.permute(0, 2, 3, 4, 1).reshape(samples, views, T, height, width, 3).contiguous()
 
 
-def draws(look: AugmentConfig, samples: int, views: int, seed: int = 0, height: int = H, width: int = W) -> Draws:
+def drawn(config: AugmentConfig, samples: int, views: int, seed: int = 0, height: int = H, width: int = W) -> Drawn:
     rng = Random(seed)
-    batch = [[look.draw(rng, height, width, T) for _ in range(views)] for _ in range(samples)]
+    batch = [[config.draw(rng, height, width, T) for _ in range(views)] for _ in range(samples)]
     return {name: torch.from_numpy(array) for name, array in stack(batch).items()}
 
 
-def part(batch: Draws, samples: slice, views: slice) -> Draws:
-    return {name: drawn[samples, views] for name, drawn in batch.items()}
+def part(batch: Drawn, samples: slice, views: slice) -> Drawn:
+    return {name: array[samples, views] for name, array in batch.items()}
 
 
-def seen(look: AugmentConfig, pixels: Tensor, batch: Draws, **more: Any) -> Tensor:  # noqa: ANN401
+def seen(config: AugmentConfig, pixels: Tensor, batch: Drawn, **more: Any) -> Tensor:  # noqa: ANN401
     """[B, N x K, C, T, S, S]"""
-    return Augment([look])(pixels, batch, **more)
+    return Augment([config])(pixels, batch, **more)
 
 
 @pytest.fixture(params=["each", "at once"])
 def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How boxes are cut on a CPU, and on all other devices, which also take many clips at a time."""
+    """The way of a CPU, box by box; and that of other devices, which crop all boxes and many clips at once."""
     if request.param == "at once":
         monkeypatch.setattr(apply, "crop", crop.crop_at_once)
         monkeypatch.setattr(apply, "AT_A_TIME", {})
     return str(request.param)
 
 
-def differs_little(first: Tensor, second: Tensor, least: float = 0.0) -> bool:
-    """A pixel at the edge of solarisation may fall to either side; there is no other way to differ by more."""
+def differs_little(first: Tensor, second: Tensor, share: float = 0.0) -> bool:
+    """Return whether at most `share` of the pixels differs: at the threshold of solarise one may fall either way."""
     wrong = (first - second).abs() > 2e-5
-    return wrong.float().mean().item() <= least
+    return wrong.float().mean().item() <= share
 
 
-def test_a_batch_of_mixed_draws_is_what_each_clip_would_be_alone(both_ways: str) -> None:
-    pixels, batch = clips(5, 2), draws(EVERYTHING, 5, 2)
+def test_a_batch_of_mixed_parameters_is_the_same_as_each_clip_alone(both_ways: str) -> None:
+    pixels, batch = clips(5, 2), drawn(EVERYTHING, 5, 2)
     for name in ("flip", "grey", "sigma", "solarise"):
         assert 0 < (batch[name] > 0).sum() < 10, name
-    assert differs_little(seen(EVERYTHING, pixels, batch), slow_batch(EVERYTHING, pixels, batch), least=1e-4)
+    assert differs_little(seen(EVERYTHING, pixels, batch), slow_batch(EVERYTHING, pixels, batch), share=1e-4)
 
 
-def test_ops_are_applied_in_the_order_of_the_look() -> None:
-    pixels, batch = clips(2, 1), draws(replace(EVERYTHING, solarise=0.9, blur=1, jitter_chance=1, grey=0), 2, 1)
+def test_ops_are_applied_in_the_order_of_the_config() -> None:
+    pixels, batch = clips(2, 1), drawn(replace(EVERYTHING, solarise=0.9, blur=1, jitter_chance=1, grey=0), 2, 1)
     results = []
     for order in permutations(EVERYTHING.order):
-        look = replace(EVERYTHING, order=order)
-        if order.index("flip") == 4 or order == ("flip", *EVERYTHING.order[:4]):  # all 120 say no more, later
-            results.append(seen(look, pixels, batch))
-            assert differs_little(results[-1], slow_batch(look, pixels, batch), least=1e-3), order
-    # Grey is not drawn and a flip changes place with everything: six orders of jitter, blur and solarise are left.
+        config = replace(EVERYTHING, order=order)
+        if order.index("flip") == 4 or order == (
+            "flip",
+            *EVERYTHING.order[:4],
+        ):  # 25 of 120 orders are enough: a flip commutes
+            results.append(seen(config, pixels, batch))
+            assert differs_little(results[-1], slow_batch(config, pixels, batch), share=1e-3), order
+    # Grey is not drawn and a flip commutes with every op: six orders of jitter, blur and solarise are left.
     apart = [results[0]]
     for result in results:
         if all((result - other).abs().max() > 1e-3 for other in apart):
@@ -96,27 +99,27 @@ def test_ops_are_applied_in_the_order_of_the_look() -> None:
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))))
-def test_the_four_parts_of_the_jitter_come_in_the_order_of_the_clip(order: tuple[int, ...]) -> None:
-    look = replace(PLAIN, jitter=(0.6, 0.6, 0.6, 0.5))
-    pixels, batch = clips(1, 1), draws(look, 1, 1)
+def test_the_four_ops_of_the_jitter_are_applied_in_the_order_of_the_clip(order: tuple[int, ...]) -> None:
+    config = replace(PLAIN, jitter=(0.6, 0.6, 0.6, 0.5))
+    pixels, batch = clips(1, 1), drawn(config, 1, 1)
     batch["jitter_order"] = torch.tensor(order, dtype=torch.uint8).view(1, 1, 1, 4)
-    assert differs_little(seen(look, pixels, batch), slow_batch(look, pixels, batch))
+    assert differs_little(seen(config, pixels, batch), slow_batch(config, pixels, batch))
 
 
-def test_clips_of_all_orders_can_be_in_one_batch(both_ways: str) -> None:
-    look = replace(PLAIN, jitter=(0.6, 0.6, 0.6, 0.5))
-    pixels, batch = clips(25, 1), draws(look, 25, 1)
+def test_a_batch_may_have_clips_of_all_orders(both_ways: str) -> None:
+    config = replace(PLAIN, jitter=(0.6, 0.6, 0.6, 0.5))
+    pixels, batch = clips(25, 1), drawn(config, 25, 1)
     orders = [*permutations(range(4)), (0, 1, 2, 3)]
     batch["jitter_order"] = torch.tensor(orders, dtype=torch.uint8).view(25, 1, 1, 4)
-    batch["jitter"][3:9, ..., 3] = 0  # no hue, for some
-    batch["jitter"][5:7] = torch.tensor([1.0, 1.0, 1.0, 0.0])  # nothing at all
-    assert differs_little(seen(look, pixels, batch), slow_batch(look, pixels, batch))
+    batch["jitter"][3:9, ..., 3] = 0  # some without hue
+    batch["jitter"][5:7] = torch.tensor([1.0, 1.0, 1.0, 0.0])  # the identity
+    assert differs_little(seen(config, pixels, batch), slow_batch(config, pixels, batch))
 
 
 def test_contrast_is_around_the_mean_of_the_whole_clip() -> None:
     pixels = torch.zeros(1, 1, 2, S, S, 3, dtype=torch.uint8)
     pixels[:, :, 1] = 200
-    batch = draws(PLAIN, 1, 1, height=S, width=S)
+    batch = drawn(PLAIN, 1, 1, height=S, width=S)
     batch["jitter"] = torch.tensor([1, 0.5, 1, 0]).view(1, 1, 1, 4)
     out = seen(PLAIN, pixels, batch)
     # A black and a light frame: the mean is 100 (the weights of the grey add up to 0.9999), halfway to it 50 and 150.
@@ -124,45 +127,45 @@ def test_contrast_is_around_the_mean_of_the_whole_clip() -> None:
     assert out[0, 0, :, 1].flatten().numpy() * 255 == pytest.approx(150, abs=0.02)
 
 
-def test_contrast_of_a_frame_on_its_own_is_around_its_own_mean() -> None:
-    look = replace(PLAIN, jitter_per="frame")
+def test_contrast_per_frame_is_around_the_mean_of_the_frame() -> None:
+    config = replace(PLAIN, jitter_per="frame")
     pixels = torch.full((1, 1, T, S, S, 3), 200, dtype=torch.uint8)
-    batch = draws(look, 1, 1, height=S, width=S)
+    batch = drawn(config, 1, 1, height=S, width=S)
     batch["jitter"] = torch.tensor([1, 0.5, 1, 0]).expand(1, 1, T, 4)
-    assert (seen(look, pixels, batch) * 255).flatten().numpy() == pytest.approx(200, abs=0.02)
+    assert (seen(config, pixels, batch) * 255).flatten().numpy() == pytest.approx(200, abs=0.02)
 
 
-def test_all_frames_of_a_clip_are_treated_alike() -> None:
+def test_all_frames_of_a_clip_are_augmented_alike() -> None:
     pixels = clips(3, 1)
     pixels[:] = pixels[:, :, :1]
-    out = seen(EVERYTHING, pixels, draws(EVERYTHING, 3, 1))
+    out = seen(EVERYTHING, pixels, drawn(EVERYTHING, 3, 1))
     for frame in range(1, T):
         assert torch.equal(out[:, :, :, frame], out[:, :, :, 0])
 
 
-def test_frames_can_be_jittered_on_their_own(both_ways: str) -> None:
-    look = replace(EVERYTHING, jitter_per="frame")
+def test_frames_can_have_a_jitter_of_their_own(both_ways: str) -> None:
+    config = replace(EVERYTHING, jitter_per="frame")
     pixels = clips(3, 2)
     pixels[:] = pixels[:, :, :1]
-    batch = draws(look, 3, 2)
-    out = seen(look, pixels, batch)
-    assert differs_little(out, slow_batch(look, pixels, batch), least=1e-4)
+    batch = drawn(config, 3, 2)
+    out = seen(config, pixels, batch)
+    assert differs_little(out, slow_batch(config, pixels, batch), share=1e-4)
     assert (out[:, :, :, 1] - out[:, :, :, 0]).abs().amax((2, 3, 4)).min() > 1e-3
 
 
 @pytest.mark.parametrize("crops", ["three", "ten"])
-def test_every_box_of_a_clip_is_cut(crops: Any, both_ways: str) -> None:  # noqa: ANN401
-    look = replace(EVERYTHING, crop=crops, crop_size=14)
-    pixels, batch = clips(2, 2), draws(look, 2, 2)
-    out = seen(look, pixels, batch)
-    assert out.shape == (2, 2 * look.crops, 3, T, S, S)
-    assert differs_little(out, slow_batch(look, pixels, batch), least=1e-4)
+def test_every_box_of_a_clip_is_cut_out(crops: Any, both_ways: str) -> None:  # noqa: ANN401
+    config = replace(EVERYTHING, crop=crops, crop_size=14)
+    pixels, batch = clips(2, 2), drawn(config, 2, 2)
+    out = seen(config, pixels, batch)
+    assert out.shape == (2, 2 * config.crops, 3, T, S, S)
+    assert differs_little(out, slow_batch(config, pixels, batch), share=1e-4)
 
 
-def test_a_flip_turns_left_and_right(both_ways: str) -> None:
+def test_a_flip_swaps_left_and_right(both_ways: str) -> None:
     pixels = clips(1, 2)
     pixels[:, 1] = pixels[:, 0]
-    batch = draws(replace(PLAIN, crop_size=15), 1, 2)
+    batch = drawn(replace(PLAIN, crop_size=15), 1, 2)
     batch["flip"] = torch.tensor([[[False], [True]]])
     out = seen(PLAIN, pixels, batch)
     assert differs_little(out[:, 1].flip(-1), out[:, 0])
@@ -170,9 +173,9 @@ def test_a_flip_turns_left_and_right(both_ways: str) -> None:
 
 
 def test_a_box_of_the_right_size_is_copied_bit_by_bit(both_ways: str) -> None:
-    look = replace(PLAIN, crop="random", flip=0.5)
-    pixels, batch = clips(4, 2), draws(look, 4, 2)
-    out = seen(look, pixels, batch)
+    config = replace(PLAIN, crop="random", flip=0.5)
+    pixels, batch = clips(4, 2), drawn(config, 4, 2)
+    out = seen(config, pixels, batch)
     for sample in range(4):
         for view in range(2):
             top, left = batch["box"][sample, view, 0, :2].int().tolist()
@@ -181,45 +184,47 @@ def test_a_box_of_the_right_size_is_copied_bit_by_bit(both_ways: str) -> None:
             assert torch.equal(out[sample, view], cut / 255)
 
 
-def test_a_box_of_the_right_size_is_copied_among_others_too(both_ways: str) -> None:
-    look = replace(PLAIN, crop="area", crop_size=None)
-    pixels, batch = clips(4, 1), draws(look, 4, 1)
+def test_a_box_of_the_right_size_is_copied_in_a_batch_of_others(both_ways: str) -> None:
+    config = replace(PLAIN, crop="area", crop_size=None)
+    pixels, batch = clips(4, 1), drawn(config, 4, 1)
     batch["box"][2] = torch.tensor([3, 5, S, S])
-    assert torch.equal(seen(look, pixels, batch)[2, 0], pixels[2, 0, :, 3 : 3 + S, 5 : 5 + S].permute(3, 0, 1, 2) / 255)
+    assert torch.equal(
+        seen(config, pixels, batch)[2, 0], pixels[2, 0, :, 3 : 3 + S, 5 : 5 + S].permute(3, 0, 1, 2) / 255
+    )
 
 
 @pytest.mark.parametrize("box", [(4, 6, 9, 12), (0, 0, 7, 5), (13, 20, 7, 6), (1, 2, 1, 1), (2, 3, 18, 22)])
-def test_no_pixel_outside_of_the_box_has_a_say(box: tuple[int, int, int, int], both_ways: str) -> None:
+def test_no_pixel_outside_of_the_box_has_an_effect(box: tuple[int, int, int, int], both_ways: str) -> None:
     top, left, height, width = box
     pixels = torch.full((1, 1, T, H, W, 3), 255, dtype=torch.uint8)
     pixels[:, :, :, top : top + height, left : left + width] = 0
-    batch = draws(PLAIN, 1, 1)
+    batch = drawn(PLAIN, 1, 1)
     batch["box"] = torch.tensor(box).view(1, 1, 1, 4).float()
-    # Rounding of a place lets a share of 1e-6 through where boxes are cut at once.
+    # Where boxes are cropped at once, rounded coordinates let a share of 1e-6 through.
     assert seen(PLAIN, pixels, batch).max() < 1e-5
 
 
 def test_clips_need_not_be_contiguous(both_ways: str) -> None:
-    pixels, batch = clips(2, 2), draws(EVERYTHING, 2, 2)
+    pixels, batch = clips(2, 2), drawn(EVERYTHING, 2, 2)
     strange = pixels.permute(1, 0, 5, 2, 4, 3).contiguous().permute(1, 0, 3, 5, 4, 2)
     assert not strange.is_contiguous()
     assert torch.equal(seen(EVERYTHING, strange, batch), seen(EVERYTHING, pixels, batch))
 
 
 @pytest.mark.parametrize("per", ["clip", "frame"])
-def test_four_samples_at_once_are_four_samples_one_by_one_to_a_millionth(per: Any, both_ways: str) -> None:  # noqa: ANN401
-    look = replace(EVERYTHING, jitter_per=per, solarise=0)
-    pixels, batch = clips(4, 2), draws(look, 4, 2)
-    together = seen(look, pixels, batch)
+def test_a_batch_equals_its_samples_one_by_one_to_a_millionth(per: Any, both_ways: str) -> None:  # noqa: ANN401
+    config = replace(EVERYTHING, jitter_per=per, solarise=0)
+    pixels, batch = clips(4, 2), drawn(config, 4, 2)
+    together = seen(config, pixels, batch)
     for sample in range(4):
         for view in range(2):
             of = slice(sample, sample + 1), slice(view, view + 1)
-            alone = seen(look, pixels[of], part(batch, *of))
+            alone = seen(config, pixels[of], part(batch, *of))
             assert (alone[0, 0] - together[sample, view]).abs().max() <= 1e-6
 
 
-def test_on_a_cpu_the_batch_does_not_change_a_bit() -> None:
-    pixels, batch = clips(4, 2), draws(EVERYTHING, 4, 2)
+def test_on_a_cpu_a_sample_does_not_depend_on_its_batch_by_a_bit() -> None:
+    pixels, batch = clips(4, 2), drawn(EVERYTHING, 4, 2)
     together = seen(EVERYTHING, pixels, batch)
     halves = [seen(EVERYTHING, pixels[half], part(batch, half, slice(None))) for half in (slice(0, 1), slice(1, 4))]
     assert torch.equal(torch.cat(halves), together)
@@ -227,82 +232,82 @@ def test_on_a_cpu_the_batch_does_not_change_a_bit() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("crops", ["area", "three"])
-def test_clips_come_out_in_the_layout_that_convolutions_want(crops: Any, dtype: torch.dtype) -> None:  # noqa: ANN401
-    look = replace(EVERYTHING, crop=crops)
-    out = seen(look, clips(2, 2), draws(look, 2, 2), dtype=dtype)
+def test_clips_have_the_layout_that_convolutions_need(crops: Any, dtype: torch.dtype) -> None:  # noqa: ANN401
+    config = replace(EVERYTHING, crop=crops)
+    out = seen(config, clips(2, 2), drawn(config, 2, 2), dtype=dtype)
     assert out.flatten(0, 1).is_contiguous(memory_format=torch.channels_last_3d)
     assert out.dtype == dtype
     assert not out.requires_grad
 
 
-def test_imagenet_pixels_have_its_mean_taken_off_and_its_deviation_divided_out() -> None:
-    pixels, batch = clips(2, 1), draws(EVERYTHING, 2, 1)
+def test_imagenet_pixels_are_normalised_by_its_mean_and_deviation() -> None:
+    pixels, batch = clips(2, 1), drawn(EVERYTHING, 2, 1)
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1, 1)
     normal = seen(replace(EVERYTHING, normalise="imagenet"), pixels, batch)
     assert differs_little(normal, (seen(EVERYTHING, pixels, batch) - mean) / deviation)
 
 
-def test_bgr_pixels_are_seen_from_0_to_255_with_blue_first_in_every_op() -> None:
-    look = replace(EVERYTHING, normalise="bgr255")
-    pixels, batch = clips(4, 1), draws(look, 4, 1)
-    out = seen(look, pixels, batch)
-    assert differs_little(out / 255, slow_batch(look, pixels.flip(-1), batch), least=1e-4)
+def test_bgr_pixels_are_from_0_to_255_with_blue_first_for_every_op() -> None:
+    config = replace(EVERYTHING, normalise="bgr255")
+    pixels, batch = clips(4, 1), drawn(config, 4, 1)
+    out = seen(config, pixels, batch)
+    assert differs_little(out / 255, slow_batch(config, pixels.flip(-1), batch), share=1e-4)
     assert out.max() > 200
 
 
 def test_bgr_pixels_without_ops_are_the_stored_bytes() -> None:
-    pixels, batch = clips(2, 1, height=S, width=S), draws(PLAIN, 2, 1, height=S, width=S)
+    pixels, batch = clips(2, 1, height=S, width=S), drawn(PLAIN, 2, 1, height=S, width=S)
     out = seen(replace(PLAIN, normalise="bgr255"), pixels, batch)
     assert torch.equal(out[:, 0], pixels[:, 0].flip(-1).permute(0, 4, 1, 2, 3).float())
 
 
 @pytest.mark.parametrize("strength", [1.0, 5.0])
 def test_pixels_stay_between_black_and_white(strength: float) -> None:
-    look = replace(EVERYTHING, jitter=(strength, strength, strength, 0.5))
-    out = seen(look, clips(8, 2), draws(look, 8, 2))
-    assert out.min() >= -1e-6  # the weights of the blur add up to 1 as exactly as floats can
+    config = replace(EVERYTHING, jitter=(strength, strength, strength, 0.5))
+    out = seen(config, clips(8, 2), drawn(config, 8, 2))
+    assert out.min() >= -1e-6  # the weights of the blur sum to 1 with the precision of floats
     assert out.max() <= 1 + 1e-6
 
 
-def test_views_of_different_looks_share_a_batch() -> None:
+def test_views_with_different_configs_share_a_batch() -> None:
     looks = (replace(EVERYTHING, blur=1, solarise=0), replace(EVERYTHING, blur=0, solarise=1))
     rng = Random(0)
-    drawn = stack([[look.draw(rng, H, W, T) for look in looks] for _ in range(3)])
-    batch = {name: torch.from_numpy(array) for name, array in drawn.items()}
+    arrays = stack([[config.draw(rng, H, W, T) for config in looks] for _ in range(3)])
+    batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
     pixels = clips(3, 2)
-    assert differs_little(Augment(looks)(pixels, batch), slow_batch(EVERYTHING, pixels, batch), least=1e-3)
+    assert differs_little(Augment(looks)(pixels, batch), slow_batch(EVERYTHING, pixels, batch), share=1e-3)
 
 
-@pytest.mark.parametrize("look", [EVERYTHING, replace(EVERYTHING, crop="random", crop_size=S, jitter_per="frame")])
-def test_nothing_is_read_back_from_the_device(look: AugmentConfig) -> None:
-    # The meta device has shapes and no values: whoever asks for one gets an error.
-    out = seen(look, clips(3, 2).to("meta"), draws(look, 3, 2))
+@pytest.mark.parametrize("config", [EVERYTHING, replace(EVERYTHING, crop="random", crop_size=S, jitter_per="frame")])
+def test_nothing_is_read_back_from_the_device(config: AugmentConfig) -> None:
+    # The meta device has shapes and no values: to read one is an error.
+    out = seen(config, clips(3, 2).to("meta"), drawn(config, 3, 2))
     assert out.device.type == "meta"
     assert out.flatten(0, 1).is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_autocast_around_it_changes_nothing() -> None:
-    pixels, batch = clips(2, 2), draws(EVERYTHING, 2, 2)
+def test_autocast_changes_nothing() -> None:
+    pixels, batch = clips(2, 2), drawn(EVERYTHING, 2, 2)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = seen(EVERYTHING, pixels, batch)
     assert torch.equal(out, seen(EVERYTHING, pixels, batch))
 
 
-def test_no_random_state_is_used() -> None:
-    pixels, batch = clips(2, 2), draws(EVERYTHING, 2, 2)
+def test_no_random_state_is_used_or_changed() -> None:
+    pixels, batch = clips(2, 2), drawn(EVERYTHING, 2, 2)
     before = torch.get_rng_state()
     first = seen(EVERYTHING, pixels, batch)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(seen(EVERYTHING, pixels, batch), first)
 
 
-def test_what_is_handed_over_stays_as_it_was() -> None:
-    pixels, batch = clips(2, 2, height=S, width=S), draws(EVERYTHING, 2, 2, height=S, width=S)
-    copies = pixels.clone(), {name: drawn.clone() for name, drawn in batch.items()}
+def test_the_inputs_are_not_changed() -> None:
+    pixels, batch = clips(2, 2, height=S, width=S), drawn(EVERYTHING, 2, 2, height=S, width=S)
+    copies = pixels.clone(), {name: array.clone() for name, array in batch.items()}
     seen(EVERYTHING, pixels, batch)
     assert torch.equal(pixels, copies[0])
-    assert all(torch.equal(drawn, copies[1][name]) for name, drawn in batch.items())
+    assert all(torch.equal(array, copies[1][name]) for name, array in batch.items())
 
 
 @pytest.mark.parametrize(
@@ -321,23 +326,23 @@ def test_what_is_handed_over_stays_as_it_was() -> None:
         ),
     ],
 )
-def test_looks_that_cannot_share_a_batch_are_named(other: dict[str, Any], message: str) -> None:
+def test_configs_that_cannot_share_a_batch_are_refused(other: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as error:
         Augment((EVERYTHING, EVERYTHING, replace(EVERYTHING, **other)))
-    rest = " in the looks of one batch; its clips are worked on together: write one value in all looks"
+    rest = " in the looks of one batch; all views are augmented together: write the same value in all looks"
     assert str(error.value) == message + rest
 
 
-def floats(pixels: Tensor, batch: Draws) -> tuple[Tensor, Draws]:
+def floats(pixels: Tensor, batch: Drawn) -> tuple[Tensor, Drawn]:
     return pixels.float(), batch
 
 
-def too_far(pixels: Tensor, batch: Draws) -> tuple[Tensor, Draws]:
+def too_far(pixels: Tensor, batch: Drawn) -> tuple[Tensor, Drawn]:
     return pixels[:, :, :, :, :-1], batch | {"box": torch.tensor([2, 8, 18, 18.0]).expand(2, 1, 1, 4)}
 
 
-def ten_boxes(pixels: Tensor, batch: Draws) -> tuple[Tensor, Draws]:
-    return pixels, draws(replace(EVERYTHING, crop="ten"), 2, 1)
+def ten_boxes(pixels: Tensor, batch: Drawn) -> tuple[Tensor, Drawn]:
+    return pixels, drawn(replace(EVERYTHING, crop="ten"), 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -345,23 +350,22 @@ def ten_boxes(pixels: Tensor, batch: Draws) -> tuple[Tensor, Draws]:
     [
         (
             floats,
-            "clips are torch.float32; stored pixels are torch.uint8: hand over what was decoded",
+            "clips are torch.float32; they must be torch.uint8, as the loader decodes them",
         ),
         (
             too_far,
-            "a box ends at 20 x 26 in frames of 20 x 25; a box lies within its frame: "
-            "draw it for the frames that are handed over",
+            "a box ends at 20 x 26 in frames of 20 x 25; draw boxes for the size of the clips",
         ),
         (
             ten_boxes,
-            "boxes are (2, 1, 10, 4) and jitters (2, 1, 1, 4); these clips and this look need (2, 1, 1, 4) and "
-            "(2, 1, 1, 4): draw with the look that is applied",
+            "boxes are (2, 1, 10, 4) and jitters (2, 1, 1, 4); these clips and this config need (2, 1, 1, 4) and "
+            "(2, 1, 1, 4): draw with the config that is applied",
         ),
     ],
 )
-def test_what_does_not_belong_together_is_refused(
-    spoil: Callable[[Tensor, Draws], tuple[Tensor, Draws]], message: str
+def test_parameters_that_do_not_fit_the_clips_are_refused(
+    spoil: Callable[[Tensor, Drawn], tuple[Tensor, Drawn]], message: str
 ) -> None:
     with pytest.raises(ValueError) as error:
-        seen(EVERYTHING, *spoil(clips(2, 1), draws(EVERYTHING, 2, 1)))
+        seen(EVERYTHING, *spoil(clips(2, 1), drawn(EVERYTHING, 2, 1)))
     assert str(error.value) == message

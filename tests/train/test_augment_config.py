@@ -1,4 +1,4 @@
-"""What is drawn for the look of a clip."""
+"""The parameters that are drawn for the augmentation of a clip."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vprep.errors import UsageError
-from vtrain.data.augment import config as look_module
+from vtrain.data.augment import config as config_module
 from vtrain.data.augment.config import AugmentConfig, stack
 
 RSPNET = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
@@ -20,23 +20,23 @@ PACE = AugmentConfig(crop="random", crop_size=112, jitter=(0.8, 0.8, 0.8, 0.2), 
 
 
 def drawn(
-    look: AugmentConfig, *, seed: int = 0, height: int = 128, width: int = 171, frames: int = 16
+    config: AugmentConfig, *, seed: int = 0, height: int = 128, width: int = 171, frames: int = 16
 ) -> dict[str, Any]:
-    return {name: array[0, 0] for name, array in stack([[look.draw(Random(seed), height, width, frames)]]).items()}
+    return {name: array[0, 0] for name, array in stack([[config.draw(Random(seed), height, width, frames)]]).items()}
 
 
-def many(look: AugmentConfig, name: str, count: int = 400) -> np.ndarray[Any, Any]:
-    """The same number of many samples."""
+def many(config: AugmentConfig, name: str, count: int = 400) -> np.ndarray[Any, Any]:
+    """Return one parameter of many samples."""
     rng = Random(1)
-    return stack([[look.draw(rng, 128, 171, 4) for _ in range(count)]])[name][0]
+    return stack([[config.draw(rng, 128, 171, 4) for _ in range(count)]])[name][0]
 
 
 @pytest.mark.parametrize(
-    ("look", "boxes", "jitters"),
+    ("config", "boxes", "jitters"),
     [(RSPNET, 1, 1), (PACE, 1, 16), (AugmentConfig(crop="three"), 3, 1), (AugmentConfig(crop="ten"), 10, 1)],
 )
-def test_a_draw_has_the_kinds_and_shapes_that_are_promised(look: AugmentConfig, boxes: int, jitters: int) -> None:
-    assert {name: (array.dtype.name, array.shape) for name, array in drawn(look).items()} == {
+def test_drawn_parameters_have_the_documented_types_and_shapes(config: AugmentConfig, boxes: int, jitters: int) -> None:
+    assert {name: (array.dtype.name, array.shape) for name, array in drawn(config).items()} == {
         "box": ("float32", (boxes, 4)),
         "flip": ("bool", (boxes,)),
         "grey": ("bool", ()),
@@ -45,16 +45,20 @@ def test_a_draw_has_the_kinds_and_shapes_that_are_promised(look: AugmentConfig, 
         "sigma": ("float32", ()),
         "solarise": ("bool", ()),
     }
-    assert look.crops == boxes
+    assert config.crops == boxes
 
 
-@pytest.mark.parametrize("look", [RSPNET, PACE, AugmentConfig(crop="ten"), AugmentConfig(blur=0.5, solarise=0.5)])
-def test_the_same_seed_draws_the_same(look: AugmentConfig) -> None:
-    first, second, other = drawn(look, seed=7), drawn(look, seed=7), [drawn(look, seed=seed) for seed in range(5)]
+@pytest.mark.parametrize("config", [RSPNET, PACE, AugmentConfig(crop="ten"), AugmentConfig(blur=0.5, solarise=0.5)])
+def test_the_same_seed_draws_the_same_parameters(config: AugmentConfig) -> None:
+    first, second, others = (
+        drawn(config, seed=7),
+        drawn(config, seed=7),
+        [drawn(config, seed=seed) for seed in range(5)],
+    )
     for name, array in first.items():
         assert np.array_equal(array, second[name])
-    if look.crop != "ten":
-        assert len({draw["box"].tobytes() + draw["sigma"].tobytes() for draw in other}) == 5
+    if config.crop != "ten":
+        assert len({another["box"].tobytes() + another["sigma"].tobytes() for another in others}) == 5
 
 
 @given(
@@ -64,11 +68,11 @@ def test_the_same_seed_draws_the_same(look: AugmentConfig) -> None:
     scale=st.tuples(st.floats(0.08, 1), st.floats(0.08, 1)).map(sorted),
     ratio=st.tuples(st.floats(0.5, 2), st.floats(0.5, 2)).map(sorted),
 )
-def test_an_area_crop_stays_inside_and_keeps_to_its_limits(
+def test_an_area_crop_stays_inside_the_frame_and_within_its_limits(
     seed: int, height: int, width: int, scale: list[float], ratio: list[float]
 ) -> None:
-    look = AugmentConfig(scale=(scale[0], scale[1]), ratio=(ratio[0], ratio[1]))
-    top, left, tall, wide = drawn(look, seed=seed, height=height, width=width)["box"][0].tolist()
+    config = AugmentConfig(scale=(scale[0], scale[1]), ratio=(ratio[0], ratio[1]))
+    top, left, tall, wide = drawn(config, seed=seed, height=height, width=width)["box"][0].tolist()
     assert all(value == int(value) for value in (top, left, tall, wide))
     assert min(top, left) >= 0
     assert 1 <= tall <= height - top
@@ -99,28 +103,28 @@ def test_ratios_of_an_area_crop_are_as_often_wide_as_tall() -> None:
         (100, 10, [43, 0, 13, 10]),  # 10 / (3/4) = 13.3 high
     ],
 )
-def test_where_no_area_fits_the_largest_box_of_a_good_ratio_is_cut_from_the_centre(
+def test_where_no_area_fits_the_largest_box_of_an_allowed_ratio_is_cut_from_the_centre(
     height: int, width: int, box: list[int]
 ) -> None:
-    # A tenth of the frame at most has a good ratio, and at least four tenths are wanted.
+    # At most a tenth of the frame has an allowed ratio, and at least four tenths are wanted.
     assert drawn(AugmentConfig(), height=height, width=width)["box"].tolist() == [box]
 
 
-def test_where_the_ratio_alone_is_good_the_fallback_is_the_whole_frame() -> None:
+def test_where_only_the_ratio_fits_the_fallback_is_the_whole_frame() -> None:
     # No box of exactly the whole area and of ratio 4/3 or more lies inside a square.
-    look = AugmentConfig(scale=(1, 1), ratio=(0.5, 2))
-    boxes = {tuple(drawn(look, seed=seed, height=90, width=90)["box"][0].tolist()) for seed in range(20)}
+    config = AugmentConfig(scale=(1, 1), ratio=(0.5, 2))
+    boxes = {tuple(drawn(config, seed=seed, height=90, width=90)["box"][0].tolist()) for seed in range(20)}
     assert (0, 0, 90, 90) in boxes
 
 
-def test_a_random_crop_takes_every_place_and_no_other() -> None:
+def test_a_random_crop_takes_every_position_in_the_frame() -> None:
     boxes = many(AugmentConfig(crop="random", crop_size=126), "box")[:, 0]
     assert {tuple(box) for box in boxes[:, 2:].tolist()} == {(126, 126)}
     assert set(boxes[:, 0].tolist()) == {0, 1, 2}
     assert set(boxes[:, 1].tolist()) == set(range(46))
 
 
-def test_a_centre_crop_lies_where_torchvision_puts_it() -> None:
+def test_a_centre_crop_has_the_position_of_torchvision() -> None:
     # (128 - 112) / 2 = 8; (171 - 112) / 2 = 29.5, rounded to the even number.
     assert drawn(AugmentConfig(crop="centre", crop_size=112))["box"].tolist() == [[8, 30, 112, 112]]
 
@@ -131,24 +135,24 @@ def test_without_a_crop_size_the_largest_square_is_cut() -> None:
 
 
 def test_a_crop_size_beyond_the_video_becomes_its_shorter_side() -> None:
-    look = AugmentConfig(crop="centre", crop_size=112)
-    assert drawn(look, height=60, width=80)["box"].tolist() == [[0, 10, 60, 60]]
-    assert drawn(look, height=80, width=60)["box"].tolist() == [[10, 0, 60, 60]]
+    config = AugmentConfig(crop="centre", crop_size=112)
+    assert drawn(config, height=60, width=80)["box"].tolist() == [[0, 10, 60, 60]]
+    assert drawn(config, height=80, width=60)["box"].tolist() == [[10, 0, 60, 60]]
 
 
 def test_three_crops_lie_along_the_longer_side() -> None:
-    # 171 - 112 = 59 to go from left to right; 29.5 rounds to 30.
-    look = AugmentConfig(crop="three", crop_size=112)
-    assert drawn(look)["box"].tolist() == [[8, 0, 112, 112], [8, 30, 112, 112], [8, 59, 112, 112]]
-    tall = drawn(look, height=171, width=128)
+    # 171 - 112 = 59 from left to right; 29.5 rounds to 30.
+    config = AugmentConfig(crop="three", crop_size=112)
+    assert drawn(config)["box"].tolist() == [[8, 0, 112, 112], [8, 30, 112, 112], [8, 59, 112, 112]]
+    tall = drawn(config, height=171, width=128)
     assert tall["box"].tolist() == [[0, 8, 112, 112], [30, 8, 112, 112], [59, 8, 112, 112]]
 
 
-def test_ten_crops_are_the_corners_and_the_centre_seen_both_ways() -> None:
-    draw = drawn(AugmentConfig(crop="ten", crop_size=112, flip=0))
+def test_ten_crops_are_the_corners_and_the_centre_each_of_them_also_flipped() -> None:
+    ten = drawn(AugmentConfig(crop="ten", crop_size=112, flip=0))
     corners = [[0, 0], [0, 59], [16, 0], [16, 59], [8, 30]]
-    assert draw["box"].tolist() == [[*corner, 112, 112] for corner in corners * 2]
-    assert draw["flip"].tolist() == [False] * 5 + [True] * 5
+    assert ten["box"].tolist() == [[*corner, 112, 112] for corner in corners * 2]
+    assert ten["flip"].tolist() == [False] * 5 + [True] * 5
 
 
 def test_the_three_crops_of_a_clip_are_flipped_together() -> None:
@@ -181,26 +185,26 @@ def test_factors_are_drawn_around_one_and_the_hue_around_zero() -> None:
     assert factors.mean(0) == pytest.approx([1, 1.5, 1, 0], abs=0.05)
 
 
-def test_an_op_of_no_strength_changes_nothing() -> None:
+def test_a_strength_of_zero_changes_nothing() -> None:
     factors = many(AugmentConfig(jitter=(0, 0.4, 0, 0)), "jitter")[:, 0]
     assert (factors[:, [0, 2, 3]] == [1, 1, 0]).all()
     assert len(set(factors[:, 1].tolist())) == 400
 
 
-def test_a_clip_that_is_not_jittered_has_the_identity() -> None:
+def test_a_clip_without_jitter_has_the_identity() -> None:
     factors = many(AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.1), jitter_chance=0.8), "jitter")[:, 0]
     assert np.mean((factors == [1, 1, 1, 0]).all(1)) == pytest.approx(0.2, abs=0.06)
 
 
-def test_all_orders_of_the_jitter_come_about_equally_often() -> None:
+def test_all_orders_of_the_jitter_are_about_equally_frequent() -> None:
     orders = [tuple(order) for order in many(AugmentConfig(), "jitter_order", 4800)[:, 0].tolist()]
     counts = [orders.count(order) for order in set(orders)]
     assert len(counts) == 24
     assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
-    assert min(counts) > 120  # 200 on average, five standard deviations of 14 below at the least
+    assert min(counts) > 120  # 200 on average; five standard deviations of 14 less
 
 
-def test_frames_that_are_jittered_on_their_own_differ() -> None:
+def test_frames_with_a_jitter_of_their_own_differ() -> None:
     jitter = drawn(PACE)["jitter"]
     kept = (jitter == [1, 1, 1, 0]).all(1)
     assert 0 < kept.sum() < 12
@@ -208,7 +212,7 @@ def test_frames_that_are_jittered_on_their_own_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("look", "box"),
+    ("config", "box"),
     [
         (AugmentConfig(crop="random", crop_size=112), (112, 112)),
         (AugmentConfig(crop="centre", crop_size=200), (128, 128)),
@@ -218,19 +222,21 @@ def test_frames_that_are_jittered_on_their_own_differ() -> None:
         (AugmentConfig(crop="ten", crop_size=112), None),
     ],
 )
-def test_a_box_that_is_always_of_one_size_is_known_beforehand(look: AugmentConfig, box: tuple[int, int] | None) -> None:
-    assert look.fixed_box(128, 171) == box
+def test_the_size_of_a_box_is_known_before_it_is_drawn_where_it_is_fixed(
+    config: AugmentConfig, box: tuple[int, int] | None
+) -> None:
+    assert config.fixed_box(128, 171) == box
 
 
-def test_draws_of_a_batch_are_stacked_by_sample_and_view() -> None:
-    draws = [[drawn(PACE, seed=10 * sample + view) for view in range(2)] for sample in range(3)]
-    batch = stack(draws)
+def test_parameters_of_a_batch_are_stacked_by_sample_and_view() -> None:
+    parameters = [[drawn(PACE, seed=10 * sample + view) for view in range(2)] for sample in range(3)]
+    batch = stack(parameters)
     assert batch["box"].shape == (3, 2, 1, 4)
     assert batch["jitter_order"].shape == (3, 2, 16, 4)
     assert batch["grey"].shape == (3, 2)
     for name, array in batch.items():
-        assert array.dtype == draws[0][0][name].dtype
-        assert np.array_equal(array[2, 1], draws[2][1][name])
+        assert array.dtype == parameters[0][0][name].dtype
+        assert np.array_equal(array[2, 1], parameters[2][1][name])
 
 
 @pytest.mark.parametrize(
@@ -238,52 +244,50 @@ def test_draws_of_a_batch_are_stacked_by_sample_and_view() -> None:
     [
         (
             {"crop": "middle"},
-            "crop is 'middle'; it is one of area, random, centre, three, ten: write one of these",
+            "crop is 'middle'; write one of area, random, centre, three, ten",
         ),
         (
             {"normalise": "none"},
-            "normalise is 'none'; it is one of imagenet, unit, bgr255: write one of these",
+            "normalise is 'none'; write one of imagenet, unit, bgr255",
         ),
-        ({"jitter_per": "batch"}, "jitter_per is 'batch'; it is one of clip, frame: write one of these"),
+        ({"jitter_per": "batch"}, "jitter_per is 'batch'; write one of clip, frame"),
         (
             {"order": ("grey", "jitter")},
-            "order is 'grey, jitter'; each of grey, jitter, blur, solarise, flip comes exactly once: "
-            "an op with chance 0 stays in it, unused",
+            "order is 'grey, jitter'; write each of grey, jitter, blur, solarise, flip exactly once, "
+            "also those with chance 0",
         ),
-        ({"size": 0}, "size is 0; a side has at least 1 pixel: write a larger one"),
-        ({"crop": "random", "crop_size": -3}, "crop_size is -3; a side has at least 1 pixel: write a larger one"),
+        ({"size": 0}, "size is 0; it must be at least 1 pixel"),
+        ({"crop": "random", "crop_size": -3}, "crop_size is -3; it must be at least 1 pixel"),
         (
             {"crop_size": 112},
-            "crop_size is 112 with crop 'area', which draws its own sizes: leave crop_size out, or set scale",
+            "crop_size is 112 with crop 'area', which draws its sizes by scale: leave crop_size out",
         ),
-        ({"grey": 1.5}, "grey is 1.5; it is a share from 0 to 1: write one of these"),
-        ({"blur_kernel": 10}, "blur_kernel is 10; it is odd and from 1 to 223, twice the size less one: "
-         "write such a number"),
-        ({"size": 4}, "blur_kernel is 11; it is odd and from 1 to 7, twice the size less one: write such a number"),
+        ({"grey": 1.5}, "grey is 1.5; it must be from 0 to 1"),
+        ({"blur_kernel": 10}, "blur_kernel is 10; it must be odd, and from 1 to 223, which is 2 x size - 1"),
+        ({"size": 4}, "blur_kernel is 11; it must be odd, and from 1 to 7, which is 2 x size - 1"),
         (
             {"scale": (1.0, 0.4)},
-            "scale is (1.0, 0.4); it is two numbers above 0 up to 1, the smaller one first: write such a pair",
+            "scale is (1.0, 0.4); it must be two numbers above 0 up to 1, the smaller first",
         ),
-        ({"scale": (0.4, 1.2)}, "scale is (0.4, 1.2); it is two numbers above 0 up to 1, the smaller one first: "
-         "write such a pair"),
-        ({"ratio": (0, 1)}, "ratio is (0, 1); it is two numbers above 0, the smaller one first: write such a pair"),
+        ({"scale": (0.4, 1.2)}, "scale is (0.4, 1.2); it must be two numbers above 0 up to 1, the smaller first"),
+        ({"ratio": (0, 1)}, "ratio is (0, 1); it must be two numbers above 0, the smaller first"),
         (
             {"blur_sigma": (0.0, 2.0)},
-            "blur_sigma is (0.0, 2.0); it is two numbers above 0, the smaller one first: write such a pair",
+            "blur_sigma is (0.0, 2.0); it must be two numbers above 0, the smaller first",
         ),
         (
             {"jitter": (0.4, 0.4, 0.4, 0.6)},
-            "jitter is (0.4, 0.4, 0.4, 0.6); it is four strengths from 0 (brightness, contrast, saturation, hue), "
-            "that of the hue up to 0.5: write four such numbers",
+            "jitter is (0.4, 0.4, 0.4, 0.6); it must be four strengths from 0 on, of brightness, contrast, "
+            "saturation and hue, the last one up to 0.5",
         ),
     ],
 )  # fmt: skip
-def test_a_look_that_cannot_be_says_what_to_write(wrong: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as error:
         AugmentConfig(**wrong)
     assert str(error.value) == message
 
 
 def test_drawing_needs_no_torch() -> None:
-    program = f"import runpy, sys; runpy.run_path({look_module.__file__!r}); sys.exit('torch' in sys.modules)"
+    program = f"import runpy, sys; runpy.run_path({config_module.__file__!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -28,7 +28,7 @@ STUBS = (
 
 
 def load() -> ModuleType:
-    """torchvision.transforms.functional; with stubs for its compiled operators if they do not load."""
+    """Import torchvision.transforms.functional; declare its compiled operators if they do not load."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -50,7 +50,7 @@ H, W, T, S = 40, 52, 3, 24
 
 
 def clip(seed: int = 0) -> Tensor:
-    """Stored pixels [T, H, W, C], among them greys, black and white."""
+    """Return stored pixels [T, H, W, C], with greys, black and white among them."""
     pixels = torch.randint(0, 256, (T, H, W, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     pixels[:, :4] = torch.arange(W, dtype=torch.uint8)[:, None]
     pixels[:, 4:6], pixels[:, 6:8] = 0, 255
@@ -58,12 +58,12 @@ def clip(seed: int = 0) -> Tensor:
 
 
 def as_frames(pixels: Tensor) -> Tensor:
-    """[T, C, H, W] from 0 to 1, as torchvision has them."""
+    """Return the pixels as [T, C, H, W] from 0 to 1, as torchvision takes them."""
     return pixels.permute(0, 3, 1, 2) / 255
 
 
 def changed(op: Callable[..., None], *numbers: object) -> Tensor:
-    """What an op makes of the clip, as torchvision would have it; each frame an item of its own."""
+    """Apply an op to the clip, each frame an item of its own; return pixels as torchvision has them."""
     items = clip().permute(0, 3, 1, 2)[:, None].float().contiguous()
     op(items, *numbers)
     return items[:, 0] / 255
@@ -77,30 +77,30 @@ def close(ours: Tensor, theirs: Tensor) -> bool:
     return bool((ours - theirs).abs().max() < 5e-6)
 
 
-def test_grey_is_that_of_torchvision() -> None:
+def test_grey_equals_that_of_torchvision() -> None:
     assert close(changed(colour.grey), tv.rgb_to_grayscale(as_frames(clip()), 3))
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.6, 1.4, 3.0])
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
-def test_a_factor_does_what_it_does_in_torchvision(name: str, factor: float) -> None:
+def test_a_factor_has_the_effect_that_it_has_in_torchvision(name: str, factor: float) -> None:
     theirs = torch.stack([getattr(tv, f"adjust_{name}")(frame, factor) for frame in as_frames(clip())])
     assert close(changed(getattr(colour, name), of_each(factor)), theirs)
 
 
 @pytest.mark.parametrize("turns", [-0.5, -0.17, 0.0, 0.05, 0.4, 0.5])
-def test_hue_is_that_of_torchvision(turns: float) -> None:
+def test_hue_equals_that_of_torchvision(turns: float) -> None:
     assert close(changed(colour.hue, of_each(turns)), tv.adjust_hue(as_frames(clip()), turns))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 1.0])
-def test_solarise_is_that_of_torchvision(threshold: float) -> None:
+def test_solarise_equals_that_of_torchvision(threshold: float) -> None:
     assert close(changed(colour.solarise, threshold), tv.solarize(as_frames(clip()), threshold))
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
 @pytest.mark.parametrize("kernel", [1, 3, 11, 23])
-def test_blur_is_that_of_torchvision(kernel: int, sigma: float) -> None:
+def test_blur_equals_that_of_torchvision(kernel: int, sigma: float) -> None:
     items = clip()[:, :S, :S].permute(0, 3, 1, 2)[:, None].float().contiguous()
     colour.blur(items, torch.full((T,), sigma), kernel)
     theirs = tv.gaussian_blur(as_frames(clip()[:, :S, :S]), [kernel, kernel], [sigma, sigma])
@@ -109,15 +109,15 @@ def test_blur_is_that_of_torchvision(kernel: int, sigma: float) -> None:
 
 @pytest.mark.parametrize("ways", [crop_each, crop_at_once])
 @pytest.mark.parametrize("box", [(0, 0, H, W), (3, 7, 30, 21), (11, 2, 9, 50), (16, 28, S, S), (39, 51, 1, 1)])
-def test_a_crop_is_that_of_torchvision(box: tuple[int, int, int, int], ways: Callable[..., Tensor]) -> None:
+def test_a_crop_equals_that_of_torchvision(box: tuple[int, int, int, int], ways: Callable[..., Tensor]) -> None:
     ours = ways(clip()[None], np.array([box], np.float32), np.array([False]), S)
     assert close(ours[0] / 255, tv.resized_crop(as_frames(clip()), *box, [S, S], antialias=False))
 
 
-def test_ten_crops_are_the_five_of_torchvision_and_each_of_them_flipped() -> None:
-    look = AugmentConfig(size=S, crop="ten", crop_size=S, normalise="imagenet")
-    drawn = stack([[look.draw(Random(0), H, W, T)]])
-    ours = Augment([look])(clip()[None, None], {name: torch.from_numpy(array) for name, array in drawn.items()})
+def test_ten_crops_are_the_five_of_torchvision_each_of_them_also_flipped() -> None:
+    config = AugmentConfig(size=S, crop="ten", crop_size=S, normalise="imagenet")
+    drawn = stack([[config.draw(Random(0), H, W, T)]])
+    ours = Augment([config])(clip()[None, None], {name: torch.from_numpy(array) for name, array in drawn.items()})
     five = torch.stack(tv.five_crop(as_frames(clip()), [S, S]))
     theirs = tv.normalize(torch.cat((five, tv.hflip(five))), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     assert close(ours[0].transpose(1, 2), theirs)

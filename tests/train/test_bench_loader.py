@@ -1,4 +1,4 @@
-"""vtrain bench loader: where the time goes, for people and for programs."""
+"""vtrain bench loader: where the time goes, as tables and as JSON."""
 
 import json
 import shutil
@@ -9,25 +9,30 @@ from pathlib import Path
 import pytest
 from commands import vtrain
 
+from vtrain.bench.loader import plan_of
+from vtrain.data.sampling import EvenClips, OneClip
+from vtrain.methods import METHODS
+from vtrain.recipes import find
+
 
 def test_every_stage_and_every_number_of_workers_is_timed(shards: Path) -> None:
     words = ("--workers", "0,1", "--seconds", 0.2, "--device", "cpu", "--json")
     done = vtrain("bench", "loader", "--shards", shards, "--method", "ascnet", *words, cwd=shards)
     assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
-    assert list(facts["stages_ms"]) == ["plan", "read", "decode", "assemble", "collate", "augment"]
-    assert all(value >= 0 for value in facts["stages_ms"].values())
-    assert facts["stages_ms"]["decode"] > 0
-    assert [row["workers"] for row in facts["sweep"]] == [0, 1]
-    for row in facts["sweep"]:
+    measured = json.loads(done.stdout)
+    assert list(measured["stages_ms"]) == ["plan", "read", "decode", "assemble", "collate", "augment"]
+    assert all(value >= 0 for value in measured["stages_ms"].values())
+    assert measured["stages_ms"]["decode"] > 0
+    assert [row["workers"] for row in measured["sweep"]] == [0, 1]
+    for row in measured["sweep"]:
         assert row["clips_per_s"] == pytest.approx(2 * row["samples_per_s"], rel=0.01)
         assert row["samples_per_s"] > 0
-    assert facts["bottleneck"] in facts["stages_ms"]
-    assert facts["advice"]
-    assert facts["frames_decoded"] == 5  # every fourth of the 20 that these videos have, in a loop
+    assert measured["bottleneck"] in measured["stages_ms"]
+    assert measured["advice"]
+    assert measured["frames_decoded"] == 5  # every fourth of the 20 that these videos have, in a loop
 
 
-def test_people_get_tables_and_advice(shards: Path) -> None:
+def test_without_json_the_output_is_tables_and_advice(shards: Path) -> None:
     done = vtrain(
         "bench", "loader", "--shards", f"{shards}/<000..002>.tar", "--workers", "0", "--seconds", 0.2, cwd=shards
     )
@@ -40,20 +45,40 @@ def test_people_get_tables_and_advice(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--method", "moco"), "no clips of 'moco'; there are rspnet, ascnet, prp, pace, finetune, test"),
         (("--workers", "all"), "--workers is 'all'; write numbers with commas, as in 0,1,4"),
-        (("--device", "tpu9"), "--device is 'tpu9'; there are cpu and cuda"),
         (("--fold", "4"), "--fold is 4; there are 1, 2 and 3"),
     ],
 )
-def test_what_was_asked_wrongly_is_one_sentence_and_exit_code_2(
+def test_a_wrong_option_is_refused_in_one_sentence_with_exit_code_2(
     shards: Path, words: tuple[str, str], message: str
 ) -> None:
     done = vtrain("bench", "loader", "--shards", shards, *words, cwd=shards)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"vtrain: {message}\n")
 
 
-def test_a_set_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+def test_every_method_has_clips_to_measure_and_so_have_fine_tuning_and_testing() -> None:
+    assert [plan_of(method) for method in METHODS] == [find(method).method.plan() for method in METHODS]
+    assert (plan_of("finetune"), plan_of("test")) == (OneClip(), EvenClips())
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("--device", "tpu9"), "there is no device 'tpu9' ("),
+        (("--method", "moco"), "'moco'; there are rspnet, ascnet, prp, pace, "),
+    ],
+)
+def test_a_device_or_method_that_is_not_there_is_refused_in_one_sentence(
+    shards: Path, words: tuple[str, str], part: str
+) -> None:
+    done = vtrain("bench", "loader", "--shards", shards, *words, cwd=shards)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("vtrain: ")
+    assert part in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_set_is_refused_in_one_sentence(tmp_path: Path) -> None:
     done = vtrain("bench", "loader", "--shards", tmp_path / "none", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (

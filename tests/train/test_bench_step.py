@@ -1,8 +1,9 @@
-"""vtrain bench step and vtrain bench all: the model alone, the loader alone, both; and what is said about them."""
+"""vtrain bench step and vtrain bench all: the model alone, the loader alone, both, and the advice on them."""
 
 import math
 import multiprocessing
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from itertools import repeat
@@ -17,7 +18,7 @@ from torch import nn
 
 from vprep.errors import UsageError
 from vtrain.bench import report, step
-from vtrain.bench.timing import in_parts, speed, timed
+from vtrain.bench.timing import step_in_parts, time_parts, time_training
 from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import Batch
 from vtrain.data.shard_set import ShardSet
@@ -34,44 +35,58 @@ pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 HERE = Place(CPU, torch.float32, 0)
 PARTS = ["augment", "forward", "backward", "sums", "optimiser", "after step"]
-# Of a batch of 4, those that gradients come from: the other clips of RSPNet and ASCNet are the targets of these.
+# The clips of a batch of 4 that gradients come from; the other clips of RSPNet and ASCNet are their targets.
 LEARNED = {"rspnet": 4, "ascnet": 4, "prp": 4, "pace": 8, "supervised": 4}
 RATES = ("model", "loader", "together")
 VIEWS = {"rspnet": 2, "ascnet": 2, "prp": 1, "pace": 2, "supervised": 1}
 
 
-def shown(facts: dict[str, Any]) -> str:
+def shown(measured: dict[str, Any]) -> str:
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(step.as_table(facts), markup=False)
+        console.print(step.as_table(measured), markup=False)
     return capture.get()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_step_is_taken_apart_and_compared_with_the_backbone_alone(method: str) -> None:
-    facts = step.step(small(method, Path("none")), seconds=0.05, device="cpu")
-    model = facts["model"]
+def test_a_step_is_timed_in_parts_and_compared_with_the_backbone_alone(method: str) -> None:
+    measured = step.step(small(method, Path("none")), seconds=0.05, device="cpu")
+    model = measured["model"]
     assert list(model["parts_ms"]) == PARTS
     assert min(model["parts_ms"].values()) > 0
     assert model["videos_per_s"] == pytest.approx(4 / model["step_ms"] * 1e3, rel=1e-3)
     assert model["clips_per_s"] == pytest.approx(VIEWS[method] * model["videos_per_s"], rel=1e-3)
-    assert facts["bare"]["clips"] == LEARNED[method]
-    assert facts["over_bare"] == pytest.approx(model["step_ms"] / facts["bare"]["ms"], rel=1e-2)
-    assert facts["tflop_per_s"] > 0
-    assert "as_authors" not in facts  # what it would be on a CPU is of no use to anybody
-    assert f"of the {LEARNED[method]} clips it learns from" in shown(facts)
+    assert measured["bare"]["clips"] == LEARNED[method]
+    assert measured["over_bare"] == pytest.approx(model["step_ms"] / measured["bare"]["ms"], rel=1e-2)
+    assert measured["tflop_per_s"] > 0
+    assert "as_authors" not in measured  # it is measured on a GPU only
+    assert f"on the {LEARNED[method]} clips that it learns from" in shown(measured)
 
 
-def test_a_step_in_two_parts_has_as_many_clips_and_both_count() -> None:
-    whole = step.step(small("pace", Path("none")), seconds=0.05, device="cpu")
+def test_an_accumulated_step_has_as_many_clips_and_all_of_its_parts_count() -> None:
+    full = step.step(small("pace", Path("none")), seconds=0.05, device="cpu")
     halves = step.step(small("pace", Path("none"), "accumulate=2"), seconds=0.05, device="cpu")
-    assert halves["bare"]["clips"] == whole["bare"]["clips"] == 8
+    assert halves["bare"]["clips"] == full["bare"]["clips"] == 8
     assert halves["model"]["videos_per_s"] == pytest.approx(4 / halves["model"]["step_ms"] * 1e3, rel=1e-3)
 
-    def step_in_parts() -> Iterator[str]:
+    def in_parts() -> Iterator[str]:
         yield from ("augment", "forward", "augment", "forward", "optimiser")
 
-    assert list(timed(step_in_parts, 3, CPU)) == ["augment", "forward", "optimiser"]
+    assert list(time_parts(in_parts, CPU, 3)) == ["augment", "forward", "optimiser"]
+
+
+def test_no_round_begins_after_the_time_is_over_but_the_first() -> None:
+    rounds = []
+
+    def in_parts() -> Iterator[str]:
+        rounds.append(1)
+        time.sleep(0.05)
+        yield "sleep"
+
+    assert 40 < time_parts(in_parts, CPU, 9, seconds=0)["sleep"] < 5000
+    assert len(rounds) == 1
+    time_parts(in_parts, CPU, 3)
+    assert len(rounds) == 4
 
 
 class DoneError(Exception):
@@ -84,7 +99,7 @@ class StopsAfterOne:
 
 
 @pytest.mark.parametrize("change", ["accumulate=1", "accumulate=2"])
-def test_the_step_that_is_taken_apart_is_the_trainers_own(change: str) -> None:
+def test_the_step_that_is_timed_in_parts_is_the_trainers_own(change: str) -> None:
     recipe = small("rspnet", Path("none"), change, "batch=8", "schedule.warmup=0")
     batch = step.random_batch(recipe, CPU)
     trained, apart = make(recipe, HERE), make(recipe, HERE)
@@ -94,20 +109,20 @@ def test_the_step_that_is_taken_apart_is_the_trainers_own(change: str) -> None:
     apart.module.train()
     set_lr(apart.optimizer, stopped.value.args[0])
     assert stopped.value.args[0] > 0
-    assert [name for name in in_parts(apart, batch, recipe, HERE) if name not in PARTS[:4]] == PARTS[4:]
+    assert [name for name in step_in_parts(apart, batch, recipe, HERE) if name not in PARTS[:4]] == PARTS[4:]
     for name, value in trained.module.state_dict().items():
         assert torch.equal(apart.module.state_dict()[name], value), name
     assert trained.means.means() == apart.means.means()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_batch_of_noise_is_what_the_loader_would_hand_over(method: str, shards: Path) -> None:
+def test_the_batch_of_noise_is_like_the_loaders(method: str, shards: Path) -> None:
     recipe = small(method, shards)
     made = step.random_batch(recipe, CPU)
     (real,) = [next(iter(feed_of(recipe, ShardSet.open(shards).select(), None, HERE).loader))]
     for field in fields(Batch):
         ours, theirs = getattr(made, field.name), getattr(real, field.name)
-        if field.name in ("targets", "draws"):
+        if field.name in ("targets", "augmentation"):
             assert like(ours) == like(theirs)
         elif field.name == "clips":
             assert (ours.dtype, ours.shape[:3], ours.shape[5]) == (theirs.dtype, theirs.shape[:3], 3)
@@ -146,7 +161,7 @@ def once(run: Run, batch: Batch, recipe: Recipe) -> Outputs:
     torch.manual_seed(0)
     run.module.train()
     run.module.register_forward_hook(lambda module, args, outputs: found.append(outputs))
-    for _ in in_parts(run, batch, recipe, HERE):
+    for _ in step_in_parts(run, batch, recipe, HERE):
         pass
     return found[0]
 
@@ -155,32 +170,42 @@ def once(run: Run, batch: Batch, recipe: Recipe) -> Outputs:
 def test_model_loader_and_both_are_timed_on_the_same_videos(shards: Path, workers: int) -> None:
     before = signal.getsignal(signal.SIGINT)
     recipe = small("rspnet", shards, "batch=8", "accumulate=2")
-    facts = step.all(recipe, ShardSet.open(shards).select(), workers=workers, seconds=0.1, device="cpu")
-    slower = min(facts[name]["videos_per_s"] for name in ("model", "loader"))
-    assert facts["ratio"] == pytest.approx(facts["together"]["videos_per_s"] / slower, rel=1e-2)
-    assert all(facts[name]["clips_per_s"] == pytest.approx(2 * facts[name]["videos_per_s"], rel=1e-2) for name in RATES)
-    assert 0 < facts["together"]["waited"] < 1
-    assert facts["bottleneck"] in ("model", "loader", "processors")
-    assert facts["advice"]
-    assert (facts["videos"], facts["workers"]) == (30, workers)
-    text = shown(facts)
+    measured = step.all(recipe, ShardSet.open(shards).select(), workers=workers, seconds=0.1, device="cpu")
+    slower = min(measured[name]["videos_per_s"] for name in ("model", "loader"))
+    assert measured["ratio"] == pytest.approx(measured["together"]["videos_per_s"] / slower, rel=1e-2)
+    assert all(
+        measured[name]["clips_per_s"] == pytest.approx(2 * measured[name]["videos_per_s"], rel=1e-2) for name in RATES
+    )
+    assert 0 < measured["together"]["waited"] < 1
+    assert measured["bottleneck"] in ("model", "loader", "processors")
+    assert measured["advice"]
+    assert (measured["videos"], measured["workers"]) == (30, workers)
+    text = shown(measured)
     assert f"loader alone, workers={workers}" in text
-    assert f"bottleneck: {facts['bottleneck']}" in text
-    assert facts["advice"][0] in text
+    assert f"bottleneck: {measured['bottleneck']}" in text
+    assert measured["advice"][0] in text
     assert not multiprocessing.active_children()
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_benchmark_leaves_the_random_numbers_of_the_program_as_they_were() -> None:
+    before = torch.get_rng_state()
+    step.step(small("pace", Path("none")), seconds=0.02, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_classes_of_a_supervised_recipe_are_those_of_the_videos(shards: Path) -> None:
-    facts = step.all(small("supervised", shards), ShardSet.open(shards).select(), workers=0, seconds=0.02, device="cpu")
-    assert facts["model"]["videos_per_s"] > 0
+    measured = step.all(
+        small("supervised", shards), ShardSet.open(shards).select(), workers=0, seconds=0.02, device="cpu"
+    )
+    assert measured["model"]["videos_per_s"] > 0
 
 
-def test_without_time_three_steps_are_taken_of_which_the_last_counts() -> None:
+def test_without_time_three_steps_are_taken_and_the_last_counts() -> None:
     recipe = small("pace", Path("none"))
     batch, run, place = step.random_batch(recipe, CPU), make(recipe, HERE), replace(HERE, workers=5)
     batches = iter([batch] * 10)
-    speed(run, batches, recipe, place, 0.0)
+    time_training(run, batches, recipe, place, 0.0)
     assert (run.step, len(list(batches))) == (3, 7)
 
 
@@ -194,44 +219,41 @@ def test_ctrl_c_ends_the_timing() -> None:
         yield from repeat(batch)
 
     with pytest.raises(KeyboardInterrupt):
-        speed(make(recipe, HERE), batches(), recipe, HERE, math.inf)
+        time_training(make(recipe, HERE), batches(), recipe, HERE, math.inf)
 
 
-def test_what_cannot_be_timed_is_one_sentence() -> None:
+def test_what_cannot_be_timed_is_refused_in_one_sentence() -> None:
     with pytest.raises(UsageError) as error:
         step.step(small("pace", Path("none")), seconds=1, device="tpu9")
-    assert str(error.value) == "--device is 'tpu9'; there are cpu and cuda"
+    assert str(error.value).startswith("there is no device 'tpu9' (")
     with pytest.raises(UsageError) as error:
         step.step(small("pace", Path("none"), "precision=bf16"), seconds=1, device="cpu")
     assert str(error.value).startswith("precision is bf16 on a CPU")
 
 
 def both(model: float, loader: float, ratio: float, **others: str | int) -> dict[str, Any]:
-    """Facts of a machine with 16 processors and a GPU."""
-    facts = {"device": "a GPU", "processors": 16, "workers": 4, "precision": "bf16", "ratio": ratio}
-    facts |= {"model": {"videos_per_s": model, "parts_ms": {"augment": 1.0, "forward": 9.0}}}
-    facts |= {"loader": {"videos_per_s": loader}} | others
-    return facts | {"bottleneck": report.bottleneck(facts)}
+    """Return what would be measured on a machine with 16 processors and a GPU."""
+    measured = {"device": "a GPU", "processors": 16, "workers": 4, "precision": "bf16", "ratio": ratio}
+    measured |= {"model": {"videos_per_s": model, "parts_ms": {"augment": 1.0, "forward": 9.0}}}
+    measured |= {"loader": {"videos_per_s": loader}} | others
+    return measured | {"bottleneck": report.bottleneck(measured)}
 
 
 @pytest.mark.parametrize(
-    ("facts", "who", "advice"),
+    ("measured", "who", "advice"),
     [
-        (both(100, 40, 0.99), "loader", ["the model could take 2.5 times what the loader gives: set workers=10"]),
+        (both(100, 40, 0.99), "loader", ["the model is 2.5 times as fast as the loader: set workers=10"]),
         (
             both(100, 10, 0.99),
             "loader",
-            [
-                "the model could take 10 times what the loader gives: set workers=16, though 40 would be needed "
-                "to keep up"
-            ],
+            ["the model is 10 times as fast as the loader: set workers=16; 40 workers would keep up"],
         ),
         (
             both(100, 40, 0.99, workers=16),
             "loader",
             [
-                "the model could take 2.5 times what the loader gives, and all 16 processors decode: smaller frames "
-                "(vprep shard --size) or more processors help; vtrain bench loader shows where the time goes"
+                "the model is 2.5 times as fast as the loader, and all 16 processors decode already: use smaller "
+                "frames (vprep shard --size) or more processors; vtrain bench loader shows which stage is slow"
             ],
         ),
         (both(100, 200, 0.99), "model", ["the model is slower than the loader: more workers do not help"]),
@@ -240,7 +262,7 @@ def both(model: float, loader: float, ratio: float, **others: str | int) -> dict
             "model",
             [
                 "the model is slower than the loader: more workers do not help",
-                "the GPU computes in float32: set precision=auto, which takes bf16",
+                "the GPU computes in float32: set precision=auto for bf16",
             ],
         ),
         (
@@ -248,7 +270,8 @@ def both(model: float, loader: float, ratio: float, **others: str | int) -> dict
             "model",
             [
                 "the model is slower than the loader: more workers do not help",
-                "together they reach 80% of the slower one; leave one processor to what feeds the GPU: workers=15",
+                "together they reach 80% of the slower one's speed; leave one processor to the process that feeds the "
+                "GPU: set workers=15",
             ],
         ),
         (
@@ -256,35 +279,37 @@ def both(model: float, loader: float, ratio: float, **others: str | int) -> dict
             "model",
             [
                 "the model is slower than the loader: more workers do not help",
-                "together they reach 80% of the slower one; the GPU waits for something else between the steps: "
-                "try other numbers of workers",
+                "together they reach 80% of the slower one's speed; something else delays the steps: try other numbers "
+                "of workers",
             ],
         ),
         (
             both(10, 200, 0.7, device="cpu"),
             "processors",
             [
-                "network and workers share 16 processors, so together they reach 70% of the slower one: "
-                "a GPU helps, or a smaller network"
+                "the network and the workers share 16 processors and together reach 70% of the slower one's speed: "
+                "use a GPU or a smaller network"
             ],
         ),
     ],
 )
-def test_the_bottleneck_is_named_and_what_helps_is_said(facts: dict[str, Any], who: str, advice: list[str]) -> None:
-    assert facts["bottleneck"] == who
-    assert report.advice_on_both(facts) == advice
+def test_the_bottleneck_is_named_with_what_helps(measured: dict[str, Any], who: str, advice: list[str]) -> None:
+    assert measured["bottleneck"] == who
+    assert report.advice_on_both(measured) == advice
 
 
-def test_augmentation_that_takes_much_of_a_step_is_spoken_of() -> None:
-    facts = {"device": "a GPU", "precision": "bf16", "model": {"parts_ms": {"augment": 3.0, "forward": 7.0}}}
-    assert report.advice_on_model(facts) == ["augmentation is 30% of a step: leave out what the looks can do without"]
+def test_augmentation_that_takes_much_of_a_step_is_mentioned() -> None:
+    measured = {"device": "a GPU", "precision": "bf16", "model": {"parts_ms": {"augment": 3.0, "forward": 7.0}}}
+    assert report.advice_on_model(measured) == [
+        "augmentation takes 30% of a step: leave out augmentations that are not needed"
+    ]
 
 
-def test_on_a_gpu_the_authors_way_is_told_beside_ours() -> None:
-    facts = step.step(small("pace", Path("none")), seconds=0.02, device="cpu")
+def test_on_a_gpu_the_output_compares_with_the_way_published_code_runs() -> None:
+    measured = step.step(small("pace", Path("none")), seconds=0.02, device="cpu")
     found = {"cudnn_default": {"videos_per_s": 50.0, "clips_per_s": 100.0, "times": 3.5}}
     assert (
-        "eager, in float32 and channels first, with cuDNN's choice of kernels: 50.0 videos/s; "
+        "as published code runs (eager, float32, channels first), with cuDNN's choice of kernels: 50.0 videos/s; "
         "ours is 3.50 times as fast"
-    ) in shown(facts | {"as_authors": found})
-    assert "does not fit into this GPU's memory" in shown(facts | {"as_authors": None})
+    ) in shown(measured | {"as_authors": found})
+    assert "does not fit into this GPU's memory" in shown(measured | {"as_authors": None})

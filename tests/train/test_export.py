@@ -1,4 +1,4 @@
-"""vtrain export: a backbone leaves as weights, program or graph, and comes back computing the same."""
+"""vtrain export: a backbone is written as weights, program or graph, and computes the same when it is opened again."""
 
 import importlib.util
 import json
@@ -27,23 +27,23 @@ HERE = all(importlib.util.find_spec(name) for name in export.PACKAGES)
 GRAPH = pytest.mark.skipif(not HERE, reason="pip install 'playspeed[onnx]' brings what reads a .onnx file")
 UNIT = {"word": "unit", "scale": 1, "channels": "rgb", "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 RECIPE = {"method": "prp", "clip": {"frames": 8, "size": 32}, "normalisation": "unit"}
-FACTS = {
+DESCRIPTION = {
     "backbone": "tiny", "settings": {"width": 8}, "dim": 64, "clip": [8, 32, 32], "normalisation": UNIT,
     "recipe": RECIPE, "step": 3,
 }  # fmt: skip
 
 
 def clips(batch: int = 3, frames: int = 11, size: int = 43) -> Tensor:
-    """Not of the size that anything here is exported for."""
+    """Return clips of another size than the networks here are exported for."""
     return torch.rand(batch, 3, frames, size, size, generator=torch.Generator().manual_seed(5))
 
 
 def made_run(folder: Path) -> Path:
-    """What a run leaves behind, of a backbone of some training."""
+    """Write what a run of three steps leaves in its folder."""
     torch.manual_seed(1)
     net = backbone("tiny", width=8).train()
     for _ in range(3):
-        net(clips())  # so that the statistics of the batch norms are not those of a new network
+        net(clips())  # gives batch norm other statistics than those of a new network
     model = {f"backbone.{name}": x for name, x in net.state_dict().items()} | {"head.weight": torch.zeros(4, 64)}
     data = {"step": 3, "model": model, "backbone": "tiny", "settings": {"width": 8}, "optimizer": {"state": {}}}
     torch.save(data, folder / "last.pt")
@@ -56,8 +56,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_run(tmp_path_factory.mktemp("run"))
 
 
-def facts_in(path: Path) -> Any:  # noqa: ANN401
-    """As a program without vtrain finds them."""
+def description_in(path: Path) -> Any:  # noqa: ANN401
+    """Return the description in an exported file, as a program without vtrain reads it."""
     if path.suffix == ".safetensors":
         data = path.read_bytes()
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -75,18 +75,18 @@ def facts_in(path: Path) -> Any:  # noqa: ANN401
 @pytest.mark.parametrize(
     "ending", [".safetensors", pytest.param(".ts", marks=pytest.mark.slow), pytest.param(".onnx", marks=GRAPH)]
 )
-def test_a_run_leaves_with_its_facts_and_is_back_in_the_three_lines_that_are_printed(
+def test_an_exported_run_holds_its_description_and_is_opened_by_the_three_lines_that_are_printed(
     ending: str, run: Path, tmp_path: Path
 ) -> None:
     words = ["export", str(run), "--out", f"net{ending}", "--json"]
     done = subprocess.run([sys.executable, "-m", "vtrain", *words], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    said = json.loads(done.stdout)
-    error = said.pop("relative_error")
+    output = json.loads(done.stdout)
+    error = output.pop("relative_error")
     assert error == 0 if ending == ".safetensors" else error < 1e-5
-    lines = said.pop("load")
-    assert said == {**FACTS, "out": f"net{ending}", "replaced": False}
-    assert facts_in(tmp_path / f"net{ending}") == FACTS
+    lines = output.pop("load")
+    assert output == {**DESCRIPTION, "out": f"net{ending}", "replaced": False}
+    assert description_in(tmp_path / f"net{ending}") == DESCRIPTION
     assert os.listdir(tmp_path) == [f"net{ending}"]
 
     assert len(lines.splitlines()) == 3
@@ -95,19 +95,19 @@ def test_a_run_leaves_with_its_facts_and_is_back_in_the_three_lines_that_are_pri
     assert done.stdout == "[1, 64, 1, 2, 2]\n", done.stderr
 
 
-def test_people_read_what_it_is_and_how_to_use_it(run: Path, command: Command, tmp_path: Path) -> None:
+def test_the_output_says_what_was_written_and_how_to_use_it(run: Path, command: Command, tmp_path: Path) -> None:
     out = tmp_path / "net.safetensors"
     out.write_bytes(b"older")
-    code, said, error = command("export", run / "last.pt", "--out", out)
+    code, output, error = command("export", run / "last.pt", "--out", out)
     assert (code, error) == (0, "")
-    assert said == (
+    assert output == (
         "backbone tiny, 64 channels, for clips of 8 x 32 x 32, normalised as 'unit'\n"
-        "opened again, it computes exactly what the network does\n"
+        "checked: its output is exactly the network's\n"
         f"replaced: {out}\n"
         "to use it:\n"
         "    import torch, vtrain\n"
-        f"    net, facts = vtrain.load_backbone('{out}')\n"
-        "    map_BCTHW = net(torch.rand(1, 3, *facts['clip']))\n"
+        f"    net, info = vtrain.load_backbone('{out}')\n"
+        "    map_BCTHW = net(torch.rand(1, 3, *info.clip))\n"
     )
     state = read_weights(run)[0]
     assert all(torch.equal(tensor, state[name]) for name, tensor in read_weights(out)[0].items())
@@ -150,80 +150,79 @@ def test_a_graph_computes_the_same_for_any_batch_and_size(name: str, tmp_path: P
 def test_a_pool_traced_at_one_size_is_right_for_any_other(size: Size, stride: Size) -> None:
     pool, free = SamePool(size, stride), dict.fromkeys((2, 3, 4), torch.export.Dim.DYNAMIC)
     with export.quiet():
-        program = torch.export.export(pool, (torch.rand(1, 2, 8, 12, 12),), dynamic_shapes=(free,)).module()
+        program = torch.export.export(pool, (torch.rand(1, 2, 8, 12, 12),), dynamic_shapes=(free,))
+    program = program.module(check_guards=False)  # those of torch 2.10 are stricter than what it computes
     for sides in ((8, 12, 12), (7, 9, 13), (5, 10, 11)):
         x = torch.rand(1, 2, *sides)
         assert torch.equal(program(x), pool(x))
 
 
-def test_the_clip_is_the_one_asked_for_or_the_files_or_the_usual_one(run: Path, tmp_path: Path) -> None:
+def test_the_clip_is_the_commands_or_the_files_or_the_default(run: Path, tmp_path: Path) -> None:
     def clip(source: Path, *numbers: int | None) -> Any:  # noqa: ANN401
         return export.export(source, tmp_path / "out.safetensors", *numbers)["clip"]
 
     assert [clip(run), clip(run, 4), clip(run, None, 40)] == [[8, 32, 32], [4, 32, 32], [8, 40, 40]]
     own = tmp_path / "own.safetensors"
-    for said, wanted in (([4, 24, 40], [4, 24, 40]), ([4, 24, -1], [16, 112, 112]), ("wide", [16, 112, 112])):
-        save_weights(own, backbone("tiny", width=4), {"backbone": "tiny", "settings": {"width": 4}, "clip": said})
+    for in_file, wanted in (([4, 24, 40], [4, 24, 40]), ([4, 24, -1], [16, 112, 112]), ("wide", [16, 112, 112])):
+        save_weights(own, backbone("tiny", width=4), {"backbone": "tiny", "settings": {"width": 4}, "clip": in_file})
         assert clip(own) == wanted
 
 
-def test_what_nobody_said_is_none(tmp_path: Path) -> None:
+def test_what_is_not_known_is_none(tmp_path: Path) -> None:
     save_weights(tmp_path / "a.safetensors", backbone("tiny", width=4), {"backbone": "tiny", "settings": {"width": 4}})
-    facts = export.export(tmp_path / "a.safetensors", tmp_path / "b.safetensors", 4, 32)
-    assert (facts["recipe"], facts["normalisation"]) == (None, None)
-    assert export.as_lines(facts).splitlines()[0] == (
-        "backbone tiny, 32 channels, for clips of 4 x 32 x 32, with no word on how they are normalised"
+    result = export.export(tmp_path / "a.safetensors", tmp_path / "b.safetensors", 4, 32)
+    assert (result["recipe"], result["normalisation"]) == (None, None)
+    assert export.as_lines(result).splitlines()[0] == (
+        "backbone tiny, 32 channels, for clips of 4 x 32 x 32, with unknown normalisation"
     )
 
 
 @pytest.mark.parametrize("ending", [".safetensors", ".ts"])
-def test_a_file_that_computes_something_else_is_not_made(
+def test_a_file_that_computes_something_else_is_not_kept(
     ending: str, run: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = export.FORMS[ending]
-    wrong = export.Form(form.write, lambda _: lambda x: x.new_ones(len(x), 64, 1, 2, 2), form.close, form.three_lines)
+    wrong = export.Form(form.write, lambda _: lambda x: x.new_ones(len(x), 64, 1, 2, 2), form.tolerance, form.usage)
     monkeypatch.setitem(export.FORMS, ending, wrong)
     out = tmp_path / f"a{ending}"
     out.write_bytes(b"older")
-    code, said, error = command("export", run, "--out", out)
-    assert (code, said) == (1, "")
-    assert error.startswith("vtrain: what was written computes something else (relative error ")
-    assert error.endswith(f"); {out} is not made\n")
+    code, output, error = command("export", run, "--out", out)
+    assert (code, output) == (1, "")
+    assert error.startswith("vtrain: the written file computes something else than the network (relative error ")
+    assert error.endswith(f"); {out} was not written\n")
     assert (os.listdir(tmp_path), out.read_bytes()) == ([out.name], b"older")
 
 
-def test_a_network_that_computes_no_numbers_is_not_exported(tmp_path: Path) -> None:
+def test_a_network_whose_output_is_not_finite_is_not_exported(tmp_path: Path) -> None:
     net = backbone("tiny", width=4)
     torch.nn.init.constant_(next(net.parameters()), float("nan"))
     save_weights(tmp_path / "a.safetensors", net, {"backbone": "tiny", "settings": {"width": 4}})
     with pytest.raises(UsageError) as error:
         export.export(tmp_path / "a.safetensors", tmp_path / "a.ts", 4, 32)
     assert str(error.value) == (
-        f"the network in {tmp_path}/a.safetensors gives no finite numbers; export an older state of it"
+        f"the network in {tmp_path}/a.safetensors gives values that are not finite; export an older state of it"
     )
 
 
 @pytest.mark.parametrize(
     ("source", "words", "message"),
     [
-        ("run", ("--out", "a.pt"), "--out is 'a.pt'; it ends in .safetensors or .ts or .onnx, as in --out "
+        ("run", ("--out", "a.pt"), "--out is 'a.pt'; it must end in .safetensors or .ts or .onnx, as in --out "
          "a.safetensors"),
-        ("run", ("--out", "no/a.ts"), "--out is 'no/a.ts', and there is no folder 'no'; make it first"),
+        ("run", ("--out", "no/a.ts"), "--out is 'no/a.ts', and there is no folder 'no'; create it first"),
         ("none", ("--out", "a.ts"), "there is no none; name a run's folder or a .safetensors file"),
         ("empty", ("--out", "a.ts"), "empty holds no last.pt; name the folder of a run that has saved, or a "
          ".safetensors file"),
         ("text.safetensors", ("--out", "a.ts"), "text.safetensors cannot be read as a checkpoint of torch (invalid "
          "load key, 'w'.)"),
-        ("cut.safetensors", ("--out", "a.ts"), "cut.safetensors: tensor 'conv5.0.conv2.weight' is said to lie in "
-         "bytes [463872, 906240), which cannot be"),
-        ("old.ts", ("--out", "a.ts"), "old.ts is a program and no weights; export the same run with --out "
+        ("old.ts", ("--out", "a.ts"), "old.ts is an exported program; export the same run with --out "
          "old.safetensors"),
         ("ours.safetensors", ("--out", "ours.safetensors"), "--out is 'ours.safetensors', the file that is read; "
          "name another"),
         ("run", ("--out", "a.ts", "--frames", "1", "--size", "0"), None),
     ],
 )  # fmt: skip
-def test_what_was_asked_wrongly_is_one_sentence(
+def test_a_wrong_argument_is_refused_in_one_sentence_and_changes_no_file(
     source: str,
     words: tuple[str, ...],
     message: str | None,
@@ -238,42 +237,51 @@ def test_what_was_asked_wrongly_is_one_sentence(
     Path("old.ts").write_bytes(b"")
     net = backbone("tiny", width=8)
     save_weights(Path("ours.safetensors"), net, {"backbone": "tiny", "settings": {"width": 8}})
-    Path("cut.safetensors").write_bytes(Path("ours.safetensors").read_bytes()[:-40000])
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    code, said, error = command("export", run if source == "run" else source, *words)
-    assert (code, said) == (2, "")
+    code, output, error = command("export", run if source == "run" else source, *words)
+    assert (code, output) == (2, "")
     assert message is None or error == f"vtrain: {message}\n"
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
-def test_a_run_that_names_the_wrong_backbone_is_one_sentence(command: Command, tmp_path: Path) -> None:
+def test_an_incomplete_file_is_refused_in_one_sentence(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "cut.safetensors"
+    save_weights(path, backbone("tiny", width=8), {"backbone": "tiny", "settings": {"width": 8}})
+    path.write_bytes(path.read_bytes()[:-40000])
+    code, output, error = command("export", path, "--out", tmp_path / "a.ts")
+    assert (code, output) == (2, "")
+    assert error.startswith(f"vtrain: {path} is not a readable safetensors file (")
+    assert error.count("\n") == 1
+
+
+def test_a_run_that_names_the_wrong_backbone_is_refused_in_one_sentence(command: Command, tmp_path: Path) -> None:
     data = torch.load(made_run(tmp_path) / "last.pt") | {"backbone": "c3d"}
     torch.save(data, tmp_path / "last.pt")
-    code, said, error = command("export", tmp_path, "--out", tmp_path / "a.ts")
-    assert (code, said) == (2, "")
+    code, output, error = command("export", tmp_path, "--out", tmp_path / "a.ts")
+    assert (code, output) == (2, "")
     assert error.startswith(
-        f"vtrain: {tmp_path}/last.pt holds no whole backbone 'c3d': 48 missing (conv1.a.conv.weight, "
+        f"vtrain: {tmp_path}/last.pt does not hold a complete backbone 'c3d': 48 missing (conv1.a.conv.weight, "
     )
     assert error.count("\n") == 1
 
 
-def test_a_clip_that_the_network_cannot_look_at_says_what_to_set(tmp_path: Path) -> None:
+def test_a_clip_that_the_network_does_not_take_says_what_to_set(tmp_path: Path) -> None:
     save_weights(tmp_path / "a.safetensors", backbone("c3d", width=4), {"backbone": "c3d", "settings": {"width": 4}})
     with pytest.raises(UsageError) as error:
         export.export(tmp_path / "a.safetensors", tmp_path / "a.ts", 1, 32)
-    said = str(error.value)
-    assert said.startswith("backbone 'c3d' cannot look at clips of 1 x 32 x 32 (")
-    assert said.endswith("); set --frames and --size")
+    output = str(error.value)
+    assert output.startswith("backbone 'c3d' does not take clips of 1 x 32 x 32 (")
+    assert output.endswith("); set --frames and --size")
 
 
-def test_a_recipe_that_is_no_json_is_one_sentence(tmp_path: Path) -> None:
+def test_a_recipe_that_is_no_json_is_refused_in_one_sentence(tmp_path: Path) -> None:
     made_run(tmp_path)
     (tmp_path / "recipe.json").write_text("{")
     with pytest.raises(UsageError) as error:
         export.export(tmp_path, tmp_path / "a.ts")
     assert str(error.value) == (
-        f"{tmp_path}/recipe.json is no JSON (Expecting property name enclosed in double quotes: line 1 column 2 "
-        "(char 1)); mend it or take it away"
+        f"{tmp_path}/recipe.json is not JSON (Expecting property name enclosed in double quotes: line 1 column 2 "
+        "(char 1)); repair it or remove it"
     )
 
 
@@ -287,7 +295,7 @@ def test_a_missing_package_is_named_with_what_installs_it(
     )  # fmt: skip
 
 
-def test_what_was_exported_is_taken_as_weights(run: Path, tmp_path: Path) -> None:
+def test_an_exported_file_is_accepted_as_weights(run: Path, tmp_path: Path) -> None:
     export.export(run, tmp_path / "a.safetensors")
     net = backbone("tiny", width=8).eval()
     assert load_weights(net, "tiny", tmp_path / "a.safetensors")["recipe"] == RECIPE

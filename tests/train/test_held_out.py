@@ -1,16 +1,12 @@
-"""Videos that are kept from training, and what some videos of a set are: theirs are the pixels, and no others."""
+"""Videos held out from training; and a selection of videos, which has its own pixels and fingerprint."""
 
-import io
 import shutil
-import tarfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from vprep.errors import UsageError
@@ -28,33 +24,13 @@ def keys(videos: Videos) -> list[str]:
 
 
 def group(key: str) -> str:
-    """v_StarSpins_g03_c01 is of g03."""
+    """Return the group in a key: g03 of v_StarSpins_g03_c01."""
     return key.split("_")[2]
-
-
-@pytest.fixture(scope="module")
-def foreign(shards: Path, run_vprep: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nine of the videos as a tar of another maker: a member for each frame."""
-    folder = tmp_path_factory.mktemp("sets") / "foreign"
-    folder.mkdir()
-    with tarfile.open(folder / "a.tar", "w") as tar:
-        for row in pq.read_table(shards / "index.parquet").to_pylist()[:9]:
-            data = (shards / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["size"]]
-            offsets = row["frame_offsets"]
-            for number in range(row["frames"]):
-                member = tarfile.TarInfo(f"part/{row['key']}.{number:03d}.jpg")
-                member.size = offsets[number + 1] - offsets[number]
-                tar.addfile(member, io.BytesIO(data[offsets[number] : offsets[number + 1]]))
-    done = run_vprep("index", folder)
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.mark.parametrize("by", ["video", "group"])
 @pytest.mark.parametrize("count", [0, 1, 7, 20])
-def test_what_is_left_and_what_is_held_out_are_all_there_are_in_the_order_they_had(
-    shards: Path, by: By, count: int
-) -> None:
+def test_the_others_and_the_held_out_are_all_videos_in_their_order(shards: Path, by: By, count: int) -> None:
     videos = ShardSet.open(shards).select()
     left, held = held_out(videos, count, by)
     assert not set(keys(left)) & set(keys(held))
@@ -65,12 +41,12 @@ def test_what_is_left_and_what_is_held_out_are_all_there_are_in_the_order_they_h
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 29])
-def test_as_many_videos_are_held_out_as_were_asked_for(shards: Path, count: int) -> None:
+def test_exactly_as_many_videos_are_held_out_as_were_asked_for(shards: Path, count: int) -> None:
     assert len(held_out(ShardSet.open(shards).select(), count)[1]) == count
 
 
-def test_of_groups_there_are_just_enough_and_each_is_on_one_side(shards: Path) -> None:
-    """Of a class two videos are of group 1, one of 2, two of 3 and one of 4; a group goes through all five classes."""
+def test_just_enough_groups_are_held_out_and_each_is_on_one_side(shards: Path) -> None:
+    """A class has two videos of group 1, one of 2, two of 3 and one of 4; each group has videos of all five classes."""
     videos = ShardSet.open(shards).select()
     sizes = Counter(map(group, keys(videos)))
     assert sizes == {"g01": 10, "g02": 5, "g03": 10, "g04": 5}
@@ -83,7 +59,7 @@ def test_of_groups_there_are_just_enough_and_each_is_on_one_side(shards: Path) -
             assert len(held) - max(whole.values()) < count
 
 
-def test_the_same_seed_holds_out_the_same_and_another_one_others(shards: Path) -> None:
+def test_the_seed_decides_which_videos_are_held_out(shards: Path) -> None:
     videos = ShardSet.open(shards).select()
     drawn = [keys(held_out(videos, 10, seed=seed)[1]) for seed in (0, 0, 1, 2)]
     assert drawn[0] == drawn[1]
@@ -93,15 +69,15 @@ def test_the_same_seed_holds_out_the_same_and_another_one_others(shards: Path) -
 
 
 def test_each_video_is_held_out_as_often_as_any_other(shards: Path) -> None:
-    """6 of 30 in 300 draws: 60 times each, give or take four standard deviations."""
+    """6 of 30, 300 times: each 60 times, within four standard deviations."""
     videos = ShardSet.open(shards).select()
     times = Counter(key for seed in range(300) for key in keys(held_out(videos, 6, seed=seed)[1]))
     assert len(times) == 30
     assert all(abs(count - 60) < 4 * (300 * 0.2 * 0.8) ** 0.5 for count in times.values())
 
 
-def test_who_is_held_out_does_not_depend_on_where_the_videos_are_stored(shards: Path) -> None:
-    """Nor on how many are asked for: those of a smaller number are among them."""
+def test_the_choice_does_not_depend_on_the_order_of_the_videos(shards: Path) -> None:
+    """Nor on the count: a smaller count holds out some of the same videos."""
     videos = ShardSet.open(shards).select()
     few, more = (set(keys(held_out(videos, count, seed=3)[1])) for count in (5, 12))
     assert few < more
@@ -109,7 +85,7 @@ def test_who_is_held_out_does_not_depend_on_where_the_videos_are_stored(shards: 
     assert set(keys(held_out(turned, 12, seed=3)[1])) == more
 
 
-def test_a_video_that_two_sets_have_is_not_on_both_sides(shards: Path, tmp_path: Path) -> None:
+def test_a_video_in_two_sets_is_on_one_side_only(shards: Path, tmp_path: Path) -> None:
     again = Path(shutil.copytree(shards, tmp_path / "again"))
     left, held = held_out(ShardSet.open([shards, again]).select(), 6)
     assert len(held) == 6
@@ -123,16 +99,16 @@ def test_a_video_that_two_sets_have_is_not_on_both_sides(shards: Path, tmp_path:
         (30, "video", "30 videos are to be held out of 30; hold out 0 to 29"),
         (31, "group", "31 videos are to be held out of 30; hold out 0 to 29"),
         (-1, "video", "-1 videos are to be held out of 30; hold out 0 to 29"),
-        (26, "group", "the 4 groups are too large to hold out 26 videos; hold out fewer"),
+        (26, "group", "the 4 groups are too large to hold out 26 videos; hold out fewer videos"),
     ],
 )
-def test_nothing_would_be_left(shards: Path, count: int, by: By, message: str) -> None:
+def test_a_count_that_leaves_no_video_is_refused(shards: Path, count: int, by: By, message: str) -> None:
     with pytest.raises(UsageError) as error:
         held_out(ShardSet.open(shards).select(), count, by)
     assert str(error.value) == message
 
 
-def test_videos_without_a_group_in_their_name_are_refused(small_shards: Path) -> None:
+def test_videos_without_a_group_in_their_key_are_refused(small_shards: Path) -> None:
     videos = ShardSet.open(small_shards).select()
     with pytest.raises(UsageError) as error:
         held_out(videos, 3, "group")
@@ -148,12 +124,12 @@ ROWS = [[4, 7, 8], [8, 0, 3, 5], [2], list(range(9))]
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("which", ["own", "foreign", "both"])
-def test_a_loader_over_some_videos_shows_their_pixels(
+def test_a_loader_of_selected_videos_has_their_pixels(
     shards: Path, foreign: Path, pictures: Pictures, which: str, rows: list[int], workers: int
 ) -> None:
     spec = {"own": [shards], "foreign": [foreign], "both": [shards, foreign]}[which]
     everything = ShardSet.open(spec).select()
-    # Of both, every other one is from each.
+    # Of both sets in turn.
     taken = [row + 30 * (at % 2) for at, row in enumerate(rows)] if which == "both" else rows
     videos = everything.take(np.array(taken))
     assert keys(videos) == [keys(everything)[row] for row in taken]
@@ -168,20 +144,20 @@ def test_a_loader_over_some_videos_shows_their_pixels(
             assert np.array_equal(batch.clips[number, 0, place].numpy(), picture)
 
 
-def test_some_of_some_are_some_of_all(shards: Path, foreign: Path) -> None:
+def test_a_selection_of_a_selection_is_a_selection(shards: Path, foreign: Path) -> None:
     everything = ShardSet.open([shards, foreign]).select()
     twice = everything.take(np.array([35, 2, 31, 38])).take(np.array([3, 0]))
     once = everything.take(np.array([38, 35]))
     assert keys(twice) == keys(once)
     assert twice.fingerprint == once.fingerprint
-    assert twice.inside is not None
-    assert everything.inside is not None
+    assert twice.frame_index is not None
+    assert everything.frame_index is not None
     for row, before in enumerate((38, 35)):
-        assert twice.inside.of(row) == everything.inside.of(before)
-        assert len(twice.inside.of(row)[0]) > 20
+        assert twice.frame_index.of(row) == everything.frame_index.of(before)
+        assert len(twice.frame_index.of(row)[0]) > 20
 
 
-def test_what_is_known_of_a_video_goes_with_it(shards: Path) -> None:
+def test_a_selected_video_keeps_its_fields(shards: Path) -> None:
     videos = ShardSet.open(shards).select()
     assert [videos.take(np.array([9, 4]))[row] for row in range(2)] == [videos[9], videos[4]]
     none = videos.take(np.array([], int))
@@ -189,7 +165,7 @@ def test_what_is_known_of_a_video_goes_with_it(shards: Path) -> None:
     assert keys(none) == []
 
 
-def test_the_same_videos_have_the_same_fingerprint_wherever_they_lie(shards: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_the_folder(shards: Path, tmp_path: Path) -> None:
     videos = ShardSet.open(shards).select()
     assert ShardSet.open(shards).select().fingerprint == videos.fingerprint
     assert ShardSet.open(Path(shutil.copytree(shards, tmp_path / "moved"))).select().fingerprint == videos.fingerprint
@@ -197,17 +173,17 @@ def test_the_same_videos_have_the_same_fingerprint_wherever_they_lie(shards: Pat
     assert held_out(videos, 0)[0].fingerprint == videos.fingerprint
 
 
-def test_what_the_index_says_beside_the_bytes_has_no_part_in_the_fingerprint(shards: Path, foreign: Path) -> None:
+def test_the_fingerprint_does_not_depend_on_paths_classes_and_frame_index(shards: Path, foreign: Path) -> None:
     videos = ShardSet.open(shards).select()
     assert replace(videos, classes=None).fingerprint == videos.fingerprint
     assert replace(videos, paths=[Path("elsewhere") / path.name for path in videos.paths]).fingerprint == (
         videos.fingerprint
     )
     others = ShardSet.open(foreign).select()
-    assert replace(others, inside=None).fingerprint == others.fingerprint
+    assert replace(others, frame_index=None).fingerprint == others.fingerprint
 
 
-def test_other_videos_have_another_fingerprint(shards: Path, foreign: Path) -> None:
+def test_other_videos_or_another_order_have_another_fingerprint(shards: Path, foreign: Path) -> None:
     videos = ShardSet.open(shards).select()
     left, held = held_out(videos, 10)
     parts = [
@@ -227,7 +203,7 @@ def test_other_videos_have_another_fingerprint(shards: Path, foreign: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["label", "frames", "offset", "shard"])
-def test_a_number_that_is_another_makes_another_fingerprint(shards: Path, name: str) -> None:
+def test_one_changed_number_changes_the_fingerprint(shards: Path, name: str) -> None:
     videos = ShardSet.open(shards).select()
     assert name in PER_VIDEO
     numbers = getattr(videos, name).copy()
@@ -235,7 +211,7 @@ def test_a_number_that_is_another_makes_another_fingerprint(shards: Path, name: 
     assert replace(videos, **{name: numbers}).fingerprint != videos.fingerprint
 
 
-def test_a_shard_of_another_size_makes_another_fingerprint(shards: Path) -> None:
+def test_the_size_of_a_shard_changes_the_fingerprint(shards: Path) -> None:
     videos = ShardSet.open(shards).select()
     sizes = [*videos.sizes[:-1], videos.sizes[-1] + 512]
     assert replace(videos, sizes=sizes).fingerprint != videos.fingerprint

@@ -1,4 +1,4 @@
-"""What a network makes of videos: of every clip once, in bounded pieces, the same however the work is cut."""
+"""The outputs of a network for videos: every clip once, in bounded pieces, the same however the work is cut."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -21,16 +21,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 VIDEOS = 30
 
 
-def plan(clips: int = 2, crop: str = "centre", frames: int = 4) -> EvenClips:
+def plan_of(clips: int = 2, crop: str = "centre", frames: int = 4) -> EvenClips:
     return EvenClips(clips=clips, frames=frames, looks=(AugmentConfig(size=16, crop=crop, flip=0.0),))  # type: ignore[arg-type]
 
 
-def by_key(shards: Path, net: nn.Module, made: EvenClips, **words: object) -> dict[str, Tensor]:
-    """What comes out, of each video that counts."""
+def by_key(shards: Path, net: nn.Module, plan: EvenClips, **words: object) -> dict[str, Tensor]:
+    """Return the output for each valid video by its key."""
     more = {name: words.pop(name) for name in ("clips_at_a_time",) if name in words}
-    loader = Loader(ShardSet.open(shards).select(), made, epochs=1, shuffled=False, **{"batch": 4, **words})  # type: ignore[arg-type]
+    loader = Loader(ShardSet.open(shards).select(), plan, epochs=1, shuffled=False, **{"batch": 4, **words})  # type: ignore[arg-type]
     found: dict[str, Tensor] = {}
-    for batch, rows in outputs(loader, net, looks=made.looks, **more):  # type: ignore[arg-type]
+    for batch, rows in outputs(loader, net, looks=plan.looks, **more):  # type: ignore[arg-type]
         assert rows.dtype == torch.float32
         for key, valid, row in zip(batch.keys, batch.valid.tolist(), rows, strict=True):
             if valid:
@@ -46,38 +46,38 @@ def tiny() -> nn.Module:
 
 @pytest.mark.parametrize("crop", ["centre", "three", "ten"])
 def test_each_clip_and_crop_goes_through_the_network_once_and_in_order(shards: Path, crop: str) -> None:
-    made = plan(clips=3, crop=crop)
-    found = by_key(shards, nn.Flatten(), made)
+    plan = plan_of(clips=3, crop=crop)
+    found = by_key(shards, nn.Flatten(), plan)
     assert len(found) == VIDEOS
-    for batch in Loader(ShardSet.open(shards).select(), made, batch=1, epochs=1, shuffled=False):
-        seen = Augment(made.looks)(batch.clips, batch.draws)[0]
+    for batch in Loader(ShardSet.open(shards).select(), plan, batch=1, epochs=1, shuffled=False):
+        seen = Augment(plan.looks)(batch.clips, batch.augmentation)[0]
         assert torch.equal(found[batch.keys[0]], seen.flatten(1))
-        assert len(seen) == 3 * made.looks[0].crops
+        assert len(seen) == 3 * plan.looks[0].crops
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_every_video_counts_once_on_one_rank_or_several(shards: Path, world: int) -> None:
-    alone = by_key(shards, nn.Flatten(), plan())
-    ranks = [by_key(shards, nn.Flatten(), plan(), batch=4 * world, rank=rank, world=world) for rank in range(world)]
+    alone = by_key(shards, nn.Flatten(), plan_of())
+    ranks = [by_key(shards, nn.Flatten(), plan_of(), batch=4 * world, rank=rank, world=world) for rank in range(world)]
     assert sorted(key for found in ranks for key in found) == sorted(alone)
     assert all(torch.equal(row, alone[key]) for found in ranks for key, row in found.items())
 
 
 def test_on_a_cpu_neither_batch_nor_workers_change_a_bit(shards: Path) -> None:
-    wanted = by_key(shards, tiny(), plan(frames=8), batch=1)
+    wanted = by_key(shards, tiny(), plan_of(frames=8), batch=1)
     for batch, workers in ((3, 0), (7, 2), (30, 1)):
-        found = by_key(shards, tiny(), plan(frames=8), batch=batch, workers=workers)
+        found = by_key(shards, tiny(), plan_of(frames=8), batch=batch, workers=workers)
         assert all(torch.equal(found[key], row) for key, row in wanted.items())
 
 
-def test_clips_of_several_videos_in_one_piece_come_to_the_same(shards: Path) -> None:
-    wanted = by_key(shards, tiny(), plan(frames=8))
-    found = by_key(shards, tiny(), plan(frames=8), clips_at_a_time=5)
+def test_clips_of_several_videos_in_a_piece_give_the_same_to_rounding(shards: Path) -> None:
+    wanted = by_key(shards, tiny(), plan_of(frames=8))
+    found = by_key(shards, tiny(), plan_of(frames=8), clips_at_a_time=5)
     assert all(torch.allclose(found[key], row, rtol=0, atol=1e-6) for key, row in wanted.items())
 
 
 class Small(nn.Module):
-    """Has memory for so many clips; notes how many it was given."""
+    """Has memory for `most` clips, and notes how many it was given."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -93,29 +93,31 @@ class Small(nn.Module):
 
 def test_pieces_that_do_not_fit_are_halved_until_they_do(shards: Path) -> None:
     net = Small(3)
-    found = by_key(shards, net, plan(), batch=10, clips_at_a_time=20)
-    wanted = by_key(shards, nn.Flatten(), plan(), batch=10)
+    found = by_key(shards, net, plan_of(), batch=10, clips_at_a_time=20)
+    wanted = by_key(shards, nn.Flatten(), plan_of(), batch=10)
     assert net.given[:3] == [20, 10, 5]
     assert max(net.given[4:]) <= 3
     assert all(torch.equal(found[key], row) for key, row in wanted.items())
 
 
-def test_a_clip_that_does_not_fit_alone_ends_the_work(shards: Path) -> None:
+def test_a_clip_that_does_not_fit_alone_is_an_error(shards: Path) -> None:
     with pytest.raises(WorkError) as error:
-        by_key(shards, Small(0), plan(), clips_at_a_time=1)
-    assert str(error.value) == ("the memory of cpu is too small for one clip of 4 x 16; take smaller or shorter clips")
+        by_key(shards, Small(0), plan_of(), clips_at_a_time=1)
+    assert str(error.value) == (
+        "the memory of cpu is too small for one clip of 4 x 16 x 16; use smaller or shorter clips"
+    )
 
 
-def edges(whole: int, most: int, end: int) -> Iterator[int]:
+def edges(group: int, most: int, end: int) -> Iterator[int]:
     done = 0
     yield done
     while done < end:
-        _, done = piece(done, whole, most, end)
+        _, done = piece(done, group, most, end)
         yield done
 
 
 @pytest.mark.parametrize(
-    ("whole", "most", "end", "at"),
+    ("group", "most", "end", "at"),
     [
         (10, 16, 20, [0, 10, 20]),  # one video after another
         (10, 4, 20, [0, 3, 6, 10, 13, 16, 20]),  # three parts of 10: 3, 3, 4
@@ -124,15 +126,15 @@ def edges(whole: int, most: int, end: int) -> Iterator[int]:
         (1, 9, 3, [0, 1, 2, 3]),
     ],
 )
-def test_pieces_are_even_and_begin_anew_with_each_whole(whole: int, most: int, end: int, at: list[int]) -> None:
-    assert list(edges(whole, most, end)) == at
+def test_pieces_are_even_and_never_span_two_groups(group: int, most: int, end: int, at: list[int]) -> None:
+    assert list(edges(group, most, end)) == at
     assert all(after - before <= most for before, after in pairwise(at))
 
 
-def test_a_network_is_evaluated_and_then_goes_on_as_it_was(shards: Path) -> None:
+def test_after_its_evaluation_a_network_is_in_its_former_mode(shards: Path) -> None:
     net = nn.Sequential(nn.Dropout(1.0), nn.BatchNorm3d(3), nn.Flatten()).train()
     net[1].eval()
-    found = by_key(shards, net, plan())
+    found = by_key(shards, net, plan_of())
     assert [module.training for module in net] == [True, False, True]
     assert not any(row.requires_grad for row in found.values())
     assert any(row.any() for row in found.values())  # nothing was dropped
@@ -142,16 +144,16 @@ def test_a_network_is_evaluated_and_then_goes_on_as_it_was(shards: Path) -> None
 
 
 def test_bf16_on_a_cpu_is_refused(shards: Path) -> None:
-    loader = Loader(ShardSet.open(shards).select(), plan(), batch=4, epochs=1)
+    loader = Loader(ShardSet.open(shards).select(), plan_of(), batch=4, epochs=1)
     with pytest.raises(UsageError) as error:
-        next(outputs(loader, nn.Flatten(), looks=plan().looks, precision="bf16"))
+        next(outputs(loader, nn.Flatten(), looks=plan_of().looks, precision="bf16"))
     assert str(error.value) == (
-        "precision is bf16 on a CPU, where it is slower, and weight gradients of 3D convolutions come out as NaN now "
-        "and then (vtrain doctor shows it); set precision=auto"
+        "precision is bf16 on a CPU, where it is slower and weight gradients of 3D convolutions are sometimes NaN "
+        "(vtrain doctor shows it); set precision=auto"
     )
 
 
-def test_pools_are_what_slow_loops_make_of_the_maps() -> None:
+def test_pools_compute_what_slow_loops_compute() -> None:
     conv4, conv5 = torch.randn(2, 3, 4, 5, 6), torch.randn(2, 4, 2, 5, 5)
     maps = {"conv4": conv4, "conv5": conv5}
     gap, top = POOLS["gap"](maps), POOLS["spatial-max"](maps)
@@ -182,7 +184,7 @@ def slowly_pooled(maps: Tensor, depth: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_pool_says_how_many_numbers_it_gives(name: str) -> None:
+def test_the_dimensions_of_the_pools_are_known_before_any_clip_is_computed(name: str) -> None:
     net = Features(backbone(name), list(POOLS))
     dims = net.dims((8, 32, 32))
     with torch.no_grad():
@@ -206,7 +208,7 @@ def test_p4_of_c3d_is_its_fourth_pool() -> None:
         assert torch.equal(Features(net, ["p4"])(clips), fourth.flatten(1))
 
 
-def test_an_axis_shorter_than_a_pool_is_taken_whole() -> None:
+def test_an_axis_shorter_than_a_pool_gives_one_value() -> None:
     maps = {"conv4": torch.randn(1, 3, 1, 1, 4), "conv5": torch.randn(1, 3, 1, 1, 1)}
     assert POOLS["p4"](maps).shape == (1, 6)
     assert POOLS["pool5"](maps).shape == (1, 3)

@@ -1,9 +1,6 @@
-"""Batches: exactly those videos, exactly those pixels, for any ranks and workers and after any stop."""
+"""Batches have the right videos and the right pixels, for any ranks and workers and after any stop."""
 
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -20,7 +17,7 @@ from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.shard_set import ShardSet
 from vtrain.methods import ascnet, pace, prp, rspnet
 
-# torch warns of more workers than processors; here that is wanted.
+# torch warns if there are more workers than processors, as there are here on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 Pictures = Callable[[Path], dict[str, list[np.ndarray]]]
@@ -37,12 +34,12 @@ def take(loader: Loader, count: int) -> list[Batch]:
 
 
 def tensors(batch: Batch) -> dict[str, torch.Tensor]:
-    own = {"clips": batch.clips, "label": batch.label, "frame": batch.frame, "speed": batch.speed}
-    return own | {f"target {name}": value for name, value in batch.targets.items()} | batch.draws
+    columns = {"clips": batch.clips, "label": batch.label, "frame": batch.frame, "speed": batch.speed}
+    return columns | {f"target {name}": value for name, value in batch.targets.items()} | batch.augmentation
 
 
 def assert_same(parts: list[Batch], whole: Batch) -> None:
-    """The parts of the ranks, one behind another, are the whole, bit for bit."""
+    """The parts of the ranks, concatenated, are bit for bit the whole batch."""
     assert [key for part in parts for key in part.keys] == whole.keys
     for name, value in tensors(whole).items():
         assert torch.equal(torch.cat([tensors(part)[name] for part in parts]), value), name
@@ -57,7 +54,7 @@ def assert_same(parts: list[Batch], whole: Batch) -> None:
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_layout_gives_the_same_global_batches(
+def test_any_number_of_ranks_and_workers_makes_the_same_global_batches(
     shards: Path, plan: Plan, world: int, local: int, workers: int, start: int, seed: int
 ) -> None:
     batch, steps = world * local, 3
@@ -82,7 +79,7 @@ def test_any_layout_gives_the_same_global_batches(
     batch=st.sampled_from([4, 7]),
 )
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_stopped_anywhere_and_resumed_with_other_workers_the_rest_is_the_same(
+def test_a_loader_resumed_with_other_workers_goes_on_with_the_same_batches(
     shards: Path, plan: Plan, stop: int, before: int, after: int, batch: int
 ) -> None:
     straight = take(open_shards(shards, plan, batch=batch, seed=5), stop + 3)
@@ -96,7 +93,7 @@ def test_stopped_anywhere_and_resumed_with_other_workers_the_rest_is_the_same(
 
 @given(batch=st.integers(1, 40), workers=st.integers(0, 3), seed=st.integers(0, 100))
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_every_video_is_shown_exactly_once_an_epoch(shards: Path, batch: int, workers: int, seed: int) -> None:
+def test_an_epoch_has_every_video_exactly_once(shards: Path, batch: int, workers: int, seed: int) -> None:
     loader = open_shards(shards, OneClip(frames=2), batch=batch, workers=workers, seed=seed, epochs=2)
     steps = len(loader)
     batches = list(loader)
@@ -109,7 +106,9 @@ def test_every_video_is_shown_exactly_once_an_epoch(shards: Path, batch: int, wo
 
 
 @pytest.mark.parametrize("world", [1, 2, 4, 7])
-def test_a_finite_pass_has_equal_batches_on_all_ranks_and_marks_what_fills_them_up(shards: Path, world: int) -> None:
+def test_a_finite_pass_has_equal_batches_on_all_ranks_and_marks_the_videos_that_fill_them_up(
+    shards: Path, world: int
+) -> None:
     batch = 4 * world
     ranks = [
         list(open_shards(shards, EvenClips(clips=2, frames=2), batch=batch, rank=rank, world=world, epochs=1))
@@ -141,7 +140,7 @@ def test_a_finite_pass_has_equal_batches_on_all_ranks_and_marks_what_fills_them_
     ],
     ids=["rspnet", "ascnet", "prp", "pace", "finetune", "test"],
 )
-def test_the_pixels_are_those_of_the_frames_that_the_plan_named(
+def test_the_pixels_are_those_of_the_frames_that_the_plan_chose(
     shards: Path, pictures: Pictures, plan: Plan, workers: int
 ) -> None:
     known = pictures(shards)
@@ -166,16 +165,16 @@ def _contains(picture: np.ndarray, part: np.ndarray) -> bool:
     )
 
 
-def test_a_crop_of_one_size_is_cut_where_the_frames_are_decoded(shards: Path, pictures: Pictures) -> None:
-    look = AugmentConfig(crop="centre", crop_size=16, size=16, blur_kernel=3, flip=0.0)
-    (batch,) = take(open_shards(shards, OneClip(frames=2, looks=(look,)), batch=3), 1)
+def test_workers_cut_out_a_crop_of_fixed_size(shards: Path, pictures: Pictures) -> None:
+    config = AugmentConfig(crop="centre", crop_size=16, size=16, blur_kernel=3, flip=0.0)
+    (batch,) = take(open_shards(shards, OneClip(frames=2, looks=(config,)), batch=3), 1)
     assert batch.clips.shape == (3, 1, 2, 16, 16, 3)
-    assert batch.draws["box"].tolist() == [[[[0, 0, 16, 16]]]] * 3
+    assert batch.augmentation["box"].tolist() == [[[[0, 0, 16, 16]]]] * 3
     picture = pictures(shards)[batch.keys[0]][batch.frame[0, 0, 0]]
     assert np.array_equal(batch.clips[0, 0, 0].numpy(), picture[4:20, 8:24])  # of 24 x 32
 
 
-def test_labels_and_rows_are_those_of_the_videos(shards: Path) -> None:
+def test_a_batch_has_the_labels_and_rows_of_its_videos(shards: Path) -> None:
     videos = ShardSet.open(shards).select()
     assert videos.classes is not None
     for batch in take(Loader(videos, OneClip(frames=2), batch=10), 3):
@@ -184,17 +183,17 @@ def test_labels_and_rows_are_those_of_the_videos(shards: Path) -> None:
             assert videos.classes[label] in key
 
 
-def test_augmentation_is_drawn_anew_in_each_epoch_and_alike_for_the_views_of_a_group(shards: Path) -> None:
+def test_each_epoch_and_each_group_of_views_draws_its_own_augmentation(shards: Path) -> None:
     loader = open_shards(shards, rspnet.Sampling(frames=2), batch=VIDEOS)
     first, second = take(loader, 2)
-    boxes = [dict(zip(batch.keys, batch.draws["box"].tolist(), strict=True)) for batch in (first, second)]
+    boxes = [dict(zip(batch.keys, batch.augmentation["box"].tolist(), strict=True)) for batch in (first, second)]
     assert sum(boxes[0][key] == boxes[1][key] for key in boxes[0]) < 3
-    windows = first.draws["box"]
-    assert not torch.equal(windows[:, 0], windows[:, 1])
+    drawn = first.augmentation["box"]
+    assert not torch.equal(drawn[:, 0], drawn[:, 1])
 
 
-def test_batches_that_are_kept_do_not_change(shards: Path) -> None:
-    """Memory is used again, but never while somebody holds a tensor of it."""
+def test_batches_that_are_held_do_not_change(shards: Path) -> None:
+    """Buffers are used again, but never while someone holds a tensor of them."""
     for workers in (0, 1, 2):
         loader = open_shards(shards, OneClip(frames=4), batch=3, workers=workers)
         kept, copies = [], []
@@ -205,23 +204,23 @@ def test_batches_that_are_kept_do_not_change(shards: Path) -> None:
         assert all(torch.equal(clips, copy) for clips, copy in zip(kept, copies, strict=True))
 
 
-def test_a_batch_that_leaves_its_worker_in_parts_is_whole(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_made_in_several_chunks_is_complete(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = take(open_shards(shards, SMALL[0], batch=7), 5)
     sample = 2 * 8 * 24 * 32 * 3  # bytes
-    for samples, workers in ((3, 2), (1, 1), (0.5, 2)):  # one worker has fewer rooms than a batch has parts
+    for samples, workers in ((3, 2), (1, 1), (0.5, 2)):  # a worker has fewer buffers than a batch has chunks
         monkeypatch.setattr("vtrain.data.loader.CHUNK_BYTES", int(samples * sample))
         parts = take(open_shards(shards, SMALL[0], batch=7, workers=workers), 5)
         for one, other in zip(parts, whole, strict=True):
             assert_same([one], other)
 
 
-def test_a_loader_can_be_walked_again_from_where_it_stands(shards: Path) -> None:
+def test_a_second_iteration_goes_on_at_the_position_of_the_loader(shards: Path) -> None:
     loader = open_shards(shards, OneClip(frames=2), batch=4, workers=1)
     keys = [take(loader, 1)[0].keys for _ in range(3)]
     assert keys == [batch.keys for batch in take(open_shards(shards, OneClip(frames=2), batch=4), 3)]
 
 
-def test_a_video_takes_the_place_of_one_too_short_at_the_same_speed(
+def test_a_video_that_replaces_a_short_one_is_shown_at_the_same_speed(
     make_video: Callable[..., Path], run_vprep: Callable[..., object], tmp_path: Path
 ) -> None:
     for number, seconds in enumerate((0.4, 0.8, 2.8, 3.0)):
@@ -235,19 +234,19 @@ def test_a_video_takes_the_place_of_one_too_short_at_the_same_speed(
     all_speeds = prp.Sampling(speeds=(1, 2, 4))
     rates = [take(open_shards(tmp_path / "out", all_speeds, batch=4, seed=seed), 1)[0] for seed in range(40)]
     drawn = torch.cat([batch.targets["rate"] for batch in rates]).bincount(minlength=3)
-    assert drawn.min() > 30  # short videos do not take the high speeds away
+    assert drawn.min() > 30  # short videos do not make high speeds rarer
 
 
-def test_a_plan_that_no_video_is_long_enough_for_is_one_sentence(shards: Path) -> None:
+def test_a_plan_for_which_no_video_is_long_enough_is_refused(shards: Path) -> None:
     with pytest.raises(WorkError) as error:
         take(open_shards(shards, prp.Sampling(speeds=(8,)), batch=2), 1)
     assert str(error.value) == (
         "no video has the 129 frames that a sample needs, the longest has 20; "
-        "use longer videos, or another policy than replace for short ones"
+        "use longer videos, or another policy for short ones than replace"
     )
 
 
-def test_videos_of_different_sizes_come_in_one_tensor(
+def test_videos_of_different_sizes_share_a_tensor(
     make_video: Callable[..., Path], run_vprep: Callable[..., object], pictures: Pictures, tmp_path: Path
 ) -> None:
     for name, size in (("wide", "96x48"), ("tall", "48x96")):
@@ -258,7 +257,7 @@ def test_videos_of_different_sizes_come_in_one_tensor(
     known = pictures(tmp_path / "out")
     for number, key in enumerate(batch.keys):
         height, width = (24, 48) if key == "wide" else (48, 24)
-        top, left, tall, broad = batch.draws["box"][number, 0, 0].int().tolist()
+        top, left, tall, broad = batch.augmentation["box"][number, 0, 0].int().tolist()
         assert top + tall <= height
         assert left + broad <= width
         clip = batch.clips[number, 0, 0].numpy()
@@ -267,29 +266,10 @@ def test_videos_of_different_sizes_come_in_one_tensor(
         assert not clip[:, width:].any()
 
 
-def test_tars_of_others_are_read_by_their_index(
-    shards: Path, pictures: Pictures, run_vprep: Callable[..., object], tmp_path: Path
-) -> None:
-    """A member for each frame, and keys with a slash."""
-    folder = tmp_path / "foreign"
-    folder.mkdir()
-    program = f"""
-import json, warnings
-warnings.simplefilter("ignore")
-import webdataset as wds, pyarrow.parquet as pq
-rows = pq.read_table({str(shards / "index.parquet")!r}).to_pylist()
-with wds.TarWriter({str(folder / "a.tar")!r}) as tar:
-    for number, row in enumerate(rows[:8]):
-        data = open({str(shards)!r} + "/" + row["shard"], "rb").read()[row["offset"]:row["offset"] + row["size"]]
-        o = row["frame_offsets"]
-        frames = {{f"{{i:03d}}.jpg": data[o[i]:o[i + 1]] for i in range(row["frames"])}}
-        tar.write({{"__key__": "part/" + row["key"], "cls": str(row["label"]).encode(), **frames}})
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
-    run_vprep("index", folder)
+def test_tars_of_other_tools_are_read_by_their_index(shards: Path, foreign: Path, pictures: Pictures) -> None:
     known = pictures(shards)
-    batches = list(open_shards(folder, rspnet.Sampling(frames=4), batch=4, workers=1, epochs=1))
-    assert sum(map(len, batches)) == 8
+    batches = list(open_shards(foreign, rspnet.Sampling(frames=4), batch=3, workers=1, epochs=1))
+    assert sum(map(len, batches)) == 9
     for batch in batches:
         for number, key in enumerate(batch.keys):
             picture = known[key.removeprefix("part/")][batch.frame[number, 1, 3]]
@@ -299,21 +279,24 @@ with wds.TarWriter({str(folder / "a.tar")!r}) as tar:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch": 6, "world": 4}, "batch is 6 for 4 ranks; it is divided among them: give a multiple of 4"),
-        ({"batch": 0}, "batch is 0 for 1 ranks; it is divided among them: give a multiple of 1"),
+        ({"batch": 6, "world": 4}, "batch is 6 for 4 ranks; it is divided among them: write a multiple of 4"),
+        ({"batch": 0}, "batch is 0 for 1 ranks; it is divided among them: write a multiple of 1"),
         ({"batch": 2, "rank": 2, "world": 2}, "rank is 2 of 2; ranks count from 0"),
-        ({"batch": 1, "workers": -1}, "workers is -1; 0 works in this process, more are processes of their own"),
-        ({"batch": 1, "on_error": "ignore"}, "on_error is 'ignore'; there are raise and skip"),
+        (
+            {"batch": 1, "workers": -1},
+            "workers is -1; write 0 to work in this process, or the number of worker processes",
+        ),
+        ({"batch": 1, "on_error": "ignore"}, "on_error is 'ignore'; write raise or skip"),
     ],
 )
-def test_what_cannot_be_is_refused(shards: Path, options: dict[str, object], message: str) -> None:
+def test_impossible_arguments_are_refused(shards: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as error:
         open_shards(shards, OneClip(), **options)  # type: ignore[arg-type]
     assert str(error.value) == message
 
 
-def test_webdataset_carries_the_pipeline(shards: Path) -> None:
-    """Further stages of webdataset can be put behind a loader's own."""
+def test_a_loader_can_be_the_source_of_a_webdataset_pipeline(shards: Path) -> None:
+    """A stage of webdataset can follow a loader."""
     import webdataset as wds
 
     loader = open_shards(shards, OneClip(frames=2), batch=10, epochs=1)
@@ -321,9 +304,8 @@ def test_webdataset_carries_the_pipeline(shards: Path) -> None:
     assert [len(one) for one in labels] == [10, 10, 10]
 
 
-def test_the_facts_of_a_set_are_not_touched(shards: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(shards, tmp_path / "set"))
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    list(open_shards(folder, OneClip(), batch=4, workers=2, epochs=1))
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+def test_a_loader_does_not_change_the_files_of_a_set(copy: Path) -> None:
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    list(open_shards(copy, OneClip(), batch=4, workers=2, epochs=1))
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
     assert json.loads(before["dataset.json"])["videos"] == VIDEOS

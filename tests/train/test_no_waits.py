@@ -43,7 +43,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         for one in self.batches:
-            yield self.augment(one.clips, one.draws), targets_of(one)
+            yield self.augment(one.clips, one.augmentation), targets_of(one)
 
 
 class NoBook:

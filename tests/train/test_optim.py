@@ -31,7 +31,7 @@ class Net(nn.Module):
         self.target = nn.Linear(3, 4).requires_grad_(False)
 
     def learn(self, seed: int) -> None:
-        """Gradients, the same for the same seed and weights."""
+        """Set gradients that depend on the seed and the weights alone."""
         self.zero_grad()
         noise = torch.Generator().manual_seed(seed)
         features = self.norm(self.conv(torch.randn(4, 2, 3, 4, 4, generator=noise))).square().mean((2, 3, 4))
@@ -48,16 +48,16 @@ def learning(net: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
 
 
-def told(net: nn.Module, optimizer: Optimizer, word: str) -> dict[str, Any]:
-    """What its group says of each parameter; one that is in two groups is refused."""
+def by_parameter(net: nn.Module, optimizer: Optimizer, key: str) -> dict[str, Any]:
+    """Return the value of `key` in each parameter's group; a parameter in two groups is an error."""
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    pairs = [(names[id(parameter)], group[word]) for group in optimizer.param_groups for parameter in group["params"]]
+    pairs = [(names[id(parameter)], group[key]) for group in optimizer.param_groups for parameter in group["params"]]
     assert len(dict(pairs)) == len(pairs)
     return dict(pairs)
 
 
-def assert_same(one: nn.Module, other: nn.Module, rtol: float | None = None, atol: float | None = None) -> None:
-    for name, value in one.state_dict().items():
+def assert_same(net: nn.Module, other: nn.Module, rtol: float | None = None, atol: float | None = None) -> None:
+    for name, value in net.state_dict().items():
         torch.testing.assert_close(value, other.state_dict()[name], rtol=rtol, atol=atol)
 
 
@@ -66,28 +66,28 @@ def assert_same(one: nn.Module, other: nn.Module, rtol: float | None = None, ato
 
 @every_optimiser
 @excluded_or_not
-def test_every_parameter_that_learns_is_in_exactly_one_group(name: Name, exclude: Exclude) -> None:
+def test_every_trainable_parameter_is_in_exactly_one_group(name: Name, exclude: Exclude) -> None:
     net = Net()
     optimizer = build(net, Optim(name=name, exclude=exclude), {"head.": 10.0, "conv.bias": 0.5})
-    assert told(net, optimizer, "lr_factor").keys() == learning(net).keys()
+    assert by_parameter(net, optimizer, "lr_factor").keys() == learning(net).keys()
     assert not any(member.startswith("target.") for member in learning(net))
 
 
 @every_optimiser
-def test_biases_and_norms_are_spared_where_the_config_says_so(name: Name) -> None:
+def test_biases_and_norms_are_excluded_when_the_config_says_so(name: Name) -> None:
     net = Net()
     optimizer = build(net, Optim(name=name, weight_decay=0.1, eta=0.01, exclude="bias and norm"))
     full = {"conv.weight", "head.weight", "idle.weight"}
-    decays = told(net, optimizer, "weight_decay")
+    decays = by_parameter(net, optimizer, "weight_decay")
     assert decays == {member: 0.1 if member in full else 0.0 for member in learning(net)}
     if name == "lars":
-        assert told(net, optimizer, "eta") == {member: 0.01 if member in full else None for member in decays}
+        assert by_parameter(net, optimizer, "eta") == {member: 0.01 if member in full else None for member in decays}
     everything = build(net, Optim(name=name, weight_decay=0.1))
-    assert told(net, everything, "weight_decay") == dict.fromkeys(learning(net), 0.1)
+    assert by_parameter(net, everything, "weight_decay") == dict.fromkeys(learning(net), 0.1)
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_in_every_backbone_one_dimension_means_bias_or_norm(name: str) -> None:
+def test_in_every_backbone_biases_and_norms_are_the_parameters_of_one_dimension(name: str) -> None:
     with torch.device("meta"):
         net = backbone(name)
     wanted = {
@@ -96,7 +96,7 @@ def test_in_every_backbone_one_dimension_means_bias_or_norm(name: str) -> None:
         for own, _ in module.named_parameters(recurse=False)
         if own == "bias" or isinstance(module, NORMS)
     }
-    etas = told(net, build(net, Optim(name="lars", exclude="bias and norm")), "eta")
+    etas = by_parameter(net, build(net, Optim(name="lars", exclude="bias and norm")), "eta")
     assert {member for member, eta in etas.items() if eta is None} == wanted
 
 
@@ -105,36 +105,36 @@ def test_the_last_layer_of_prps_rate_head_learns_ten_times_as_fast() -> None:
     optimizer = build(net, Optim(weight_decay=5e-4), net.lr_factors)
     set_lr(optimizer, 0.01)
     fast = {"rates.fc.weight", "rates.fc.bias"}
-    assert told(net, optimizer, "lr") == {member: 0.1 if member in fast else 0.01 for member in learning(net)}
+    assert by_parameter(net, optimizer, "lr") == {member: 0.1 if member in fast else 0.01 for member in learning(net)}
     assert fast < learning(net).keys()
 
 
-def test_a_network_that_follows_another_is_left_out() -> None:
+def test_a_momentum_copy_is_left_out() -> None:
     net = ascnet.ASCNet(backbone("tiny"), ascnet.Config(pool=2, hidden=8, dim=4))
-    members = told(net, build(net, Optim(name="lars", exclude="bias and norm")), "lr")
+    members = by_parameter(net, build(net, Optim(name="lars", exclude="bias and norm")), "lr")
     assert {member.split(".")[0] for member in members} == {"backbone", "heads", "predictors"}
 
 
-def test_of_two_beginnings_the_longer_one_holds() -> None:
+def test_of_two_keys_that_fit_a_name_the_longer_counts() -> None:
     net = Net()
-    factors = told(net, build(net, Optim(), {"head.bias": 3.0, "head": 2.0, "": 0.5}), "lr_factor")
+    factors = by_parameter(net, build(net, Optim(), {"head.bias": 3.0, "head": 2.0, "": 0.5}), "lr_factor")
     assert (factors["head.bias"], factors["head.weight"], factors["conv.bias"]) == (3.0, 2.0, 0.5)
 
 
-def test_a_beginning_that_no_parameter_has_is_an_error() -> None:
+def test_a_key_that_fits_no_parameter_is_an_error() -> None:
     with pytest.raises(ValueError) as caught:
         build(nn.Linear(1, 1), Optim(), {"fc8": 10.0})
-    assert str(caught.value) == "no parameter's name begins with 'fc8'; they are weight, bias"
+    assert str(caught.value) == "no parameter's name starts with 'fc8'; the names are weight, bias"
 
 
-def test_a_shared_weight_is_moved_once() -> None:
+def test_a_shared_weight_is_in_one_group_once() -> None:
     net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     net[1].weight = net[0].weight
-    assert told(net, build(net, Optim()), "lr").keys() == {"0.weight", "0.bias", "1.bias"}
+    assert by_parameter(net, build(net, Optim()), "lr").keys() == {"0.weight", "0.bias", "1.bias"}
 
 
 @every_optimiser
-def test_nothing_moves_before_a_learning_rate_is_set(name: Name) -> None:
+def test_no_weight_changes_before_a_learning_rate_is_set(name: Name) -> None:
     net, before = Net(), Net()
     net.learn(1)
     before.learn(1)
@@ -146,7 +146,7 @@ def test_nothing_moves_before_a_learning_rate_is_set(name: Name) -> None:
 
 
 class SlowLars:
-    """One parameter after another, in float64; every length is looked at."""
+    """Computes LARS slowly: one parameter after another, in float64."""
 
     def __init__(self, net: Net, config: Optim, factors: dict[str, float]) -> None:
         self.config, self.factors = config, factors
@@ -190,13 +190,15 @@ def test_lars_takes_the_steps_of_a_slow_loop(exclude: Exclude, momentum: float, 
         # 2.0 * 0.1 * 5 = 1, in the direction of the gradient, whatever its length
         ([3.0, 4.0], [0.0, 1e-4], [3.0, 3.0]),
         ([3.0, 4.0], [500.0, 0.0], [2.0, 4.0]),
-        # where a length is 0, the gradient is taken as it is
+        # where a length is 0, the gradient is used as it is
         ([0.0, 0.0], [3.0, 1.0], [-6.0, -2.0]),
         ([3.0, 4.0], [0.0, 0.0], [3.0, 4.0]),
         ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]),
     ],
 )
-def test_a_first_step_of_lars_is_worked_out(weight: list[float], gradient: list[float], wanted: list[float]) -> None:
+def test_the_first_step_of_lars_is_that_computed_by_hand(
+    weight: list[float], gradient: list[float], wanted: list[float]
+) -> None:
     net = nn.Linear(2, 1, bias=False)
     net.weight.data, net.weight.grad = torch.tensor([weight]), torch.tensor([gradient])
     optimizer = build(net, Optim(name="lars", weight_decay=0.0, eta=0.1))
@@ -225,13 +227,13 @@ def test_sgd_and_adamw_are_torchs(config: Optim, plain: partial[Optimizer]) -> N
     assert optimizer.defaults["foreach"] is True
 
 
-# ---- what a checkpoint holds, and what a step asks of the device
+# ---- what a checkpoint holds, and what a step reads from the device
 
 
 @every_optimiser
-def test_an_optimiser_goes_on_from_a_checkpoint_to_the_bit(name: Name) -> None:
+def test_an_optimiser_resumed_from_a_checkpoint_is_the_same_to_the_bit(name: Name) -> None:
     (net, optimizer), (other, resumed) = (
-        (one, build(one, Optim(name=name, exclude="bias and norm"), {"head.": 10.0})) for one in (Net(), Net())
+        (each, build(each, Optim(name=name, exclude="bias and norm"), {"head.": 10.0})) for each in (Net(), Net())
     )
     for number in range(3):
         step(net, optimizer, number, lr=0.01)
@@ -261,8 +263,8 @@ def two_steps(optimizer: Optimizer) -> None:
 
 
 @every_optimiser
-def test_a_step_asks_for_no_value_from_the_device(name: Name) -> None:
-    """Tensors of the device "meta" have none: asking for one is an error."""
+def test_a_step_reads_no_value_from_the_device(name: Name) -> None:
+    """Tensors of the device "meta" have no values, and reading one is an error."""
     optimizer = ready("meta", name)
     two_steps(optimizer)
     with pytest.raises(RuntimeError):
@@ -296,8 +298,8 @@ def test_lars_keeps_the_layout_of_the_weights() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"momentum": 1.5}, "momentum of the optimiser is 1.5; let it be from 0 to 0.9999"),
-        ({"weight_decay": -1.0}, "weight_decay of the optimiser is -1.0; let it be at least 0"),
+        ({"momentum": 1.5}, "optim.momentum is 1.5; it must be from 0 to 0.9999"),
+        ({"weight_decay": -1.0}, "optim.weight_decay is -1.0; it must be at least 0"),
         ({"name": "lars", "nesterov": True}, "nesterov with lars: only sgd has it; set nesterov to false"),
         (
             {"momentum": 0.0, "nesterov": True},
@@ -305,7 +307,7 @@ def test_lars_keeps_the_layout_of_the_weights() -> None:
         ),
     ],
 )
-def test_what_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         build(nn.Linear(1, 1), Optim(**settings))
     assert str(caught.value) == message

@@ -1,4 +1,4 @@
-"""The order of an epoch, and how it is shared."""
+"""The order of an epoch, and the parts of the ranks."""
 
 import numpy as np
 from hypothesis import given
@@ -28,19 +28,19 @@ def test_epochs_and_seeds_differ(counts: list[int], seed: int) -> None:
 
 
 @given(shards=st.integers(2, 20), blocks=st.integers(1, 5), seed=st.integers(0, 1000))
-def test_only_the_shards_of_a_block_are_read_from_at_a_time(shards: int, blocks: int, seed: int) -> None:
+def test_the_videos_of_a_block_are_from_its_own_shards(shards: int, blocks: int, seed: int) -> None:
     counts = [10] * shards * blocks  # so that all blocks are of the same size
     numbers = shard_of(counts)[epoch_order(shard_of(counts), seed, 0, block=10 * shards)]
     read = [set(part.tolist()) for part in np.split(numbers, blocks)]
     assert [len(block) for block in read] == [shards] * blocks
 
 
-def test_an_order_is_the_same_in_every_version() -> None:
+def test_the_order_never_changes() -> None:
     assert epoch_order(shard_of([3, 4, 5]), 7, 2).tolist() == [10, 6, 3, 1, 0, 2, 7, 4, 8, 9, 5, 11]
 
 
 def test_a_set_sorted_by_class_is_mixed_within_4_percent_of_a_perfect_shuffle() -> None:
-    """240,000 videos of 400 classes, a class after another, in 1,500 shards; batches of 64."""
+    """240,000 videos, sorted by their 400 classes, in 1,500 shards; batches of 64."""
     order = epoch_order(np.repeat(np.arange(1500), 160), 0, 0, BLOCK)
     classes = (np.arange(240_000) // 600)[order].reshape(-1, 64)
     distinct = np.mean([len(set(batch)) for batch in classes.tolist()])
@@ -48,15 +48,15 @@ def test_a_set_sorted_by_class_is_mixed_within_4_percent_of_a_perfect_shuffle() 
     assert distinct / perfect > 0.96
 
 
-def test_positions_go_from_epoch_to_epoch() -> None:
+def test_positions_continue_from_epoch_to_epoch() -> None:
     order = Order(shard_of([5, 5]), seed=1)
-    places = [order.at(position) for position in range(25)]
-    assert [epoch for epoch, _ in places] == [0] * 10 + [1] * 10 + [2] * 5
-    assert sorted(row for _, row in places[10:20]) == list(range(10))
-    assert order.at(3) == places[3]
+    found = [order.at(position) for position in range(25)]
+    assert [epoch for epoch, _ in found] == [0] * 10 + [1] * 10 + [2] * 5
+    assert sorted(row for _, row in found[10:20]) == list(range(10))
+    assert order.at(3) == found[3]
 
 
-def test_an_unshuffled_pass_is_in_the_order_of_storing() -> None:
+def test_an_unshuffled_pass_has_the_order_of_the_index() -> None:
     order = Order(shard_of([2, 3]), shuffled=False)
     assert [order.at(position)[1] for position in range(7)] == [0, 1, 2, 3, 4, 0, 1]
 

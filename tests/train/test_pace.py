@@ -224,7 +224,7 @@ def test_losses_stay_float32_where_the_network_is_not() -> None:
 def test_a_step_on_a_batch_of_real_clips_lowers_its_loss(shards: Path, contrast: Contrast) -> None:
     config = Config(sampling=SMALL, contrast=contrast)
     (batch,) = islice(open_shards(shards, config.plan(), batch=5, seed=1), 1)
-    clips = Augment(config.plan().looks)(batch.clips, batch.draws)
+    clips = Augment(config.plan().looks)(batch.clips, batch.augmentation)
     targets = batch.targets | {"speed": batch.speed, "row": batch.row, "label": batch.label, "valid": batch.valid}
     assert targets["pace"].shape == clips.shape[:2]
     net = method(config)

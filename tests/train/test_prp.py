@@ -332,7 +332,7 @@ def test_the_names_of_the_heads_are_those_of_imported_weights() -> None:
 def test_a_step_on_a_batch_of_real_clips_lowers_its_loss(shards: Path, mask: Mask) -> None:
     config = Config(sampling=replace(SMALL, mask=mask))
     (batch,) = islice(open_shards(shards, config.plan(), batch=5, seed=1), 1)
-    clips = Augment(config.plan().looks)(batch.clips, batch.draws)
+    clips = Augment(config.plan().looks)(batch.clips, batch.augmentation)
     targets = batch.targets | {"speed": batch.speed, "row": batch.row, "label": batch.label, "valid": batch.valid}
     assert len(batch.speed.unique()) > 1
     assert lowers(method(config), lambda net: net(clips, targets))

@@ -1,4 +1,4 @@
-"""Which frames are shown; numbers worked out by hand."""
+"""The frames that plans choose, against numbers worked out by hand."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -43,12 +43,12 @@ def shown(plan: Plan, frames: int, seed: int = 0) -> list[list[int]]:
         ("loop", 1, [0, 0, 0, 0]),
     ],
 )
-def test_a_short_video_is_played_as_the_word_says(short: str, frames: int, wanted: list[int]) -> None:
+def test_a_short_video_is_shown_as_the_policy_says(short: str, frames: int, wanted: list[int]) -> None:
     assert fallback(4, 3, frames, short) == wanted  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("short", ["replace", "error"])
-def test_a_short_video_can_be_refused_and_how_many_frames_are_needed_is_told(short: str) -> None:
+def test_a_refused_video_is_an_error_with_the_number_of_frames_needed(short: str) -> None:
     with pytest.raises(TooShortError) as error:
         fallback(4, 3, 9, short)  # type: ignore[arg-type]
     assert (error.value.needed, error.value.short) == (10, short)
@@ -79,7 +79,7 @@ PLANS: list[Plan] = [
 
 
 @given(plan=st.sampled_from(PLANS), frames=st.integers(1, 400), seed=st.integers(0, 2**64 - 1))
-def test_every_plan_shows_as_many_frames_as_it_says_and_only_those_there_are(
+def test_every_plan_chooses_as_many_frames_as_it_says_from_those_of_the_video(
     plan: Plan, frames: int, seed: int
 ) -> None:
     sample = plan(video(frames), Random(seed))
@@ -105,7 +105,7 @@ def test_a_policy_for_short_videos_does_not_touch_long_ones(short: str, frames: 
         assert len(random_clip(Random(seed), *clip, frames, short)) == 16  # type: ignore[arg-type]
 
 
-def test_rspnet_takes_two_windows_of_consecutive_frames_with_a_look_each() -> None:
+def test_rspnet_takes_two_windows_of_consecutive_frames_in_groups_of_their_own() -> None:
     sample = rspnet.Sampling()(video(100), Random(3))
     for view in sample.views:
         assert list(view.frames) == list(range(view.frames[0], view.frames[0] + 32))
@@ -136,7 +136,7 @@ def test_prp_needs_one_frame_more_than_its_window() -> None:
 
 
 @pytest.mark.parametrize("speed", [2, 4, 8])
-def test_prp_paints_twice_as_many_real_frames_as_it_sees(speed: int) -> None:
+def test_prp_paints_twice_as_many_stored_frames_as_it_sees(speed: int) -> None:
     sample = prp.Sampling(speeds=(speed,))(video(129), Random(0))
     (view,) = sample.views
     start = view.frames[0]
@@ -146,7 +146,9 @@ def test_prp_paints_twice_as_many_real_frames_as_it_sees(speed: int) -> None:
 
 
 @pytest.mark.parametrize(("speed", "rate", "real"), [(1, 2, 16), (1, 4, 16), (2, 4, 32)])
-def test_prp_brings_all_frames_of_its_window_where_it_has_to_paint_more(speed: int, rate: int, real: int) -> None:
+def test_prp_takes_all_frames_of_its_window_when_it_paints_more_than_there_are(
+    speed: int, rate: int, real: int
+) -> None:
     plan = prp.Sampling(speeds=(speed,), rate=rate)
     (frames,) = shown(plan, 40)
     start, last = frames[0], frames[0] + real - 1
@@ -177,7 +179,7 @@ def test_prp_compares_some_frames_of_each_segment_as_long_as_its_clip(
         assert list(view.frames[2 * frames :]) == motion + [last] * (4 * len(numbers) - len(motion))
 
 
-def test_prp_names_the_speed_by_its_place() -> None:
+def test_the_target_of_prp_is_the_index_of_the_speed() -> None:
     plan = prp.Sampling(speeds=(1, 2, 4, 8, 16), rate=1, short="loop")
     samples = [plan(video(300), Random(seed)) for seed in range(60)]
     assert {(sample.targets["rate"], sample.views[0].speed) for sample in samples} == set(enumerate((1, 2, 4, 8, 16)))
@@ -206,7 +208,7 @@ def test_prp_refuses_a_speed_that_its_frames_do_not_fit(settings: dict[str, Any]
 
 def test_prp_begins_at_the_first_frame_twice_as_often_as_elsewhere() -> None:
     starts = [shown(prp.Sampling(speeds=(1,)), 20, seed)[0][0] for seed in range(4000)]
-    assert set(starts) == {0, 1, 2}  # 0..3 is drawn, and one taken off what is above 0
+    assert set(starts) == {0, 1, 2}  # 0..3 is drawn, and 1 is subtracted unless it is 0
     assert 1.8 < starts.count(0) / starts.count(1) < 2.2
 
 
@@ -216,7 +218,7 @@ def test_pace_begins_again_at_the_first_frame_where_a_video_ends() -> None:
     assert starts == set(range(20))
 
 
-def test_pace_label_is_the_place_of_the_pace_that_was_played() -> None:
+def test_the_target_of_pace_is_the_index_of_the_pace() -> None:
     plan = pace.Sampling(paces=(Fraction(1, 3), Fraction(1, 2), 1, 2, 3), short="loop")
     for seed in range(50):
         sample = plan(video(500), Random(seed))
@@ -227,7 +229,7 @@ def test_pace_label_is_the_place_of_the_pace_that_was_played() -> None:
             assert seen == [int(number * plan.paces[label]) for number in range(7)]
 
 
-def test_a_fine_tuning_clip_is_consecutive_or_covers_the_video() -> None:
+def test_one_clip_is_consecutive_or_covers_the_video() -> None:
     (clip,) = shown(OneClip(frames=4, step=2), 100)
     assert clip == [clip[0] + 2 * number for number in range(4)]
     assert covering(40, 4, 0.0) == [0, 10, 20, 30]
@@ -246,15 +248,15 @@ def test_a_fine_tuning_clip_is_consecutive_or_covers_the_video() -> None:
         (EvenClips(clips=3, how="centres", step=2), 31, [0, 0, 0]),  # the span just fits, the strides do not
     ],
 )
-def test_test_clips_begin_where_the_protocol_says(plan: EvenClips, frames: int, starts: list[int]) -> None:
+def test_even_clips_begin_where_the_protocol_says(plan: EvenClips, frames: int, starts: list[int]) -> None:
     clips = shown(plan, frames)
     assert [clip[0] for clip in clips] == starts
     assert all(clip == [clip[0] + plan.step * number for number in range(16)] for clip in clips)
 
 
-def test_all_test_clips_of_a_video_shorter_than_a_clip_are_the_same() -> None:
+def test_even_clips_of_a_video_shorter_than_a_clip_are_all_the_same() -> None:
     assert shown(EvenClips(clips=3, frames=4), 3) == [[0, 1, 2, 0]] * 3
 
 
-def test_two_covering_test_clips_lie_between_each_other() -> None:
+def test_two_covering_clips_alternate() -> None:
     assert shown(EvenClips(clips=2, frames=4, how="cover"), 40) == [[0, 10, 20, 30], [5, 15, 25, 35]]

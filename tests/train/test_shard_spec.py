@@ -1,18 +1,15 @@
-"""What --shards can say, and what is said when it leads nowhere."""
+"""The values of --shards, and the errors of those that name nothing."""
 
-import json
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from vprep.errors import UsageError
-from vprep.format import write_dataset
 from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import enlarged, read_spec
+from vtrain.data.shard_spec import read_spec, upscaling_note
 
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -50,7 +47,7 @@ def test_a_spec_may_be_a_list_of_paths_from_several_sets(shards: Path, tmp_path:
     assert len(ShardSet.open([shards, other]).select()) == 60
 
 
-def test_a_glob_of_folders_takes_those_that_are_sets(shards: Path, tmp_path: Path) -> None:
+def test_a_glob_of_folders_takes_only_sets(shards: Path, tmp_path: Path) -> None:
     shutil.copytree(shards, tmp_path / "a1")
     shutil.copytree(shards, tmp_path / "a2")
     (tmp_path / "a3").mkdir()
@@ -67,94 +64,26 @@ def test_a_glob_of_folders_takes_those_that_are_sets(shards: Path, tmp_path: Pat
         ("s3://bucket/000.tar", "'s3://bucket/000.tar' is remote; shards are read from folders: copy them here first"),
         (
             "{}/x*/000.tar",
-            "no folder with a set matches '{}/x*'; a set is made with: vprep shard VIDEOS --out DIR",
+            "no folder with a set matches '{}/x*'; make a set with: vprep shard VIDEOS --out DIR",
         ),
     ],
 )
-def test_a_spec_that_leads_nowhere_says_what_is_there(shards: Path, spec: str, message: str) -> None:
+def test_a_spec_that_names_nothing_is_refused_with_what_there_is(shards: Path, spec: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         read_spec(spec.format(shards))
     assert str(error.value) == message.format(shards, shards)
 
 
-def test_tars_without_an_index_are_told_how_to_get_one(shards: Path, tmp_path: Path) -> None:
+def test_tars_without_an_index_are_refused_with_the_command_that_makes_it(shards: Path, tmp_path: Path) -> None:
     shutil.copy(shards / "000.tar", tmp_path / "000.tar")
     with pytest.raises(UsageError) as error:
         read_spec(tmp_path)
     assert str(error.value) == (f"{tmp_path} holds 1 tars and no dataset.json; make it with: vprep index {tmp_path}")
 
 
-def test_a_split_takes_the_videos_of_its_fold(shards: Path) -> None:
-    facts = json.loads((shards / "dataset.json").read_bytes())
-    for fold in (1, 2, 3):
-        for split in ("train", "test"):
-            assert len(ShardSet.open(shards).select(split=split, fold=fold)) == facts["splits"][f"split{fold}"][split]
-
-
-def test_a_split_that_is_not_there_says_which_are(shards: Path) -> None:
-    with pytest.raises(UsageError) as error:
-        ShardSet.open(shards).select(split="val")
-    splits = json.loads((shards / "dataset.json").read_bytes())["splits"]["split1"]
-    there = ", ".join(f"{count} {name}" for name, count in splits.items())
-    assert str(error.value) == (
-        f"{shards} has no video of split 'val' in fold 1 in the 6 shards that were named; "
-        f"fold 1 of dataset.json has {there}"
-    )
-
-
-def test_a_subset_brings_its_own_labels(shards: Path, tmp_path: Path, run_vprep: RunVprep) -> None:
-    everything = ShardSet.open(shards).select()
-    assert everything.classes is not None
-    last_two = everything.classes[-2:]
-    (tmp_path / "classes.txt").write_text("\n".join(last_two))
-    done = run_vprep("subset", shards, "--rule", f"classes:{tmp_path}/classes.txt", "--out", tmp_path / "s.parquet")
-    assert done.returncode == 0, done.stderr
-    videos = ShardSet.open(shards).select(subset=tmp_path / "s.parquet")
-    assert len(videos) == 12
-    assert videos.classes == last_two
-    for row in range(12):
-        assert last_two[videos.label[row]] in videos[row].key
-
-
-def test_a_subset_file_that_is_something_else_is_refused(shards: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as error:
-        ShardSet.open(shards).select(subset=tmp_path / "none.parquet")
-    assert str(error.value) == (
-        f"no file '{tmp_path}/none.parquet'; a subset is made with: "
-        f"vprep subset SET --rule RULE --out {tmp_path}/none.parquet"
-    )
-    (tmp_path / "text.parquet").write_text("not parquet")
-    with pytest.raises(UsageError, match=r"text.parquet is not a subset .*vprep subset SET --rule RULE"):
-        ShardSet.open(shards).select(subset=tmp_path / "text.parquet")
-
-
-def test_labels_of_sets_that_name_other_classes_are_left_out(shards: Path, small_shards: Path) -> None:
-    both = ShardSet.open([shards, small_shards]).select()
-    assert both.classes is None
-    assert set(both.label.tolist()) == {-1}
-    assert both[0].label is None
-
-
-def test_clips_larger_than_their_frames_are_told_of(shards: Path, small_shards: Path) -> None:
-    assert ShardSet.open(f"{shards},{small_shards}").smallest_side == 24
-    assert enlarged(24, 24) == enlarged(None, 224) == ""
-    assert enlarged(128, 224) == (
-        "clips of 224 pixels are enlarged from frames of 128; larger frames are made with: "
+def test_a_note_says_that_clips_are_larger_than_their_frames() -> None:
+    assert upscaling_note(24, 24) == upscaling_note(None, 224) == ""
+    assert upscaling_note(128, 224) == (
+        "clips of 224 pixels are enlarged from frames of 128; make larger frames with: "
         "vprep shard VIDEOS --short-side 256 --out DIR"
-    )
-
-
-def test_an_index_of_an_older_version_is_refused(shards: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(shards, tmp_path / "set"))
-    index = folder / "index.parquet"
-    pq.write_table(pq.read_table(index).drop_columns(["frame_checks"]), index)
-    facts = json.loads((folder / "dataset.json").read_bytes())
-    for file in facts["files"]:
-        file["bytes"] = (folder / file["name"]).stat().st_size
-    (folder / "dataset.json").write_bytes(write_dataset(facts))
-    with pytest.raises(UsageError) as error:
-        ShardSet.open(folder).select()
-    assert str(error.value) == (
-        f"{index} has no column 'frame_checks', which this version needs; make the set anew with vprep shard, "
-        "or for tars of others: vprep index"
     )

@@ -104,7 +104,7 @@ def test_losses_stay_float32_where_the_network_is_not() -> None:
 
 def test_a_step_on_a_batch_of_real_clips_lowers_its_loss(shards: Path) -> None:
     (batch,) = islice(open_shards(shards, CONFIG.plan(), batch=5, seed=1), 1)
-    seen = Augment(CONFIG.plan().looks)(batch.clips, batch.draws)
+    seen = Augment(CONFIG.plan().looks)(batch.clips, batch.augmentation)
     targets = batch.targets | {"label": batch.label, "row": batch.row, "speed": batch.speed, "valid": batch.valid}
     net = method()
     before = net(seen, targets)["loss"]

@@ -182,7 +182,7 @@ def test_held_out_numbers_are_means_over_the_videos(shards: Path) -> None:
     run.module.eval()
     augment = Augment(recipe.method.plan().looks)
     with torch.no_grad():
-        each = [run.method(augment(one.clips, one.draws), targets_of(one)) for one in loader]
+        each = [run.method(augment(one.clips, one.augmentation), targets_of(one)) for one in loader]
     assert len(each) == 7
     for name, number in found.items():
         assert number == pytest.approx(sum(one[name].item() for one in each) / 7, rel=1e-5), name
@@ -210,7 +210,7 @@ def test_watching_finds_the_nearest_neighbour_in_the_other_split(shards: Path) -
         rows = []
         for one in loader:
             with torch.no_grad():
-                clips = run.method.backbone(Augment((look,))(one.clips, one.draws)[0]).mean((2, 3, 4))
+                clips = run.method.backbone(Augment((look,))(one.clips, one.augmentation)[0]).mean((2, 3, 4))
             rows.append((clips.mean(0), int(one.label)))
         sides.append(rows)
     right = 0

@@ -1,4 +1,4 @@
-"""Published checkpoints come in whole or not at all, and then compute what the authors' networks compute."""
+"""Published checkpoints are imported completely or not at all, and then compute what the authors' networks compute."""
 
 import json
 import zlib
@@ -41,7 +41,7 @@ def shapes(network: dict[str, Any]) -> Shapes:
 
 
 def filled(name: str, shape: list[int]) -> Tensor:
-    """The rule: numbers that follow from the name."""
+    """Return the numbers that follow from the name."""
     rng = np.random.RandomState(zlib.crc32(f"dev{name}".encode()) & 0x7FFFFFFF)
     numbers = rng.standard_normal(shape).astype(np.float32) if shape else np.float32(0)
     if name.endswith("num_batches_tracked"):
@@ -58,7 +58,7 @@ def filled(name: str, shape: list[int]) -> Tensor:
 
 
 def light(name: str, shape: list[int]) -> Tensor:
-    """Of that shape, but one number on the disk."""
+    """Return a tensor of that shape that takes one number on the disk."""
     return torch.zeros(()).expand(shape)
 
 
@@ -68,7 +68,7 @@ def checkpoint(name: str, fill: Callable[[str, list[int]], Tensor] = light) -> d
 
 
 def packed(name: str, state: dict[str, Tensor]) -> dict[str, Any]:
-    """As the authors' code saves it."""
+    """Return the state as the authors' code saves it."""
     origin, _, arch = name.partition("/")
     if origin == "rspnet":
         return {"epoch": 200, "arch": arch, "model": state, "best_loss": 1.5, "scheduler": {"last_epoch": 200}}
@@ -94,13 +94,13 @@ def agrees(found: Tensor, wanted: dict[str, Any]) -> bool:
 @pytest.mark.parametrize(
     "name",
     # The others take one to five seconds each.
-    [pytest.param(one["name"], marks=[pytest.mark.slow] * (not one["name"].endswith("s3dg"))) for one in GOLDEN],
+    [pytest.param(net["name"], marks=[pytest.mark.slow] * (not net["name"].endswith("s3dg"))) for net in GOLDEN],
 )
 def test_a_published_checkpoint_computes_here_what_the_authors_network_computes(name: str, tmp_path: Path) -> None:
     network = golden(name)
     state = checkpoint(name, filled)
     imported = import_weights(saved(tmp_path / "published.pth", packed(name, state)), name.partition("/")[0])
-    net = backbone(imported.backbone).eval()
+    net = backbone(imported.info.backbone).eval()
     net.load_state_dict(imported.state)
     clips = np.random.RandomState(11).uniform(0, 1, network["input"]).astype(np.float32)
     with torch.no_grad():
@@ -109,8 +109,8 @@ def test_a_published_checkpoint_computes_here_what_the_authors_network_computes(
         if name.startswith("prp/"):
             heads: dict[str, nn.Module] = {"rec": Decoder(), "cls": RateHead()}
             for (word, head), part in zip(heads.items(), ("decoder.", "rates."), strict=True):
-                mine = {key.removeprefix(part): x for key, x in imported.heads.items() if key.startswith(part)}
-                head.load_state_dict(mine)
+                state = {key.removeprefix(part): x for key, x in imported.heads.items() if key.startswith(part)}
+                head.load_state_dict(state)
                 found[word] = head.eval()(last)
     assert found.keys() == network["outputs"].keys()
     assert [word for word, wanted in network["outputs"].items() if not agrees(found[word], wanted)] == []
@@ -126,15 +126,16 @@ def test_the_report_names_what_was_left_out(tmp_path: Path) -> None:
     assert imported.report == (
         "rspnet: 56 tensors loaded, 71 skipped (encoder_k, fc1, fc2, linear, optimizer, queue, queue_ptr)"
     )
-    assert imported.facts == {
-        "backbone": "c3d", "settings": {}, "dim": 512, "origin": "rspnet", "clip": (16, 112, 112), "file": "a.pth.tar",
+    assert imported.info == {
+        "backbone": "c3d", "settings": {}, "dim": 512, "origin": "rspnet", "clip": [16, 112, 112], "file": "a.pth.tar",
         "normalisation": {
+            "word": "imagenet",
             "scale": 1, "channels": "rgb", "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)
         },
     }  # fmt: skip
 
 
-def test_a_fine_tuned_checkpoint_comes_in_too(tmp_path: Path) -> None:
+def test_a_fine_tuned_checkpoint_is_imported_too(tmp_path: Path) -> None:
     ours = {name.replace("encoder_q.", ""): x for name, x in checkpoint("rspnet/resnet18").items()}
     tuned = saved(tmp_path / "a.pth", {"model": ours | {"fc.weight": torch.zeros(101, 512)}})
     assert import_weights(tuned, "rspnet").report == "rspnet: 120 tensors loaded, 3 skipped (fc)"
@@ -182,8 +183,7 @@ def test_an_import_is_strict_in_both_directions(
     with pytest.raises(UsageError) as error:
         import_weights(path, "pace")
     assert str(error.value) == (
-        f"{path} holds none of the networks of pace (c3d, r3d, r2plus1d, s3dg_pace); "
-        f"what keeps it from being c3d: {reason}"
+        f"{path} holds none of the networks of pace (c3d, r3d, r2plus1d, s3dg_pace); it differs from c3d by: {reason}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Files with weights: ours go out and come back, old ones are read, and none is trusted."""
+"""Files with weights: those written here are read back, old ones are read too, and none is trusted."""
 
 import argparse
 import collections
@@ -21,11 +21,13 @@ from torch import Tensor
 
 from vprep.errors import UsageError
 from vtrain.backbones import backbone
-from vtrain.weights import load_backbone, load_weights, read_checkpoint, read_weights, safetensors, save_weights
+from vtrain.weights import WeightsInfo, load_backbone, load_weights, read_checkpoint, read_weights, save_weights
+from vtrain.weights.backbone_file import write_safetensors
+from vtrain.weights.checkpoint_file import STORAGES, read
 
 LEGACY = {"_use_new_zipfile_serialization": False}  # the format of PyTorch 0.4
 FORMATS = [pytest.param(LEGACY, id="legacy"), pytest.param({}, id="zip")]
-FACTS = {
+INFO = {
     "backbone": "tiny",
     "settings": {"width": 8},
     "recipe": {"method": "pace", "steps": 3},
@@ -46,7 +48,7 @@ def message(read: Callable[[], object]) -> str:
 
 
 class Evil:
-    """Runs a command when a careless reader opens the file it was saved in."""
+    """Calls a function when a careless reader opens the file it was saved in."""
 
     def __init__(self, call: Callable[..., object], *args: object) -> None:
         self.what = call, args
@@ -71,8 +73,8 @@ def test_a_checkpoint_that_tries_to_execute_code_is_refused_and_executes_nothing
     hidden = argparse.Namespace(deep=[{"down": Evil(call, *args)}])
     path = saved(tmp_path / "a.pth.tar", {"model": {"w": torch.zeros(3)}, "args": hidden}, words)
     assert message(lambda: read_checkpoint(path)) == (
-        f"{path} wants {name} to be called when it is read; nothing was called, and the file is not used: "
-        "take weights from a file that holds only tensors and plain values"
+        f"{path} asks for {name} to be called when it is read; nothing was called and the file was not used: "
+        "use a file that holds only tensors and plain values"
     )
     assert not mark.exists()
 
@@ -84,9 +86,9 @@ def test_the_test_file_is_a_real_danger(tmp_path: Path) -> None:
     assert mark.exists()
 
 
-@pytest.mark.parametrize("place", range(5))
-def test_no_pickle_of_a_legacy_file_is_executed(place: int, tmp_path: Path) -> None:
-    """There are five: magic number, version, system, data, names of storages."""
+@pytest.mark.parametrize("position", range(5))
+def test_no_pickle_of_a_legacy_file_is_executed(position: int, tmp_path: Path) -> None:
+    """It holds five: magic number, version, system, data, names of storages."""
     buffer = io.BytesIO()
     torch.save({"w": torch.zeros(3)}, buffer, **LEGACY)
     buffer.seek(0)
@@ -95,7 +97,7 @@ def test_no_pickle_of_a_legacy_file_is_executed(place: int, tmp_path: Path) -> N
         begin = buffer.tell()
         assert all(pickletools.genops(buffer))  # goes on to the pickle's end
         pieces.append(buffer.getvalue()[begin : buffer.tell()])
-    pieces[place] = pickle.dumps(Evil(os.mkdir, str(tmp_path / "mark")), protocol=2)
+    pieces[position] = pickle.dumps(Evil(os.mkdir, str(tmp_path / "mark")), protocol=2)
     path = tmp_path / "a.pth"
     path.write_bytes(b"".join(pieces) + buffer.read())
     assert "nothing was called" in message(lambda: read_checkpoint(path))
@@ -103,7 +105,7 @@ def test_no_pickle_of_a_legacy_file_is_executed(place: int, tmp_path: Path) -> N
 
 
 def test_a_pickle_cannot_change_the_functions_that_read_it(tmp_path: Path) -> None:
-    """BUILD sets attributes of whatever is on the stack, so nothing that can be changed may get there."""
+    """BUILD sets attributes of the object on the stack, so a function must never get there."""
     target = b"ctorch._utils\n_rebuild_tensor_v2\n"
     attack = b"\x80\x02" + target + b"(N}X\x0c\x00\x00\x00__defaults__)s\x86b."
     path = tmp_path / "a.pth"
@@ -115,7 +117,7 @@ def test_a_pickle_cannot_change_the_functions_that_read_it(tmp_path: Path) -> No
 
 
 class Setting:
-    """Of a class that whoever opens the file does not have."""
+    """A class that is not there where the file is opened."""
 
     lr = 0.1
 
@@ -154,37 +156,37 @@ def test_a_file_of_pytorch_0_4_without_foreign_objects_is_read_too(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "Ran out of input"), (b"GIF89a" * 9, "invalid load key"), (pickle.dumps(3), "it does not begin as one")],
+    [(b"", "Ran out of input"), (b"GIF89a" * 9, "invalid load key"), (pickle.dumps(3), "it does not begin like one")],
 )
-def test_what_is_no_checkpoint_is_one_sentence(content: bytes, reason: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_sentence(content: bytes, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     path.write_bytes(content)
-    said = message(lambda: read_checkpoint(path))
-    assert said.startswith(f"{path} cannot be read as a checkpoint of torch (")
-    assert reason in said
+    text = message(lambda: read_checkpoint(path))
+    assert text.startswith(f"{path} cannot be read as a checkpoint of torch (")
+    assert reason in text
 
 
-def test_a_missing_file_and_one_without_tensors_are_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_file_and_one_without_tensors_are_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     assert message(lambda: read_checkpoint(path)) == f"{path} is not a file"
     assert message(lambda: read_checkpoint(saved(path, {"epoch": 3}))) == f"{path} holds no tensors"
 
 
 @pytest.mark.parametrize("kind", ["legacy", "zip", "safetensors"])
-def test_a_damaged_file_is_a_sentence_or_still_has_its_tensors(kind: str, tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_in_one_sentence_or_still_gives_tensors(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     data = {"w": torch.randn(7, 5), "b": torch.randn(5), "n": torch.tensor(3)}
     if kind == "safetensors":
-        safetensors.write(path, data, {})
+        write_safetensors(path, data, "{}")
     else:
         saved(
             path,
             data if kind == "zip" else data | {"args": argparse.Namespace(a=1)},
             LEGACY if kind == "legacy" else {},
         )
-    whole, rng = path.read_bytes(), random.Random(7)
+    intact, rng = path.read_bytes(), random.Random(7)
     for number in range(150):
-        broken = bytearray(whole[: rng.randrange(len(whole))] if number % 3 == 0 else whole)
+        broken = bytearray(intact[: rng.randrange(len(intact))] if number % 3 == 0 else intact)
         for _ in range(number % 3):
             broken[rng.randrange(len(broken))] = rng.randrange(256)
         path.write_bytes(broken)
@@ -198,17 +200,16 @@ def test_a_damaged_file_is_a_sentence_or_still_has_its_tensors(kind: str, tmp_pa
 @pytest.mark.parametrize("words", FORMATS)
 def test_a_storage_that_claims_more_than_the_file_holds_is_refused(words: dict[str, bool], tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pth", {"w": torch.zeros(1000), "args": argparse.Namespace()}, words)
-    whole = path.read_bytes()
+    intact = path.read_bytes()
     claim = b"M" + struct.pack("<H", 1000)  # how pickle writes 1000
-    assert claim in whole
-    path.write_bytes(
-        whole.replace(claim, b"J" + struct.pack("<i", 2**31 - 1), 1) if words else whole.replace(claim, b"M\xff\xff")
-    )
+    assert claim in intact
+    larger = b"M\xff\xff" if not words else b"J" + struct.pack("<i", 2**31 - 1)
+    path.write_bytes(intact.replace(claim, larger, 1 if words else -1))
     assert "cannot be read as a checkpoint" in message(lambda: read_checkpoint(path))
 
 
-def header(path: Path, facts: dict[str, Any] | str, body: bytes = b"\0" * 8) -> Path:
-    text = (facts if isinstance(facts, str) else json.dumps(facts)).encode()
+def with_header(path: Path, header: dict[str, Any] | str, body: bytes = b"\0" * 8) -> Path:
+    text = (header if isinstance(header, str) else json.dumps(header)).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + body)
     return path
 
@@ -218,60 +219,111 @@ def part(dtype: str, shape: list[Any], begin: int, end: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("facts", "reason"),
+    "header",
     [
-        ({"a": part("F32", [2], 0, 8), "b": part("F32", [1], 4, 8)}, "tensor 'b' is said to lie in bytes [4, 8)"),
-        ({"a": part("F32", [1], 4, 8)}, "tensor 'a' is said to lie in bytes [4, 8), which cannot be"),
-        ({"a": part("F32", [3], 0, 8)}, "tensor 'a' is said to lie in bytes [0, 8), which cannot be"),
-        ({"a": part("F32", [4], 0, 16)}, "tensor 'a' is said to lie in bytes [0, 16), which cannot be"),
-        ({"a": part("F32", [1], 0, 4)}, "4 bytes behind the last tensor belong to none"),
-        ({"a": part("F32", [-1, -2], 0, 8)}, "(a shape or an offset is no whole number)"),
-        ({"a": part("F32", [True, 2], 0, 8)}, "(a shape or an offset is no whole number)"),
-        ({"a": part("F33", [2], 0, 8)}, "its header is not that of a safetensors file ('F33')"),
-        ({"a": {"dtype": "F32"}}, "its header is not that of a safetensors file ('data_offsets')"),
-        ('{"a": 1, "a": 2}', "(a name is there twice)"),
-        ("{" + "[" * 50, "its header is not that of a safetensors file"),
-        ('{"__metadata__": []}', "its header is not that of a safetensors file"),
+        {"a": part("F32", [2], 0, 8), "b": part("F32", [1], 4, 8)},  # an overlap
+        {"a": part("F32", [1], 4, 8)},  # a gap
+        {"a": part("F32", [3], 0, 8)},  # a shape that is too large
+        {"a": part("F32", [4], 0, 16)},  # more bytes than there are
+        {"a": part("F32", [1], 0, 4)},  # fewer bytes than there are
+        {"a": part("F32", [-1, -2], 0, 8)},
+        {"a": part("F32", [True, 2], 0, 8)},
+        {"a": part("F32", [2**40, 2**40], 0, 8)},
+        {"a": part("F33", [2], 0, 8)},
+        {"a": {"dtype": "F32"}},
+        '{"a": 1, "a": 2}',
+        "{" + "[" * 50,
+        '{"__metadata__": []}',
     ],
-)  # fmt: skip
-def test_a_safetensors_file_that_is_not_exactly_right_is_refused(
-    facts: dict[str, Any] | str, reason: str, tmp_path: Path
-) -> None:
-    assert reason in message(lambda: read_checkpoint(header(tmp_path / "a.safetensors", facts)))
+    ids=str,
+)
+def test_a_safetensors_file_with_a_wrong_header_is_refused(header: dict[str, Any] | str, tmp_path: Path) -> None:
+    path = with_header(tmp_path / "a.safetensors", header)
+    text = message(lambda: read_checkpoint(path))
+    assert text.startswith(f"{path} is not a readable safetensors file (")
+    assert text.endswith("); use a good copy of it")
 
 
 def test_a_header_longer_than_its_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
-    assert message(lambda: read_checkpoint(path)) == (
-        f"{path}: its header of {2**62} bytes is not there; the file is cut or no safetensors file"
-    )
+    assert message(lambda: read_checkpoint(path)).startswith(f"{path} is not a readable safetensors file (")
 
 
 def test_a_safetensors_file_written_by_others_is_read(tmp_path: Path) -> None:
-    facts = {"b": part("F32", [1], 3, 7), "a": part("U8", [3], 0, 3), "__metadata__": {"format": "pt"}}
+    header = {"b": part("F32", [1], 3, 7), "a": part("U8", [3], 0, 3), "__metadata__": {"format": "pt"}}
     body = bytes([1, 2, 3]) + struct.pack("<f", 2.5)
-    found = read_checkpoint(header(tmp_path / "a.safetensors", facts, body))
+    found = read_checkpoint(with_header(tmp_path / "a.safetensors", header, body))
     assert found["a"].tolist() == [1, 2, 3]
     assert found["b"].tolist() == [2.5]
 
 
-def test_every_dtype_and_shape_comes_back_as_it_went(tmp_path: Path) -> None:
+def test_a_file_with_other_metadata_and_an_empty_tensor_is_read_with_its_description(tmp_path: Path) -> None:
+    """Such files were written before the package `safetensors` was used here."""
+    header = {
+        "__metadata__": {"format": "pt", "vtrain": '{"backbone": "tiny"}'},
+        "n": part("I64", [], 0, 8),
+        "b": part("F32", [1], 8, 12),
+        "empty": part("F32", [0, 4], 12, 12),
+        "half": part("F16", [1], 12, 14),
+    }
+    body = struct.pack("<qfe", 3, 2.5, 0.5)
+    found = read(with_header(tmp_path / "a.safetensors", header, body))
+    assert found.values == {"format": "pt", "vtrain": '{"backbone": "tiny"}'}
+    assert {name: x.tolist() for name, x in found.tensors.items()} == {"n": 3, "b": [2.5], "empty": [], "half": [0.5]}
+
+
+def test_every_dtype_and_shape_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    tensors = {str(dtype): torch.ones(2, 3, dtype=dtype) for dtype in safetensors.WORDS}
-    tensors |= {"scalar": torch.tensor(7), "none": torch.zeros(0, 4), "turned": torch.randn(3, 4).t()}
-    safetensors.write(path, tensors, {"a": "b"})
-    found, metadata = safetensors.read(path)
-    assert metadata == {"a": "b"}
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], x) and found[name].dtype == x.dtype for name, x in tensors.items())
+    tensors = {str(dtype): torch.ones(2, 3, dtype=dtype) for dtype in STORAGES.values()}
+    tensors |= {"scalar": torch.tensor(7), "none": torch.zeros(0, 4), "transposed": torch.randn(3, 4).t()}
+    tensors |= {"shared": tensors["transposed"], "expanded": torch.ones(()).expand(2, 2)}
+    write_safetensors(path, tensors, '{"a": "b"}')
+    found = read(path)
+    assert found.values == {"vtrain": '{"a": "b"}'}
+    assert found.tensors.keys() == tensors.keys()
+    assert all(
+        torch.equal(found.tensors[name], x) and found.tensors[name].dtype == x.dtype for name, x in tensors.items()
+    )
 
 
-def test_a_saved_backbone_is_back_in_one_call_with_its_facts(tmp_path: Path) -> None:
+def test_every_tensor_starts_at_a_multiple_of_its_items_size(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors = {str(number): torch.ones(3, dtype=dtype) for number, dtype in enumerate(STORAGES.values())}
+    write_safetensors(path, tensors, "{}")
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    assert length % 8 == 0
+    for name, tensor in tensors.items():
+        begin, _ = json.loads(data[8 : 8 + length])[name]["data_offsets"]
+        assert begin % tensor.element_size() == 0
+
+
+def test_numbers_that_no_network_computes_with_are_neither_written_nor_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    assert message(lambda: write_safetensors(path, {"w": torch.zeros(2, dtype=torch.complex128)}, "{}")) == (
+        f"{path}: tensor 'w' is complex128; convert it to float32 first"
+    )
+    assert not path.exists()
+    with_header(path, {"w": part("F8_E4M3", [8], 0, 8)})
+    assert message(lambda: read_checkpoint(path)) == f"{path}: tensor 'w' is float8_e4m3fn; convert it to float32 first"
+
+
+def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    """The package writes several keys of metadata in an order that changes from file to file."""
+    net, path = backbone("tiny", width=8), tmp_path / "a.safetensors"
+    found = set()
+    for _ in range(20):
+        save_weights(path, net, INFO)
+        found.add(path.read_bytes())
+    assert len(found) == 1
+
+
+def test_a_saved_backbone_is_loaded_in_one_call_with_what_is_known_of_it(tmp_path: Path) -> None:
     net = backbone("tiny", width=8)
-    save_weights(tmp_path / "a.safetensors", net, FACTS)
-    back, facts = load_backbone(tmp_path / "a.safetensors")
-    assert facts == FACTS | {"dim": 64}
+    save_weights(tmp_path / "a.safetensors", net, INFO)
+    back, info = load_backbone(tmp_path / "a.safetensors")
+    assert dict(info) == INFO | {"dim": 64}
     assert not back.training
     clips = torch.rand(1, 3, 4, 32, 32)
     with torch.no_grad():
@@ -279,56 +331,93 @@ def test_a_saved_backbone_is_back_in_one_call_with_its_facts(tmp_path: Path) -> 
     assert all(parameter.requires_grad for parameter in back.parameters())
 
 
-def test_loading_a_backbone_draws_no_random_numbers(tmp_path: Path) -> None:
-    save_weights(tmp_path / "a.safetensors", backbone("tiny", width=8), FACTS)
+def test_loading_a_backbone_uses_no_random_numbers(tmp_path: Path) -> None:
+    save_weights(tmp_path / "a.safetensors", backbone("tiny", width=8), INFO)
     before = torch.get_rng_state()
     load_backbone(tmp_path / "a.safetensors")
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_weights_that_are_not_the_backbones_are_not_written(tmp_path: Path) -> None:
+def test_tensors_that_are_not_the_backbones_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"as it was")
-    said = message(lambda: save_weights(path, {"w": torch.zeros(1)}, {"backbone": "tiny"}))
-    assert said.startswith(f"{path} is not written: no weights of backbone 'tiny': 72 missing (conv1.conv.weight, ")
-    assert said.endswith("; 1 unknown (w)")
+    text = message(lambda: save_weights(path, {"w": torch.zeros(1)}, {"backbone": "tiny"}))
+    assert text.startswith(
+        f"{path} was not written: the tensors are not those of backbone 'tiny': 72 missing (conv1.conv.weight, "
+    )
+    assert text.endswith("; 1 unknown (w)")
     assert path.read_bytes() == b"as it was"
 
 
-def test_a_runs_own_checkpoint_is_taken_by_file_and_by_folder(tmp_path: Path) -> None:
+def test_a_runs_checkpoint_is_read_by_its_file_and_by_its_folder(tmp_path: Path) -> None:
     net = backbone("tiny", width=8)
     model = {f"backbone.{name}": x for name, x in net.state_dict().items()} | {"head.weight": torch.zeros(4, 64)}
     data = {"step": 3, "model": model, "backbone": "tiny", "settings": {"width": 8}, "optimizer": {"state": {}}}
     saved(tmp_path / "last.pt", data)
     for path in (tmp_path, tmp_path / "last.pt"):
-        state, facts = read_weights(path)
-        assert (facts["backbone"], facts["settings"], facts["dim"], facts["step"]) == ("tiny", {"width": 8}, 64, 3)
+        state, info = read_weights(path)
+        assert (info.backbone, info.settings, info.dim, info.step) == ("tiny", {"width": 8}, 64, 3)
         assert all(torch.equal(state[name], x) for name, x in net.state_dict().items())
         assert state.keys() == net.state_dict().keys()
 
 
-def test_weights_of_another_backbone_are_one_sentence(tmp_path: Path) -> None:
+def test_weights_of_another_backbone_are_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    save_weights(path, backbone("tiny", width=8), FACTS)
+    save_weights(path, backbone("tiny", width=8), INFO)
     assert message(lambda: load_weights(backbone("r3d", width=8), "r3d", path)) == (
-        f"{path} holds weights of backbone 'tiny', wanted is 'r3d'; set backbone=tiny or take other weights"
+        f"{path} holds weights of backbone 'tiny', and the backbone is 'r3d'; set backbone=tiny or name other weights"
     )
-    said = message(lambda: load_weights(backbone("tiny", width=4), "tiny", path))
-    assert said.startswith(f"{path} holds backbone 'tiny' with settings {{'width': 8}}: ")
+    text = message(lambda: load_weights(backbone("tiny", width=4), "tiny", path))
+    assert text.startswith(f"{path} holds backbone 'tiny' with settings {{'width': 8}}, which differ from those here: ")
     load_weights(backbone("tiny", width=8), "tiny", path)
 
 
-def test_a_published_file_given_as_weights_says_how_to_bring_it_in(tmp_path: Path) -> None:
+def test_a_published_file_given_as_weights_says_how_to_import_it(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.pth", {"model": {"w": torch.zeros(1)}})
     assert message(lambda: load_backbone(path)) == (
-        f"{path} does not say of which backbone it holds weights; what others have published comes in with "
+        f"{path} does not name a backbone; weights that others published are imported by "
         f"`vtrain import {path} --from rspnet|prp|pace|vcop|torchvision --out FILE.safetensors`"
     )
 
 
-def test_settings_that_no_network_has_are_one_sentence(tmp_path: Path) -> None:
+def test_settings_that_the_backbone_does_not_have_are_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    safetensors.write(path, {"w": torch.zeros(1)}, {"vtrain": '{"backbone": "tiny", "settings": {"width": "wide"}}'})
-    assert message(lambda: load_backbone(path)) == f"{path}: no backbone 'tiny' has settings {{'width': 'wide'}}"
-    safetensors.write(path, {"w": torch.zeros(1)}, {"vtrain": '{"backbone": "tiny", "settings": {"depth": 3}}'})
+    write_safetensors(path, {"w": torch.zeros(1)}, '{"backbone": "tiny", "settings": {"width": "wide"}}')
+    assert message(lambda: load_backbone(path)) == (
+        f"{path}: backbone 'tiny' cannot be built with settings {{'width': 'wide'}}"
+    )
+    write_safetensors(path, {"w": torch.zeros(1)}, '{"backbone": "tiny", "settings": {"depth": 3}}')
     assert message(lambda: load_backbone(path)) == "backbone 'tiny' has no setting 'depth'; it has width"
+
+
+def test_a_description_that_is_no_json_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, {"w": torch.zeros(1)}, "{")
+    text = message(lambda: load_backbone(path))
+    assert text.startswith(f"{path}: the description of its weights is damaged (")
+    assert text.endswith("); use a good copy")
+    saved(tmp_path / "a.pt", {"vtrain": 3, "w": torch.zeros(1)})
+    assert "the description of its weights is damaged" in message(lambda: load_backbone(tmp_path / "a.pt"))
+
+
+def test_what_is_known_is_read_by_attribute_and_by_key_and_what_is_not_is_absent() -> None:
+    info = WeightsInfo.read(INFO | {"steps": 9}, 64)
+    assert info.clip == info["clip"] == [8, 56, 56]
+    assert info.origin is info.get("origin") is None
+    assert list(info) == ["backbone", "settings", "dim", "clip", "normalisation", "recipe"]
+    for name in ("origin", "steps", "read"):
+        with pytest.raises(KeyError):
+            info[name]
+
+
+def test_what_a_file_says_in_another_type_counts_as_unknown() -> None:
+    wrong = {"clip": "wide", "recipe": [3], "step": "3", "classes": "abc", "normalisation": 3, "data": None}
+    assert dict(WeightsInfo.read({"backbone": "tiny"} | wrong, 64)) == {"backbone": "tiny", "settings": {}, "dim": 64}
+
+
+def test_a_run_is_described_by_its_last_state(tmp_path: Path) -> None:
+    model = {f"backbone.{name}": x for name, x in backbone("tiny").state_dict().items()}
+    info = {"method": "supervised", "backbone": "tiny", "settings": {}, "clip": [4, 16, 16], "classes": ["a", "b"]}
+    info |= {"data": {"name": "UCF101", "hash": "0"}, "epochs": 1.5, "step": 3, "normalisation": "unit"}
+    saved(tmp_path / "last.pt", {**info, "format": 1, "model": model, "bad": []})
+    assert load_backbone(tmp_path)[1] == info | {"dim": 128}

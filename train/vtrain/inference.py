@@ -1,4 +1,4 @@
-"""What a network makes of the clips of videos, without learning: for features, for testing, for watching a training.
+"""The outputs of a network for the clips of videos, without learning: for features, tests and validation.
 
 B videos, N clips of each, K crops of a clip, M clips, R = M x K rows, C channels, T time, H W height and width, S side,
 D feature
@@ -25,8 +25,8 @@ from vtrain.data.loader import Loader
 Precision = Literal["auto", "bf16", "float32"]
 Maps = dict[str, Tensor]
 
-# Pixels that go through the network at once: so many crops of 16 x 112 x 112. A GPU wants many; on a CPU more than a
-# few only take memory.
+# Pixels that go through the network at once: 16 crops of 16 x 112 x 112 on a CPU, where more only take memory, and 128
+# elsewhere, because a GPU is faster with many.
 PIXELS = {"cpu": 16 * 16 * 112 * 112}
 PIXELS_ELSEWHERE = 128 * 16 * 112 * 112
 
@@ -40,34 +40,34 @@ def outputs(
     clips_at_a_time: int | None = None,
     precision: Precision = "auto",
 ) -> Iterator[tuple[Batch, Tensor]]:
-    """The batches of a finite loader, and what `net` makes of all their clips and crops: [B, N x K, ...], float32.
+    """Yield the batches of a finite loader, each with the output of `net` for its clips and crops.
 
-    Both are in the host's memory but for the batch's pixels. Videos for which `Batch.valid` is false stand in for bad
-    ones, or fill up the last batch where several ranks share it: leave them out. `net` sees [R, C, T, S, S] in eval
-    mode; it and the loader are on `device`.
+    The output is [B, N x K, ...] in float32. It and the batch, except for its pixels, are in the host's memory. Leave
+    out videos for which `Batch.valid` is false: they replace bad videos, or fill the last batch that several ranks
+    share. `net` gets [R, C, T, S, S] in eval mode; it and the loader are on `device`.
 
-    On a CPU the clips of one video go through the network together, so what comes out does not depend on the batch,
-    to the last bit. Elsewhere, or with `clips_at_a_time`, clips of several videos do.
+    On a CPU the clips of one video go through the network together, so the output is the same to the last bit whatever
+    the batch. Elsewhere, or with `clips_at_a_time`, clips of several videos go through it together.
     """
     forward = _Forward(net, looks, torch.device(device), clips_at_a_time, precision)
-    before: _OnItsWay | None = None
+    previous: _Pending | None = None
     with evaluating(net):
         for batch in loader:
-            now = _OnItsWay(batch, forward(batch))
-            if now.is_there:
-                yield now.arrived()
+            pending = _Pending(batch, forward(batch))
+            if pending.is_ready:
+                yield pending.wait()
                 continue
-            # The device works on this batch while the caller looks at the one before.
-            if before is not None:
-                yield before.arrived()
-            before = now
-        if before is not None:
-            yield before.arrived()
+            # The device works on this batch while the caller uses the previous one.
+            if previous is not None:
+                yield previous.wait()
+            previous = pending
+        if previous is not None:
+            yield previous.wait()
 
 
 @contextmanager
 def evaluating(net: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """`net` in eval mode; behind it, each of its modules is again in the mode it was in."""
+    """Put `net` into eval mode for the block; afterwards each of its modules is in its former mode."""
     modules = list(net.modules()) if isinstance(net, nn.Module) else []
     modes = [module.training for module in modules]
     for module in modules:
@@ -79,15 +79,15 @@ def evaluating(net: Callable[[Tensor], Tensor]) -> Iterator[None]:
             module.training = mode
 
 
-class _OnItsWay:
-    """A batch and what was made of it, on the way to the host's memory."""
+class _Pending:
+    """A batch and its output, which the device is still copying to the host's memory."""
 
-    def __init__(self, batch: Batch, made: Tensor) -> None:
+    def __init__(self, batch: Batch, output: Tensor) -> None:
         def send(tensor: Tensor) -> Tensor:
             return tensor.to("cpu", non_blocking=True)
 
-        self.is_there = made.device.type == "cpu"
-        self._made = send(made)
+        self.is_ready = output.device.type == "cpu"
+        self._output = send(output)
         self._batch = replace(
             batch,
             label=send(batch.label),
@@ -96,18 +96,18 @@ class _OnItsWay:
             speed=send(batch.speed),
             targets={name: send(target) for name, target in batch.targets.items()},
         )
-        if not self.is_there:
-            self._event = torch.Event(made.device)
+        if not self.is_ready:
+            self._event = torch.Event(output.device)
             self._event.record()
 
-    def arrived(self) -> tuple[Batch, Tensor]:
-        if not self.is_there:
+    def wait(self) -> tuple[Batch, Tensor]:
+        if not self.is_ready:
             self._event.synchronize()
-        return self._batch, self._made
+        return self._batch, self._output
 
 
 class _Forward:
-    """Batches through the network, in pieces of bounded size."""
+    """Sends batches through the network in pieces of bounded size."""
 
     def __init__(
         self,
@@ -120,43 +120,44 @@ class _Forward:
         self._net = net
         self._augment = Augment(looks)
         self._device = device
-        self._most = clips_at_a_time
+        self._most = clips_at_a_time  # clips of a piece
         self._by_video = device.type == "cpu" and clips_at_a_time is None
-        self._videos = 0  # of a batch that is not the last
+        self._videos = 0  # of a full batch; the last batch may have fewer
         self._half = uses_bf16(precision, device)
 
     def __call__(self, batch: Batch) -> Tensor:
         videos, clips, frames = batch.clips.shape[:3]
         self._videos = max(self._videos, videos)
-        crops = self._augment.look.crops
+        crops = self._augment.config.crops
         if self._most is None:
-            pixels = crops * frames * self._augment.look.size**2
+            pixels = crops * frames * self._augment.config.size**2
             self._most = max(1, PIXELS.get(self._device.type, PIXELS_ELSEWHERE) // pixels)
-        whole = clips if self._by_video else self._videos * clips
+        group = clips if self._by_video else self._videos * clips
         clips_M1THWC = batch.clips.to(self._device, non_blocking=True).flatten(0, 1).unsqueeze(1)
-        draws = {name: drawn.flatten(0, 1).unsqueeze(1) for name, drawn in batch.draws.items()}
-        made: list[Tensor] = []
+        draws = {name: drawn.flatten(0, 1).unsqueeze(1) for name, drawn in batch.augmentation.items()}
+        outputs: list[Tensor] = []
         done = 0
         while done < videos * clips:
-            begin, end = piece(done, whole, self._most, videos * clips)
-            part = self._fits(clips_M1THWC[begin:end], {name: drawn[begin:end] for name, drawn in draws.items()})
+            begin, end = piece(done, group, self._most, videos * clips)
+            part = self._try(clips_M1THWC[begin:end], {name: drawn[begin:end] for name, drawn in draws.items()})
             if part is not None:
-                made.append(part)
+                outputs.append(part)
                 done = end
-        together = torch.cat(made) if len(made) > 1 else made[0]
-        return together.view(videos, clips * crops, *together.shape[1:])
+        output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+        return output.view(videos, clips * crops, *output.shape[1:])
 
-    def _fits(self, clips_M1THWC: Tensor, draws: dict[str, Tensor]) -> Tensor | None:
-        """What the network makes of some clips; None when they are too many for the device's memory."""
+    def _try(self, clips_M1THWC: Tensor, draws: dict[str, Tensor]) -> Tensor | None:
+        """Return the output for these clips; None, and smaller pieces from now on, when the device's memory is full."""
         try:
             return self._forward(clips_M1THWC, draws)
         except torch.OutOfMemoryError:
             if len(clips_M1THWC) == 1:
-                shown = " x ".join(map(str, (clips_M1THWC.shape[2], self._augment.look.size)))
+                frames, side = clips_M1THWC.shape[2], self._augment.config.size
                 raise WorkError(
-                    f"the memory of {self._device} is too small for one clip of {shown}; take smaller or shorter clips"
+                    f"the memory of {self._device} is too small for one clip of {frames} x {side} x {side}; "
+                    "use smaller or shorter clips"
                 ) from None
-        # Behind the except: what was made until then hangs on the exception.
+        # Not within the except block, where the exception still holds the tensors that filled the memory.
         self._most = len(clips_M1THWC) // 2
         torch.cuda.empty_cache()
         return None
@@ -169,64 +170,64 @@ class _Forward:
             return self._net(rows_RCTSS).float()
 
 
-def piece(done: int, whole: int, most: int, end: int) -> tuple[int, int]:
-    """The next clips to go through the network: every `whole` clips are cut evenly into parts of at most `most`.
+def piece(done: int, group: int, most: int, end: int) -> tuple[int, int]:
+    """Return the range of the next clips: each `group` of clips is cut evenly into pieces of at most `most`.
 
-    So there are few sizes, for each of which cuDNN looks for the fastest way once.
+    So there are few sizes. cuDNN searches the fastest kernel once for each.
     """
-    parts = math.ceil(whole / most)
-    begin = done // whole * whole
-    edges = [begin + whole * number // parts for number in range(1, parts + 1)]
+    parts = math.ceil(group / most)
+    begin = done // group * group
+    edges = [begin + group * number // parts for number in range(1, parts + 1)]
     return done, min(next(edge for edge in edges if edge > done), end)
 
 
 def uses_bf16(precision: Precision, device: torch.device) -> bool:
-    """auto is bf16 on a GPU and float32 on a CPU."""
+    """Return whether to compute in bf16; auto is bf16 on a GPU and float32 on a CPU."""
     if precision == "bf16" and device.type == "cpu":
         raise UsageError(
-            "precision is bf16 on a CPU, where it is slower, and weight gradients of 3D convolutions come out as NaN "
-            "now and then (vtrain doctor shows it); set precision=auto"
+            "precision is bf16 on a CPU, where it is slower and weight gradients of 3D convolutions are sometimes NaN "
+            "(vtrain doctor shows it); set precision=auto"
         )
     return precision == "bf16" or (precision == "auto" and device.type != "cpu")
 
 
 def gap(maps: Maps) -> Tensor:
-    """The mean over time and space of the last map: as many numbers as it has channels."""
+    """Return the mean of the last map over time and space, a number for each channel."""
     return maps["conv5"].float().mean((2, 3, 4))
 
 
 def spatial_max(maps: Maps) -> Tensor:
-    """The maximum over space, the mean over time."""
+    """Return the maximum of the last map over space, averaged over time."""
     return maps["conv5"].float().amax((3, 4)).mean(2)
 
 
 def pool5(maps: Maps) -> Tensor:
-    """VCOP's: the last map through a max-pool of 1x2x2, all of what is left. 9,216 numbers of 512 x 2 x 7 x 7."""
+    """Return VCOP's features: the last map after a max-pool of 1x2x2, as in 9,216 numbers of 512 x 2 x 7 x 7."""
     return max_pool(maps["conv5"], (1, 2, 2))
 
 
 def p4(maps: Maps) -> Tensor:
-    """Pace's second last pool: the map of conv4 through a max-pool of 2x2x2, all of what is left.
+    """Return Pace's second last pool: the map of conv4 after a max-pool of 2x2x2.
 
     In C3D that is pool4, with which our conv5 begins: 50,176 numbers of 512 x 2 x 7 x 7. Residual networks have no
-    pool there, and the paper does not say what it took for them; this makes 25,088 of 256 x 4 x 14 x 14.
+    pool there, and the paper does not say what it used for them; here they give 25,088 numbers of 256 x 4 x 14 x 14.
     """
     return max_pool(maps["conv4"], (2, 2, 2))
 
 
 def max_pool(map_RCTHW: Tensor, kernel: tuple[int, int, int]) -> Tensor:
-    """Of small clips nothing would be left; an axis that is shorter than the kernel is taken whole."""
+    """Return the pooled map, flattened. On an axis shorter than the kernel, all values are pooled into one."""
     size = [min(length, there) for length, there in zip(kernel, map_RCTHW.shape[2:], strict=True)]
     return F.max_pool3d(map_RCTHW.float(), size).flatten(1)
 
 
 POOLS: dict[str, Callable[[Maps], Tensor]] = {"gap": gap, "spatial-max": spatial_max, "pool5": pool5, "p4": p4}
+WANTED = ("conv4", "conv5")  # maps that a pool uses; the earlier ones are large and not kept
 OF_CONV4 = ("p4",)  # the other pools are of conv5
-WANTED = ("conv4", "conv5")  # the maps that a pool can be of; the earlier ones are large
 
 
 class Features(nn.Module):
-    """Clips [R, C, T, S, S] to the features of some pools, one behind another: [R, D]."""
+    """Turns clips [R, C, T, S, S] into the features of one or more pools, concatenated: [R, D]."""
 
     def __init__(self, backbone: Backbone, pools: Sequence[str]) -> None:
         super().__init__()
@@ -251,7 +252,7 @@ class Features(nn.Module):
         return torch.cat([POOLS[name](maps) for name in self.pools], 1)
 
     def dims(self, clip: tuple[int, int, int]) -> dict[str, int]:
-        """How many numbers each pool gives for a clip of so many frames, of that height and width."""
+        """Return how many numbers each pool gives for a clip of these frames, height and width."""
         maps: Maps = {}
         x = torch.empty(1, 3, *clip, device="meta")
         try:
@@ -260,6 +261,6 @@ class Features(nn.Module):
                     without_memory = {key: tensor.to("meta") for key, tensor in stage.state_dict().items()}
                     x = maps[name] = functional_call(stage, without_memory, x)
         except RuntimeError as error:
-            said = " x ".join(map(str, clip))
-            raise UsageError(f"clips of {said} are too small for the network ({str(error).splitlines()[0]})") from None
+            size, reason = " x ".join(map(str, clip)), str(error).splitlines()[0]
+            raise UsageError(f"clips of {size} are too small for the network ({reason}); use larger clips") from None
         return {name: POOLS[name](maps).shape[1] for name in self.pools}

@@ -1,6 +1,6 @@
-"""The machine a command runs on: versions, processors, memory.
+"""The machine a command runs on: versions, devices, processors, memory.
 
-`environment` says enough to tell why two runs differ, and nothing about whose machine it is.
+`environment` explains why two runs differ, and contains nothing about the machine's owner.
 """
 
 import ctypes
@@ -16,6 +16,8 @@ from typing import Any
 import cv2
 import torch
 
+from vprep.errors import UsageError
+from vprep.processors import CGROUPS
 from vprep.processors import processors as usable_processors
 from vtrain import __version__
 
@@ -23,7 +25,7 @@ PACKAGES = ("numpy", "webdataset", "pyarrow")
 
 
 def environment() -> dict[str, Any]:
-    """For a run's environment.json and for `vtrain doctor`; all of it can be written as JSON."""
+    """Return what a run's environment.json and `vtrain doctor` say about this machine, ready for JSON."""
     return {
         "command": command(sys.argv),
         "python": platform.python_version(),
@@ -32,7 +34,7 @@ def environment() -> dict[str, Any]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
-        "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "memory": memory(),
         "versions": versions(),
         "cuda": torch.version.cuda,
         "cudnn": cudnn(),
@@ -41,10 +43,10 @@ def environment() -> dict[str, Any]:
 
 
 def command(words: list[str]) -> list[str]:
-    """The command line as it was typed. Where the program lies is left out: that is often somebody's home."""
+    """Return the command line as it was typed, without the program's folder, which often names a person."""
     program = Path(words[0])
     name = program.parent.name if program.name == "__main__.py" else program.name
-    # A word that is not UTF-8, as a file's name may be, could not be written into a file of UTF-8.
+    # The name of a file need not be UTF-8, but the file that the words are written to is.
     return [word.encode("utf-8", "backslashreplace").decode() for word in (name, *words[1:])]
 
 
@@ -53,14 +55,24 @@ def processors() -> int:
     return len(usable_processors())
 
 
+def memory(cgroups: Path = CGROUPS) -> int:
+    """Return how many bytes of memory this process may use; a container's limit counts."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # versions 2 and 1 of control groups
+        with suppress(OSError, ValueError):  # the file says "max" when there is no limit
+            limits.append(int((cgroups / name).read_text()))
+    return min(limits)
+
+
 def versions() -> dict[str, str | None]:
-    # OpenCV is called differently by each of its distributions, and so is torch by its builds.
+    """Return the versions of this package and of those that decide its numbers."""
+    # The distributions of OpenCV have different names, and so have the builds of torch.
     imported = {"playspeed": __version__, "torch": str(torch.__version__), "cv2": str(cv2.__version__)}
     return imported | {name: installed(name) for name in PACKAGES}
 
 
 def installed(distribution: str) -> str | None:
-    """Its version; None when it is not there."""
+    """Return the version of a distribution; None when it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -68,7 +80,7 @@ def installed(distribution: str) -> str | None:
 
 
 def cudnn() -> int | None:
-    """91501 is 9.15.1; None when torch has none, or one that does not fit it."""
+    """Return the version of cuDNN, as in 91501 for 9.15.1; None when torch cannot load it."""
     with suppress(RuntimeError):
         found: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
         return found
@@ -76,11 +88,34 @@ def cudnn() -> int | None:
 
 
 def gpus() -> list[dict[str, Any]]:
-    """Those that torch can use."""
+    """Return the GPUs that torch can use."""
     if not torch.cuda.is_available():
         return []
     found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-    return [{"name": one.name, "memory": one.total_memory, "capability": f"{one.major}.{one.minor}"} for one in found]
+    return [{"name": gpu.name, "memory": gpu.total_memory, "capability": f"{gpu.major}.{gpu.minor}"} for gpu in found]
+
+
+def device_named(word: str = "") -> torch.device:
+    """Return the device of that name; without a name, this process's GPU, or the CPU when there is no GPU."""
+    if not word:
+        word = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(word)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"there is no device '{word}' ({str(error).splitlines()[0]}); write cpu or cuda") from None
+    return found
+
+
+def name_of(device: torch.device) -> str:
+    """Return the GPU's name as its maker gives it, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done all that it was asked to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # numbers of glibc's mallopt
@@ -88,17 +123,17 @@ TRIM_THRESHOLD, MMAP_MAX = 128 << 10, 1 << 16  # glibc's own values
 
 
 def default_workers(device: torch.device) -> int:
-    """Return how many processes should read for a process that trains on `device`.
+    """Return how many loader workers a process that trains on `device` should have.
 
     On a CPU the network needs the processors itself; beside a GPU all of them are free for decoding.
     """
-    mine = processors() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return max(1, min(16, mine - 1)) if device.type == "cuda" else max(1, mine // 4)
+    share = processors() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(16, share - 1)) if device.type == "cuda" else max(1, share // 4)
 
 
 @contextmanager
 def kept_memory(wanted: bool = True) -> Iterator[None]:
-    """Keep freed memory in this process while the block runs; without glibc nothing happens.
+    """Keep freed memory in this process while the block runs. Only glibc can do so; elsewhere nothing changes.
 
     By default the C library returns large blocks to the system at once. The system fills each with zeros when the next
     step asks for it again, which costs a quarter to a third of a step on a CPU (benchmarks/LOG.md).

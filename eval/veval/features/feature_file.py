@@ -1,8 +1,8 @@
-"""The files that features are kept in.
+"""The files that hold features.
 
 .parquet   a row for each video: key, label (-1: none), split, and for each pool a list of numbers of fixed length, or
-           at the level of clips a list of such lists; `veval` in the schema's metadata is JSON with all facts
-.npz       the same as arrays, with the facts as text; it opens without pickle
+           at the level of clips a list of such lists; `veval` in the schema's metadata is JSON that describes them
+.npz       the same as arrays, with that JSON as the text `facts`; it opens without pickle
 
 V videos, R clips and crops of a video, D feature
 """
@@ -20,61 +20,62 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from veval.evaluation import Info
 from veval.features.table import Features
 from vprep.atomic import DRAFT, atomic_write
 from vprep.errors import UsageError
 
 KINDS = (".parquet", ".npz")
-IN_METADATA = b"veval"
-NAMED = ("key", "label", "split")  # columns that are no features
+METADATA_KEY = b"veval"
+INFO = "facts"  # the JSON in an .npz file
+COLUMNS = ("key", "label", "split")  # all others are features
 
-Facts = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]  # by pool: (D,) or (R, D)
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What is in a file."""
+class FeatureTables:
+    """Features of videos by pool, for all splits."""
 
     keys: list[str]
     label: npt.NDArray[np.int64]
     split: npt.NDArray[np.str_]
     arrays: dict[str, npt.NDArray[np.float32]]  # by pool: [V, D] or [V, R, D]
-    facts: Facts
+    info: Info
 
     def of(self, split: str, pool: str | None = None) -> Features:
-        """The videos of a split, with the features of a pool; without one, of the first."""
+        """Return the videos of a split with the features of a pool; without a name, of the first pool."""
         rows = np.flatnonzero(self.split == split)
         pool = pool or next(iter(self.arrays))
         if not len(rows) or pool not in self.arrays:
             there = f"splits {', '.join(np.unique(self.split))} and pools {', '.join(self.arrays)}"
-            raise UsageError(f"no features of split '{split}' and pool '{pool}' are there; there are {there}")
+            raise UsageError(f"there are no features of split '{split}' and pool '{pool}'; there are {there}")
         array = self.arrays[pool]
-        # A split lies in one piece: a copy of large features would take their memory twice.
+        # The rows of a split usually follow each other: then no copy takes the memory of large features twice.
         chosen = array[rows[0] : rows[-1] + 1] if rows[-1] - rows[0] + 1 == len(rows) else array[rows]
         return Features(keys=[self.keys[row] for row in rows], label=self.label[rows], features=chosen)
 
 
 def refuse_kind(out: Path) -> None:
     if out.suffix not in KINDS:
-        raise UsageError(f"--out is {out}; features go to a {' or '.join(KINDS)} file")
+        raise UsageError(f"--out is {out}; the name of a feature file ends in {' or '.join(KINDS)}")
 
 
-def schema_of(shapes: Shapes, facts: Facts) -> pa.Schema:
+def schema_of(shapes: Shapes, info: Info) -> pa.Schema:
     fields = [pa.field("key", pa.string()), pa.field("label", pa.int32()), pa.field("split", pa.string())]
     for pool, shape in shapes.items():
         kind = pa.float32()
         for length in reversed(shape):
             kind = pa.list_(kind, length)
         fields.append(pa.field(pool, kind))
-    return pa.schema(fields, {IN_METADATA: json.dumps(facts, ensure_ascii=False)})
+    return pa.schema(fields, {METADATA_KEY: json.dumps(info, ensure_ascii=False)})
 
 
 def write_part(
-    path: Path, keys: Sequence[str], label: Array, split: str, arrays: dict[str, Array], dropped: list[Facts]
+    path: Path, keys: Sequence[str], label: Array, split: str, arrays: dict[str, Array], dropped: list[Info]
 ) -> None:
-    """Some videos of a split, whole or not at all; `dropped` are those that could not be read."""
+    """Write some videos of a split, completely or not at all; `dropped` lists those that could not be read."""
     schema = schema_of({pool: array.shape[1:] for pool, array in arrays.items()}, {"dropped": dropped})
     columns = [
         pa.array(list(keys), pa.string()),
@@ -86,47 +87,49 @@ def write_part(
         writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
-def merge(paths: Sequence[Path], shapes: Shapes, facts: Facts, out: Path) -> None:
-    """One file of all parts; no more than one part is held."""
+def merge(paths: Sequence[Path], shapes: Shapes, info: Info, out: Path) -> None:
+    """Write one file from all parts, with one part in memory at a time."""
     for draft in out.parent.glob(f".{out.name}.*{DRAFT}"):
-        draft.unlink()  # of one that was killed while it merged
-    dropped = [one for path in paths for one in _facts(pq.read_schema(path))["dropped"]]
-    facts = {**facts, "dropped": dropped}
+        draft.unlink()  # of a process that was killed while it merged
+    dropped = [video for path in paths for video in _info(pq.read_schema(path))["dropped"]]
+    info = {**info, "dropped": dropped}
     with atomic_write(out) as file:
         if out.suffix == ".npz":
-            _write_npz(file, paths, shapes, facts)
+            _write_npz(file, paths, shapes, info)
             return
-        schema = schema_of(shapes, facts)
+        schema = schema_of(shapes, info)
         with _writer(file, schema) as writer:
             for path in paths:
                 writer.write_table(pq.read_table(path).cast(schema))
 
 
-def read_facts(path: Path) -> Facts:
-    """What the file is of."""
+def read_info(path: Path) -> Info:
+    """Return the JSON that says what the features in a file depend on."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                return dict(json.loads(str(arrays["facts"])))
-        return _facts(pq.read_schema(path))
+                return dict(json.loads(str(arrays[INFO])))
+        return _info(pq.read_schema(path))
     except FileNotFoundError:
-        raise UsageError(f"there is no {path}; features are made with: veval features --out {path}") from None
+        raise UsageError(f"there is no {path}; make features with: veval features --out {path}") from None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, zipfile.BadZipFile) as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{path} holds no features of veval ({said}); make them anew: veval features") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(
+            f"{path} holds no features of veval ({reason}); make them again with: veval features"
+        ) from None
 
 
-def read(path: Path) -> Kept:
-    """Everything in a file of features."""
+def read(path: Path) -> FeatureTables:
+    """Read a file of features."""
     refuse_kind(path)
-    facts = read_facts(path)
+    info = read_info(path)
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in found.files if name not in (*NAMED, "facts")}
-            return Kept(found["key"].tolist(), found["label"].astype(np.int64), found["split"], arrays, facts)
+            arrays = {name: found[name] for name in found.files if name not in (*COLUMNS, INFO)}
+            return FeatureTables(found["key"].tolist(), found["label"].astype(np.int64), found["split"], arrays, info)
     with pq.ParquetFile(path) as file:
         rows = file.metadata.num_rows
-        named = file.read(columns=list(NAMED))
+        named = file.read(columns=list(COLUMNS))
         shapes = {name: shape_of(file.schema_arrow.field(name).type) for name in _pools(file.schema_arrow)}
         arrays = {pool: np.empty((rows, *shape), np.float32) for pool, shape in shapes.items()}
         at = 0
@@ -136,24 +139,24 @@ def read(path: Path) -> Kept:
                 array[at : at + len(group)] = _as_array(group[pool], shapes[pool])
             at += len(group)
     label = named["label"].to_numpy().astype(np.int64)
-    return Kept(named["key"].to_pylist(), label, np.array(named["split"].to_pylist(), str), arrays, facts)
+    return FeatureTables(named["key"].to_pylist(), label, np.array(named["split"].to_pylist(), str), arrays, info)
 
 
 def shape_of(kind: pa.DataType) -> tuple[int, ...]:
-    """The lengths of lists in lists."""
+    """Return the lengths of lists in lists."""
     return (kind.list_size, *shape_of(kind.value_type)) if pa.types.is_fixed_size_list(kind) else ()
 
 
 def _pools(schema: pa.Schema) -> list[str]:
-    return [name for name in schema.names if name not in NAMED]
+    return [name for name in schema.names if name not in COLUMNS]
 
 
-def _facts(schema: pa.Schema) -> Facts:
-    return dict(json.loads((schema.metadata or {})[IN_METADATA]))
+def _info(schema: pa.Schema) -> Info:
+    return dict(json.loads((schema.metadata or {})[METADATA_KEY]))
 
 
 def _writer(file: IO[bytes], schema: pa.Schema) -> Any:  # noqa: ANN401  pyarrow ships no types
-    """Numbers that are all different neither compress nor repeat."""
+    """Return a writer without compression: numbers that are all different neither compress nor repeat."""
     return pq.ParquetWriter(file, schema, compression="NONE", use_dictionary=["split"], write_statistics=False)
 
 
@@ -171,16 +174,16 @@ def _as_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Array:
     return flat.to_numpy(zero_copy_only=False).reshape(len(column), *shape)  # type: ignore[no-any-return]
 
 
-def _write_npz(file: IO[bytes], paths: Sequence[Path], shapes: Shapes, facts: Facts) -> None:
-    """Array by array, each of them part by part."""
-    named = [pq.read_table(path, columns=list(NAMED)) for path in paths]
-    columns = {name: [value for table in named for value in table[name].to_pylist()] for name in NAMED}
+def _write_npz(file: IO[bytes], paths: Sequence[Path], shapes: Shapes, info: Info) -> None:
+    """Write array by array, each of them part by part."""
+    named = [pq.read_table(path, columns=list(COLUMNS)) for path in paths]
+    columns = {name: [value for table in named for value in table[name].to_pylist()] for name in COLUMNS}
     with zipfile.ZipFile(file, "w") as archive:
         for name, kind in (("key", str), ("label", np.int32), ("split", str)):
             array = np.array(columns[name], kind)
             _add(archive, name, array.dtype, array.shape, iter([array]))
-        text = np.array(json.dumps(facts, ensure_ascii=False))
-        _add(archive, "facts", text.dtype, (), iter([text]))
+        text = np.array(json.dumps(info, ensure_ascii=False))
+        _add(archive, INFO, text.dtype, (), iter([text]))
         for pool, shape in shapes.items():
             rows = (len(columns["key"]), *shape)
             _add(archive, pool, np.dtype(np.float32), rows, _pool_of(paths, pool, shape))
@@ -198,7 +201,7 @@ def _add(
     shape: tuple[int, ...],
     arrays: Iterator[Array],
 ) -> None:
-    """One array as NumPy's own savez has it, always with the same bytes."""
+    """Add an array as NumPy's savez does, but always with the same bytes."""
     header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
     size = kind.itemsize * prod(shape)
     with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=size > 1 << 30) as member:

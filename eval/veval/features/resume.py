@@ -1,10 +1,10 @@
-"""Work on many videos, of which each finished part is a file: it can be stopped at any time, and shared by processes.
+"""Work in parts, each of them a file: it can be stopped at any time, and several processes can share it.
 
-out.parts/facts.json        of what the parts are
+out.parts/facts.json       what the parts depend on
 out.parts/train-00000.parquet ...
 
-Each process makes the parts of its own range; the first one waits for all and puts them together. Nobody talks to
-anybody: what is there is what is done. The folder goes when `out` has taken its place.
+Each process writes the parts of its own range; the first one waits for all parts and merges them. Processes do not talk
+to each other: a part that exists is finished. The folder is removed when `out` is complete.
 """
 
 import json
@@ -13,17 +13,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from os import environ
 from pathlib import Path
 from typing import Any
 
+from veval.evaluation import Info
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 
-FACTS = "facts.json"
-BESIDE = ("path", "shards", "subset", "name")  # where something lies and how it is called; hashes tell what it is
-POLL = 0.1  # seconds between two looks for what another process makes
-Facts = dict[str, Any]
+INFO = "facts.json"
+BESIDE = ("path", "shards", "subset", "name")  # places and names, which may differ: hashes identify the content
+POLL = 0.1  # seconds between two checks for another process' parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,91 +41,86 @@ class Parts:
 
     folder: Path
     all: list[Part]
-    facts: Facts
+    info: Info
 
-    def mine(self, rank: int, world: int) -> Iterator[list[Part]]:
-        """What is missing of one process' range, in runs without a gap; a split is never crossed."""
+    def missing_of(self, rank: int, world: int) -> Iterator[list[Part]]:
+        """Yield the missing parts of one process, in runs without a gap; a run lies within one split."""
         first, last = (len(self.all) * number // world for number in (rank, rank + 1))
         missing = [(number, part) for number, part in enumerate(self.all[first:last]) if not part.path.exists()]
         runs = groupby(enumerate(missing), lambda item: (item[1][0] - item[0], item[1][1].split))
         for _, run in runs:
             yield [part for _, (_, part) in run]
 
-    def missing(self) -> int:
+    def count_missing(self) -> int:
         return sum(not part.path.exists() for part in self.all)
 
     def wait(self, patience: float) -> None:
-        """Until all are there; for as long as others go on making them."""
-        before, since = self.missing(), time.monotonic()
+        """Wait until all parts exist, for as long as other processes go on writing them."""
+        before, since = self.count_missing(), time.monotonic()
         while before:
             time.sleep(POLL)
-            now = self.missing()
+            now = self.count_missing()
             if now < before:
                 before, since = now, time.monotonic()
             elif time.monotonic() - since > patience:
                 raise WorkError(
-                    f"{now} of {len(self.all)} parts in {self.folder} are missing, and no process has made one for "
-                    f"{patience:g} s; what is there stays: run the same command again to go on"
+                    f"{now} of {len(self.all)} parts in {self.folder} are missing, and no process has written one for "
+                    f"{patience:g} s; the finished parts stay: run the same command again to go on"
                 )
 
     def remove(self) -> None:
-        """The facts go first: without them, nobody takes what is left for parts."""
-        (self.folder / FACTS).unlink(missing_ok=True)
+        """Remove the folder. The description goes first: without it, nobody takes what is left for parts."""
+        (self.folder / INFO).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def plan_parts(out: Path, videos: Mapping[str, int], size: int, facts: Facts) -> Parts:
-    """Parts of at most `size` videos; `videos` counts those of each split."""
+def plan_parts(out: Path, videos: Mapping[str, int], size: int, info: Info) -> Parts:
+    """Return parts of at most `size` videos; `videos` holds the number of videos by split."""
     folder = out.with_name(f"{out.name}.parts")
     planned = [
         Part(folder / f"{split}-{number:05}.parquet", split, begin, min(begin + size, count))
         for split, count in videos.items()
         for number, begin in enumerate(range(0, count, size))
     ]
-    return Parts(folder, planned, facts)
+    return Parts(folder, planned, info)
 
 
-def open_parts(parts: Parts, rank: int, patience: float, done: Callable[[], bool]) -> None:
-    """Make the folder, or find in it what is to be gone on with; parts of anything else are refused."""
-    path = parts.folder / FACTS
+def open_parts(parts: Parts, rank: int, patience: float, finished: Callable[[], bool]) -> None:
+    """Make the folder, or go on with the parts in it; parts of other work are refused."""
+    path = parts.folder / INFO
     if rank == 0 and not path.exists():
         strangers = [file.name for file in parts.folder.glob("*") if not file.name.startswith(".")]
         if strangers:
             raise UsageError(
-                f"{parts.folder} holds '{strangers[0]}' and no {FACTS}; remove it, or choose another --out"
+                f"{parts.folder} holds '{strangers[0]}' but no {INFO}; remove the folder, or choose another --out"
             )
         parts.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
-            file.write(json.dumps(parts.facts, ensure_ascii=False, sort_keys=True).encode())
+            file.write(json.dumps(parts.info, ensure_ascii=False, sort_keys=True).encode())
     since = time.monotonic()
-    while not path.exists() and not done():
+    while not path.exists() and not finished():
         if time.monotonic() - since > patience:
             raise WorkError(f"the first process has not made {path} within {patience:g} s; run all processes again")
         time.sleep(POLL)
-    if not done():
-        refuse_others(parts.folder, json.loads(path.read_bytes()), parts.facts)
+    if not finished():
+        refuse_others(parts.folder, json.loads(path.read_bytes()), parts.info)
 
 
-def refuse_others(path: Path, found: Facts, wanted: Facts) -> None:
-    """What was begun, or made, with other weights, videos or protocol is not what was asked for."""
-    other = next(differences(found, wanted), None)
-    if other is not None:
-        name, there, asked = other
-        raise UsageError(f"{path} is of {name} {there}, asked is {asked}; remove it, or choose another --out")
+def refuse_others(path: Path, found: Info, wanted: Info) -> None:
+    """Refuse what was computed with other weights, other videos or another protocol."""
+    difference = next(differences(found, wanted), None)
+    if difference is not None:
+        name, there, here = difference
+        raise UsageError(f"{path} was made with {name} {there}, not {here}; remove it, or choose another --out")
 
 
-def differences(found: Facts, wanted: Facts, before: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """The first word in which two facts differ, with both values."""
+def differences(found: Info, wanted: Info, before: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield each entry in which the two differ, with both values."""
     for name in dict.fromkeys((*wanted, *found)):
         if name in BESIDE:
             continue
-        there, asked = found.get(name), wanted.get(name)
-        if isinstance(there, dict) and isinstance(asked, dict):
-            yield from differences(there, asked, f"{before}{name} ")
-        elif there != asked:
-            yield f"{before}{name}", there, asked
-
-
-def place_among_processes() -> tuple[int, int]:
-    """This process' number, and how many there are: as torchrun says."""
-    return int(environ.get("RANK", 0)), int(environ.get("WORLD_SIZE", 1))
+        there, here = found.get(name), wanted.get(name)
+        if isinstance(there, dict) and isinstance(here, dict):
+            yield from differences(there, here, f"{before}{name} ")
+        elif there != here:
+            yield f"{before}{name}", there, here

@@ -1,4 +1,4 @@
-"""Features of videos, one row a video, with what retrieval, k-NN and linear classification need to know of each.
+"""Features of videos, one row per video, with the labels that retrieval, k-NN and linear classification need.
 
 V videos   K clips of each   D feature
 """
@@ -15,19 +15,19 @@ from vprep.errors import UsageError
 Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
-PART = 64 << 20  # bytes of features that are looked at at once
+PART = 64 << 20  # bytes of features that are processed at a time
 
-# How UCF101 names its videos: those of one group were cut from the same film.
+# Names of UCF101: videos of one group were cut from the same film.
 UCF101 = re.compile(r"(v_.+_g\d+)_c\d+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """What a network makes of videos: [V, D], or [V, K, D] where each clip has its own."""
+    """Features of videos: [V, D], or [V, K, D] with a vector for each clip."""
 
     keys: list[str]
-    label: Ints  # -1 is a video without
-    group: list[str] | None = None  # a hash of the content; "" where it is not known
+    label: Ints  # -1: none
+    group: list[str] | None = None  # a hash of the content; "": not known
     features: NDArray[np.float32]
 
     def __post_init__(self) -> None:
@@ -44,15 +44,15 @@ class Features:
 
     @property
     def clips(self) -> int:
-        """Feature vectors of a video."""
+        """The number of feature vectors per video."""
         return 1 if self.features.ndim == 2 else self.features.shape[1]
 
     def labelled(self) -> Ints:
-        """Which rows have a label."""
+        """Return the rows with a label."""
         return np.flatnonzero(self.label >= 0)
 
     def taken(self, rows: Ints) -> "Features":
-        """The videos of these rows only."""
+        """Return the videos `rows`, in that order."""
         return Features(
             keys=[self.keys[row] for row in rows],
             label=self.label[rows],
@@ -62,7 +62,7 @@ class Features:
 
 
 def refuse_unusable(features: Features, name: str) -> None:
-    """A number that is not finite would make each similarity with its video one."""
+    """Refuse numbers that are not finite: every similarity with their video would be NaN."""
     flat = features.features.reshape(len(features.keys), -1)
     for rows in parts(len(flat), 4 * flat.shape[1] if flat.size else 1):
         bad = np.flatnonzero(~np.isfinite(flat[rows]).all(axis=1))
@@ -70,12 +70,12 @@ def refuse_unusable(features: Features, name: str) -> None:
             key = features.keys[rows.start + int(bad[0])]
             raise UsageError(
                 f"{name}: the features of video '{key}' are not all finite; "
-                "extract them anew, or leave the video out if its clips are damaged"
+                "extract them again, or leave the video out if its frames are damaged"
             )
 
 
 def by_video(features: Features) -> NDArray[np.float32]:
-    """[V, D]: the mean over a video's clips."""
+    """Return the mean over the clips of each video, [V, D]."""
     if features.features.ndim == 2:
         return features.features
     videos, _, width = features.features.shape
@@ -86,7 +86,7 @@ def by_video(features: Features) -> NDArray[np.float32]:
 
 
 def film(key: str, content: str = "") -> str:
-    """What videos share that must not be on two sides of a split."""
+    """Return the same word for videos that must stay together when a split is divided."""
     found = UCF101.match(key)
     return found.group(1) if found else content or key
 
@@ -97,7 +97,7 @@ def films(features: Features) -> list[str]:
 
 
 def parts(rows: int, bytes_per_row: int, at_once: int = PART) -> Iterator[slice]:
-    """All rows in parts of at most `at_once` bytes, and of one row at least."""
+    """Yield all rows in parts of at most `at_once` bytes, but of at least one row."""
     step = max(1, at_once // bytes_per_row)
     for begin in range(0, rows, step):
         yield slice(begin, min(begin + step, rows))

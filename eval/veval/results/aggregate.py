@@ -1,6 +1,6 @@
-"""Results of the same thing put together: several seeds are one line, and several folds when that is asked for.
+"""Groups of results: several seeds of one measurement become one line, and so do several folds if the user wants.
 
-The same thing is the same task, protocol, videos and weights, but for the seeds they were trained with.
+A measurement is a task, a protocol, videos and weights; the seeds of training do not count.
 """
 
 import json
@@ -19,15 +19,15 @@ Folds = Literal["separate", "averaged"]
 
 OF_WEIGHTS = ("method", "recipe", "backbone", "settings", "step", "epochs", "data")
 OF_DATA = ("name", "hash", "split", "subset")
-ALIKE = ("kind", "weights", "data", "dropped")  # for all pools
-SEEDS = ("seed", "few_seed")  # of the measuring, among a protocol's words
-# What goes with the weights, in a comparison with a network that had none.
+SHARED = ("kind", "weights", "data", "dropped")  # by all pools of a result
+SEEDS = ("seed", "few_seed")  # of the measurement, among the entries of a protocol
+# Entries of a protocol that follow from the weights, so a network from scratch may have others.
 WITH_WEIGHTS = ("name", "normalise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Results that are one line of a table."""
+    """Results that become one line of a table."""
 
     results: list[Result]
 
@@ -41,7 +41,7 @@ class Group:
 
     @property
     def over(self) -> str:
-        """What the value is the mean of."""
+        """What the value is a mean over, as in `3 seeds, 2 folds`; empty for a single result."""
         counts = {"seeds": len({seeds(one) for one in self.results}), "folds": len(self.folds)}
         return ", ".join(f"{count} {name}" for name, count in counts.items() if count > 1)
 
@@ -49,7 +49,7 @@ class Group:
         return fmean(one[metric] for one in self.results)
 
     def deviation(self, metric: str) -> float | None:
-        """The sample's standard deviation: of the seeds, each the mean of its folds; of the folds, if seeds are one."""
+        """Return the standard deviation over seeds, each the mean of its folds; for a single seed, over folds."""
         by_seed: dict[str, list[float]] = {}
         for one in self.results:
             by_seed.setdefault(seeds(one), []).append(one[metric])
@@ -58,58 +58,61 @@ class Group:
         return stdev(values) if len(values) > 1 else None
 
     def hits(self, metric: str) -> list[dict[str, float]] | None:
-        """Of each seed what was right; a video of two folds is two."""
+        """Return the hits of each seed by fold and key."""
         found: dict[str, dict[str, float]] = {}
         for one in self.results:
-            told = result.hits(one, metric)
-            if told is None:
+            hits = result.hits(one, metric)
+            if hits is None:
                 return None
             of_seed = found.setdefault(seeds(one), {})
-            of_seed |= {f"{one['data'].get('fold')}/{key}": hit for key, hit in told.items()}
+            of_seed |= {f"{one['data'].get('fold')}/{key}": hit for key, hit in hits.items()}
         return list(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """What pre-training is worth: a group against the network from scratch, on the same videos."""
+    """The gain from pre-training: a group beside the network from scratch, on the same videos."""
 
     group: Group
     scratch: Group
     metric: str
     points: float
     interval: tuple[float, float] | None
-    why: str  # there is no interval; empty when there is one
-    others: int  # lines of the network from scratch that could have been taken as well
+    why: str  # why there is no interval; empty when there is one
+    others: int  # further groups from scratch that would fit as well
 
 
 def pool_by_pool(one: Result) -> list[Result]:
-    """A result of retrieval whose features were pooled in several ways is several: each has numbers of its own."""
+    """Split a result of retrieval by the pools of its features, each of which has its own numbers."""
     others = one.get("pools")
     found = [one]
     for pool, numbers in others.items() if isinstance(others, dict) else ():
         if isinstance(numbers, dict) and "top1" in numbers:
             protocol = one["protocol"] | {"pool": pool}
-            found.append({name: one.get(name) for name in ALIKE} | numbers | {"protocol": protocol})
+            found.append({name: one.get(name) for name in SHARED} | numbers | {"protocol": protocol})
     return found
 
 
 def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
-    """In the order of their first. What has no seed of its own is never averaged; what was measured again, and came to
-    the same, is one."""
-    alike: dict[str, dict[str, Result]] = {}
+    """Group results, in the order of the first of each group.
+
+    A measurement that was repeated with the same numbers counts once. Results that share a seed and a fold, but not the
+    numbers, are not averaged.
+    """
+    measured: dict[str, dict[str, Result]] = {}
     for one in results:
-        alike.setdefault(_words(one, folds), {}).setdefault(_came_to(one), one)
+        measured.setdefault(_measurement(one, folds), {}).setdefault(_outcome(one), one)
     found = []
-    for different in alike.values():
+    for different in measured.values():
         members = list(different.values())
-        own = {(seeds(one), one["data"].get("fold")) for one in members}
-        together = len(own) == len(members)
+        distinct = {(seeds(one), one["data"].get("fold")) for one in members}
+        together = len(distinct) == len(members)
         found += [Group(results=members)] if together else [Group(results=[one]) for one in members]
     return found
 
 
 def gains(found: Sequence[Group]) -> list[Gain]:
-    """Each group against that of untrained weights of the same backbone, protocol and videos."""
+    """Compare each group with untrained weights of the same backbone, protocol and videos."""
     untrained: dict[str, list[Group]] = {}
     for group in found:
         if is_scratch(group.first):
@@ -130,19 +133,19 @@ def is_scratch(one: Mapping[str, Any]) -> bool:
 
 
 def seeds(one: Mapping[str, Any]) -> str:
-    """All that a result says of seeds: of its weights, of the fine-tuning, and of the measuring."""
+    """Return all seeds in a result: of its weights, of the fine-tuning, and of the measurement."""
     tuned = one.get("fine_tuned")
-    places = (one["weights"], tuned if isinstance(tuned, dict) else {})
-    return json.dumps([place.get("seed") for place in places] + [one["protocol"].get(name) for name in SEEDS])
+    trainings = (one["weights"], tuned if isinstance(tuned, dict) else {})
+    return json.dumps([training.get("seed") for training in trainings] + [one["protocol"].get(name) for name in SEEDS])
 
 
 def _gain(group: Group, scratch: Group, metric: str, others: int) -> Gain:
     points, interval, why = group.value(metric) - scratch.value(metric), None, ""
     ours, theirs = group.hits(metric), scratch.hits(metric)
     if ours is None or theirs is None:
-        why = "the results do not tell of each video"
+        why = "the results do not list each video"
     elif len({frozenset(hits) for hits in (*ours, *theirs)}) > 1:
-        why = "they are not of the same videos"
+        why = "the results are about different videos"
     else:
         keys = sorted(ours[0])
         pair = [np.array([[hits[key] for key in keys] for hits in side]) for side in (ours, theirs)]
@@ -151,16 +154,16 @@ def _gain(group: Group, scratch: Group, metric: str, others: int) -> Gain:
     return Gain(group=group, scratch=scratch, metric=metric, points=points, interval=interval, why=why, others=others)
 
 
-def _words(one: Result, folds: Folds) -> str:
-    """The same for results of the same thing."""
+def _measurement(one: Result, folds: Folds) -> str:
+    """Return the same word for results of the same measurement."""
     data = {name: one["data"].get(name) for name in (*OF_DATA, *(() if folds == "averaged" else ("fold",)))}
     weights = {name: one["weights"].get(name) for name in OF_WEIGHTS}
     protocol = {name: value for name, value in one["protocol"].items() if name not in SEEDS}
     return json.dumps([one["kind"], data, weights, protocol, result.metrics(one)], sort_keys=True)
 
 
-def _came_to(one: Result) -> str:
-    """The same for two results of the same measurement."""
+def _outcome(one: Result) -> str:
+    """Return the same word for two results with the same seeds, weights and numbers."""
     numbers = {metric: one[metric] for metric in result.metrics(one)}
     return json.dumps([seeds(one), one["data"].get("fold"), one["weights"].get("hash"), numbers], sort_keys=True)
 

@@ -1,9 +1,9 @@
-"""How far a percentage could be off because of which videos were in the test: the bootstrap of Efron (1979).
+"""How much a percentage depends on which videos were in the test: the bootstrap of Efron (1979).
 
-Videos are drawn again with replacement, as many as there are, and the percentage is looked at each time; the interval
-holds the middle of what is seen. It does not tell how far another training would be off. For the difference of two
-things that were trained several times, trainings are drawn in the same way; of few of them, it is still too narrow.
-Where every video, or none, was right, there is nothing to draw from, and the interval is a point.
+Videos are drawn again with replacement, as many as there are, and the percentage is computed each time; the interval
+holds the middle 95 % of these. It does not say how much another training would differ. For the difference of two
+groups of several trainings, trainings are drawn in the same way; for few trainings, the interval is still too narrow.
+Where all videos are correct, or none is, the interval is a point.
 
 S samples   R trainings   V videos
 """
@@ -13,53 +13,41 @@ from numpy.typing import NDArray
 
 from vprep.errors import UsageError
 
+SAMPLES, LEVEL = 1000, 0.95
 DRAWN_AT_ONCE = 1 << 20
 
 
-def interval(
-    hits: NDArray[np.floating], *, samples: int = 1000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Between which percentages the mean of `hits` lies, one number from 0 to 1 for each video."""
-    _, low, high = difference(hits, np.zeros(len(hits)), samples=samples, level=level, seed=seed)
+def interval(hits: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the two percentages between which the mean of `hits` lies; each video has a hit from 0 to 1."""
+    _, low, high = difference(hits, np.zeros(len(hits)))
     return low, high
 
 
-def difference(
-    hits_a: NDArray[np.floating],
-    hits_b: NDArray[np.floating],
-    *,
-    samples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float, float]:
-    """By how many points a is better than b on the same videos, in the same order, and from where to where; each one
-    training, [V], or several, [R, V]."""
+def difference(hits_a: NDArray[np.floating], hits_b: NDArray[np.floating]) -> tuple[float, float, float]:
+    """Return by how many points a is better than b, and the interval of that.
+
+    Both have hits of the same videos in the same order, of one training [V] or of several [R, V].
+    """
     sides = [np.atleast_2d(np.asarray(hits, np.float64)) for hits in (hits_a, hits_b)]
     counts = [hits_RV.shape[1] for hits_RV in sides]
     if counts[0] != counts[1]:
-        raise UsageError(f"hits of {counts[0]} videos and of {counts[1]}; a difference is that of the same videos")
-    if not counts[0] or samples < 1:
-        raise UsageError(f"{samples} samples of {counts[0]} videos; an interval needs one of each at least")
-    rng = np.random.default_rng(seed)
-    means = np.empty(samples)
+        raise UsageError(f"there are hits of {counts[0]} videos and of {counts[1]}; compare results of the same videos")
+    if not counts[0]:
+        raise UsageError("there are hits of 0 videos; an interval needs at least 1 video")
+    rng = np.random.default_rng(0)
+    means = np.empty(SAMPLES)
     step = max(1, DRAWN_AT_ONCE // counts[0])
-    for begin in range(0, samples, step):
-        some = min(step, samples - begin)
+    for begin in range(0, SAMPLES, step):
+        some = min(step, SAMPLES - begin)
         a_SV, b_SV = (_of_drawn_trainings(hits_RV, some, rng) for hits_RV in sides)
         drawn_SV = rng.integers(counts[0], size=(some, counts[0]))
         means[begin : begin + some] = np.take_along_axis(a_SV - b_SV, drawn_SV, axis=1).mean(axis=1)
     points_V = 100 * (sides[0].mean(axis=0) - sides[1].mean(axis=0))
-    return (float(points_V.mean()), *_middle(100 * means, level))
+    low, high = np.quantile(100 * means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(points_V.mean()), float(low), float(high)
 
 
 def _of_drawn_trainings(hits_RV: NDArray[np.float64], samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
     trainings = len(hits_RV)
     times_SR = rng.multinomial(trainings, np.full(trainings, 1 / trainings), size=samples)
     return np.asarray(times_SR / trainings @ hits_RV)
-
-
-def _middle(means: NDArray[np.float64], level: float) -> tuple[float, float]:
-    if not 0 < level < 1:
-        raise UsageError(f"level is {level}; it lies between 0 and 1, as 0.95")
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

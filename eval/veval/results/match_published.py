@@ -1,4 +1,4 @@
-"""Which published numbers a result may stand beside: those of which all that the paper says agrees with it."""
+"""Find published numbers that may stand beside a result: everything that the paper says about them agrees with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 from veval.results.published import BACKBONES, METHODS, Published, load, plain
 
 TASKS = {"finetune": "finetune", "test": "finetune", "retrieval": "retrieval"}
-# What keeps a published number from standing beside ours, with how much it matters for which is the nearest.
-FACTS = {
+# Column of the table -> its name in notes, and its weight in the choice of the nearest row. All must agree.
+COMPARED = {
     "method": ("method", 16),
     "dataset": ("tested on", 16),
     "backbone": ("backbone", 8),
@@ -24,11 +24,11 @@ FACTS = {
     "crop": ("crop", 1),
     "fusion": ("fusion", 1),
 }
-OF_TRAINING = ("recipe", "epochs")  # of weights that were not trained here, nobody knows them
-NEAR = 0.1  # epochs may differ by this share
+OF_TRAINING = ("recipe", "epochs")  # not known of weights that were trained elsewhere
+NEAR = 0.1  # share by which epochs may differ
 NOT_SAID = "not said"
 
-# Where a paper's text and its authors' code, or two of its sentences, are not the same.
+# Where a paper's text and its authors' code, or two of its sentences, differ.
 ABOUT = {
     ("RSPNet", "finetune"): "RSPNet's code keeps the epoch that is best on the test list, and averages the logits of "
     "10 clips; its text says neither",
@@ -40,36 +40,36 @@ ABOUT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The published numbers that were measured like ours; where there is none, the nearest and what differs."""
+    """The published numbers that were measured like ours; where there is none, the nearest one and what differs."""
 
     rows: list[Published]
     nearest: Published | None
     differs: list[str]
-    not_said: list[str]  # of our weights, which may still differ
+    unknown: list[str]  # what is not known about our weights, and may differ
 
 
 def compare(result: Mapping[str, Any], metric: str, folds: str | None = None) -> Answer:
-    """What was published that is measured like this number. `folds` are those it is the mean of, as 1,2,3."""
-    ours = facts_of(result, folds)
+    """Find what was published for this metric. `folds` are those that the number is a mean over, as 1,2,3."""
+    ours = row_of(result, folds)
     task = TASKS.get(result["kind"])
     there = [row for row in load() if row.measured and (row.task, row.metric) == (task, metric)]
     if not there or ours["method"] == "supervised":
-        what = (
-            "what came before the fine-tuning, the result does not say" if there else f"no paper has {result['kind']}"
-        )
-        return Answer(rows=[], nearest=None, differs=[what], not_said=[])
+        why = "the result does not say what came before the fine-tuning" if there else f"no paper has {result['kind']}"
+        return Answer(rows=[], nearest=None, differs=[why], unknown=[])
     trained_here = result["weights"].get("step") is not None
     found = [(row, _differing(row, ours, trained_here)) for row in there]
     rows = [row for row, differing in found if not differing]
     if rows:
-        unknown = [FACTS[name][0] for name in OF_TRAINING if getattr(rows[0], name) and ours[name] is None]
-        return Answer(rows=rows, nearest=None, differs=[], not_said=unknown)
-    nearest, differing = min(found, key=lambda pair: sum(FACTS[name][1] for name in pair[1]))
-    return Answer(rows=[], nearest=nearest, differs=[_told(name, nearest, ours) for name in differing], not_said=[])
+        unknown = [COMPARED[name][0] for name in OF_TRAINING if getattr(rows[0], name) and ours[name] is None]
+        return Answer(rows=rows, nearest=None, differs=[], unknown=unknown)
+    nearest, differing = min(found, key=lambda pair: sum(COMPARED[name][1] for name in pair[1]))
+    return Answer(
+        rows=[], nearest=nearest, differs=[_difference(name, nearest, ours) for name in differing], unknown=[]
+    )
 
 
-def facts_of(result: Mapping[str, Any], folds: str | None = None) -> dict[str, str | None]:
-    """A result in the words of the table; None is not said."""
+def row_of(result: Mapping[str, Any], folds: str | None = None) -> dict[str, str | None]:
+    """Return a result in the words of the table; None: not known."""
     weights, data, protocol = result["weights"], result["data"], result["protocol"]
     method = METHODS.get(str(weights.get("method")), weights.get("method"))
     before = weights.get("data")
@@ -89,7 +89,7 @@ def facts_of(result: Mapping[str, Any], folds: str | None = None) -> dict[str, s
 
 
 def end_of(recipe: Any) -> str | None:  # noqa: ANN401  whatever a file says
-    """What follows METHOD-BACKBONE-DATA in a recipe's name; `main` where nothing does."""
+    """Return what follows METHOD-BACKBONE-DATA in a recipe's name; `main` where nothing does."""
     if recipe is None:
         return None
     words = str(recipe).split("-", 3)
@@ -99,33 +99,33 @@ def end_of(recipe: Any) -> str | None:  # noqa: ANN401  whatever a file says
 
 
 def _splits(data: Mapping[str, Any], folds: str | None) -> str | None:
-    """The folds, if these are the videos of a test list."""
+    """Return the folds in the words of the table, which are those of videos of a test list."""
     split = str(data.get("split"))
     if data.get("subset") is not None:
         return f"a subset of {split}"
     if data.get("fold") is None and folds is None:
         return None
     words = set(split.split(","))
-    told = folds or str(data["fold"])
-    return told if words <= {"train", "test"} and "test" in words else f"{told}, split {split}"
+    numbers = folds or str(data["fold"])
+    return numbers if words <= {"train", "test"} and "test" in words else f"{numbers}, split {split}"
 
 
 def _differing(row: Published, ours: Mapping[str, str | None], trained_here: bool) -> list[str]:
-    return [name for name in FACTS if not _agrees(name, getattr(row, name), ours[name], trained_here)]
+    return [name for name in COMPARED if not _agrees(name, getattr(row, name), ours[name], trained_here)]
 
 
-def _agrees(name: str, theirs: str, mine: str | None, trained_here: bool) -> bool:
+def _agrees(name: str, theirs: str, ours: str | None, trained_here: bool) -> bool:
     if not theirs:
         return name not in ("method", "dataset", "backbone", "pretrain")
-    if mine is None:
+    if ours is None:
         return name in OF_TRAINING and not trained_here
     if name == "epochs":
-        return abs(float(mine) - float(theirs)) <= NEAR * float(theirs)
+        return abs(float(ours) - float(theirs)) <= NEAR * float(theirs)
     if name == "pools":
-        return set(mine.split(",")) <= set(theirs.split("|"))
-    return plain(mine) in map(plain, theirs.split("|"))
+        return set(ours.split(",")) <= set(theirs.split("|"))
+    return plain(ours) in map(plain, theirs.split("|"))
 
 
-def _told(name: str, row: Published, ours: Mapping[str, str | None]) -> str:
+def _difference(name: str, row: Published, ours: Mapping[str, str | None]) -> str:
     theirs = getattr(row, name) or NOT_SAID
-    return f"{FACTS[name][0]}: {theirs.replace('|', ' or ')} there, {ours[name] or NOT_SAID} here"
+    return f"{COMPARED[name][0]}: {theirs.replace('|', ' or ')} there, {ours[name] or NOT_SAID} here"

@@ -1,23 +1,20 @@
-"""What the four papers published.
+"""The numbers that the four papers published.
 
 published.csv has one row for each number in a table of RSPNet (AAAI 2021), ASCNet (ICCV 2021), PRP (CVPR 2020) and
-Pace (ECCV 2020), their own (own=1) and those they took from others, with what the paper says of how it was measured.
-`method` and `backbone` are the same words for the same things in all of them; `printed` has the paper's own words
-where they differ. An empty cell is something that the paper does not say; a|b is either. `recipe` names the recipes
-that train what the row has, by the end of their names. `epochs` of Pace on UCF101 are of ten times the list, as its
-authors count them. `note` tells where the papers' tables contradict each other.
+Pace (ECCV 2020), their own (own=1) and those they took from others, with what the paper says about the measurement.
+All rows use the same words in `method` and `backbone`; `printed` has the paper's own words where they differ. An empty
+cell: the paper does not say it; a|b: either. `recipe` names the recipes that train what the row has, by the end of
+their names. `epochs` of Pace on UCF101 are of ten times the list, as its authors count them. `note` says where the
+papers' tables contradict each other.
 """
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
-
-from rich.table import Table
-from rich.text import Text
 
 # Networks that are in none of the tables (torchvision's deeper ones, `tiny`) are not here.
 BACKBONES = {
@@ -51,12 +48,9 @@ DATASETS = {
 }
 
 
-SHOWN = ("paper", "table", "task", "dataset", "metric", "method", "variant", "backbone", "pretrain", "value", "note")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """One number; see above for what its cells mean."""
+    """One published number, as a row of published.csv."""
 
     paper: str
     table: str
@@ -88,48 +82,19 @@ class Published:
 
     @property
     def measured(self) -> bool:
-        """Whether the paper says how: its own rows do, and those of its untrained networks and of VCOP in PRP."""
+        """Whether the paper measured it itself: its own rows, its untrained networks, and VCOP in PRP."""
         return self.own or self.method == "scratch" or (self.paper, self.method) == ("PRP", "VCOP")
 
 
 @cache
 def load() -> tuple[Published, ...]:
+    """Return all published numbers."""
     text = resources.files("veval.results").joinpath("published.csv").read_text("utf-8")
     rows: Iterator[dict[str, Any]] = csv.DictReader(text.splitlines())
     return tuple(Published(**row | {"value": float(row["value"]), "own": row["own"] == "1"}) for row in rows)
 
 
-def published(
-    *,
-    paper: str | None = None,
-    task: str | None = None,
-    dataset: str | None = None,
-    metric: str | None = None,
-    method: str | None = None,
-    backbone: str | None = None,
-) -> list[Published]:
-    """The numbers that have all of these words; a backbone may also be called by our name."""
-    asked = {
-        "paper": paper,
-        "task": task,
-        "dataset": dataset,
-        "metric": metric,
-        "method": METHODS.get(method or "", method),
-        "backbone": BACKBONES.get(backbone or "", backbone),
-    }
-    wanted = {name: plain(word) for name, word in asked.items() if word is not None}
-    return [row for row in load() if all(plain(getattr(row, name)) == word for name, word in wanted.items())]
-
-
-def as_table(rows: Iterable[Published]) -> Table:
-    """For people."""
-    table = Table(*SHOWN)
-    for row in rows:
-        table.add_row(*(Text(f"{row.value:g}" if name == "value" else getattr(row, name)) for name in SHOWN))
-    return table
-
-
 def plain(word: str) -> str:
-    """The same for all ways to write a name."""
+    """Return the same word for all ways to write a name."""
     bare = re.sub(r"[^a-z0-9+()]", "", word.lower())
     return DATASETS.get(bare, bare)

@@ -1,4 +1,4 @@
-"""Results as a table, beside what was published; for a terminal and as markdown, from the same lines."""
+"""Tables of results beside the published numbers, for a terminal and as Markdown, from the same lines."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,17 +16,17 @@ from veval.results.match_published import ABOUT, Answer, compare
 from veval.results.published import BACKBONES, METHODS, Published
 from veval.results.result import Result
 from vprep.errors import UsageError
-from vtrain.data.shard_spec import enlarged
+from vtrain.data.shard_spec import upscaling_note
 
 NONE = "-"
 ON_TEST = "best-on-test"
-# Facts that say most of a protocol in few words.
+# Entries of a protocol that are printed.
 SHORT = ("fusion", "pool", "level", "few", "k", "selection")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A number of ours, and what stands beside it."""
+    """One number, and the published ones beside it."""
 
     task: str
     metric: str
@@ -40,8 +40,8 @@ class Line:
     value: float
     interval: tuple[float, float] | None
     deviation: float | None
-    over: str  # what the value is the mean of; empty for one result
-    published: list[dict[str, Any]]  # value and place of those that were measured like ours
+    over: str  # what the value is a mean over; empty for a single result
+    published: list[dict[str, Any]]  # value and place of numbers that were measured in the same way
     nearest: dict[str, Any] | None
     difference: float | None  # to the first published value
     notes: list[str]
@@ -49,7 +49,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Against:
-    """What pre-training is worth, in points."""
+    """The gain from pre-training, in points."""
 
     task: str
     metric: str
@@ -59,7 +59,7 @@ class Against:
     backbone: str
     protocol: str
     value: float
-    over: str  # what it is the mean of
+    over: str  # what the value is a mean over
     scratch: float
     scratch_over: str
     points: float
@@ -77,7 +77,7 @@ class Report:
 def report(files: Sequence[Path], folds: Folds = "separate") -> Report:
     """Read results and put them beside the published numbers and beside the network from scratch."""
     if not files:
-        raise UsageError("no results are named; write the files that veval wrote with --out")
+        raise UsageError("no results are named; name some that veval wrote")
     return of_results([result.read(path) for path in files], folds)
 
 
@@ -89,13 +89,13 @@ def of_results(results: Sequence[Result], folds: Folds = "separate") -> Report:
     return Report(lines=lines, against=[_against(gain) for gain in gains(found) if gain.metric == "top1"])
 
 
-def facts(found: Report) -> dict[str, Any]:
-    """For JSON."""
+def as_dict(found: Report) -> dict[str, Any]:
+    """Return the report as JSON."""
     return asdict(found)
 
 
 def terminal(found: Report) -> RenderableType:
-    """The tables with their notes."""
+    """Return the tables with their notes, for rich."""
     parts: list[RenderableType] = []
     for rows, notes in _tables(found):
         head, *others = rows
@@ -107,7 +107,7 @@ def terminal(found: Report) -> RenderableType:
 
 
 def markdown(found: Report) -> str:
-    """The same for a page."""
+    """Return the same as Markdown."""
     parts = []
     for rows, notes in _tables(found):
         lines = [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
@@ -119,7 +119,7 @@ def markdown(found: Report) -> str:
 
 
 def _shown(one: Result) -> list[str]:
-    """Retrieval has a number for each k, and so have the tables of it; of classifiers the first is what is told."""
+    """Return the metrics to print: every k of retrieval, as in the papers, but only top-1 of classifiers."""
     return result.metrics(one) if one["kind"] == "retrieval" else ["top1"]
 
 
@@ -150,7 +150,7 @@ def _against(gain: Gain) -> Against:
     if gain.why:
         notes.append(f"no interval: {gain.why}")
     if gain.others:
-        notes.append(f"{gain.others} more from scratch could have been taken, with other numbers")
+        notes.append(f"{gain.others} more from scratch would fit, with other numbers")
     return Against(
         **_names(gain.group, gain.metric),
         value=gain.group.value(gain.metric),
@@ -171,7 +171,7 @@ def shown_by(interval: tuple[float, float] | None) -> str:
 
 
 def _names(group: Group, metric: str) -> dict[str, str]:
-    """What is measured and how."""
+    """Return what is measured, and how, as cells of a table."""
     one = group.first
     method, backbone = str(one["weights"].get("method")), str(one["weights"].get("backbone"))
     return {
@@ -186,11 +186,12 @@ def _names(group: Group, metric: str) -> dict[str, str]:
 
 
 def _short(protocol: dict[str, Any]) -> str:
-    told = protocol | {"pool": protocol.get("pool") or protocol.get("pools")}
-    sizes = "x".join(str(told[name]) for name in ("clips", "frames", "size") if told.get(name) is not None)
-    known = {name: told[name] for name in SHORT if told.get(name) is not None}
+    entries = protocol | {"pool": protocol.get("pool") or protocol.get("pools")}
+    entries = {name: value for name, value in entries.items() if value is not None}
+    sizes = "x".join(str(entries[name]) for name in ("clips", "frames", "size") if name in entries)
+    known = {name: entries[name] for name in SHORT if name in entries}
     words = [f"{name} {value}" if isinstance(value, int) else str(value) for name, value in known.items()]
-    return " ".join(filter(None, [str(told.get("name") or ""), sizes, *words])) or NONE
+    return " ".join(filter(None, [str(entries.get("name") or ""), sizes, *words])) or NONE
 
 
 def _notes(group: Group, answer: Answer) -> list[str]:
@@ -198,27 +199,27 @@ def _notes(group: Group, answer: Answer) -> list[str]:
     notes = []
     if answer.differs:
         notes.append("; ".join(answer.differs))
-    if answer.not_said:
-        notes.append(f"not said of these weights: {', '.join(answer.not_said)}")
+    if answer.unknown:
+        notes.append(f"not said of these weights: {', '.join(answer.unknown)}")
     if any(one["protocol"].get("selection") == ON_TEST for one in group.results):
         notes.append("the epoch was chosen on the test videos")
     dropped = sum(len(one.get("dropped") or []) for one in group.results)
     if dropped:
         notes.append(f"{dropped} videos could not be read and are left out")
-    notes += [enlarged(one["data"].get("side"), one["protocol"].get("size") or 0) for one in group.results]
+    notes += [upscaling_note(one["data"].get("side"), one["protocol"].get("size") or 0) for one in group.results]
     notes += [f"{row.place}: {row.note}" for row in rows if row.note]
     notes += [ABOUT[place] for place in dict.fromkeys((row.paper, row.task) for row in rows) if place in ABOUT]
     return list(dict.fromkeys(filter(None, notes)))
 
 
 def _tables(found: Report) -> list[tuple[list[list[str]], list[str]]]:
-    """Rows of words, the first of which is the head, and the notes below."""
+    """Return each table as rows of cells, the first of which is the head, with the notes below it."""
     head = ["", "task", "data", "fold", "method", "backbone", "recipe", "weights", "protocol", "metric", "%"]
     rows = [[*head, "published", "difference"]]
     for number, line in enumerate(found.lines, 1):
-        own = [line.recipe, line.weights, line.protocol, line.metric, _value(line)]
-        said = [_published(line), NONE if line.difference is None else f"{line.difference:+.2f}"]
-        rows.append([str(number), line.task, line.data, line.fold, line.method, line.backbone, *own, *said])
+        ours = [line.recipe, line.weights, line.protocol, line.metric, _value(line)]
+        theirs = [_published(line), NONE if line.difference is None else f"{line.difference:+.2f}"]
+        rows.append([str(number), line.task, line.data, line.fold, line.method, line.backbone, *ours, *theirs])
     tables = [(rows, _numbered([line.notes for line in found.lines]))]
     if found.against:
         head = ["", "task", "data", "fold", "method", "backbone", "protocol", "metric", "%"]
@@ -247,7 +248,7 @@ def _around(interval: tuple[float, float] | None, form: str) -> str:
 
 
 def _published(line: Line) -> str:
-    """Each value once, with where it is printed."""
+    """Return each published value once, with the tables that have it."""
     places: dict[float, list[str]] = {}
     for row in line.published:
         places.setdefault(row["value"], []).append(row["place"])
@@ -257,7 +258,7 @@ def _published(line: Line) -> str:
 
 
 def _numbered(notes: list[list[str]]) -> list[str]:
-    """Each note once, with the numbers of the lines that it is about."""
+    """Return each note once, after the numbers of its lines."""
     lines: dict[str, list[str]] = {}
     for number, some in enumerate(notes, 1):
         for note in some:
@@ -266,7 +267,7 @@ def _numbered(notes: list[list[str]]) -> list[str]:
 
 
 def _printable(word: str) -> str:
-    """What a file says may hold what moves a terminal's cursor."""
+    """Replace control characters: words from a file may hold some that move a terminal's cursor."""
     return "".join(letter if letter.isprintable() else "?" for letter in word)
 
 

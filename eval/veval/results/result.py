@@ -1,10 +1,15 @@
 """A result: one JSON object with numbers in percent, the protocol they were measured by, and what was measured.
 
-Its metrics (top1 and others that begin with top) stand at the top, beside `protocol`, flat words and numbers;
-`weights` and `data`, what is known of them; `intervals`, from where to where by metric; `dropped`, the keys of
-videos that could not be read. `videos`, where it is there, tells of each video whether it was right: by `label` and
-`predicted`, by `hit` from 0 to 1, or by `first`, the place of its first right neighbour (0: none, a list: of each
-clip). Tests of classifiers have `predictions` instead, with the words for `class` and `named`.
+top1, top5, ...  the metrics
+protocol         flat words and numbers
+weights, data    what is known about them
+intervals        the interval of a metric, by its name
+dropped          the videos that could not be read
+videos           whether each video was correct: by `label` and `predicted`; by `hit`, from 0 to 1; or by `first`, the
+                 rank of its first correct neighbour (0: none; a list: one rank for each clip)
+predictions      the same for tests of classifiers: the names of the true `class` and of the predicted one, `named`
+
+A result may lack the last four.
 """
 
 import json
@@ -22,8 +27,8 @@ from vprep.errors import UsageError, WorkError
 SCHEMA = 1
 KINDS = ("finetune", "test", "retrieval", "linear", "knn")
 VIDEOS = "videos"
-TOLD = (VIDEOS, "predictions")  # where results tell of each video
-# What numbers may depend on; whoever installed another cv2 finds it under that name.
+PER_VIDEO = (VIDEOS, "predictions")  # lists with an entry for each video
+# Packages that numbers may depend on; cv2 comes from either of two.
 PACKAGES = ("playspeed", "torch", "numpy", "opencv-python-headless", "opencv-python", "webdataset", "pyarrow")
 TOP = re.compile(r"top(\d+)$")
 
@@ -31,11 +36,11 @@ Result = dict[str, Any]
 
 
 def write(path: Path, result: Mapping[str, Any]) -> None:
-    """Write it whole or not at all; one line for each of its videos."""
+    """Write a result, completely or not at all, with one line for each of its videos."""
     for place, value in _leaves(result):
         if isinstance(value, float) and not math.isfinite(value):
-            raise WorkError(f"the result's {place} is {value}, which is no number; it was not written to {path}")
-    lists = {name: result[name] for name in TOLD if isinstance(result.get(name), list)}
+            raise WorkError(f"{place} of the result is {value}, which is not a number; {path} was not written")
+    lists = {name: result[name] for name in PER_VIDEO if isinstance(result.get(name), list)}
     text = json.dumps({name: value for name, value in result.items() if name not in lists}, indent=1, allow_nan=False)
     for name, videos in lists.items():
         lines = ",\n".join(f"  {json.dumps(video, allow_nan=False)}" for video in videos)
@@ -45,35 +50,35 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> Result:
-    """A result that this version understands."""
+    """Read a result that this version understands."""
     try:
         found = json.loads(path.read_bytes(), parse_constant=_no_number)
     except FileNotFoundError:
-        raise UsageError(f"there is no {path}; name files that veval wrote with --out") from None
+        raise UsageError(f"there is no {path}; name results of veval") from None
     except IsADirectoryError:
-        raise UsageError(f"{path} is a folder; name the files in it that veval wrote with --out") from None
+        raise UsageError(f"{path} is a folder; name the results in it") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no JSON ({error}); name files that veval wrote with --out") from None
-    what = _wrong(found)
-    if what:
-        raise UsageError(f"{path} is no result: {what}; name files that veval wrote with --out")
+        raise UsageError(f"{path} is not JSON ({error}); name results of veval") from None
+    problem = _problem(found)
+    if problem:
+        raise UsageError(f"{path} is not a result: {problem}; name results of veval")
     return dict(found)
 
 
 def metrics(result: Mapping[str, Any]) -> list[str]:
-    """Their names, in the order of their k."""
+    """Return the names of a result's metrics, in the order of their k."""
     found = [(int(match.group(1)), name) for name in result if (match := TOP.match(name))]
     return [name for _, name in sorted(found)]
 
 
 def hits(result: Mapping[str, Any], metric: str = "top1") -> dict[str, float] | None:
-    """How right each video was, by its key; None where the result does not say."""
+    """Return the hit of each video from 0 to 1, by its key; None where the result does not have it."""
     k = int(metric.removeprefix("top"))
     found: dict[str, float] = {}
     for video in _videos(result):
         if "first" in video:
-            places = video["first"] if isinstance(video["first"], list) else [video["first"]]
-            found[video["key"]] = sum(0 < place <= k for place in places) / len(places)
+            ranks = video["first"] if isinstance(video["first"], list) else [video["first"]]
+            found[video["key"]] = sum(0 < rank <= k for rank in ranks) / len(ranks)
         elif k > 1:
             return None
         elif "hit" in video:
@@ -87,7 +92,7 @@ def hits(result: Mapping[str, Any], metric: str = "top1") -> dict[str, float] | 
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that numbers may depend on."""
+    """Return the versions of Python and of the packages that numbers may depend on."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -98,13 +103,13 @@ def versions() -> dict[str, str]:
 
 
 def described(result: Mapping[str, Any]) -> str:
-    """For people: the numbers first, then how they were measured, then what was dropped."""
+    """Return a result as text: the numbers first, then how they were measured, then what was dropped."""
     intervals = result.get("intervals", {})
     lines = []
     for name in metrics(result):
         around = f"  [{intervals[name][0]:.2f}, {intervals[name][1]:.2f}]" if name in intervals else ""
         lines.append(f"{name:<6}{result[name]:6.2f} %{around}")
-    lines += [_counted(result), *_named(result), f"protocol  {words(result['protocol'])}"]
+    lines += [_counted(result), *_about(result), f"protocol  {words(result['protocol'])}"]
     dropped = result.get("dropped") or []
     if dropped:
         more = f" and {len(dropped) - 5} more" if len(dropped) > 5 else ""
@@ -114,9 +119,9 @@ def described(result: Mapping[str, Any]) -> str:
     return "\n".join(filter(None, lines))
 
 
-def words(facts: Mapping[str, Any]) -> str:
-    """Flat facts in one line."""
-    return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+def words(flat: Mapping[str, Any]) -> str:
+    """Return flat JSON as one line."""
+    return ", ".join(f"{name} {value}" for name, value in flat.items() if value is not None)
 
 
 def _counted(result: Mapping[str, Any]) -> str:
@@ -124,7 +129,7 @@ def _counted(result: Mapping[str, Any]) -> str:
     return f"of        {words(counts)}" if counts else ""
 
 
-def _named(result: Mapping[str, Any]) -> Iterator[str]:
+def _about(result: Mapping[str, Any]) -> Iterator[str]:
     weights, data = result["weights"], result["data"]
     about = [weights.get("method"), weights.get("recipe"), weights.get("backbone"), str(weights.get("hash", ""))[:8]]
     yield f"weights   {', '.join(str(word) for word in about if word)} ({weights.get('path')})"
@@ -151,9 +156,9 @@ def _no_number(word: str) -> float:
     raise ValueError(f"{word} is not a number")
 
 
-def _wrong(found: Any) -> str | None:  # noqa: ANN401  whatever a file holds
+def _problem(found: Any) -> str | None:  # noqa: ANN401  whatever a file holds
     if not isinstance(found, dict):
-        return "it holds no object"
+        return "it is not a JSON object"
     if found.get("schema") != SCHEMA:
         return f"its schema is {found.get('schema')}, and this veval reads {SCHEMA}"
     if found.get("kind") not in KINDS:
@@ -168,24 +173,24 @@ def _wrong(found: Any) -> str | None:  # noqa: ANN401  whatever a file holds
         return "it has no top1"
     for name in named:
         if not _is_percent(found[name]):
-            return f"its {name} is {found[name]!r}, which is no percentage"
-    return _wrong_beside(found)
+            return f"its {name} is {found[name]!r}, which is not a percentage"
+    return _problem_beside(found)
 
 
-def _wrong_beside(found: dict[str, Any]) -> str | None:
-    """What of the parts that may be missing is not as it should be."""
+def _problem_beside(found: dict[str, Any]) -> str | None:
+    """Check what a result may lack."""
     intervals = found.get("intervals", {})
     if not isinstance(intervals, dict) or not all(map(_is_interval, intervals.values())):
         return "its intervals are not two percentages each"
     if not isinstance(found.get("dropped", []), list):
-        return "its dropped is no list"
+        return "its dropped is not a list"
     if not all(map(_is_video, _videos(found))):
-        return f"its {VIDEOS} do not each have a key, and a label and predicted, a hit, or a first"
+        return f"not all of its {VIDEOS} have a key, and label and predicted, hit, or first"
     return None
 
 
 def _videos(result: Mapping[str, Any]) -> list[Any]:
-    return next((result[name] for name in TOLD if isinstance(result.get(name), list)), [])
+    return next((result[name] for name in PER_VIDEO if isinstance(result.get(name), list)), [])
 
 
 def _is_percent(value: Any) -> bool:  # noqa: ANN401  whatever a file holds
@@ -200,8 +205,8 @@ def _is_video(value: Any) -> bool:  # noqa: ANN401  whatever a file holds
     if not isinstance(value, dict) or not isinstance(value.get("key"), str):
         return False
     if "first" in value:
-        places = value["first"] if isinstance(value["first"], list) else [value["first"]]
-        return bool(places) and all(isinstance(place, int) for place in places)
+        ranks = value["first"] if isinstance(value["first"], list) else [value["first"]]
+        return bool(ranks) and all(isinstance(rank, int) for rank in ranks)
     if "hit" in value:
         return isinstance(value["hit"], int | float)
     return {"label", "predicted"} <= set(value) or {"class", "named"} <= set(value)

@@ -1,17 +1,17 @@
-"""Fine-tuned networks, which name the class of a clip.
+"""Fine-tuned networks, which predict the class of a clip.
 
 R clips and crops, C channels, T time, S side, D feature, K classes
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from veval.inputs import Facts, facts_of, file_of, newest_run, ready
+from veval.evaluation import Classifier, DataInfo
+from veval.inputs import file_of, first_look, inference_ready, info_of, newest_run
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.dataset import Videos
@@ -19,21 +19,8 @@ from vtrain.weights import load_backbone
 from vtrain.weights.checkpoint_file import load
 
 
-@dataclass(frozen=True, slots=True)
-class Classifier:
-    """A network that names the class of each clip, [R, C, T, S, S] -> [R, K]; K classes, by number.
-
-    `seen` is how its clips were sampled and cropped in training, as a protocol has it.
-    """
-
-    net: nn.Module
-    facts: Facts
-    classes: list[str]
-    seen: Facts = field(default_factory=dict)
-
-
-class Headed(nn.Module):
-    """A backbone and the layer that was fine-tuned on it; their output is that of `vtrain.methods.supervised`."""
+class WithHead(nn.Module):
+    """A backbone and its linear layer; the output is that of `vtrain.methods.supervised`."""
 
     def __init__(self, backbone: Backbone, head: nn.Linear) -> None:
         super().__init__()
@@ -47,46 +34,53 @@ class Headed(nn.Module):
         return logits
 
 
-def classifier(word: str | None = None) -> Classifier:
-    """The fine-tuned network that `word` names: a run's folder, a state of one, or the newest run."""
+def load_classifier(word: str | None = None) -> Classifier:
+    """Load the fine-tuned network that `word` names: a run's folder or one of its states; None: the newest run."""
     path = file_of(newest_run() if word is None else Path(word))
     net, found = load_backbone(path)
-    whole = load(path) if path.suffix == ".pt" else {}
-    state = whole.get("model", {}) if isinstance(whole, dict) else {}
+    checkpoint = load(path) if path.suffix == ".pt" else {}
+    state = checkpoint.get("model", {}) if isinstance(checkpoint, dict) else {}
     classes = found.get("classes")
     if "head.weight" not in state or not isinstance(classes, list):
-        what = f"was trained by '{found['method']}'" if found.get("method") else "holds a backbone alone"
+        what = f"was trained by '{found['method']}'" if found.get("method") else "holds only a backbone"
         raise UsageError(
-            f"{path} {what} and names no classes; testing takes a fine-tuned run: "
-            f"vtrain supervised --weights {path} --shards SPEC"
+            f"{path} {what}, so it cannot predict classes; name a fine-tuned run, which is made by: "
+            f"veval finetune --weights {path}"
         )
     head = nn.Linear(net.dim, len(classes))
     shapes = {"weight": state["head.weight"].shape, "bias": state["head.bias"].shape}
     if shapes != {name: tensor.shape for name, tensor in head.named_parameters()}:
-        raise UsageError(f"{path} says it has {len(classes)} classes, and its last layer is {list(shapes['weight'])}")
+        raise UsageError(
+            f"{path} lists {len(classes)} classes, and its last layer has the shape {list(shapes['weight'])}; take "
+            "another state of the run"
+        )
     head.load_state_dict({"weight": state["head.weight"], "bias": state["head.bias"]})
-    return Classifier(ready(Headed(net, head)), facts_of(path, found), classes, seen_by(whole.get("recipe")))
+    net_with_head = inference_ready(WithHead(net, head))
+    return Classifier(net_with_head, info_of(path, found), classes, sampled_like(checkpoint.get("recipe")))
 
 
-def seen_by(recipe: Any) -> Facts:  # noqa: ANN401  whatever a file says
-    """How the clips of a fine-tuning lay in time and space, in the words of a protocol."""
-    try:
-        sampling = recipe["method"]["sampling"]
-        look, how = sampling["looks"][0], sampling["how"]
-        seen = {"step": int(sampling["step"]), "crop_size": None if look["crop"] == "area" else look["crop_size"]}
-    except (KeyError, TypeError, IndexError, ValueError):
+def sampled_like(recipe: Any) -> Mapping[str, Any]:  # noqa: ANN401  whatever a file says
+    """Return how fine-tuning sampled and cropped its clips, in the words of a protocol."""
+    look = first_look(recipe)
+    if look is None:
         return {}
-    return seen | {"how": "cover", "clips": 2} if how == "cover" else seen
+    sampling = recipe["method"]["sampling"]
+    try:
+        words = {"step": int(sampling["step"]), "crop_size": None if look["crop"] == "area" else look["crop_size"]}
+        return words | {"how": "cover", "clips": 2} if sampling["how"] == "cover" else words
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
-def demand_classes(known: Sequence[str], videos: Videos, facts: Facts) -> None:
-    """The classes of a classifier are those of the videos, by the same numbers."""
-    there = videos.classes or []
-    if list(known) == there:
+def demand_classes(predicted: Sequence[str], videos: Videos, info: DataInfo) -> None:
+    """Refuse videos whose classes, or their order, are not those that the network predicts."""
+    labelled = videos.classes or []
+    if list(predicted) == labelled:
         return
-    first = next((number for number, (a, b) in enumerate(zip(known, there, strict=False)) if a != b), None)
-    at = f"class {first} is '{known[first]}' there and '{there[first]}' here" if first is not None else "by number"
+    pairs = enumerate(zip(predicted, labelled, strict=False))
+    first = next((number for number, (ours, theirs) in pairs if ours != theirs), None)
+    at = "their numbers" if first is None else f"class {first} is '{predicted[first]}' and '{labelled[first]}'"
     raise UsageError(
-        f"the weights name {len(known)} classes, {facts['shards']} has {len(there)}, and they differ ({at}); "
-        "test on the data set that was fine-tuned on"
+        f"the weights predict {len(predicted)} classes, {info.shards} has {len(labelled)}, and they differ ({at}); "
+        "test on the data set that the network was fine-tuned on"
     )

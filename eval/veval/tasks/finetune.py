@@ -1,20 +1,21 @@
-"""Fine-tuning: the network is trained on labels from given weights, or from scratch, and then tested on whole videos.
+"""Fine-tuning: the network is trained on labels, from given weights or from scratch, and then tested on whole videos.
 
-The last epoch counts. RSPNet's authors keep the epoch that is best on the test videos, and VCOP's and PRP's the one
-that is best on held-out ones: both are there by name, and the result says so.
+By default the state after the last epoch is tested. RSPNet's authors keep the epoch that is best on the test videos,
+and VCOP's and PRP's authors the one that is best on held-out videos; both can be selected, and the result says so.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch.distributed as dist
 
-from veval.features.extract import How
-from veval.inputs import RANDOM, Facts, Weights, demand_labels
-from veval.protocol import OF_METHOD, Protocol, for_weights
-from veval.tasks.classifier import Classifier, classifier
-from veval.tasks.video_accuracy import test
+from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo
+from veval.inputs import demand_labels
+from veval.protocol import for_weights
+from veval.tasks.classifier import load_classifier
+from veval.tasks.video_accuracy import measure
 from vprep.errors import UsageError
 from vtrain.data.dataset import By, Videos
 from vtrain.data.shard_set import ShardSet
@@ -29,168 +30,190 @@ from vtrain.training.training import resolved, selected
 
 SELECT = ("last", "best-on-test", "best-on-held-out")
 TINY = "finetune-tiny"
-USUAL = "ucf101"  # whose recipe is taken for videos of which no paper has any
+USUAL = "ucf101"  # the data set whose recipe is used where no paper fine-tunes on the videos
 TUNED = Path("runs") / "finetuned"
-# Of a training that goes on; whether shards that lie elsewhere are the same ones, their hashes tell.
+# Settings that may differ when a training goes on; hashes tell whether shards elsewhere are the same.
 MAY_CHANGE = ("workers", "log_every", "save_every", "data.shards")
 
 
-def recipe_for(weights: Weights, data: Facts, word: str = "") -> tuple[Recipe, str]:
-    """The recipe called `word`; without one, that of the weights' method for this data set, or of RSPNet. And what is
-    to be said of it, where it is none for this data set.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FineTuning:
+    """Everything one fine-tuning works on."""
 
-    What the network is and how its clips are normalised goes with the weights.
+    weights: Weights
+    recipe: Recipe
+    folder: Path  # of the training
+    data: Data  # the videos that are tested on, as a single split
+    execution: Execution
+    selection: str = "last"  # of the epoch
+    protocol: str | None = None  # of the test; None: that of the recipe
+    words: Sequence[str] = ()  # changes of the protocol, key=value
+
+    @property
+    def test_videos(self) -> Videos:
+        (videos,) = self.data.videos.values()
+        return videos
+
+    @property
+    def shards(self) -> ShardSet:
+        """The shards to learn from: those that are tested on, unless the recipe names others."""
+        same = self.recipe.data.shards == self.data.shards.spec
+        return self.data.shards if same else ShardSet.open(self.recipe.data.shards)
+
+
+def recipe_for(weights: WeightsInfo, dataset: str, word: str = "") -> tuple[Recipe, str]:
+    """Return the recipe, and a note for the user where no paper fine-tunes on such a data set; empty otherwise.
+
+    The recipe is the one called `word`; without a word, that of the weights' method for this data set, or of RSPNet.
+    The network and the normalisation of its clips are those of the weights.
     """
-    facts, note = weights.facts, ""
-    if facts["normalisation"] == "kinetics":
-        raise UsageError(f"{facts['path']} wants clips normalised as torchvision's, which fine-tuning does not know")
+    note = ""
+    if weights.normalisation == "kinetics":
+        raise UsageError(
+            f"{weights.path} expects clips normalised as torchvision does, which training cannot do; name other weights"
+        )
     words = ["method.classes=0"]  # as many as these videos have
     if word not in ("", "released", "paper"):
         recipe = find("supervised", word, None)
-    elif facts["backbone"] == "tiny":
+    elif weights.backbone == "tiny":
         recipe = find("supervised", TINY, None)
     else:
-        recipe, note = published(facts, str(data["name"]), word)
-    if recipe.name == TINY and facts["clip"]:
-        words += [f"frames={facts['clip'][0]}", f"size={facts['clip'][1]}"]
-    if facts["normalisation"]:
-        words += [f"method.sampling.looks.normalise={facts['normalisation']}"]
-    start = None if facts["path"] == RANDOM else facts["path"]
-    recipe = replace(recipe, backbone=facts["backbone"], backbone_settings=facts["settings"] or {}, weights=start)
+        recipe, note = published_recipe(weights, dataset, word)
+    if recipe.name == TINY and weights.clip:
+        words += [f"frames={weights.clip[0]}", f"size={weights.clip[1]}"]
+    if weights.normalisation:
+        words += [f"method.sampling.looks.normalise={weights.normalisation}"]
+    recipe = replace(recipe, **network_of(weights))
     return change(recipe, words), note
 
 
-def published(facts: Facts, dataset: str, word: str) -> tuple[Recipe, str]:
-    """How the authors of the weights' method fine-tune; on other videos than theirs, as on UCF101, all of them."""
-    method = facts.get("like") or facts["method"]
-    method = method if method in OF_METHOD["testing"] else "rspnet"
-    known = {split(name).data for name in RECIPES if split(name).start == f"finetune-{method}"}
-    there = dataset.lower() in known
+def network_of(weights: WeightsInfo) -> dict[str, Any]:
+    """Return the settings of a recipe that follow from the weights."""
+    start = None if weights.is_random else weights.path
+    return {"weights": start, "backbone": weights.backbone, "backbone_settings": weights.settings}
+
+
+def published_recipe(weights: WeightsInfo, dataset: str, word: str) -> tuple[Recipe, str]:
+    """Return how the authors of the weights' method fine-tune; on other data sets as on UCF101, nothing held out."""
+    known = {split(name) for name in RECIPES}
+    method = weights.like or weights.method
+    method = method if method and f"finetune-{method}" in {name.start for name in known} else "rspnet"
+    there = dataset.lower() in {name.data for name in known if name.start == f"finetune-{method}"}
     recipe = finetuning(
-        method, dataset.lower() if there else USUAL, facts["backbone"], "paper" if word == "paper" else "released"
+        method, dataset.lower() if there else USUAL, weights.backbone, "paper" if word == "paper" else "released"
     )
     if there:
         return recipe, ""
-    return holding_out(recipe, 0), f"no paper fine-tunes {method} on '{dataset}'; by {recipe.name}, nothing held out"
+    note = f"no paper fine-tunes {method} on '{dataset}'; using {recipe.name}, with no videos held out"
+    return holding_out(recipe, 0), note
 
 
 def holding_out(recipe: Recipe, count: int | None, by: By | None = None) -> Recipe:
-    """With so many videos of the training kept from it, and looked at after each epoch; None: as many as before."""
+    """Return the recipe with `count` videos held out and validated on after each epoch; None: as many as before."""
     data = replace(
         recipe.data,
         hold_out=recipe.data.hold_out if count is None else count,
         hold_out_by=by or recipe.data.hold_out_by,
     )
-    looked = recipe.validate
-    every = (looked.every or 1.0) if data.hold_out else looked.every if looked.split else 0.0
-    return replace(recipe, data=data, validate=replace(looked, every=every))
+    validate = recipe.validate
+    every = (validate.every or 1.0) if data.hold_out else validate.every if validate.split else 0.0
+    return replace(recipe, data=data, validate=replace(validate, every=every))
 
 
-def finetune(
-    weights: Weights, recipe: Recipe, run: Path, *, data: Facts, videos: Videos, how: How, select: str = "last",
-    protocol: str | None = None, words: list[str] | None = None,
-) -> Facts | None:  # fmt: skip
-    """Train by `recipe` in the folder `run`, and test on `videos`. Of several processes the first one tests.
+def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
+    """Train, test, and return the numbers and what they depend on. Of several processes only the first one tests.
 
-    A training that stopped there goes on, and one that is done is tested again.
+    A training that was stopped goes on, and a finished one is tested again.
     """
-    refuse_others(weights, recipe)
-    recipe = resolved(recipe, ShardSet.open(recipe.data.shards))
-    learned, held = refuse_untestable(recipe, data, videos, select, protocol, words)
+    refuse_other_network(tuning.weights.info, tuning.recipe)
+    shards = tuning.shards
+    recipe = resolved(tuning.recipe, shards)
+    learned, held = refuse_untestable(replace(tuning, recipe=recipe), shards)
     per_epoch = recipe.length(len(learned)).per_epoch
-    if select != "last":
+    if tuning.selection != "last":
         recipe = replace(recipe, keep_every=max(1, round(per_epoch)))
-    told = trained(recipe, run, videos)
-    if how.place[0] > 0:
+    summary = run_training(recipe, tuning.folder, tuning.test_videos, shards)
+    if tuning.execution.place[0] > 0:
         return None
-    picked: Path = run
-    tried: list[dict[str, Any]] = []
-    if select != "last":
-        judges = videos if select == "best-on-test" else cast(Videos, held)
-        picked, tried = best(run, told["steps"], judges, data, how)
-    network = classifier(str(picked))
-    seen = for_weights("testing", network.facts, protocol, words or [], network.seen)
-    found = alone(network, videos, seen, data, how)
-    epochs = round(told["steps"] / per_epoch, 2)
-    return {
-        **found,
-        "protocol": {**found["protocol"], "selection": select, "fine_tuned_by": recipe.name, "epochs": epochs},
-        "weights": weights.facts,
-        "fine_tuned": {
-            **network.facts,
-            "run": str(run),
-            "seed": recipe.seed,
-            "seconds": told["seconds"],
-            "by": read_json(run / RECIPE),
-        },
-        "tried": tried,
+    state, tried = tuning.folder, list[Info]()
+    if tuning.selection != "last":
+        judges = tuning.test_videos if tuning.selection == "best-on-test" else cast(Videos, held)
+        state, tried = best_state(tuning, summary["steps"], judges)
+    numbers, evaluation = tested(tuning, state, tuning.test_videos, tuning.protocol, tuning.words)
+    info = evaluation.info("testing")
+    info["protocol"] |= {
+        "selection": tuning.selection,
+        "fine_tuned_by": recipe.name,
+        "epochs": round(summary["steps"] / per_epoch, 2),
     }
+    fine_tuned = {
+        **info["weights"],
+        "run": str(tuning.folder),
+        "seed": recipe.seed,
+        "seconds": summary["seconds"],
+        "by": read_json(tuning.folder / RECIPE),
+    }
+    return {**numbers, "fine_tuned": fine_tuned, "tried": tried}, {**info, "weights": tuning.weights.info.as_dict()}
 
 
-def refuse_others(weights: Weights, recipe: Recipe) -> None:
-    """The recipe's network is that of the weights: a result tells of them."""
-    facts = weights.facts
-    wanted = {
-        "weights": None if facts["path"] == RANDOM else facts["path"],
-        "backbone": facts["backbone"],
-        "backbone_settings": facts["settings"] or {},
-    }
-    for name, word in wanted.items():
-        if getattr(recipe, name) != word:
+def refuse_other_network(weights: WeightsInfo, recipe: Recipe) -> None:
+    """Refuse a recipe for another network than that of the weights: the result is about the weights."""
+    for name, wanted in network_of(weights).items():
+        if getattr(recipe, name) != wanted:
             raise UsageError(
-                f"the recipe's {name} is {getattr(recipe, name)}, that of {facts['path']} is {word}; "
-                "choose the network by --weights alone, and leave it out of the settings"
+                f"{name} is set to {getattr(recipe, name)}, but for {weights.path} it must be {wanted}; "
+                f"choose the network with --weights, and leave {name} out"
             )
 
 
-def refuse_untestable(
-    recipe: Recipe, data: Facts, videos: Videos, select: str, protocol: str | None, words: list[str] | None
-) -> tuple[Videos, Videos | None]:
-    """What would be wrong after hours of training is said before it; then what is learned from and what is held out."""
-    if select not in SELECT:
-        raise UsageError(f"--select is '{select}'; there are {', '.join(SELECT)}")
-    if select == "best-on-held-out" and not recipe.data.hold_out:
-        raise UsageError("--select best-on-held-out, and nothing is held out; say how many videos: --hold-out 800")
-    demand_labels(videos, data)
-    for_weights("testing", {"recipe": recipe.name, "clip": recipe.clip}, protocol, words or [])
-    return selected(recipe, ShardSet.open(recipe.data.shards))
+def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> tuple[Videos, Videos | None]:
+    """Refuse before the training what would fail after it; return the videos to learn from and the held-out ones."""
+    if tuning.selection not in SELECT:
+        raise UsageError(f"--select is '{tuning.selection}'; there are {', '.join(SELECT)}")
+    recipe = tuning.recipe
+    if tuning.selection == "best-on-held-out" and not recipe.data.hold_out:
+        raise UsageError("--select is best-on-held-out, but no videos are held out; hold some out: --hold-out 800")
+    demand_labels(tuning.test_videos, tuning.data.info)
+    tuned = replace(tuning.weights.info, recipe=recipe.name, clip=list(recipe.clip))
+    for_weights("testing", tuned, tuning.protocol, tuning.words)
+    return selected(recipe, shards)
 
 
-def trained(recipe: Recipe, run: Path, videos: Videos) -> Facts:
-    """Train in this folder, or go on with the same training where it stopped."""
-    again = (run / RECIPE).exists()
+def run_training(recipe: Recipe, folder: Path, videos: Videos, shards: ShardSet) -> Info:
+    """Train in a folder, or go on with the same training where it stopped."""
+    again = (folder / RECIPE).exists()
     if again:
-        refuse_another(recipe, run, videos)
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UsageError(f"{run} is there already and holds no fine-tuning; name another --into")
+        refuse_another_training(recipe, folder, videos)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists and holds no fine-tuning; name another --into")
     if world() > 1:
-        dist.barrier()  # before all have looked, nobody writes
-    return train(recipe, run, resume=again)
+        dist.barrier()  # nobody writes before all processes have checked the folder
+    return train(recipe, folder, resume=again, shards=shards)
 
 
-def refuse_another(recipe: Recipe, run: Path, videos: Videos) -> None:
-    """The training in this folder was begun by the same recipe."""
-    begun = dict(listed(recipe_in(run)))
-    asked = dict(listed(for_classes(recipe, len(videos.classes or ()))))
-    for name in dict.fromkeys((*asked, *begun)):
-        if name not in MAY_CHANGE and begun.get(name) != asked.get(name):
+def refuse_another_training(recipe: Recipe, folder: Path, videos: Videos) -> None:
+    """Refuse a folder in which another recipe was begun."""
+    there = dict(listed(recipe_in(folder)))
+    here = dict(listed(for_classes(recipe, len(videos.classes or ()))))
+    for name in dict.fromkeys((*here, *there)):
+        if name not in MAY_CHANGE and there.get(name) != here.get(name):
             raise UsageError(
-                f"{run} was begun with {name}={begun.get(name)}, asked is {asked.get(name)}; ask the same, or name "
-                "another --into"
+                f"{folder} was begun with {name}={there.get(name)}, not {here.get(name)}; repeat the first command, or "
+                "name another --into"
             )
 
 
-def best(run: Path, steps: int, judges: Videos, data: Facts, how: How) -> tuple[Path, list[dict[str, Any]]]:
-    """The state that is best on one centre clip of each of these videos, and what each came to; the first of equals.
-    The other kept ones are removed."""
-    kept = sorted((run / KEPT).glob("step_*.pt"))
-    states = kept if kept and kept[-1].stem == f"step_{steps:07}" else [*kept, run / LAST]
+def best_state(tuning: FineTuning, steps: int, judges: Videos) -> tuple[Path, list[Info]]:
+    """Return the first of the best states by one centre clip of each video of `judges`, and the accuracy of each.
+
+    Other kept states are removed.
+    """
+    kept = sorted((tuning.folder / KEPT).glob("step_*.pt"))
+    states = kept if kept and kept[-1].stem == f"step_{steps:07}" else [*kept, tuning.folder / LAST]
     tried = []
     for path in states:
-        network = classifier(str(path))
-        seen = for_weights("testing", network.facts, None, ["clips=1"], network.seen)
-        found = alone(network, judges, seen, data, how)
-        tried.append({"step": network.facts["step"], "top1": found["top1"]})
+        numbers, evaluation = tested(tuning, path, judges, None, ["clips=1"])
+        tried.append({"step": evaluation.network.info.step, "top1": numbers["top1"]})
     top = states[max(range(len(states)), key=lambda number: tried[number]["top1"])]
     for path in kept:
         if path != top:
@@ -198,12 +221,21 @@ def best(run: Path, steps: int, judges: Videos, data: Facts, how: How) -> tuple[
     return top, tried
 
 
-def alone(network: Classifier, videos: Videos, seen: Protocol, data: Facts, how: How) -> Facts:
-    """A test by this process, however many have trained."""
-    return cast(Facts, test(network, videos, seen, data=data, how=replace(how, rank=0, world=1), logits=None))
+def tested(
+    tuning: FineTuning, state: Path, videos: Videos, protocol: str | None, words: Sequence[str]
+) -> tuple[Info, Evaluation[Any]]:
+    """Test a state of the training in this process, however many processes have trained."""
+    network = load_classifier(str(state))
+    evaluation = Evaluation(
+        network=network,
+        data=replace(tuning.data, videos={tuning.data.info.split: videos}),
+        protocol=for_weights("testing", network.info, protocol, words, network.trained_on),
+        execution=replace(tuning.execution, rank=0, world=1),
+    )
+    return cast(Info, measure(evaluation)), evaluation
 
 
 def newest_tuned() -> str | None:
-    """The fine-tuned run that was saved last, of those in the usual place; None where there is none."""
+    """Return the fine-tuned run in the default folder that was saved last; None where there is none."""
     found = newest(TUNED)
     return None if found is None else str(found)

@@ -15,27 +15,43 @@ from numpy.typing import NDArray
 
 from veval.features.table import PART, Features, Ints, by_video, refuse_unusable
 from veval.tasks.neighbours import Nearest, nearest
-from veval.tasks.retrieval import LeaveOut, pairs_to_leave_out
 from vprep.errors import UsageError
 
-VOTES = ("similarity", "same")  # what a vote weighs
+VOTES = ("similarity", "same")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voting:
+    """How neighbours vote."""
+
+    k: int = 20
+    temperature: float = 0.07
+    votes: str = "similarity"  # how votes are weighted: by similarity, or all the same
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or not self.temperature > 0:
+            raise UsageError(
+                f"k is {self.k} and temperature {self.temperature}; k must be at least 1, and temperature above 0"
+            )
+        if self.votes not in VOTES:
+            raise UsageError(f"votes is '{self.votes}'; there are {', '.join(VOTES)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classified:
-    """What was said of each labelled video."""
+    """The predicted class of each labelled video."""
 
     keys: list[str]
     label: Ints
     predicted: Ints
-    facts: dict[str, Any]  # counts, as they go into a result
+    details: dict[str, Any]  # as they go into a result
 
     def hits(self) -> NDArray[np.float64]:
         return np.asarray(self.predicted == self.label, np.float64)
 
     def entries(self) -> dict[str, Any]:
-        """What a result holds at its top."""
-        return {"top1": 100 * float(self.hits().mean())} | self.facts
+        """Return what a result holds at its top."""
+        return {"top1": 100 * float(self.hits().mean())} | self.details
 
     def videos(self) -> list[dict[str, Any]]:
         rows = zip(self.keys, self.label.tolist(), self.predicted.tolist(), strict=True)
@@ -43,46 +59,34 @@ class Classified:
 
 
 def classify(
-    train: Features,
-    test: Features,
-    *,
-    k: int = 20,
-    temperature: float = 0.07,
-    votes: str = "similarity",
-    leave_out: LeaveOut = "nothing",
-    part: int = PART,
-    device: str = "cpu",
+    train: Features, test: Features, voting: Voting | None = None, *, part: int = PART, device: str = "cpu"
 ) -> Classified:
-    """Have the `k` nearest videos of `train` vote on each video of `test`; of several clips the mean is looked at.
+    """Predict the class of each labelled video of `test` from its nearest videos in `train`.
 
-    Of classes with as many votes the one with the nearest video wins. votes=same counts each neighbour once.
+    Features of several clips are averaged. Of classes with as many votes the one with the nearest video wins.
     """
     refuse_unusable_pair(train, test)
-    if k < 1 or not temperature > 0:
-        raise UsageError(f"k is {k} and temperature {temperature}; k is at least 1, and temperature more than 0")
-    refuse_votes(votes)
-    asked = test.taken(test.labelled())
+    voting = voting or Voting()
+    labelled = test.taken(test.labelled())
     hidden = train.label < 0
-    neighbours = nearest(
-        by_video(asked),
-        by_video(train),
-        min(k, int((~hidden).sum())),
-        hidden_G=hidden,
-        left_out=pairs_to_leave_out(asked, train, leave_out),
-        part=part,
-        device=device,
+    k = min(voting.k, int((~hidden).sum()))
+    neighbours = nearest(by_video(labelled), by_video(train), k, hidden_G=hidden, part=part, device=device)
+    details = {**counts(train, test), "k": k, "left_out": "nothing"}
+    return Classified(
+        keys=labelled.keys, label=labelled.label, predicted=_predicted(neighbours, train.label, voting), details=details
     )
-    counts = {"train": int((~hidden).sum()), "test": len(asked.keys), "test_without_label": len(test.keys)}
-    counts["test_without_label"] -= len(asked.keys)
-    absent = int((~np.isin(asked.label, train.label)).sum())
-    facts = counts | {"test_of_absent_class": absent, "k": min(k, counts["train"]), "left_out": leave_out}
-    predicted = _voted(neighbours, train.label, None if votes == "same" else temperature)
-    return Classified(keys=asked.keys, label=asked.label, predicted=predicted, facts=facts)
 
 
-def refuse_votes(votes: str) -> None:
-    if votes not in VOTES:
-        raise UsageError(f"votes is '{votes}'; there are {', '.join(VOTES)}")
+def counts(train: Features, test: Features) -> dict[str, int]:
+    """Return how many videos were learned from and tested on, and how many of the tested could not be correct."""
+    labelled = test.labelled()
+    known = np.unique(train.label[train.labelled()])
+    return {
+        "train": len(train.labelled()),
+        "test": len(labelled),
+        "test_without_label": len(test.keys) - len(labelled),
+        "test_of_absent_class": int((~np.isin(test.label[labelled], known)).sum()),
+    }
 
 
 def refuse_unusable_pair(train: Features, test: Features) -> None:
@@ -100,17 +104,14 @@ def refuse_unusable_pair(train: Features, test: Features) -> None:
         )
 
 
-def _voted(neighbours: Nearest, label_G: Ints, temperature: float | None) -> Ints:
-    """The class with the most votes of each row; -1 where there is no neighbour."""
+def _predicted(neighbours: Nearest, label_G: Ints, voting: Voting) -> Ints:
+    """Return the class with the most votes for each row."""
     classes, class_G = np.unique(label_G, return_inverse=True)
-    predicted = np.full(len(neighbours.row), -1, np.int64)
-    for query, (row_N, near_N) in enumerate(zip(neighbours.row, neighbours.similarity, strict=True)):
-        there = row_N >= 0
-        if not there.any():
-            continue
-        voters, near = class_G[row_N[there]], near_N[there].astype(np.float64)
-        vote = np.ones(len(near)) if temperature is None else np.exp((near - near[0]) / temperature)
-        votes_C = np.bincount(voters, vote, minlength=len(classes))
+    predicted = np.empty(len(neighbours.row), np.int64)
+    for query, (row_N, near_N) in enumerate(zip(neighbours.row, neighbours.similarity.astype(np.float64), strict=True)):
+        voters = class_G[row_N]
+        weight_N = np.ones(len(row_N)) if voting.votes == "same" else np.exp((near_N - near_N[0]) / voting.temperature)
+        votes_C = np.bincount(voters, weight_N, minlength=len(classes))
         # The first voter, and so the nearest, of those whose class has the most votes.
         predicted[query] = classes[voters[votes_C[voters].argmax()]]
     return predicted

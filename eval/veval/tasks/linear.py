@@ -1,10 +1,9 @@
 """Linear classification of frozen features: multinomial logistic regression, to its optimum.
 
-Features are standardised by the mean and deviation of those trained on. The loss is the mean cross-entropy plus half
-the strength times the squared weights (not the biases), made least by L-BFGS over all videos at once in float64: no
-random numbers, no learning rate. The strength is chosen by videos of the training split that were held out, never by
-the test; then all of the training split is used. Besides the features, memory holds about twice as much as they have,
-in float64.
+Features are standardised by the mean and deviation of the training videos. The loss is the mean cross-entropy plus half
+the strength times the squared weights (not the biases). L-BFGS minimises it over all videos at once in float64: no
+random numbers, no learning rate. The strength is chosen on held-out videos of the training split, never on the test;
+then all of the training split is used. Besides the features, memory holds two copies of them in float64.
 
 V videos   D feature   C classes
 """
@@ -13,7 +12,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,33 +19,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from veval.features.table import Features, Ints, by_video, films
-from veval.tasks.knn import Classified, refuse_unusable_pair
+from veval.tasks.knn import Classified, counts, refuse_unusable_pair
 from vprep.errors import UsageError
 
 STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
-WITHOUT_CHOICE = 0.01  # where too few videos are there to hold some out
+DEFAULT_STRENGTH = 0.01  # for too few videos to hold any out
 HELD_OUT = 0.2
 STEPS = 500
 FLAT = 1e-6  # largest entry of the gradient at what counts as the optimum
 
-Fewer = Literal["refuse", "allow"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """A linear classifier with the standardisation it was trained behind."""
+    """A linear classifier, with the standardisation of its inputs."""
 
     mean: Tensor
     scale: Tensor
     weight: Tensor
     bias: Tensor
-    gradient: float  # its largest entry, where training ended
+    gradient: float  # its largest entry at the end of training
 
-    def classes(self, features_VD: Tensor) -> Tensor:
+    def predict(self, features_VD: Tensor) -> Tensor:
         return (_standardised(features_VD, self.mean, self.scale) @ self.weight.T + self.bias).argmax(1)
 
-    def right(self, features_VD: Tensor, class_V: Tensor) -> float:
-        return 100 * float((self.classes(features_VD) == class_V).double().mean())
+    def accuracy(self, features_VD: Tensor, class_V: Tensor) -> float:
+        return 100 * float((self.predict(features_VD) == class_V).double().mean())
 
 
 def classify(
@@ -58,10 +54,10 @@ def classify(
     seed: int = 0,
     device: str = "cpu",
 ) -> Classified:
-    """Train on `train`, test on `test`; of several clips the mean is taken.
+    """Train on `train`, test on `test`; features of several clips are averaged.
 
-    The facts tell the strength, the accuracy on the held-out videos for each, and that on the training videos: where
-    even those are not told apart, a low number is the features' and not a lack of training data.
+    The details hold the strength, the accuracy on the held-out videos for each strength, and that on the training
+    videos. Where even those are not discriminated, a low number is due to the features, not to too few videos.
     """
     refuse_unusable_pair(train, test)
     if not strengths or min(strengths) <= 0:
@@ -70,46 +66,44 @@ def classify(
     labels, class_V = np.unique(known.label, return_inverse=True)
     features_VD, target_V = torch.tensor(by_video(known), device=device), torch.tensor(class_V, device=device)
     held = held_out(known, seed)
-    strength, seen = _chosen(features_VD, target_V, held, strengths)
+    strength, tried = _best_strength(features_VD, target_V, held, strengths)
     fit = trained(features_VD, target_V, len(labels), strength)
-    said_V = fit.classes(torch.tensor(by_video(asked), device=device)).cpu().numpy()
-    facts = {
-        "train": len(known.keys),
-        "test": len(asked.keys),
-        "test_without_label": len(test.keys) - len(asked.keys),
-        "test_of_absent_class": int((~np.isin(asked.label, labels)).sum()),
+    predicted_V = fit.predict(torch.tensor(by_video(asked), device=device)).cpu().numpy()
+    details = {
+        **counts(train, test),
         "strength": strength,
-        "chosen": "on held-out training videos"
-        if seen
-        else "given"
-        if len(strengths) == 1
-        else "too few videos for it",
-        "held_out": len(held) if seen else 0,
-        "held_out_top1": {f"{value:g}": right for value, right in seen.items()},
-        "train_top1": fit.right(features_VD, target_V),
+        "chosen": "on held-out training videos" if tried else _why_not_chosen(strengths),
+        "held_out": len(held) if tried else 0,
+        "held_out_top1": {f"{value:g}": accuracy for value, accuracy in tried.items()},
+        "train_top1": fit.accuracy(features_VD, target_V),
         "optimum": "reached" if fit.gradient < FLAT else f"not reached, gradient {fit.gradient:.1e}",
     }
-    return Classified(keys=asked.keys, label=asked.label, predicted=labels[said_V], facts=facts)
+    return Classified(keys=asked.keys, label=asked.label, predicted=labels[predicted_V], details=details)
 
 
-def few(features: Features, k: int, seed: int = 0, *, fewer: Fewer = "refuse") -> Features:
-    """`k` labelled videos of each class, chosen by seed and key: the same for any weights and any order."""
+def few(features: Features, k: int, seed: int = 0) -> Features:
+    """Return `k` labelled videos of each class, drawn by seed and key: the same for any weights and any order."""
     if k < 1:
-        raise UsageError(f"k is {k}; at least 1 video of each class is needed")
+        raise UsageError(f"--few is {k}; it must be at least 1")
     rows: defaultdict[int, list[int]] = defaultdict(list)
     for row in features.labelled().tolist():
         rows[int(features.label[row])].append(row)
-    small = {label: len(found) for label, found in rows.items() if len(found) < k}
-    if not rows or (small and fewer == "refuse"):
-        what = "no video has a label" if not rows else f"{len(small)} of {len(rows)} classes have fewer than {k} videos"
-        which = f" (class {min(small)} has {small[min(small)]})" if small else ""
-        raise UsageError(f"{what}{which}; take a smaller k, or allow fewer")
+    if not rows:
+        raise UsageError("none of the videos to learn from has a label; choose another --gallery")
+    smallest = min(rows, key=lambda label: (len(rows[label]), label))
+    most = len(rows[smallest])
+    if most < k:
+        small = sum(len(found) < k for found in rows.values())
+        raise UsageError(
+            f"{small} of {len(rows)} classes have fewer than {k} videos (class {smallest} has {most}); "
+            f"choose a --few of at most {most}"
+        )
     chosen = [row for found in rows.values() for row in _shuffled(found, [features.keys[r] for r in found], seed)[:k]]
     return features.taken(np.array(sorted(chosen), np.int64))
 
 
 def held_out(features: Features, seed: int) -> Ints:
-    """Rows that are held out: about HELD_OUT of each class, by whole films, and never a whole class.
+    """Return the rows to hold out: about HELD_OUT of each class, all videos of a film together, never a whole class.
 
     Videos cut from one film look alike. If some of them were trained on, the others would seem easy.
     """
@@ -122,7 +116,7 @@ def held_out(features: Features, seed: int) -> Ints:
     chosen: list[int] = []
     for names in by_class.values():
         wanted = HELD_OUT * sum(len(members[name]) for name in names)
-        shuffled = [names[place] for place in _shuffled(list(range(len(names))), names, seed)]
+        shuffled = [names[number] for number in _shuffled(list(range(len(names))), names, seed)]
         taken = 0
         for name in shuffled[:-1]:
             if taken >= wanted:
@@ -133,11 +127,11 @@ def held_out(features: Features, seed: int) -> Ints:
 
 
 def trained(features_VD: Tensor, class_V: Tensor, classes: int, strength: float, begin: Fit | None = None) -> Fit:
-    """The classifier with the least loss; `begin` makes the way there shorter."""
+    """Return the classifier with the least loss; starting from `begin` is faster."""
     x_VD = features_VD.double()
     mean = x_VD.mean(0)
     deviation = x_VD.std(0, correction=0)
-    # A number that is the same in all videos tells nothing; its rounding errors must not be made large.
+    # A number that is the same in all videos carries no information; do not amplify its rounding errors.
     scale = torch.where(deviation > 1e-12 * (1 + mean.abs()), 1 / deviation, 0.0)
     x_VD = _standardised(x_VD, mean, scale)
     weight = (begin.weight if begin else x_VD.new_zeros(classes, x_VD.shape[1])).clone().requires_grad_()
@@ -163,22 +157,26 @@ def trained(features_VD: Tensor, class_V: Tensor, classes: int, strength: float,
     return Fit(mean=mean, scale=scale, weight=weight.detach(), bias=bias.detach(), gradient=gradient)
 
 
-def _chosen(
+def _best_strength(
     features_VD: Tensor, class_V: Tensor, held: Ints, strengths: Sequence[float]
 ) -> tuple[float, dict[float, float]]:
-    """The strength that is best on the held-out rows, the stronger of equals, and what each was worth."""
+    """Return the strength that is best on the held-out rows, the stronger of equals, and the accuracy of each."""
     if not len(held):
-        return (strengths[0] if len(strengths) == 1 else WITHOUT_CHOICE), {}
+        return (strengths[0] if len(strengths) == 1 else DEFAULT_STRENGTH), {}
     if len(strengths) == 1:
         return strengths[0], {}
     out_V = torch.zeros(len(class_V), dtype=torch.bool, device=class_V.device)
     out_V[torch.tensor(held, device=class_V.device)] = True
-    seen: dict[float, float] = {}
+    accuracy: dict[float, float] = {}
     fit = None
     for strength in sorted(strengths, reverse=True):
         fit = trained(features_VD[~out_V], class_V[~out_V], int(class_V.max()) + 1, strength, fit)
-        seen[strength] = fit.right(features_VD[out_V], class_V[out_V])
-    return max(seen, key=seen.__getitem__), seen
+        accuracy[strength] = fit.accuracy(features_VD[out_V], class_V[out_V])
+    return max(accuracy, key=accuracy.__getitem__), accuracy
+
+
+def _why_not_chosen(strengths: Sequence[float]) -> str:
+    return "given" if len(strengths) == 1 else "too few videos for it"
 
 
 def _standardised(features_VD: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
@@ -186,6 +184,6 @@ def _standardised(features_VD: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
 
 
 def _shuffled(rows: list[int], names: Sequence[str], seed: int) -> list[int]:
-    """By seed and name, whatever the order they come in."""
+    """Return the rows in an order that depends on the seed and their names only."""
     marks = [hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest() for name in names]
     return [row for _, row in sorted(zip(marks, rows, strict=True))]

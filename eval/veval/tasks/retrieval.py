@@ -1,12 +1,11 @@
-"""Retrieval: a query is right among k if one of the k nearest videos of the gallery has its class.
+"""Retrieval: a query is correct among k when one of the k nearest gallery videos has its class.
 
 Büchler et al. (ECCV 2018) and Xu et al. (VCOP, CVPR 2019) began it, with cosines of the mean feature of ten clips.
 
 Q queries   G gallery   K clips of a video   D feature   N neighbours
 """
 
-import importlib.util
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -19,16 +18,15 @@ from veval.tasks.neighbours import Nearest, nearest
 from vprep.errors import UsageError
 
 Level = Literal["video", "clip"]
-LeaveOut = Literal["nothing", "same key", "same content"]
-ENGINES = ("exact", "faiss")
+LeaveOut = Literal["nothing", "same content"]
 
 KS = (1, 5, 10, 20, 50)
-SHOWN = 50  # neighbours that are told of, at least
+SHOWN = 50  # neighbours that are returned, at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieved:
-    """Which queries were right, and what lay nearest to them.
+    """Which queries were correct, and what lay nearest to them.
 
     On the level of clips each clip is a query: `first` and `neighbours` have K rows for each of `keys`, whose
     neighbours are clips of the gallery, K for each video.
@@ -39,29 +37,29 @@ class Retrieved:
     label: Ints
     gallery_keys: list[str]
     clips: int  # K, and 1 on the level of videos
-    first: Ints  # the place of the nearest neighbour of the same class, from 1; 0 is none among those looked at
+    first: Ints  # rank of the nearest neighbour of the same class, from 1; 0: none among those found
     neighbours: Nearest
-    facts: dict[str, Any]  # counts, as they go into a result
+    counts: dict[str, Any]  # as they go into a result
     duplicates: list[tuple[str, str]]  # query and gallery videos of the same content
 
     def hits(self, k: int) -> NDArray[np.float64]:
-        """For each query video whether it was right; of its clips, how many of them."""
-        right = (self.first > 0) & (self.first <= k)
-        return np.asarray(right.reshape(len(self.keys), self.clips).mean(axis=1))
+        """Return for each query video whether it was correct; with several clips, the share of them that were."""
+        correct = (self.first > 0) & (self.first <= k)
+        return np.asarray(correct.reshape(len(self.keys), self.clips).mean(axis=1))
 
     def percent(self) -> dict[int, float]:
         return {k: 100 * float(self.hits(k).mean()) for k in self.ks}
 
     def entries(self) -> dict[str, Any]:
-        """What a result of retrieval holds at its top."""
-        return {f"top{k}": value for k, value in self.percent().items()} | self.facts
+        """Return what a result of retrieval holds at its top."""
+        return {f"top{k}": value for k, value in self.percent().items()} | self.counts
 
     def videos(self) -> list[dict[str, Any]]:
-        """Of each query the place of its first right neighbour, which tells the hits of every k."""
-        places = self.first.reshape(len(self.keys), self.clips).tolist()
+        """Return for each query the rank of its first correct neighbour, from which the hits of every k follow."""
+        ranks = self.first.reshape(len(self.keys), self.clips).tolist()
         return [
-            {"key": key, "label": label, "first": place if self.clips > 1 else place[0]}
-            for key, label, place in zip(self.keys, self.label.tolist(), places, strict=True)
+            {"key": key, "label": label, "first": rank if self.clips > 1 else rank[0]}
+            for key, label, rank in zip(self.keys, self.label.tolist(), ranks, strict=True)
         ]
 
 
@@ -72,100 +70,57 @@ def retrieve(
     ks: Sequence[int] = KS,
     level: Level = "video",
     leave_out: LeaveOut = "nothing",
-    engine: str = "exact",
     part: int = PART,
     device: str = "cpu",
 ) -> Retrieved:
-    """Look for each labelled query among the labelled videos of the gallery.
+    """Search the labelled videos of the gallery for each labelled query.
 
-    `leave_out`: a query does not meet the gallery's video of its key, or none of its content either. A k beyond the
-    gallery's size looks at all of it.
+    With leave_out="same content", a query is not compared with the gallery's video of its key or of its content. A k
+    beyond the gallery's size counts all of it.
     """
-    _refuse_impossible(queries, gallery, ks, level, leave_out, engine)
+    _refuse_impossible(queries, gallery, ks, level, leave_out)
     rows = queries.labelled()
-    asked, clips = queries.taken(rows) if len(rows) < len(queries.keys) else queries, 1
-    tables = [by_video(asked), by_video(gallery)]
+    labelled, clips = queries.taken(rows) if len(rows) < len(queries.keys) else queries, 1
+    queries_QD, gallery_GD = by_video(labelled), by_video(gallery)
     if level == "clip":
         clips = queries.clips
-        tables = [features.features.reshape(-1, features.features.shape[2]) for features in (asked, gallery)]
+        queries_QD, gallery_GD = (one.features.reshape(-1, one.features.shape[2]) for one in (labelled, gallery))
     hidden = gallery.label < 0
-    depth = min(max(SHOWN, *ks), clips * int((~hidden).sum()))
-    left_out = _of_clips(pairs_to_leave_out(asked, gallery, leave_out), clips)
-    same = _duplicates(asked, gallery)
-    search = nearest if engine == "exact" else by_faiss
-    found = search(
-        tables[0], tables[1], depth, hidden_G=hidden.repeat(clips), left_out=left_out, part=part, device=device
-    )
-    facts = {
-        "queries": len(asked.keys) * clips,
-        "gallery": int((~hidden).sum()) * clips,
+    size = clips * int((~hidden).sum())
+    same = _duplicates(labelled, gallery)
+    left_out = _pairs_left_out(labelled, gallery, same) if leave_out == "same content" else same[:0]
+    left_out_P2 = _of_clips(left_out, clips)
+    found = nearest(
+        queries_QD, gallery_GD, min(max(SHOWN, *ks), size), hidden_G=hidden.repeat(clips), left_out=left_out_P2,
+        part=part, device=device,
+    )  # fmt: skip
+    counts = {
+        "queries": len(labelled.keys) * clips,
+        "gallery": size,
         "queries_without_label": len(queries.keys) - len(rows),
         "gallery_without_label": int(hidden.sum()),
-        "queries_of_absent_class": clips * int((~np.isin(asked.label, gallery.label)).sum()),
+        "queries_of_absent_class": clips * int((~np.isin(labelled.label, gallery.label)).sum()),
         "duplicates": len(same),
         "left_out": leave_out,
-        "larger_than_gallery": [f"top{k}" for k in ks if k > clips * int((~hidden).sum())],
+        "larger_than_gallery": [f"top{k}" for k in ks if k > size],
     }
     return Retrieved(
         ks=tuple(ks),
-        keys=asked.keys,
-        label=asked.label,
+        keys=labelled.keys,
+        label=labelled.label,
         gallery_keys=gallery.keys,
         clips=clips,
-        first=_first_right(found.row, asked.label.repeat(clips), gallery.label.repeat(clips)),
+        first=_first_correct(found.row, labelled.label.repeat(clips), gallery.label.repeat(clips)),
         neighbours=found,
-        facts=facts,
-        duplicates=[(asked.keys[query], gallery.keys[other]) for query, other in same],
+        counts=counts,
+        duplicates=[(labelled.keys[query], gallery.keys[other]) for query, other in same],
     )
 
 
-def pairs_to_leave_out(queries: Features, gallery: Features, leave_out: LeaveOut) -> Ints:
-    """Which (query, gallery row) do not meet."""
-    own = _pairs(queries.keys, gallery.keys)
-    if leave_out == "same content":
-        return np.unique(np.concatenate([own, _duplicates(queries, gallery)]), axis=0)
-    return own if leave_out == "same key" else own[:0]
-
-
-def by_faiss(
-    queries_QD: NDArray[np.float32],
-    gallery_GD: NDArray[np.float32],
-    depth: int,
-    *,
-    hidden_G: NDArray[np.bool_],
-    left_out: Ints,
-    part: int = PART,
-    device: str = "cpu",
-) -> Nearest:
-    """The same by the library faiss, which promises no order of rows that are equally near."""
-    faiss: Any = importlib.import_module("faiss")
-    unit_QD, unit_GD = queries_QD.copy(), gallery_GD.copy()
-    faiss.normalize_L2(unit_QD)
-    faiss.normalize_L2(unit_GD)
-    index = faiss.IndexFlatIP(unit_GD.shape[1])
-    index.add(unit_GD)
-    most = max(Counter(left_out[:, 0].tolist()).values(), default=0) + int(hidden_G.sum())
-    near_QN, row_QN = index.search(unit_QD, min(depth + most, len(unit_GD)))
-    closed = hidden_G[row_QN] | (row_QN < 0)
-    for query, row in left_out:
-        closed[query] |= row_QN[query] == row
-    near_QN[closed], row_QN[closed] = -np.inf, -1
-    order_QN = np.argsort(-near_QN, axis=1, kind="stable")[:, :depth]
-    return Nearest(
-        row=np.take_along_axis(row_QN, order_QN, axis=1), similarity=np.take_along_axis(near_QN, order_QN, axis=1)
-    )
-
-
-def _refuse_impossible(
-    queries: Features, gallery: Features, ks: Sequence[int], level: str, leave_out: str, engine: str
-) -> None:
-    for name, word, known in (
-        ("level", level, get_args(Level)),
-        ("leave_out", leave_out, get_args(LeaveOut)),
-    ):
+def _refuse_impossible(queries: Features, gallery: Features, ks: Sequence[int], level: str, leave_out: str) -> None:
+    for name, word, known in (("level", level, get_args(Level)), ("leave_out", leave_out, get_args(LeaveOut))):
         if word not in known:
             raise UsageError(f"{name} is '{word}'; there are {', '.join(known)}")
-    refuse_engine(engine)
     if not ks or min(ks) < 1:
         raise UsageError(f"ks are {list(ks)}; one or more are needed, each at least 1")
     for features, name in ((queries, "queries"), (gallery, "gallery")):
@@ -184,29 +139,26 @@ def _refuse_impossible(
     refuse_unusable(gallery, "gallery")
 
 
-def refuse_engine(engine: str) -> None:
-    if engine not in ENGINES:
-        raise UsageError(f"engine is '{engine}'; there are {', '.join(ENGINES)}")
-    if engine == "faiss" and importlib.util.find_spec("faiss") is None:
-        raise UsageError("engine is 'faiss', which is not installed: pip install faiss-cpu, or use engine=exact")
+def _first_correct(row_QN: Ints, label_Q: Ints, label_G: Ints) -> Ints:
+    correct_QN = (label_G[row_QN] == label_Q[:, None]) & (row_QN >= 0)
+    return np.where(correct_QN.any(axis=1), correct_QN.argmax(axis=1) + 1, 0)
 
 
-def _first_right(row_QN: Ints, label_Q: Ints, label_G: Ints) -> Ints:
-    right_QN = (label_G[row_QN] == label_Q[:, None]) & (row_QN >= 0)
-    return np.where(right_QN.any(axis=1), right_QN.argmax(axis=1) + 1, 0)
+def _pairs_left_out(queries: Features, gallery: Features, duplicates: Ints) -> Ints:
+    return np.unique(np.concatenate([_pairs(queries.keys, gallery.keys), duplicates]), axis=0)
 
 
 def _pairs(queries: Sequence[str], gallery: Sequence[str]) -> Ints:
-    """Which (query, gallery row) have the same word; an empty one is the same as none."""
-    places: defaultdict[str, list[int]] = defaultdict(list)
+    """Return pairs (query, gallery row) with the same word; an empty word equals no other."""
+    rows: defaultdict[str, list[int]] = defaultdict(list)
     for row, word in enumerate(gallery):
-        places[word].append(row)
-    found = [(query, row) for query, word in enumerate(queries) if word for row in places.get(word, [])]
+        rows[word].append(row)
+    found = [(query, row) for query, word in enumerate(queries) if word for row in rows.get(word, [])]
     return np.array(found, np.int64).reshape(-1, 2)
 
 
 def _duplicates(queries: Features, gallery: Features) -> Ints:
-    """Videos of the same content; a query itself, where it is in the gallery, is no duplicate."""
+    """Return pairs of videos with the same content; a query is no duplicate of itself."""
     if queries.group is None or gallery.group is None:
         return np.empty((0, 2), np.int64)
     found = _pairs(queries.group, gallery.group)
@@ -214,7 +166,7 @@ def _duplicates(queries: Features, gallery: Features) -> Ints:
 
 
 def _of_clips(pairs_P2: Ints, clips: int) -> Ints:
-    """Each clip of one video with each of the other."""
+    """Pair each clip of the one video with each clip of the other."""
     query, row = (pairs_P2[:, column, None, None] * clips for column in (0, 1))
     each = np.arange(clips)
     left, right = np.broadcast_arrays(query + each[:, None], row + each)

@@ -1,4 +1,4 @@
-"""How often a fine-tuned network names the class of a video: what it says of all clips and crops, fused.
+"""Top-1 and top-5 accuracy of a fine-tuned network, fused over the clips and crops of each video.
 
 V videos, R clips and crops of a video, K classes
 """
@@ -13,12 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from veval.features import feature_file
-from veval.features.extract import How, Work, carry_out, for_clips, stream
+from veval.evaluation import Classifier, Evaluation, Info
+from veval.features import extract, feature_file
+from veval.features.extract import Work
 from veval.features.feature_file import Shapes
-from veval.inputs import Facts, demand_labels
-from veval.protocol import Fusion, Protocol
-from veval.tasks.classifier import Classifier, demand_classes
+from veval.features.forward import for_clips, stream
+from veval.inputs import demand_labels
+from veval.protocol import Fusion
+from veval.tasks.classifier import demand_classes
 from vprep.errors import UsageError, WorkError
 from vtrain.data.dataset import NO_LABEL, Videos
 
@@ -27,72 +29,61 @@ TOP = (1, 5)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What was said of videos: their true classes and, by each fusion, the class that is named and on which place the
-    true one stands, counted from 0."""
+class Predictions:
+    """The true classes of videos; and by fusion, the predicted class, and the rank of the true one, from 0."""
 
     key: list[str]
     label: Ints
-    named: dict[str, Ints]
-    place: dict[str, Ints]
+    predicted: dict[str, Ints]
+    rank: dict[str, Ints]
 
 
-def test(
-    classifier: Classifier,
-    videos: Videos,
-    protocol: Protocol,
-    *,
-    data: Facts,
-    how: How,
-    logits: Path | None,
-) -> Facts | None:
-    """Percentages by the protocol's fusion, and by the other one; what is right of each class; and of each video.
+def measure(evaluation: Evaluation[Classifier], logits: Path | None = None) -> Info | None:
+    """Return the accuracy by the protocol's fusion and by the other one, per class, and the predictions per video.
 
-    With `logits`, what is said of each clip is kept in that file, so the work can be stopped and gone on with, and
-    shared by processes; in all but the first of these the answer is None.
+    The evaluation has videos of one split. With a file for `logits`, those of each clip are kept in it, so that the
+    work can be stopped and resumed, and shared by processes; only the first of these returns numbers.
     """
-    demand_labels(videos, data)
-    demand_classes(classifier.classes, videos, data)
-    rank, world = how.place
+    ((split, videos),) = evaluation.data.videos.items()
+    network, protocol, execution = evaluation.network, evaluation.protocol, evaluation.execution
+    demand_labels(videos, evaluation.data.info)
+    demand_classes(network.classes, videos, evaluation.data.info)
+    rank, world = execution.place
     if world > 1 and logits is None:
-        raise UsageError(f"{world} processes test together over a file; name one for the logits")
-    facts = {
-        "weights": classifier.facts,
-        "protocol": protocol.words("testing"),
-        "data": data,
-        "precision": how.numbers,
-    }
-    net = for_clips(classifier.net, protocol, how.device)
-    dropped: list[Facts] = []
+        raise UsageError(f"{world} processes share a test through a file; name one with --logits FILE.parquet")
+    net = for_clips(network.net, protocol, execution.device)
+    dropped: list[Info] = []
     if logits is None:
-        told = [_told(videos, rows, made) for _, rows, made in stream(net, videos, protocol.plan(), how, dropped)]
-    else:
-        shapes: Shapes = {"logits": (protocol.rows, len(classifier.classes))}
-        split = str(data["split"])
-        work = Work(net=net, shapes=shapes, videos={split: videos}, plans={split: protocol.plan()})
-        # The same logits serve both fusions.
-        shown = {name: word for name, word in protocol.words("testing").items() if name != "fusion"}
-        carry_out(work, {**facts, "protocol": shown}, logits, how)
-        if rank > 0:
-            return None
-        told, dropped = list(_told_in(logits)), feature_file.read_facts(logits)["dropped"]
-    return {**scores(told, classifier.classes, protocol.fusion), "dropped": dropped, **facts}
+        outputs = stream(net, videos, protocol.plan(), execution, dropped)
+        predictions = [_predicted(videos, rows, made) for _, rows, made in outputs]
+        return {**scores(predictions, network.classes, protocol.fusion), "dropped": dropped}
+    info = evaluation.info("testing")
+    info["protocol"].pop("fusion")  # the same logits serve both
+    shapes: Shapes = {"logits": (protocol.rows, len(network.classes))}
+    plans = {split: protocol.plan()}
+    extract.write(
+        Work(net=net, shapes=shapes, videos={split: videos}, plans=plans, info=info, execution=execution), logits
+    )
+    if rank > 0:
+        return None
+    numbers = scores(list(_predicted_in(logits)), network.classes, protocol.fusion)
+    return {**numbers, "dropped": feature_file.read_info(logits)["dropped"]}
 
 
-def scores(told: list[Told], classes: list[str], fusion: Fusion) -> Facts:
-    """All numbers about what was told; videos without a label do not count."""
-    keys = [key for one in told for key in one.key]
-    label = np.concatenate([one.label for one in told]) if told else np.empty(0, np.int64)
+def scores(predictions: list[Predictions], classes: list[str], fusion: Fusion) -> Info:
+    """Return all numbers of a test; videos without a label do not count."""
+    keys = [key for batch in predictions for key in batch.key]
+    label = np.concatenate([batch.label for batch in predictions]) if predictions else np.empty(0, np.int64)
     counted = label != NO_LABEL
     if not counted.any():
         raise WorkError("no video with a label could be read; vprep verify says what is damaged")
-    named = np.concatenate([one.named[fusion] for one in told])
+    predicted = np.concatenate([batch.predicted[fusion] for batch in predictions])
     shares = {}
     for name in get_args(Fusion):
-        place = np.concatenate([one.place[name] for one in told])[counted]
-        shares[name] = {f"top{top}": 100 * float((place < top).mean()) for top in TOP}
-    confusion = np.zeros((len(classes), len(classes)), np.int64)  # true class, named class
-    np.add.at(confusion, (label[counted], named[counted]), 1)
+        rank = np.concatenate([batch.rank[name] for batch in predictions])[counted]
+        shares[name] = {f"top{top}": 100 * float((rank < top).mean()) for top in TOP}
+    confusion = np.zeros((len(classes), len(classes)), np.int64)  # [true class, predicted class]
+    np.add.at(confusion, (label[counted], predicted[counted]), 1)
     return {
         **shares[fusion],
         "fusions": shares,
@@ -104,38 +95,38 @@ def scores(told: list[Told], classes: list[str], fusion: Fusion) -> Facts:
         },
         "confusion": confusion.tolist(),
         "predictions": [
-            {"key": key, "class": None if true == NO_LABEL else classes[true], "named": classes[said]}
-            for key, true, said in zip(keys, label.tolist(), named.tolist(), strict=True)
+            {"key": key, "class": None if true == NO_LABEL else classes[true], "named": classes[number]}
+            for key, true, number in zip(keys, label.tolist(), predicted.tolist(), strict=True)
         ],
     }
 
 
 def fuse(logits_VRK: Tensor, fusion: Fusion) -> Tensor:
-    """What is said of each video [V, K]: the mean over its clips and crops, of logits or of probabilities."""
+    """Return the mean over the clips and crops of each video [V, K], of logits or of probabilities."""
     return (logits_VRK.softmax(2) if fusion == "softmax" else logits_VRK).mean(1)
 
 
-def tell(keys: list[str], label: Ints, logits_VRK: Tensor) -> Told:
-    """Of classes that are told equally, the one that comes first is named, and stands first."""
-    named, place = {}, {}
+def predict(keys: list[str], label: Ints, logits_VRK: Tensor) -> Predictions:
+    """Return predictions by both fusions; of classes with equal scores the first is predicted, and ranks first."""
+    predicted, rank = {}, {}
     true_V1 = torch.from_numpy(label).clamp(min=0)[:, None]
     number_K = torch.arange(logits_VRK.shape[2])
     for fusion in get_args(Fusion):
-        said_VK = fuse(logits_VRK, fusion)
-        of_true_V1 = said_VK.gather(1, true_V1)
-        before_VK = (said_VK > of_true_V1) | ((said_VK == of_true_V1) & (number_K < true_V1))
-        place[fusion] = before_VK.sum(1).numpy()
-        named[fusion] = said_VK.numpy().argmax(1).astype(np.int64)
-    return Told(keys, label, named, place)
+        score_VK = fuse(logits_VRK, fusion)
+        of_true_V1 = score_VK.gather(1, true_V1)
+        before_VK = (score_VK > of_true_V1) | ((score_VK == of_true_V1) & (number_K < true_V1))
+        rank[fusion] = before_VK.sum(1).numpy()
+        predicted[fusion] = score_VK.numpy().argmax(1).astype(np.int64)
+    return Predictions(keys, label, predicted, rank)
 
 
-def _told(videos: Videos, rows: list[int], made_VRK: Tensor) -> Told:
+def _predicted(videos: Videos, rows: list[int], logits_VRK: Tensor) -> Predictions:
     keys: list[str] = [videos.keys[row].as_py() for row in rows]
-    return tell(keys, videos.label[rows].astype(np.int64), made_VRK)
+    return predict(keys, videos.label[rows].astype(np.int64), logits_VRK)
 
 
-def _told_in(path: Path) -> Iterator[Told]:
-    kept = feature_file.read(path)
-    for begin in range(0, len(kept.keys), 1024):
-        part = slice(begin, begin + 1024)
-        yield tell(kept.keys[part], kept.label[part], torch.from_numpy(kept.arrays["logits"][part]))
+def _predicted_in(path: Path) -> Iterator[Predictions]:
+    tables = feature_file.read(path)
+    for begin in range(0, len(tables.keys), 1024):
+        some = slice(begin, begin + 1024)
+        yield predict(tables.keys[some], tables.label[some], torch.from_numpy(tables.arrays["logits"][some]))

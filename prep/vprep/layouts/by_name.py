@@ -1,18 +1,18 @@
-"""Videos matched by their names with what lists say of them: UCF101, HMDB51, Something-Something."""
+"""Match videos by their names with the entries of lists: UCF101, HMDB51, Something-Something."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vprep.layouts.classes import class_from_folders, numbered
-from vprep.layouts.listing import Entry, Listing
+from vprep.layouts.classes import class_from_folders
+from vprep.layouts.listing import Listing
 from vprep.layouts.lists import bad_line
 from vprep.layouts.source import Source, stem
 
 
 @dataclass(slots=True)
 class Listed:
-    """One video as the lists have it."""
+    """One video of the lists."""
 
     name: str
     class_name: str | None
@@ -20,32 +20,31 @@ class Listed:
 
 
 class Names:
-    """The videos that lists name, by the names of their files without ending and case."""
+    """The videos that lists name, by the names of their files in lower case and without ending."""
 
     def __init__(self) -> None:
         self.listed: dict[str, Listed] = {}
-        self._said: dict[tuple[str, int], str | None] = {}
+        self._splits: dict[tuple[str, int], str | None] = {}
 
     def add(self, path: Path, number: int, video: Listed, fold: int, split: str | None) -> None:
-        """Take down line `number` of `path`: `video` is in `split` of the fold, counted from 0."""
+        """Add line `number` of `path`: `video` is in `split` of the fold, which counts from 0."""
         key = stem(video.name).lower()
         known = self.listed.setdefault(key, video)
         if known.class_name != video.class_name:
-            what = f"'{video.name}' is of class '{video.class_name}' and was '{known.class_name}' before"
+            what = f"'{video.name}' has class '{video.class_name}' here and '{known.class_name}' before"
             raise bad_line(path, number, f"{what}; keep one")
-        if self._said.setdefault((key, fold), split) != split:
-            raise bad_line(path, number, f"'{video.name}' stands in two parts of one split; keep one")
+        if self._splits.setdefault((key, fold), split) != split:
+            raise bad_line(path, number, f"'{video.name}' is in two parts of one split; keep one")
         known.splits[fold] = split
 
     def any_of(self, source: Source) -> bool:
-        """Whether one of the videos is listed."""
+        """Return whether a list names one of the videos."""
         return any(stem(name).lower() in self.listed for name in source.files.videos)
 
 
-def match(source: Source, layout: str, names: Names, classes: Sequence[str], folders: Mapping[str, str]) -> Listing:
-    """Give each video what the lists say; one that they do not name gets the class of its folder."""
-    listing = Listing(layout=layout, entries=[], classes=list(classes), ignored=source.files.ignored)
-    labels = numbered(classes)
+def match(source: Source, names: Names, classes: Sequence[str], folders: Mapping[str, str]) -> Listing:
+    """Return each video with its entry in the lists; one that they do not name gets the class of its folder."""
+    listing = Listing(classes, ignored=source.files.ignored)
     seen: set[str] = set()
     for name, size in source.files.videos.items():
         key = stem(name).lower()
@@ -55,8 +54,6 @@ def match(source: Source, layout: str, names: Names, classes: Sequence[str], fol
             video = Listed(name, class_from_folders(name, folders))
         seen.add(key)
         first, second, third = video.splits
-        splits = (first, second, third)
-        label = None if video.class_name is None else labels[video.class_name]
-        listing.entries.append(Entry(source=name, bytes=size, class_name=video.class_name, label=label, splits=splits))
+        listing.add(name, size, video.class_name, (first, second, third))
     listing.missing = sorted(video.name for key, video in names.listed.items() if key not in seen)
     return listing

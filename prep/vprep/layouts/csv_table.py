@@ -1,7 +1,7 @@
-"""A csv of the user's own: `path,label[,split][,start,end]`, or split1, split2, split3 for split.
+"""A csv by the user: `path,label[,split][,start,end]`, or split1, split2, split3 instead of split.
 
-Paths are below the root; start and end are seconds into the file, and one file may stand in several rows
-with different times. Labels that are all whole numbers are the label ids themselves.
+Paths are below the root. start and end are seconds into the file; one file may be in several rows with different
+times. Labels that are all integers are the label ids themselves.
 """
 
 import math
@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vprep.errors import UsageError
-from vprep.layouts.classes import numbered
-from vprep.layouts.listing import Entry, Listing, Splits
+from vprep.layouts.listing import Listing, Splits
 from vprep.layouts.lists import bad_line, columns, split_word, table
 from vprep.layouts.source import Source
 
@@ -29,46 +28,31 @@ class _Row(NamedTuple):
     end: float | None
 
 
-def found(source: Source) -> bool:
-    """Whether there is such a csv."""
+def fits(source: Source) -> bool:
+    """Return whether there is such a csv."""
     path = source.labels or source.root / "labels.csv"
     return "path" in columns(path)
 
 
 def read(source: Source) -> Listing:
-    """The videos that the csv names, and no others."""
+    """Return the videos that the csv names, and no others."""
     path = source.labels or source.root / "labels.csv"
     if not path.is_file():
-        raise UsageError(f"no '{path}', and layout csv needs it; name the csv with --labels")
+        raise UsageError(f"no '{path}', and layout csv needs a csv; name it with --labels")
     rows = _rows(source, path)
     present = [row for row in rows if row.source in source.files.videos]
     if not present:
         first = f", the first being '{rows[0].source}'" if rows else ""
-        raise UsageError(f"{path} names no video that is below '{source.root}'{first}; paths are relative to it")
+        raise UsageError(f"{path} names no video below '{source.root}'{first}; paths must be relative to it")
     classes, names = _classes(path, rows)
-    labels = numbered(classes)
-    entries = [_entry(row, source.files.videos[row.source], names.get(row.label), labels) for row in present]
+    listing = Listing(classes, ignored=source.files.ignored)
+    for row in sorted(present, key=lambda row: (row.source, row.start or 0.0, row.end or 0.0)):
+        size = source.files.videos[row.source]
+        listing.add(row.source, size, names.get(row.label), row.splits, start=row.start, end=row.end)
     listed = {row.source for row in rows}
-    return Listing(
-        layout="csv",
-        entries=sorted(entries, key=lambda one: (one.source, one.start or 0.0, one.end or 0.0)),
-        classes=classes,
-        missing=sorted(listed - source.files.videos.keys()),
-        unlisted=[name for name in source.files.videos if name not in listed],
-        ignored=source.files.ignored,
-    )
-
-
-def _entry(row: _Row, size: int, class_name: str | None, labels: dict[str, int]) -> Entry:
-    return Entry(
-        source=row.source,
-        bytes=size,
-        class_name=class_name,
-        label=None if class_name is None else labels[class_name],
-        splits=row.splits,
-        start=row.start,
-        end=row.end,
-    )
+    listing.missing = sorted(listed - source.files.videos.keys())
+    listing.unlisted = [name for name in source.files.videos if name not in listed]
+    return listing
 
 
 def _rows(source: Source, path: Path) -> list[_Row]:
@@ -78,17 +62,17 @@ def _rows(source: Source, path: Path) -> list[_Row]:
     for number, fields in table(path, ("path", "label")):
         name = _below(bases, fields["path"])
         if name is None:
-            what = f"path '{fields['path']}' is not below '{source.root}'; paths are relative to that folder"
+            what = f"path '{fields['path']}' is not below '{source.root}'; paths must be relative to that folder"
             raise bad_line(path, number, what)
         start, end = _times(path, number, fields)
         if (before := lines.setdefault((name, start, end), number)) != number:
-            raise bad_line(path, number, f"'{name}' stands in line {before} too, with the same times; keep one")
+            raise bad_line(path, number, f"'{name}' is in line {before}, too, with the same times; keep one")
         rows.append(_Row(number, name, fields["label"].strip(), _splits(path, number, fields), start, end))
     return rows
 
 
 def _below(bases: list[str], text: str) -> str | None:
-    """The path below the root, or None for one that is not there."""
+    """Return the path below the root; None for a path elsewhere."""
     full = os.path.normpath(os.path.join(bases[0], text))
     for base in bases:
         if full.startswith(base.rstrip("/") + "/"):
@@ -100,7 +84,7 @@ def _times(path: Path, number: int, fields: dict[str, str]) -> tuple[float | Non
     texts = [fields.get("start", "").strip(), fields.get("end", "").strip()]
     if not any(texts):
         return None, None
-    wanted = f"start '{texts[0]}' and end '{texts[1]}'; both are seconds, with end > start >= 0"
+    wanted = f"start '{texts[0]}' and end '{texts[1]}'; both must be seconds, with end > start >= 0"
     try:
         start, end = map(float, texts)
     except ValueError:
@@ -120,13 +104,13 @@ def _splits(path: Path, number: int, fields: dict[str, str]) -> Splits:
 
 
 def _classes(path: Path, rows: list[_Row]) -> tuple[list[str], dict[str, str]]:
-    """The class list, and the class of each label as it is written."""
+    """Return the class list, and the class of each label by its text in the csv."""
     used = {row.label: row.line for row in reversed(rows) if row.label}
     if not all(_NUMBER.fullmatch(label) for label in used):
         return sorted(used), {label: label for label in used}
     for label, line in used.items():
         if not 0 <= int(label) < _MOST_LABELS:
-            raise bad_line(path, line, f"label {label}; label ids go from 0 to {_MOST_LABELS - 1}")
+            raise bad_line(path, line, f"label {label}; label ids must be from 0 to {_MOST_LABELS - 1}")
     written = {int(label): label for label in used}
     classes = [written.get(number, str(number)) for number in range(max(written, default=-1) + 1)]
     return classes, {label: classes[int(label)] for label in used}

@@ -1,4 +1,4 @@
-"""One folder for each class, or train/val/test folders with the class folders in them.
+"""One folder per class, or train/val/test folders with the class folders in them.
 
 <root>/<class>/.../x.mp4
 <root>/train/<class>/.../x.mp4
@@ -6,23 +6,28 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from vprep.layouts.classes import numbered, read_classes, unknown_class
-from vprep.layouts.listing import Entry, Listing
+from vprep.layouts.classes import read_classes, unknown_class
+from vprep.layouts.listing import Listing
 from vprep.layouts.lists import SPLIT_WORDS
 from vprep.layouts.source import Source, folders_of
 
-Place = Callable[[str], tuple[str | None, str | None]]
+SplitAndClass = Callable[[str], tuple[str | None, str | None]]
+
+
+def fits(source: Source) -> bool:
+    """Return whether a video lies in a folder below the source."""
+    return any("/" in name for name in source.files.videos)
 
 
 def read(source: Source) -> Listing:
-    """Every video with the class of its folder."""
-    return by_folder(source, "folders", {})
+    """Return every video with the class of its folder."""
+    return by_folder(source, {})
 
 
-def by_folder(source: Source, layout: str, names: Mapping[str, str]) -> Listing:
-    """The listing when folders are all that is known; `names` has the class of folders written otherwise."""
-    place = places(source.files.videos)
-    found = {folder for _, folder in map(place, source.files.videos) if folder is not None}
+def by_folder(source: Source, names: Mapping[str, str]) -> Listing:
+    """Return the videos with the classes of their folders; `names` maps folders that are named otherwise to classes."""
+    split_and_class = split_and_class_of(source.files.videos)
+    found = {folder for _, folder in map(split_and_class, source.files.videos) if folder is not None}
     if source.labels is None:
         classes = sorted({names.get(folder, folder) for folder in found})
     else:
@@ -31,27 +36,24 @@ def by_folder(source: Source, layout: str, names: Mapping[str, str]) -> Listing:
         for name in sorted(found):
             if names.get(name, name) not in known:
                 raise unknown_class("folder", name, classes, source.labels)
-    listing = Listing(layout=layout, entries=[], classes=classes, ignored=source.files.ignored)
-    labels = numbered(classes)
+    listing = Listing(classes, ignored=source.files.ignored)
     for name, size in source.files.videos.items():
-        split, folder = place(name)
+        split, folder = split_and_class(name)
         if folder is None:
             listing.unlisted.append(name)
         class_name = None if folder is None else names.get(folder, folder)
-        label = None if class_name is None else labels[class_name]
-        splits = (split, None, None)
-        listing.entries.append(Entry(source=name, bytes=size, class_name=class_name, label=label, splits=splits))
+        listing.add(name, size, class_name, (split, None, None))
     return listing
 
 
-def places(sources: Iterable[str]) -> Place:
-    """A function that says in which split's and which class's folder a video lies."""
+def split_and_class_of(sources: Iterable[str]) -> SplitAndClass:
+    """Return a function from a video to the split and the class folder that it lies in."""
     first = {source.partition("/")[0] for source in sources if "/" in source}
     by_split = bool(first) and all(folder.lower() in SPLIT_WORDS for folder in first)
 
-    def place(source: str) -> tuple[str | None, str | None]:
+    def split_and_class(source: str) -> tuple[str | None, str | None]:
         folders = folders_of(source)
         split = SPLIT_WORDS[folders.pop(0).lower()] if by_split and folders else None
         return split, folders[0] if folders else None
 
-    return place
+    return split_and_class

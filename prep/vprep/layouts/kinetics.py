@@ -1,7 +1,7 @@
 """Kinetics-400, 600 and 700 with the official csv files.
 
-The csv has youtube_id, label, time_start, time_end, split; the test csv may lack the label. Files are cut
-already, so the times only tell clips of one video apart; nothing is trimmed by them.
+The csv has youtube_id, label, time_start, time_end, split; the test csv may lack the label. The files are cut already,
+so the times only distinguish clips of one video; they trim nothing.
 
 <root>/[train|val|test/][class name, or class_name/]<id>.mp4 or <id>_<start>_<end>.mp4
 """
@@ -15,19 +15,17 @@ from typing import NamedTuple
 from vprep.layouts.classes import (
     class_from_folders,
     class_of_folder,
-    numbered,
     read_classes,
     spellings,
     unknown_class,
 )
-from vprep.layouts.folders import by_folder, places
-from vprep.layouts.listing import Entry, Listing
-from vprep.layouts.lists import bad_line, columns, none_found, split_word, table
-from vprep.layouts.lists import places as list_places
+from vprep.layouts.folders import by_folder, split_and_class_of
+from vprep.layouts.listing import Listing
+from vprep.layouts.lists import bad_line, candidates, columns, none_found, split_word, table
 from vprep.layouts.source import Source, stem
 
-_ID = 11  # characters of a YouTube id; it may begin with - and hold _
-_TIMED = re.compile(rf"(.{{{_ID}}})_(\d{{6}})_(\d{{6}})")
+ID_LENGTH = 11  # characters of a YouTube id; it may begin with - and hold _
+_TIMED = re.compile(rf".{{{ID_LENGTH}}}_(\d{{6}})_\d{{6}}")
 
 
 class _Row(NamedTuple):
@@ -42,16 +40,14 @@ class _Row(NamedTuple):
 _Rows = dict[str, list[_Row]]
 
 
-def csvs(source: Source) -> list[Path]:
-    """The csv files that are Kinetics' own by their header."""
-    if source.splits is None and source.labels is not None and "youtube_id" in columns(source.labels):
-        return [source.labels]
-    return [path for paths in list_places(source) for path in paths if "youtube_id" in columns(path)]
+def fits(source: Source) -> bool:
+    """Return whether there is a csv of Kinetics."""
+    return bool(_csvs(source))
 
 
 def read(source: Source) -> Listing:
-    """Every video with what its csv says, or with the class of its folder when there is no csv."""
-    lists = csvs(source)
+    """Return every video with the label and split in its csv, or with the class of its folder when there is no csv."""
+    lists = _csvs(source)
     labels = None if source.labels in lists else source.labels
     if not lists:
         return _without_csv(source)
@@ -62,16 +58,28 @@ def read(source: Source) -> Listing:
     return _listing(source, rows, classes)
 
 
+def _csvs(source: Source) -> list[Path]:
+    """Return the csv files that have Kinetics' column youtube_id."""
+    if source.splits is None and source.labels is not None and "youtube_id" in columns(source.labels):
+        return [source.labels]
+    return [path for paths in candidates(source) for path in paths if "youtube_id" in columns(path)]
+
+
+def youtube_id(source: str) -> str:
+    """Return the YouTube id that a file's name begins with."""
+    return stem(source)[:ID_LENGTH]
+
+
 def _without_csv(source: Source) -> Listing:
-    place = places(source.files.videos)
-    folders = {folder for _, folder in map(place, source.files.videos) if folder is not None}
+    split_and_class = split_and_class_of(source.files.videos)
+    folders = {folder for _, folder in map(split_and_class, source.files.videos) if folder is not None}
     if source.splits is not None or not folders:
         raise none_found(source, "kinetics", "csv with the column youtube_id")
     names = {folder: folder.replace("_", " ") for folder in folders}
     if source.labels is not None:
         known = spellings(read_classes(source.labels))
         names = {folder: class_of_folder(folder, known) or folder for folder in folders}
-    return by_folder(source, "kinetics", names)
+    return by_folder(source, names)
 
 
 def _add(rows: _Rows, path: Path) -> None:
@@ -93,7 +101,7 @@ def _seconds(path: Path, number: int, text: str) -> int | None:
     try:
         return int(float(text)) if text.strip() else None
     except (ValueError, OverflowError):
-        raise bad_line(path, number, f"time '{text}' is no number of seconds") from None
+        raise bad_line(path, number, f"time '{text}' is not a number of seconds") from None
 
 
 def _classes(rows: _Rows, labels: Path | None) -> list[str]:
@@ -109,35 +117,31 @@ def _classes(rows: _Rows, labels: Path | None) -> list[str]:
 
 
 def _listing(source: Source, rows: _Rows, classes: list[str]) -> Listing:
-    listing = Listing(layout="kinetics", entries=[], classes=classes, ignored=source.files.ignored)
-    labels, folders = numbered(classes), spellings(classes)
-    place = places(source.files.videos)
+    listing = Listing(classes, ignored=source.files.ignored)
+    folders = spellings(classes)
+    split_and_class = split_and_class_of(source.files.videos)
     here: set[tuple[str, int | None]] = set()
     for name, size in source.files.videos.items():
         here.add(_identity(name))
-        class_name, split = class_from_folders(name, folders), place(name)[0]
+        class_name, split = class_from_folders(name, folders), split_and_class(name)[0]
         row = _row_of(name, rows, class_name, split)
         if row is None:
             listing.unlisted.append(name)
         else:
             class_name, split = row.label or class_name, row.split
-        label = None if class_name is None else labels[class_name]
-        listing.entries.append(
-            Entry(source=name, bytes=size, class_name=class_name, label=label, splits=(split, None, None))
-        )
+        listing.add(name, size, class_name, (split, None, None))
     listing.missing = _missing(rows, here)
     return listing
 
 
 def _identity(source: str) -> tuple[str, int | None]:
-    """The YouTube id of a file, and where in the video it was cut out when the name says so."""
-    name = stem(source)
-    timed = _TIMED.fullmatch(name)
-    return (timed[1], int(timed[2])) if timed else (name[:_ID], None)
+    """Return the YouTube id of a file, and the second at which it was cut out when its name says so."""
+    timed = _TIMED.fullmatch(stem(source))
+    return youtube_id(source), int(timed[1]) if timed else None
 
 
 def _row_of(source: str, rows: _Rows, folder: str | None, split: str | None) -> _Row | None:
-    """The row that a file belongs to; its folders decide between several."""
+    """Return the row of a file; its folders decide between several."""
     video, start = _identity(source)
     found = [row for row in rows.get(video, ()) if start is None or row.start in (None, start)]
     if len(found) > 1:
@@ -152,7 +156,7 @@ def _row_of(source: str, rows: _Rows, folder: str | None, split: str | None) -> 
 
 
 def _missing(rows: Mapping[str, list[_Row]], here: set[tuple[str, int | None]]) -> list[str]:
-    """The rows without a file, written as their files would be named."""
+    """Return the rows without a file, by the names that their files would have."""
     with_file = {video for video, _ in here}
     names = set()
     for video, same in rows.items():

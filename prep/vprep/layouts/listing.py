@@ -1,19 +1,24 @@
-"""What a source says about its videos, before any of them is opened."""
+"""What a layout returns: the videos of a folder and what its lists say about them. No video has been opened yet."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vprep.errors import UsageError
 
 Splits = tuple[str | None, str | None, str | None]
+"""`train`, `val` or `test` in each of up to three official splits; None where a video is in no part of one."""
+
 NO_SPLITS: Splits = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One video that a source names; `source` is its path below the source's folder, with slashes.
-
-    Bytes of a name that are not UTF-8 are spelt out in it as `\\xff`; `layouts.path_of` gives the file.
-    """
+    """One video of a source."""
 
     source: str
+    """Its path below the source's folder, with slashes. Bytes of a name that are not UTF-8 are written as `\\xff`;
+    `layouts.path_of` returns the file."""
+
     bytes: int  # -1 when the file cannot be reached, as with a link that leads nowhere
     class_name: str | None = None
     label: int | None = None
@@ -22,20 +27,44 @@ class Entry:
     end: float | None = None
 
 
-@dataclass(slots=True, kw_only=True)
 class Listing:
-    """The videos of a source and what is odd about its lists. Entries are sorted by source."""
+    """The videos of a source, its classes, and where its lists and its files disagree."""
 
-    layout: str
-    entries: list[Entry]
-    classes: list[str]
-    """The class list, in order of the labels; it may name classes that have no video here."""
+    def __init__(self, classes: Iterable[str] = (), *, ignored: int = 0) -> None:
+        self.classes = list(classes)
+        """The class names in the order of their labels; classes without a video here are allowed."""
 
-    missing: list[str] = field(default_factory=list)
-    """Named by a list, and not there."""
+        self.entries: list[Entry] = []
+        """The videos that are sharded."""
 
-    unlisted: list[str] = field(default_factory=list)
-    """There, and named by no list; still sharded, but for the layout csv, which takes only what its csv names."""
+        self.missing: list[str] = []
+        """Names of videos that a list has and the folder lacks."""
 
-    ignored: int = 0
-    """Files that are no videos: by their name, or because they are pipes or devices."""
+        self.unlisted: list[str] = []
+        """Names of videos that the folder has and no list names. They are in `entries`, but for the layout csv."""
+
+        self.ignored = ignored
+        """Number of files that are no videos: by their name, or because they are pipes or devices."""
+
+        self.layout = ""
+        """Name of the layout; `layouts.read` sets it."""
+
+        self._labels = {name: label for label, name in enumerate(self.classes)}
+
+    def add(
+        self,
+        source: str,
+        size: int,
+        class_name: str | None = None,
+        splits: Splits = NO_SPLITS,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> None:
+        """Add one video of `size` bytes; its label is the place of `class_name` in the list of classes."""
+        if class_name is not None and class_name not in self._labels:
+            raise UsageError(f"'{source}' is of class '{class_name}', which the list of classes lacks; add it there")
+        label = None if class_name is None else self._labels[class_name]
+        self.entries.append(
+            Entry(source=source, bytes=size, class_name=class_name, label=label, splits=splits, start=start, end=end)
+        )

@@ -1,4 +1,4 @@
-"""Where the lists of a data set are, and what their lines say."""
+"""Find and read the lists of a data set: text, csv and json."""
 
 import csv
 import itertools
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vprep.errors import UsageError
+from vprep.errors import UsageError, reason
 from vprep.layouts.source import Source
 from vprep.layouts.walk import LIST_SUFFIXES
 
@@ -18,15 +18,18 @@ _HEADER_BYTES = 4096  # enough of a csv to see its header
 
 
 def find(source: Source, wanted: re.Pattern[str], beside: Sequence[str] = ()) -> list[Path]:
-    """The lists whose names fit `wanted`, from the first place that has one, so that two copies never mix."""
-    for paths in (*places(source), *_beside(source, beside)):
+    """Return the lists whose names fit `wanted`, from the first folder that has one, so that two copies never mix.
+
+    `beside` names folders next to the source's folder, which are searched last.
+    """
+    for paths in (*candidates(source), *_beside(source, beside)):
         if found := [path for path in paths if wanted.fullmatch(path.name) and path.is_file()]:
             return found
     return []
 
 
-def places(source: Source) -> list[list[Path]]:
-    """Files that may be lists, by folder: of `splits` alone if given, else of the root and just below."""
+def candidates(source: Source) -> list[list[Path]]:
+    """Return the files that may be lists, by folder: those in `splits` if given, else in the root and its folders."""
     if source.splits is None:
         return [list(paths) for _, paths in itertools.groupby(source.files.lists, lambda path: path.parent)]
     if source.splits.is_file():
@@ -39,32 +42,32 @@ def places(source: Source) -> list[list[Path]]:
 
 
 def is_beside(source: Source, path: Path) -> bool:
-    """Whether a list was found next to the root, where it may belong to another data set."""
+    """Return whether a list was found next to the root, where it may belong to another data set."""
     return source.splits is None and not path.is_relative_to(source.root)
 
 
 def none_found(source: Source, layout: str, wanted: str) -> UsageError:
-    """The error of a layout that cannot do without lists."""
+    """Return the error for a layout that needs lists and finds none."""
     if source.splits is not None:
         return UsageError(f"no {wanted} in '{source.splits}', and layout {layout} needs them")
     where = f"'{source.root}' or in the folders in it"
-    return UsageError(f"no {wanted} in {where}, and layout {layout} needs them; say where they are with --splits")
+    return UsageError(f"no {wanted} in {where}, and layout {layout} needs them; name their folder with --splits")
 
 
 def bad_line(path: Path, number: int, what: str) -> UsageError:
-    """The error of one line of a list."""
+    """Return the error for one line of a list."""
     return UsageError(f"{path}, line {number}: {what}")
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers from 1."""
+    """Yield the lines of a text file that are not blank, with their numbers from 1."""
     for number, line in enumerate(_text(path), 1):
         if line.strip():
             yield number, line.strip()
 
 
 def table(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a csv below its header, with their line numbers; blank rows are passed over."""
+    """Yield the rows of a csv below its header, with their line numbers; blank rows are skipped."""
     rows = csv.reader(_text(path), strict=True)
     header: list[str] | None = None
     try:
@@ -85,7 +88,7 @@ def table(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, st
 
 
 def columns(path: Path) -> list[str]:
-    """The header of a csv, to see of what kind it is; empty for any other file."""
+    """Return the column names of a csv; empty for any other file."""
     if path.suffix.lower() != ".csv" or not path.is_file():
         return []
     try:
@@ -97,7 +100,7 @@ def columns(path: Path) -> list[str]:
 
 
 def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> object:
-    """The content of a json file; what `hook` makes of each object in it takes its place."""
+    """Return the content of a json file; each object in it is replaced by what `hook` returns for it."""
     text = "".join(_text(path))
     try:
         content: object = json.loads(text, object_hook=hook)
@@ -107,10 +110,10 @@ def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -
 
 
 def split_word(path: Path, number: int, word: str) -> str | None:
-    """`train`, `val` or `test` from a list's word; None where the field is empty."""
+    """Return `train`, `val` or `test` for the word of a list; None for an empty field."""
     word = word.strip()
     if word and word.lower() not in SPLIT_WORDS:
-        raise bad_line(path, number, f"split '{word}'; the words are train, val, test")
+        raise bad_line(path, number, f"split '{word}'; it must be train, val or test")
     return SPLIT_WORDS.get(word.lower())
 
 
@@ -128,7 +131,7 @@ def _lists_in(folder: Path) -> list[Path]:
 
 
 def _text(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends, without the mark that some editors put before the first."""
+    """Yield the lines of a UTF-8 file with their ends, without the byte order mark that some editors put first."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
@@ -140,7 +143,7 @@ def _text(path: Path) -> Iterator[str]:
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"{path} cannot be read ({error.strerror}); readable lists are needed")
+    return UsageError(f"{path} cannot be read ({reason(error)}); make it readable, or name other lists")
 
 
 def _header(path: Path, number: int, row: list[str], needed: Sequence[str]) -> list[str]:
@@ -148,5 +151,5 @@ def _header(path: Path, number: int, row: list[str], needed: Sequence[str]) -> l
     if absent := [name for name in needed if name not in header]:
         raise bad_line(path, number, f"no column {', '.join(absent)}; the header must have {', '.join(needed)}")
     if twice := [name for name in header if name and header.count(name) > 1]:
-        raise bad_line(path, number, f"column {twice[0]} stands twice; keep one")
+        raise bad_line(path, number, f"column {twice[0]} is there twice; keep one")
     return header

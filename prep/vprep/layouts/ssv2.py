@@ -14,7 +14,7 @@ from vprep.layouts.source import Source
 _PREFIX = "something-something-v2-"
 _LIST = re.compile(rf"(?:{_PREFIX})?(train|val|validation|test)\.json")
 _LABELS = re.compile(rf"(?:{_PREFIX})?labels\.json")
-_SNIFF_BYTES = 4096
+_FIRST_BYTES = 4096  # enough of a json to recognise such a list
 
 
 class _Row(NamedTuple):
@@ -22,13 +22,13 @@ class _Row(NamedTuple):
     template: Any
 
 
-def found(source: Source) -> bool:
-    """Whether the lists are there; a json with an everyday name is looked into."""
-    return any(path.name.startswith(_PREFIX) or _looks_right(path) for path in find(source, _LIST))
+def fits(source: Source) -> bool:
+    """Return whether the lists are there; a json with a common name must begin as such a list does."""
+    return any(path.name.startswith(_PREFIX) or _begins_as_a_list(path) for path in find(source, _LIST))
 
 
 def read(source: Source) -> Listing:
-    """Every video with its class and its split; the videos of the test list have no class."""
+    """Return every video with its class and its split; the videos of the test list have no class."""
     lists = find(source, _LIST)
     if not lists:
         raise none_found(source, "ssv2", f"{_PREFIX}train.json, {_PREFIX}validation.json or {_PREFIX}test.json")
@@ -40,15 +40,15 @@ def read(source: Source) -> Listing:
     classes = used if labels is None else read_classes(labels)
     if labels is not None and (extra := sorted(set(used) - set(classes))):
         raise unknown_class("class", extra[0], classes, labels)
-    return match(source, "ssv2", names, classes, spellings(classes))
+    return match(source, names, classes, spellings(classes))
 
 
 def _add(names: Names, path: Path) -> None:
-    """Take down the entries of one list."""
+    """Add the entries of one list to `names`."""
     kind = _LIST.fullmatch(path.name)
     rows = read_json(path, lambda entry: _Row(entry.get("id"), entry.get("template")))
     if kind is None or not isinstance(rows, list):
-        raise UsageError(f'{path} is no list of entries; [{{"id": "1", "template": "..."}}, ...] is wanted')
+        raise UsageError(f'{path} is not a list of entries; [{{"id": "1", "template": "..."}}, ...] is needed')
     split = SPLIT_WORDS[kind[1]]
     for number, row in enumerate(rows, 1):
         if not isinstance(row, _Row) or not isinstance(row.video, str | int):
@@ -59,7 +59,7 @@ def _add(names: Names, path: Path) -> None:
         names.add(path, number, Listed(str(row.video), class_name), 0, split)
 
 
-def _looks_right(path: Path) -> bool:
+def _begins_as_a_list(path: Path) -> bool:
     with path.open("rb") as file:
-        first = file.read(_SNIFF_BYTES).lstrip()
+        first = file.read(_FIRST_BYTES).lstrip()
     return first.startswith(b"[") and b'"id"' in first

@@ -4,8 +4,8 @@ classInd.txt     `1 ApplyEyeMakeup`
 trainlist01.txt  `ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1`, for three splits
 testlist01.txt   `ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi`, for three splits
 
-Videos are matched without case and ending: the lists write the folder HandstandPushups and the files
-v_HandStandPushups_*, and copies with mp4 files are about.
+Names are matched in lower case and without ending: the lists have the folder HandstandPushups and the files
+v_HandStandPushups_*, and copies with mp4 files exist.
 """
 
 import re
@@ -23,8 +23,8 @@ _SPLIT = re.compile(r"(train|test)list0([123])\.txt")
 _BESIDE = ("ucfTrainTestlist",)
 
 
-def found(source: Source) -> bool:
-    """Whether the lists are there, and those next to the folder are about its videos."""
+def fits(source: Source) -> bool:
+    """Return whether the lists are there; lists next to the folder must name one of its videos."""
     lists = find(source, _NAMES, _BESIDE)
     if not lists or not is_beside(source, lists[0]):
         return bool(lists)
@@ -32,24 +32,24 @@ def found(source: Source) -> bool:
 
 
 def read(source: Source) -> Listing:
-    """Every video with its class and its part of the three splits."""
+    """Return every video with its class and its part of the three splits."""
     lists = find(source, _NAMES, _BESIDE)
     if not any(_SPLIT.fullmatch(path.name) for path in lists):
         raise none_found(source, "ucf101", "trainlist01.txt or testlist01.txt")
     classes = _classes(source, lists)
-    return match(source, "ucf101", _names(lists, classes), classes, spellings(classes))
+    return match(source, _names(lists, classes), classes, spellings(classes))
 
 
 def _classes(source: Source, lists: list[Path]) -> list[str]:
-    """The class names in the order of their numbers, which go from 1."""
+    """Return the class names in the order of their numbers, which count from 1."""
     path = source.labels or next((path for path in lists if path.name == "classInd.txt"), None)
     if path is None:
-        raise UsageError(f"no classInd.txt beside {lists[0]}; put it there, or name it with --labels")
+        raise UsageError(f"no classInd.txt next to {lists[0]}; put it there, or name it with --labels")
     classes: list[str] = []
     for number, line in lines(path):
         fields = line.split()
         if fields[:1] != [str(len(classes) + 1)] or len(fields) != 2:
-            raise bad_line(path, number, f"'{line}' where '{len(classes) + 1} NameOfClass' is wanted")
+            raise bad_line(path, number, f"'{line}' where '{len(classes) + 1} NameOfClass' is needed")
         classes.append(fields[1])
     return classes
 
@@ -68,14 +68,16 @@ def _names(lists: list[Path], classes: list[str]) -> Names:
 
 
 def _class_of(path: Path, number: int, line: str, split: str, numbers: dict[str, str]) -> str:
-    """The class of one line, after a check that the line is as it should be."""
+    """Return the class of one line, or refuse the line."""
     name, *rest = line.split()
     folder, slash, file = name.partition("/")
     if not slash or not file or len(rest) != (1 if split == "train" else 0):
         wanted = "Class/v_Class_g01_c01.avi" + (" 1" if split == "train" else "")
-        raise bad_line(path, number, f"'{line}' where a line like '{wanted}' is wanted")
+        raise bad_line(path, number, f"'{line}' where a line like '{wanted}' is needed")
     if folder not in numbers:
         raise bad_line(path, number, f"class '{folder}' is not in the list of classes")
     if rest and rest[0] != numbers[folder]:
-        raise bad_line(path, number, f"class '{folder}' has number {rest[0]}, and {numbers[folder]} before")
+        raise bad_line(
+            path, number, f"class '{folder}' has number {rest[0]} here and {numbers[folder]} in the list of classes"
+        )
     return folder

@@ -1,4 +1,4 @@
-"""Which files lie below a folder: the videos with their sizes, and the lists near the top."""
+"""Find the files below a folder: the videos with their sizes, and the lists near the top."""
 
 import os
 import re
@@ -6,14 +6,14 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vprep.errors import UsageError
+from vprep.errors import UsageError, reason
 
 VIDEO_SUFFIXES = (
     *("mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg", "m2v", "ts", "mts", "m2ts", "wmv", "asf"),
     *("flv", "f4v", "3gp", "3g2", "ogv", "gif", "vob", "divx", "mxf", "rm", "rmvb", "dv", "y4m"),
 )
 LIST_SUFFIXES = ("csv", "txt", "json")
-LISTS_PER_FOLDER = 2000  # a folder in the root with more entries holds data: no lists are looked for in it
+LISTS_PER_FOLDER = 2000  # a folder in the root with more entries holds data: no lists are searched for in it
 
 _IS_VIDEO = frozenset(f".{suffix}" for suffix in VIDEO_SUFFIXES)
 _IS_LIST = frozenset(f".{suffix}" for suffix in LIST_SUFFIXES)
@@ -21,27 +21,30 @@ _IS_LIST = frozenset(f".{suffix}" for suffix in LIST_SUFFIXES)
 
 @dataclass(slots=True, kw_only=True)
 class Files:
-    """What a walk found. `videos` maps each source to its size, -1 where it cannot be had; it is sorted."""
+    """The files below a folder."""
 
     videos: dict[str, int] = field(default_factory=dict)
+    """The size of each video by its path below the folder, sorted; -1 when the file cannot be reached."""
+
     lists: list[Path] = field(default_factory=list)
-    """Files of the root and of the folders in it that may be lists by their names, folder by folder."""
+    """Files in the root and in its folders that may be lists by their names, folder by folder."""
 
     ignored: int = 0
+    """Number of other files."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
     below: str  # its path below the root, with a slash at the end; empty for the root
-    real: str
-    above: tuple[str, ...]  # the real paths of the folders it was reached through
+    real: str  # its path without links
+    above: tuple[str, ...]  # the real paths of the folders that it was reached through
 
 
 def walk(root: Path) -> Files:
-    """The files below `root`, through links too; names that begin with a dot are passed over."""
+    """Return the files below `root`, also behind links. Names that begin with a dot are skipped."""
     if not os.path.isdir(root):
-        what = "a file" if os.path.lexists(root) else "not there"
-        raise UsageError(f"'{root}' is {what}; the folder that holds the videos is needed")
+        what = "is a file" if os.path.lexists(root) else "does not exist"
+        raise UsageError(f"'{root}' {what}; name the folder that holds the videos")
     files = Files()
     folders = [_Folder("", os.path.realpath(root), ())]
     while folders:
@@ -54,16 +57,16 @@ def walk(root: Path) -> Files:
 
 
 def path_of(root: Path, source: str) -> Path:
-    """The file that `source` stands for, also when bytes of its name are not UTF-8 and so were spelt out."""
+    """Return the file of `source`, whose name may hold bytes that are not UTF-8 and were written as `\\xff`."""
     path = root / source
     if "\\x" not in source or os.path.lexists(path):
         return path
-    spelt_back = re.sub(rb"\\x([89a-f][0-9a-f])", lambda byte: bytes.fromhex(byte[1].decode()), source.encode())
-    return root / os.fsdecode(spelt_back)
+    name = re.sub(rb"\\x([89a-f][0-9a-f])", lambda byte: bytes.fromhex(byte[1].decode()), source.encode())
+    return root / os.fsdecode(name)
 
 
 def _read(root: Path, folder: _Folder, files: Files) -> list[_Folder]:
-    """Add the files of one folder to `files`; the folders in it are returned."""
+    """Add the files of one folder to `files` and return the folders in it."""
     inner, lists, count = [], [], 0
     try:
         with os.scandir(root / folder.below) as items:
@@ -78,17 +81,17 @@ def _read(root: Path, folder: _Folder, files: Files) -> list[_Folder]:
                 if _suffix(item) in _IS_LIST:
                     lists.append(Path(item.path))
     except OSError as error:
-        what = f"'{root / folder.below}' cannot be read ({error.strerror})"
-        raise UsageError(f"{what}; every folder below '{root}' must be readable, or be moved away") from None
+        what = f"'{root / folder.below}' cannot be read ({reason(error)})"
+        raise UsageError(f"{what}; make it readable, or move it out of '{root}'") from None
     depth = folder.below.count("/")
     if depth == 0 or (depth == 1 and count <= LISTS_PER_FOLDER):
         files.lists += lists
-    # A folder that was reached through itself would never end.
-    return [one for one in inner if one.real not in one.above]
+    # A folder that is reached through itself would never end.
+    return [child for child in inner if child.real not in child.above]
 
 
 def _count(item: os.DirEntry[str], below: str, files: Files) -> None:
-    """Add one file to the videos or to the ignored ones."""
+    """Count one file as a video or as ignored."""
     size = _size(item) if _suffix(item) in _IS_VIDEO else None
     if size is None:
         files.ignored += 1
@@ -113,14 +116,14 @@ def _inside(folder: _Folder, item: os.DirEntry[str]) -> _Folder:
 
 
 def _size(item: os.DirEntry[str]) -> int | None:
-    """The bytes of a file; -1 when it cannot be reached, None when it is a pipe, a device or the like."""
+    """Return the bytes of a file; -1 when it cannot be reached, None when it is a pipe, a device or the like."""
     try:
-        facts = item.stat()
+        status = item.stat()
     except OSError:
         return -1
-    return facts.st_size if stat.S_ISREG(facts.st_mode) else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def _no_videos(root: Path, others: int) -> str:
-    are = "1 other file is" if others == 1 else f"{others} other files are"
-    return f"no video below '{root}', {are} there; a video is a file that ends in .{', .'.join(VIDEO_SUFFIXES)}"
+    files = "1 other file" if others == 1 else f"{others} other files"
+    return f"no video below '{root}', only {files}; a video is a file that ends in .{', .'.join(VIDEO_SUFFIXES)}"

@@ -1,7 +1,7 @@
-"""From the records of the shards to the three files that make them a set, and back.
+"""Turn the records of the shards into the three files that make them a set, and back.
 
 finish   .work/*.parquet -> index.parquet, failures.parquet, dataset.json
-reopen   the other way, when shards of a finished set have to be made again
+reopen   the reverse, when shards of a finished set have to be made again
 """
 
 import shutil
@@ -39,7 +39,7 @@ _OTHERS = [name for name in INDEX_SCHEMA.names if name not in PER_FRAME]
 
 
 class IndexWriter:
-    """Writes rows as they come, in groups of a fixed size: no more than one group is held."""
+    """Writes rows to an index in groups of a fixed size; no more than one group is held in memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._writer = pq.ParquetWriter(
@@ -76,7 +76,7 @@ class IndexWriter:
 
 
 class Totals:
-    """What is counted while the rows pass by."""
+    """The counts of a set, added up row by row."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -93,13 +93,13 @@ class Totals:
 
 
 def finish(folder: Path, plan: Plan) -> dict[str, Any]:
-    """Make the set whole. Every shard has its record."""
+    """Write index, failures and dataset.json of a set whose shards are all there; return dataset.json's content."""
     totals, shards, failures = Totals(), [], [FAILURES_SCHEMA.empty_table()]
     with atomic_write(folder / INDEX) as file, IndexWriter(file) as index:
         for name in plan.shards:
             found = load(folder, name)
             if found is None:
-                raise WorkError(f"{folder / name} changed while the set was made; run vprep shard again")
+                raise WorkError(f"{folder / name} changed while the set was being made; run vprep shard again")
             record, table = found
             index.add(table)
             totals.add(table)
@@ -107,17 +107,17 @@ def finish(folder: Path, plan: Plan) -> dict[str, Any]:
             failures.append(pa.Table.from_pylist(record.failures, schema=FAILURES_SCHEMA))
     with atomic_write(folder / FAILURES) as file:
         pq.write_table(pa.concat_tables(failures).combine_chunks(), file, compression="zstd")
-    facts = dataset_facts(folder, plan.settings.as_dict(), plan.classes, shards, totals)
+    info = dataset_info(folder, plan.settings.as_dict(), plan.classes, shards, totals)
     with atomic_write(folder / DATASET) as file:
-        file.write(write_dataset(facts))
+        file.write(write_dataset(info))
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    return facts
+    return info
 
 
-def dataset_facts(
+def dataset_info(
     folder: Path, settings: dict[str, Any], classes: list[str], shards: list[dict[str, Any]], totals: Totals
 ) -> dict[str, Any]:
-    """The content of dataset.json."""
+    """Return the content of dataset.json."""
     beside = [folder / name for name in (INDEX, FAILURES, PLAN)]
     files = [
         {"name": path.name, "bytes": path.stat().st_size, "hash": hash_file(path)} for path in beside if path.exists()
@@ -138,25 +138,25 @@ def dataset_facts(
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the set is whole as far as names and sizes tell."""
+    """Return whether all files of the set are there with their sizes."""
     if not (folder / DATASET).exists():
         return False
-    facts = read_dataset(folder)
-    return all(_has_size(folder, file) for file in [*facts["files"], *facts["shards"]])
+    info = read_dataset(folder)
+    return all(_has_size(folder, file) for file in [*info["files"], *info["shards"]])
 
 
 def reopen(folder: Path) -> None:
-    """Take a finished set apart, so that some of its shards can be made again."""
-    facts = read_dataset(folder)
-    for file in facts["files"]:
+    """Turn a finished set back into shards with records, so that some of them can be made again."""
+    info = read_dataset(folder)
+    for file in info["files"]:
         path = folder / file["name"]
         if not path.exists() or hash_file(path) != file["hash"]:
-            raise UsageError(f"{path} is not the file that {DATASET} tells of; make it anew with: vprep index {folder}")
+            raise UsageError(f"{path} is not the file that {DATASET} lists; make it again with: vprep index {folder}")
     failures = dict(tables_by_shard(folder / FAILURES))
     (folder / WORK).mkdir(exist_ok=True)
     tables = tables_by_shard(folder / INDEX)
     held = next(tables, None)
-    for shard in facts["shards"]:  # a shard without a video has no rows
+    for shard in info["shards"]:  # a shard without a video has no rows
         name = shard["name"]
         table = INDEX_SCHEMA.empty_table()
         if held is not None and held[0] == name:

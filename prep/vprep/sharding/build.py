@@ -1,4 +1,4 @@
-"""Carries a plan out: shards that are not there yet are made, finished ones are left alone."""
+"""Make the shards of a set that are not there yet, and retry the videos that failed."""
 
 import contextlib
 import errno
@@ -11,14 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vprep.errors import UsageError, WorkError
-from vprep.format import DATASET, PLAN, missing_set, read_dataset
+from vprep.errors import UsageError, WorkError, reason, writing
+from vprep.format import DATASET, missing_set, read_dataset
 from vprep.layouts.listing import Entry, Listing
 from vprep.settings import Settings
 from vprep.sharding.assemble import finish, is_finished, reopen
 from vprep.sharding.estimate import shard_count
 from vprep.sharding.lock import only_writer
-from vprep.sharding.plan import Plan, Planned, divide, freeze, keys_of, mixed, planned_videos, thaw
+from vprep.sharding.plan import Plan, Planned, divide, interleaved, keys_of, planned_videos, read_plan, write_plan
 from vprep.sharding.progress import Progress
 from vprep.sharding.shard_writer import WORK, ShardWriter, load
 from vprep.sharding.worker_pool import in_order
@@ -27,13 +27,13 @@ from vprep.video.ffmpeg import Ffmpeg
 from vprep.video.transcode import Video, transcode
 
 Result = Video | Failure
-# A folder that holds nothing but these is as good as empty.
+# A folder that holds only these counts as empty.
 HARMLESS = {"README.md", ".gitignore", ".gitkeep", ".DS_Store", ".lock", WORK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """How a plan is carried out; nothing here decides about the bytes."""
+    """Where and how a set is made; nothing here decides about its bytes."""
 
     out: Path
     root: Path
@@ -44,70 +44,73 @@ class Job:
 
 
 def shard(job: Job, read_listing: Callable[[], Listing], settings: Settings) -> dict[str, Any]:
-    """Make the set that `settings` ask for, or go on with it."""
+    """Make the set of `settings`, or continue it; return the content of its dataset.json."""
     with _writing(job.out):
-        plan = _settle(job, read_listing, settings)
+        plan = _new_or_same_plan(job, read_listing, settings)
         if (job.out / DATASET).exists():
             if is_finished(job.out):
                 shutil.rmtree(job.out / WORK, ignore_errors=True)
                 return read_dataset(job.out)
             reopen(job.out)
         pending = {name for name in plan.shards if load(job.out, name) is None}
-        _make(job, plan, pending, lambda _, planned: _transcode(job, plan.settings, planned))
+        _make_shards(job, plan, pending, lambda _, planned: _transcode(job, plan.settings, planned))
         return finish(job.out, plan)
 
 
 def retry(job: Job, cause: str | None) -> dict[str, Any]:
-    """Try again the videos that failed, all or those of one cause; the others are carried over as they are."""
+    """Retry the videos that failed, all or those of one cause; the other videos are copied as they are."""
     with _writing(job.out):
-        plan = thaw(job.out)
+        plan = read_plan(job.out)
         if plan is None or not (job.out / DATASET).exists():
             raise UsageError(missing_set(job.out))
         if not is_finished(job.out):
-            raise UsageError(f"{job.out} misses some of its files; vprep verify {job.out} tells which")
+            raise UsageError(f"{job.out} lacks some of its files; vprep verify {job.out} lists them")
         _refuse_settings(job.out, plan.settings, replace(plan.settings, ffmpeg=job.ffmpeg.version))
         reopen(job.out)
         chosen = {name for name in plan.shards if _has_failed(job.out, name, cause)}
-        carried = lru_cache(maxsize=4)(lambda name: _carried_over(job.out, name, cause))
+        kept = lru_cache(maxsize=4)(lambda name: _kept_results(job.out, name, cause))
 
-        def again(name: str, planned: Planned) -> Result:
-            return carried(name).get(planned.key) or _transcode(job, plan.settings, planned)
+        def kept_or_retried(name: str, planned: Planned) -> Result:
+            return kept(name).get(planned.key) or _transcode(job, plan.settings, planned)
 
-        _make(job, plan, chosen, again)
+        _make_shards(job, plan, chosen, kept_or_retried)
         return finish(job.out, plan)
 
 
-def _settle(job: Job, read_listing: Callable[[], Listing], settings: Settings) -> Plan:
-    """The set's plan: the frozen one, if it is what is asked for, else a new one. The listing lives only here."""
+def _new_or_same_plan(job: Job, read_listing: Callable[[], Listing], settings: Settings) -> Plan:
+    """Return the set's plan, or make one; refuse a plan of other settings or lists.
+
+    The listing, which may be large, is in memory only here.
+    """
     listing = read_listing()
     settings = replace(settings, layout=listing.layout, ffmpeg=job.ffmpeg.version)
-    plan = thaw(job.out)
+    plan = read_plan(job.out)
     if plan is not None:
         _refuse_settings(job.out, plan.settings, settings)
         _refuse_listing(job.out, listing)
         return plan
     _refuse_foreign(job.out)
     keys = keys_of(listing.entries)
-    ordered = mixed(map(Planned, keys, listing.entries), settings.seed)
+    ordered = interleaved(map(Planned, keys, listing.entries), settings.seed)
     entries = [video.entry for video in ordered]
     shards = settings.shards or shard_count(
         entries, job.root, settings, job.ffmpeg, workers=job.workers, timeout=job.timeout
     )
-    return freeze(job.out, settings, job.root, listing.classes, divide(ordered, shards))
+    return write_plan(job.out, settings, job.root, listing.classes, divide(ordered, shards))
 
 
-def _make(job: Job, plan: Plan, names: set[str], result_of: Callable[[str, Planned], Result]) -> None:
-    """Make the named shards one after the other, several videos at once."""
+def _make_shards(job: Job, plan: Plan, names: set[str], result_of: Callable[[str, Planned], Result]) -> None:
+    """Make the named shards one after the other, with several videos at once."""
     (job.out / WORK).mkdir(exist_ok=True)
     items = ((name, planned) for name, videos in planned_videos(job.out, names) for planned in videos)
     results = in_order(lambda item: (*item, result_of(*item)), items, workers=job.workers, size=_size, stop=job.stop)
     done = plan.videos - sum(plan.shards[name] for name in names)
     with contextlib.closing(results), Progress(plan.videos, done) as progress:
         for name, triples in itertools.groupby(results, key=lambda triple: triple[0]):
-            _make_one(job.out, name, triples, progress)
+            _make_shard(job.out, name, triples, progress)
 
 
-def _make_one(out: Path, name: str, triples: Iterator[tuple[str, Planned, Result]], progress: Progress) -> None:
+def _make_shard(out: Path, name: str, triples: Iterator[tuple[str, Planned, Result]], progress: Progress) -> None:
     writer = ShardWriter(out, name)
     try:
         for _, planned, result in triples:
@@ -115,17 +118,17 @@ def _make_one(out: Path, name: str, triples: Iterator[tuple[str, Planned, Result
             progress.video(result.cause if isinstance(result, Failure) else None)
         writer.finish()
     finally:
-        writer.drop()
+        writer.discard()
 
 
 def _transcode(job: Job, settings: Settings, planned: Planned) -> Result:
     result = transcode(job.root, planned.entry, settings, job.ffmpeg, timeout=job.timeout, stop=job.stop)
-    if (isinstance(result, Failure) or result.facts["damaged"]) and not _is_there(job.root):
-        raise WorkError(f"{job.root} is gone or empty; bring it back and run the same command again to go on")
+    if (isinstance(result, Failure) or result.columns["damaged"]) and not _has_files(job.root):
+        raise WorkError(f"{job.root} is gone or empty; restore it and run the same command again to continue")
     return result
 
 
-def _is_there(root: Path) -> bool:
+def _has_files(root: Path) -> bool:
     with contextlib.suppress(OSError):
         return any(True for _ in root.iterdir())
     return False
@@ -138,32 +141,26 @@ def _size(triple: tuple[str, Planned, Result]) -> int:
 
 @contextlib.contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """The folder of a set, ours alone; what the disk refuses becomes one sentence."""
-    try:
+    """Lock the folder of a set for this process. An error of the disk becomes one sentence."""
+    lock = contextlib.ExitStack()
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        lock = contextlib.ExitStack()
         lock.enter_context(only_writer(out))
-    except OSError as error:
-        raise UsageError(f"cannot write to {out}: {_said(error)}; choose another --out") from None
     with lock:
         try:
             yield
         except OSError as error:
-            advice = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+            advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "fix that"
             raise WorkError(
-                f"{out}: {_said(error)}; finished shards stay: {advice} and run the same command again to go on"
+                f"{out}: {reason(error)}; finished shards stay: {advice} and run the same command again to continue"
             ) from error
 
 
-def _said(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
 def _refuse_foreign(out: Path) -> None:
-    """What is in the folder already and is not ours is not touched."""
+    """Refuse a folder with files that do not belong to a set."""
     others = sorted(path.name for path in out.iterdir() if path.name not in HARMLESS)
     if others:
-        raise UsageError(f"{out} holds '{others[0]}' and no {PLAN} of a set; choose an empty folder for --out")
+        raise UsageError(f"{out} holds '{others[0]}' and is no set; choose an empty folder for --out")
 
 
 def _refuse_settings(out: Path, old: Settings, new: Settings) -> None:
@@ -174,14 +171,14 @@ def _refuse_settings(out: Path, old: Settings, new: Settings) -> None:
         what = name.replace("_", "-")
         if name == "ffmpeg":
             raise UsageError(
-                f"{out} was made with ffmpeg {value}, this one is {now[name]}; use the same (VPREP_FFMPEG names it), "
-                f"or choose another --out"
+                f"{out} was made with ffmpeg {value}, and this is ffmpeg {now[name]}; name the same one in "
+                f"VPREP_FFMPEG, or choose another --out"
             )
-        raise UsageError(f"{out} was made with {what} {value}, asked is {now[name]}; choose another --out")
+        raise UsageError(f"{out} was made with {what} {value}, and this command has {now[name]}; choose another --out")
 
 
 def _refuse_listing(out: Path, listing: Listing) -> None:
-    """A set is made from one list. Videos that have gone since fail on their own; new ones cannot be slipped in."""
+    """Refuse lists that differ from the plan's. Videos that have disappeared since fail when their turn comes."""
     listed = {_identity(entry): entry for entry in listing.entries}
     for _, videos in planned_videos(out):
         for old in (video.entry for video in videos):
@@ -189,7 +186,7 @@ def _refuse_listing(out: Path, listing: Listing) -> None:
             if (entry.label, entry.class_name, entry.splits) != (old.label, old.class_name, old.splits):
                 raise UsageError(
                     f"the label or split of '{entry.source}' is not the one in {out}; choose another --out, "
-                    f"or give the lists that the set was made with"
+                    f"or name the lists that the set was made with"
                 )
     for entry in listed.values():
         raise UsageError(
@@ -207,11 +204,11 @@ def _has_failed(out: Path, name: str, cause: str | None) -> bool:
     return found is not None and any(cause in (None, failure["cause"]) for failure in found[0].failures)
 
 
-def _carried_over(out: Path, name: str, cause: str | None) -> dict[str, Result]:
-    """What a shard holds already, by key, and its failures that are not tried again."""
+def _kept_results(out: Path, name: str, cause: str | None) -> dict[str, Result]:
+    """Return the videos of a finished shard by their keys, and its failures that are not retried."""
     found = load(out, name)
     if found is None:
-        raise WorkError(f"{out / name} changed while it was read; run vprep shard again")
+        raise WorkError(f"{out / name} changed while it was being read; run vprep shard again")
     record, table = found
     results: dict[str, Result] = {
         failure["key"]: Failure(failure["cause"], failure["detail"])

@@ -1,7 +1,7 @@
-"""What a set will need, from a look at some of its videos.
+"""Estimate the size of a set from a sample of its videos.
 
-For the number of shards the headers are enough (9 ms a video). `vprep plan` tells people about disk and time,
-so it really transcodes its sample, and throws the frames away.
+The number of shards needs only the headers (9 ms a video). `vprep plan` reports disk and time, so it transcodes its
+sample and discards the frames.
 """
 
 import math
@@ -17,8 +17,9 @@ from vprep.hashing import hash_file, hash_of
 from vprep.layouts.listing import Entry, Listing
 from vprep.layouts.walk import path_of
 from vprep.settings import Settings
-from vprep.sharding.plan import Planned, keys_of, mixed
+from vprep.sharding.plan import Planned, interleaved, keys_of
 from vprep.sharding.worker_pool import in_order
+from vprep.summary import class_sizes
 from vprep.video import ffmpeg_log
 from vprep.video.failures import Failure
 from vprep.video.ffmpeg import Ffmpeg, run
@@ -26,14 +27,14 @@ from vprep.video.transcode import CONTAINERS, Video, transcode
 
 HEADERS = 32  # videos whose headers are read for the number of shards
 BYTES_PER_PIXEL = 0.24  # of JPEG at quality 3, over real clips; see benchmarks/LOG.md
-BYTES_PER_SECOND = 60_000  # of a source whose header tells no duration
-ENDS = 64 << 10  # bytes at the beginning and end of a file that are compared before the whole
+BYTES_PER_SECOND = 60_000  # of a source whose header has no duration
+ENDS = 64 << 10  # bytes at the beginning and end of a file that are compared before the entire file
 
 
 def shard_count(
     ordered: Sequence[Entry], root: Path, settings: Settings, ffmpeg: Ffmpeg, *, workers: int, timeout: float
 ) -> int:
-    """How many shards of about `settings.shard_mb` the videos will fill."""
+    """Return how many shards of about `settings.shard_mb` the videos will fill."""
     sample = ordered[:HEADERS]
     stop = threading.Event()
     reports = list(
@@ -64,32 +65,32 @@ def plan_report(
     workers: int,
     timeout: float,
 ) -> dict[str, Any]:
-    """What `vprep shard` would find and make, with the same words."""
-    ordered = mixed(map(Planned, keys_of(listing.entries), listing.entries), settings.seed)
+    """Return what `vprep shard` with the same options would find and make."""
+    ordered = interleaved(map(Planned, keys_of(listing.entries), listing.entries), settings.seed)
     entries = [video.entry for video in ordered]
     shards = settings.shards or shard_count(entries, root, settings, ffmpeg, workers=workers, timeout=timeout)
-    tried, began = entries[:sample], time.monotonic()
-    results = _try(tried, root, settings, ffmpeg, workers=workers, timeout=timeout)
-    took, share = time.monotonic() - began, len(entries) / len(tried)
-    videos = [facts for facts in results if isinstance(facts, dict)]
-    return _listed(listing, root) | {
-        "sample": _oddities(results, videos) | {"seconds": round(took, 2)},
-        "hours": round(sum(facts["frames"] / facts["fps"] for facts in videos) * share / 3600, 3),
+    sampled, began = entries[:sample], time.monotonic()
+    results = _transcode_all(sampled, root, settings, ffmpeg, workers=workers, timeout=timeout)
+    took, scale = time.monotonic() - began, len(entries) / len(sampled)
+    videos = [info for info in results if isinstance(info, dict)]
+    return _listing_info(listing, root) | {
+        "sample": _sample_info(results, videos) | {"seconds": round(took, 2)},
+        "hours": round(sum(info["frames"] / info["fps"] for info in videos) * scale / 3600, 3),
         "shards": shards,
-        "disk_bytes": round(sum(facts["stored"] for facts in videos) * share),
-        "seconds": round(took * share, 1),
+        "disk_bytes": round(sum(info["stored"] for info in videos) * scale),
+        "seconds": round(took * scale, 1),
         "workers": workers,
     }
 
 
-def _listed(listing: Listing, root: Path) -> dict[str, Any]:
-    """What is known without opening a video."""
+def _listing_info(listing: Listing, root: Path) -> dict[str, Any]:
+    """Return what is known without opening a video."""
     return {
         "source": str(root),
         "layout": listing.layout,
         "videos": len(listing.entries),
         "classes": len(listing.classes),
-        "class_sizes": _class_sizes(listing),
+        "class_sizes": class_sizes(_videos_per_class(listing), listing.classes),
         "splits": _splits(listing),
         "source_bytes": sum(max(entry.bytes, 0) for entry in listing.entries),
         "empty": sum(1 for entry in listing.entries if entry.bytes == 0),
@@ -102,32 +103,32 @@ def _listed(listing: Listing, root: Path) -> dict[str, Any]:
     }
 
 
-def _try(
+def _transcode_all(
     entries: Sequence[Entry], root: Path, settings: Settings, ffmpeg: Ffmpeg, *, workers: int, timeout: float
 ) -> list[dict[str, Any] | Failure]:
-    """The facts of some videos, and how many bytes they would take."""
+    """Return for each video its columns of the index and the bytes that it would take, or its failure."""
     stop = threading.Event()
 
-    def facts_of(entry: Entry) -> dict[str, Any] | Failure:
+    def info_of(entry: Entry) -> dict[str, Any] | Failure:
         result = transcode(root, entry, settings, ffmpeg, timeout=timeout, stop=stop)
-        return result.facts | {"stored": len(result.mjpeg)} if isinstance(result, Video) else result
+        return result.columns | {"stored": len(result.mjpeg)} if isinstance(result, Video) else result
 
-    return list(in_order(facts_of, entries, workers=workers, size=lambda _: 0, stop=stop))
+    return list(in_order(info_of, entries, workers=workers, size=lambda _: 0, stop=stop))
 
 
-def _oddities(results: Sequence[dict[str, Any] | Failure], videos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _sample_info(results: Sequence[dict[str, Any] | Failure], videos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "videos": len(results),
         "failures": dict(Counter(result.cause for result in results if isinstance(result, Failure))),
-        "rotated": sum(1 for facts in videos if facts["rotation"]),
-        "variable_rate": sum(1 for facts in videos if facts["variable_rate"]),
-        "silent": sum(1 for facts in videos if not facts["audio"]),
-        "damaged": sum(1 for facts in videos if facts["damaged"]),
+        "rotated": sum(1 for info in videos if info["rotation"]),
+        "variable_rate": sum(1 for info in videos if info["variable_rate"]),
+        "silent": sum(1 for info in videos if not info["audio"]),
+        "damaged": sum(1 for info in videos if info["damaged"]),
     }
 
 
 def duplicates(entries: Sequence[Entry], root: Path) -> list[list[str]]:
-    """Groups of videos with the same content. Only files of the same size are read, and at first only their ends."""
+    """Return the groups of videos with the same content. Only files of the same size are read, and their ends first."""
     groups: dict[Any, list[str]] = defaultdict(list)
     for source, size in {entry.source: entry.bytes for entry in entries}.items():
         if size > 0:
@@ -154,7 +155,7 @@ def _ends(path: Path) -> str:
 def _header(path: Path, ffmpeg: Ffmpeg, timeout: float, stop: threading.Event) -> ffmpeg_log.Report:
     argv = [ffmpeg.path, "-hide_banner", "-nostdin", "-v", "repeat+level+verbose"]
     argv += ["-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
-    return ffmpeg_log.read(run(argv, timeout=timeout, stop=stop).words)
+    return ffmpeg_log.read(run(argv, timeout=timeout, stop=stop).log)
 
 
 def _length(entry: Entry, report: ffmpeg_log.Report) -> float:
@@ -164,7 +165,7 @@ def _length(entry: Entry, report: ffmpeg_log.Report) -> float:
 
 
 def _frame_bytes(settings: Settings, reports: Sequence[ffmpeg_log.Report]) -> float:
-    """Bytes of one JPEG, by its area and quality."""
+    """Return the estimated bytes of one JPEG, by its area and quality."""
     area: float = settings.height * settings.width
     if settings.short_side is not None:
         shapes = [(report.height, report.width) for report in reports if report.height and report.width]
@@ -173,16 +174,8 @@ def _frame_bytes(settings: Settings, reports: Sequence[ffmpeg_log.Report]) -> fl
     return float(BYTES_PER_PIXEL * area * (3 / settings.quality) ** 0.7)
 
 
-def _class_sizes(listing: Listing) -> dict[str, Any] | None:
-    sizes = Counter(entry.class_name for entry in listing.entries if entry.class_name is not None)
-    if not sizes:
-        return None
-    ranked = sorted(sizes.items(), key=lambda pair: (pair[1], pair[0]))
-    return {
-        "least": list(ranked[0]),
-        "most": list(ranked[-1]),
-        "without_videos": len(set(listing.classes) - set(sizes)),
-    }
+def _videos_per_class(listing: Listing) -> Counter[str]:
+    return Counter(entry.class_name for entry in listing.entries if entry.class_name is not None)
 
 
 def _splits(listing: Listing) -> dict[str, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""One writer for a set at a time."""
+"""Only one process writes to a set at a time."""
 
 import contextlib
 import fcntl
@@ -8,19 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vprep.atomic import DRAFT
-from vprep.errors import UsageError
+from vprep.errors import UsageError, reason
 
 NAME = ".lock"
 
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Hold the set in `folder`; the lock goes with the process, however it ends."""
+    """Lock the set in `folder`; the lock ends with the process, however that ends."""
     path = folder / NAME
     descriptor = _acquire(path)
     try:
-        for left in folder.glob(f".*{DRAFT}"):  # by a writer that was killed
-            left.unlink()
+        for draft in folder.glob(f".*{DRAFT}"):  # left by a writer that was killed
+            draft.unlink()
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -33,7 +33,7 @@ def _lock(descriptor: int) -> None:
     except BlockingIOError:
         raise
     except OSError as error:  # some cluster file systems are mounted without locks
-        print(f"warning: no lock ({error.strerror}); see to it that nobody else writes here", file=sys.stderr)
+        print(f"warning: no lock ({reason(error)}); make sure that nobody else writes here", file=sys.stderr)
 
 
 def _acquire(path: Path) -> int:
@@ -44,9 +44,9 @@ def _acquire(path: Path) -> int:
         except BlockingIOError:
             os.close(descriptor)
             raise UsageError(
-                f"another vprep writes to {path.parent} right now; wait for it, or choose another --out"
+                f"another vprep is writing to {path.parent}; wait for it, or choose another --out"
             ) from None
-        # The one before may have removed the file between our opening and our locking it.
+        # The previous writer may have removed the file after it was opened here and before it was locked.
         with contextlib.suppress(FileNotFoundError):
             if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
                 return descriptor

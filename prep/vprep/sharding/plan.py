@@ -1,4 +1,4 @@
-"""The plan: which videos, under which keys, in which order, in which shards. Made once, then only carried out."""
+"""The plan of a set: its videos with their keys, in their order, divided into shards. It is made once."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ STEM = 60  # characters kept of a name that a hash is added to
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One video with its name in the set."""
+    """One video with its key, the name it has in the set."""
 
     key: str
     entry: Entry
@@ -34,13 +34,13 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The frozen plan of a set; the videos themselves stay in its file and are read shard by shard."""
+    """The plan of a set without its videos, which stay in the plan's file and are read shard by shard."""
 
     settings: Settings
     root: Path
     classes: list[str]
     shards: dict[str, int]
-    """Name of each shard, in order, and how many videos it was given."""
+    """Number of videos of each shard by its name, in order."""
 
     @property
     def videos(self) -> int:
@@ -48,7 +48,7 @@ class Plan:
 
 
 def keys_of(entries: Sequence[Entry]) -> list[str]:
-    """A key for each entry: its file's name without dots and slashes; videos of one name are told apart by a hash."""
+    """Return a key for each entry: its file's name without dots and slashes, with a hash where names are the same."""
     plain = [_plain_key(entry) for entry in entries]
     keys = plain
     for digits in (8, 32):
@@ -60,37 +60,37 @@ def keys_of(entries: Sequence[Entry]) -> list[str]:
         if len(set(keys)) == len(keys):
             return keys
     twice = next(key for key, count in Counter(keys).items() if count > 1)
-    raise UsageError(f"the source names a video twice; its key is '{twice}'")
+    raise UsageError(f"the source names a video twice; its key is '{twice}': keep one")
 
 
-def mixed(planned: Iterable[Planned], seed: int) -> list[Planned]:
-    """A fixed order in which every stretch holds the classes in about their shares of the whole.
+def interleaved(planned: Iterable[Planned], seed: int) -> list[Planned]:
+    """Return the videos in an order in which every stretch holds the classes in about their shares of the set.
 
-    The i-th of a class with n videos, shuffled, goes to a place near i / n of the whole. Both the shuffle
-    and the place come from a hash of seed and key, so they depend on nothing else.
+    The videos of a class are shuffled; the i-th of n goes near i / n of the whole order. Both the shuffle and the
+    position come from a hash of seed and key and depend on nothing else.
     """
     classes: dict[str | None, list[tuple[int, Planned]]] = defaultdict(list)
     for video in planned:
         classes[video.entry.class_name].append((xxhash.xxh3_64_intdigest(f"{seed}/{video.key}".encode()), video))
-    placed: list[tuple[float, str, Planned]] = []
+    positions: list[tuple[float, str, Planned]] = []
     for members in classes.values():
         members.sort(key=lambda member: (member[0], member[1].key))
-        for rank, (draw, video) in enumerate(members):
-            placed.append(((rank + (draw & 0xFFFFFFFF) / 2**32) / len(members), video.key, video))
-    placed.sort(key=lambda place: place[:2])
-    return [video for _, _, video in placed]
+        for rank, (number, video) in enumerate(members):
+            positions.append(((rank + (number & 0xFFFFFFFF) / 2**32) / len(members), video.key, video))
+    positions.sort(key=lambda position: position[:2])
+    return [video for _, _, video in positions]
 
 
 def divide(ordered: list[Planned], shards: int) -> list[list[Planned]]:
-    """`shards` stretches whose lengths differ by one at most."""
+    """Return the videos in `shards` stretches whose lengths differ by one at most."""
     if shards > len(ordered):
-        raise UsageError(f"{len(ordered)} videos do not fill {shards} shards; ask for --shards {len(ordered)} or fewer")
+        raise UsageError(f"{len(ordered)} videos do not fill {shards} shards; use --shards {len(ordered)} or fewer")
     cuts = [number * len(ordered) // shards for number in range(shards + 1)]
     return [ordered[begin:end] for begin, end in itertools.pairwise(cuts)]
 
 
-def freeze(folder: Path, settings: Settings, root: Path, classes: list[str], shards: list[list[Planned]]) -> Plan:
-    """Write a plan into the set's folder."""
+def write_plan(folder: Path, settings: Settings, root: Path, classes: list[str], shards: list[list[Planned]]) -> Plan:
+    """Write the plan of a set into its folder."""
     notes = {"settings": settings.as_dict(), "root": str(root), "classes": classes}
     schema = PLAN_SCHEMA.with_metadata({"plan": json.dumps(notes, ensure_ascii=False)})
     with atomic_write(folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
@@ -100,8 +100,8 @@ def freeze(folder: Path, settings: Settings, root: Path, classes: list[str], sha
     return Plan(settings, root, classes, sizes)
 
 
-def thaw(folder: Path) -> Plan | None:
-    """The plan in a set's folder; None when there is none yet."""
+def read_plan(folder: Path) -> Plan | None:
+    """Return the plan in a set's folder; None when there is none yet."""
     path = folder / PLAN
     if not path.exists():
         return None
@@ -111,19 +111,19 @@ def thaw(folder: Path) -> Plan | None:
             shards = Counter(file.read(columns=["shard"])["shard"].to_pylist())
         return Plan(Settings(**notes["settings"]), Path(notes["root"]), notes["classes"], dict(shards))
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        said = str(error).splitlines()[0]
-        raise UsageError(f"{path} cannot be read ({said}); move {folder} away and make the set anew") from None
+        first = str(error).splitlines()[0]
+        raise UsageError(f"{path} cannot be read ({first}); move {folder} away and make the set again") from None
 
 
 def planned_videos(folder: Path, shards: set[str] | None = None) -> Iterator[tuple[str, list[Planned]]]:
-    """The frozen plan's videos, shard after shard; all shards, or the named ones."""
+    """Yield each shard's name and videos from the plan's file: all shards, or those in `shards`."""
     for name, table in tables_by_shard(folder / PLAN):
         if shards is None or name in shards:
             yield name, [Planned(row["key"], entry_of(row)) for row in table.to_pylist()]
 
 
-def named(planned: Planned) -> dict[str, Any]:
-    """The columns of the index that are known before the video is opened."""
+def known_columns(planned: Planned) -> dict[str, Any]:
+    """Return the columns of the index that are known before the video is opened."""
     entry = planned.entry
     return {
         "key": planned.key,
@@ -137,7 +137,7 @@ def named(planned: Planned) -> dict[str, Any]:
 
 
 def entry_of(row: dict[str, Any]) -> Entry:
-    """The entry that a row of the plan was made from."""
+    """Return the entry that a row of the plan was made from."""
     return Entry(
         source=row["source"],
         bytes=row["source_bytes"],
@@ -153,7 +153,7 @@ def _batches(shards: list[list[Planned]]) -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     for number, shard in enumerate(shards):
         name = shard_name(number, len(shards))
-        rows += [named(video) | {"shard": name, "source_bytes": video.entry.bytes} for video in shard]
+        rows += [known_columns(video) | {"shard": name, "source_bytes": video.entry.bytes} for video in shard]
         if len(rows) >= ROWS_PER_GROUP:
             yield rows
             rows = []

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, plain lines in a log."""
+"""Show progress on stderr: a bar on a terminal, plain lines in a log."""
 
 import sys
 import time
@@ -14,19 +14,19 @@ EVERY = 10.0  # seconds between lines
 
 
 class Progress:
-    """Counts videos done and failed, and says so."""
+    """Counts the videos that are done and those that failed, and shows both."""
 
     def __init__(self, total: int, done: int = 0) -> None:
         self.total, self.done, self.first = total, done, done
         self.failures: Counter[str] = Counter()
-        self._began = self._said = time.monotonic()
+        self._began = self._printed = time.monotonic()
         self._bar: Bar | None = None
         if sys.stderr.isatty():
-            words = TextColumn("{task.fields[words]}")
+            text = TextColumn("{task.fields[text]}")
             self._bar = Bar(
-                BarColumn(), MofNCompleteColumn(), words, TimeRemainingColumn(), console=Console(stderr=True)
+                BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn(), console=Console(stderr=True)
             )
-            self._task = self._bar.add_task("", total=total, completed=done, words="")
+            self._task = self._bar.add_task("", total=total, completed=done, text="")
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -39,25 +39,25 @@ class Progress:
         if self._bar:
             self._bar.stop()
         elif self.done > self.first:
-            self._say()
+            self._print()
 
     def video(self, cause: str | None) -> None:
-        """One more video is done; `cause` when it failed."""
+        """Count one more video; `cause` says why it failed, if it did."""
         self.done += 1
         if cause:
             self.failures[cause] += 1
         if self._bar:
-            self._bar.update(self._task, completed=self.done, words=self._words())
-        elif time.monotonic() - self._said > EVERY:
-            self._say()
+            self._bar.update(self._task, completed=self.done, text=self._text())
+        elif time.monotonic() - self._printed > EVERY:
+            self._print()
 
-    def _say(self) -> None:
-        self._said = time.monotonic()
+    def _print(self) -> None:
+        self._printed = time.monotonic()
         left = (self.total - self.done) / self._rate() if self._rate() else 0
-        line = f"{self.done}/{self.total} videos, {self._words()}, {_clock(left)} left"
+        line = f"{self.done}/{self.total} videos, {self._text()}, {_clock(left)} left"
         print(line, file=sys.stderr, flush=True)
 
-    def _words(self) -> str:
+    def _text(self) -> str:
         failed = sum(self.failures.values())
         return f"{self._rate():.1f} videos/s, {failed} failed"
 

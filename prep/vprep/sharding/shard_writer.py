@@ -1,4 +1,4 @@
-"""One shard: its tar, written as a draft and placed whole, and the record of what is in it."""
+"""Write one shard: its tar, first as a draft, and the record of its content."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ import xxhash
 
 from vprep.atomic import atomic_write, move_into_place
 from vprep.format import INDEX_SCHEMA, TRAILER, member, sample_json
-from vprep.sharding.plan import Planned, named
+from vprep.sharding.plan import Planned, known_columns
 from vprep.video.failures import Failure
 from vprep.video.transcode import Video
 
@@ -22,7 +22,7 @@ WORK = ".work"  # in the set's folder, until the set is finished
 
 @dataclass(slots=True)
 class Record:
-    """What is in one finished shard."""
+    """The content of one finished shard."""
 
     name: str
     bytes: int
@@ -31,7 +31,7 @@ class Record:
 
 
 class ShardWriter:
-    """Writes a draft of `folder/name`; nothing stands under that name before `finish`."""
+    """Writes a draft of `folder/name`; `finish` gives it that name."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
@@ -42,19 +42,19 @@ class ShardWriter:
         self._state = xxhash.xxh3_128()
 
     def add(self, planned: Planned, result: Video | Failure) -> None:
-        """The next video of the shard, or why there is none."""
-        row = named(planned)
+        """Add the next video of the shard, or the reason why it failed."""
+        row = known_columns(planned)
         if isinstance(result, Failure):
             failure = row | {"shard": self.record.name, "cause": result.cause, "detail": result.detail}
             self.record.failures.append(failure)
             return
-        row |= result.facts
+        row |= result.columns
         self._member(f"{planned.key}.json", sample_json(row))
         at = self._member(f"{planned.key}.mjpeg", result.mjpeg)
         self._rows.append(row | {"shard": self.record.name, "offset": at, "size": len(result.mjpeg)})
 
     def finish(self) -> Record:
-        """Put the shard in its place. The record goes first: a shard without one is made again."""
+        """Move the shard into place and return its record. The record is saved first: a shard without one is redone."""
         self._write(TRAILER)
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -64,9 +64,9 @@ class ShardWriter:
         move_into_place(self.draft, self.folder / self.record.name)
         return self.record
 
-    def drop(self) -> None:
-        """Leave nothing of the draft."""
-        with contextlib.suppress(OSError):  # a full disk refuses what was still to be written
+    def discard(self) -> None:
+        """Remove what is left of the draft."""
+        with contextlib.suppress(OSError):  # a full disk refuses the bytes that are still buffered
             self._file.close()
         self.draft.unlink(missing_ok=True)
 
@@ -85,25 +85,25 @@ class ShardWriter:
 
 
 def save(folder: Path, record: Record, table: pa.Table) -> None:
-    """Write down what is in a shard; `table` holds its rows of the index."""
-    facts = {"bytes": record.bytes, "hash": record.hash, "failures": record.failures}
-    noted = table.cast(INDEX_SCHEMA.with_metadata({"shard": json.dumps(facts, ensure_ascii=False)}))
+    """Save the record of a shard; `table` holds its rows of the index."""
+    info = {"bytes": record.bytes, "hash": record.hash, "failures": record.failures}
+    with_record = table.cast(INDEX_SCHEMA.with_metadata({"shard": json.dumps(info, ensure_ascii=False)}))
     with atomic_write(_path(folder, record.name)) as file:
-        pq.write_table(noted, file, compression="zstd")
+        pq.write_table(with_record, file, compression="zstd")
 
 
 def load(folder: Path, name: str) -> tuple[Record, pa.Table] | None:
-    """The record of a finished shard, its rows as a table; None when the shard is not whole."""
+    """Return the record of a finished shard and its rows of the index; None when the shard is not complete."""
     try:
         table = pq.read_table(_path(folder, name))
-        facts = json.loads(table.schema.metadata[b"shard"])
-        if (folder / name).stat().st_size != facts["bytes"]:
+        info = json.loads(table.schema.metadata[b"shard"])
+        if (folder / name).stat().st_size != info["bytes"]:
             return None
     except FileNotFoundError:
         return None
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
-    return Record(name, facts["bytes"], facts["hash"], facts["failures"]), table.cast(INDEX_SCHEMA)
+    return Record(name, info["bytes"], info["hash"], info["failures"]), table.cast(INDEX_SCHEMA)
 
 
 def _path(folder: Path, name: str) -> Path:

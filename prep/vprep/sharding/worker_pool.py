@@ -1,8 +1,8 @@
-"""Several videos at once, results in order.
+"""Process several videos at once and return the results in order.
 
-The threads only wait for their ffmpeg; that is where the work is done. A worker is one processor: its thread,
-and with it its ffmpeg, stays on one. ffmpeg runs its stages in threads of its own, and kept together they lose
-7 % less than when they spread over processors that are busy with other videos (benchmarks/LOG.md).
+The threads only wait for their ffmpeg, which does the work. Each worker stays on one processor, its thread and its
+ffmpeg. ffmpeg runs its stages in threads of its own; kept together they lose 7 % less than when they spread over
+processors that are busy with other videos (benchmarks/LOG.md).
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from vprep.processors import processors
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 8  # finished results that may wait for a slow one before them, per worker
-MOST_WAITING = 256 << 20  # bytes of them
+AHEAD = 8  # finished results per worker that may wait for a slow one before them
+MOST_WAITING = 256 << 20  # bytes of these results
 
 
 def in_order(
@@ -31,20 +31,21 @@ def in_order(
     size: Callable[[Result], int],
     stop: threading.Event,
 ) -> Generator[Result, None, None]:
-    """`work` on each item by `workers` threads; results in the order of the items.
+    """Yield `work(item)` for each item, in the order of the items, computed by `workers` threads.
 
-    When the caller stops, or fails, or is interrupted, `stop` is set and no work goes on behind its back.
+    When the caller stops, fails or is interrupted, `stop` is set and no work continues in the background. `size` is
+    the bytes of a result; the pool does not run ahead by more than MOST_WAITING.
     """
     usable = processors()
     # Two runs with few workers each should not both begin with the same processors.
     first = os.getpid() % len(usable)
-    seats = itertools.cycle(usable[first:] + usable[:first])
+    next_processor = itertools.cycle(usable[first:] + usable[:first])
     todo = iter(items)
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, initializer=lambda: _stay(next(seats))) as executor:
+    with ThreadPoolExecutor(workers, initializer=lambda: _pin_thread(next(next_processor))) as executor:
         try:
             while True:
-                while len(waiting) < workers or _room(waiting, workers, size):
+                while len(waiting) < workers or _may_run_ahead(waiting, workers, size):
                     item = next(todo, None)
                     if item is None:
                         break
@@ -57,14 +58,14 @@ def in_order(
             executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _room(waiting: deque[Future[Result]], workers: int, size: Callable[[Result], int]) -> bool:
+def _may_run_ahead(waiting: deque[Future[Result]], workers: int, size: Callable[[Result], int]) -> bool:
     if len(waiting) >= workers * AHEAD:
         return False
     done = (future for future in waiting if future.done() and not future.exception())
     return sum(size(future.result()) for future in done) < MOST_WAITING
 
 
-def _stay(processor: int) -> None:
+def _pin_thread(processor: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, {processor})  # 0 is this thread

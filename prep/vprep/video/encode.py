@@ -1,4 +1,4 @@
-"""Pictures go into ffmpeg, a whole film comes out."""
+"""Encode pictures into a video file with ffmpeg."""
 
 import subprocess
 from collections.abc import Sequence
@@ -8,17 +8,18 @@ from vprep.atomic import atomic_write
 from vprep.errors import WorkError
 from vprep.video.ffmpeg import find
 
-DEADLINE = 600.0  # seconds; an hour of small frames takes one of them
+DEADLINE = 600.0  # seconds; an hour of small frames takes one second
 
 
-def encode(pictures: bytes, out: Path, *, source: Sequence[str], film: Sequence[str]) -> None:
-    """Make `out` of `pictures`; `source` are ffmpeg's words for what they are, `film` for what they become."""
+def encode(pictures: bytes, out: Path, *, input_options: Sequence[str], output_options: Sequence[str]) -> None:
+    """Write `pictures` as the video `out`; ffmpeg's options say what the pictures are and what the video shall be."""
     with atomic_write(out) as file:
-        argv = [find().path, "-v", "error", "-y", *source, "-i", "pipe:0", *film, f"file:{file.name}"]
+        output = [*output_options, f"file:{file.name}"]
+        argv = [find().path, "-v", "error", "-y", *input_options, "-i", "pipe:0", *output]
         try:
             done = subprocess.run(argv, input=pictures, capture_output=True, timeout=DEADLINE, check=False)
         except subprocess.TimeoutExpired:
             raise WorkError(f"{out} could not be encoded within {DEADLINE:g} s; try a shorter video") from None
         if done.returncode != 0:
-            said = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
-            raise WorkError(f"{out} could not be encoded ({said}); vprep doctor tells what this ffmpeg can do")
+            last = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
+            raise WorkError(f"{out} could not be encoded ({last}); vprep doctor shows what this ffmpeg can do")

@@ -1,14 +1,14 @@
-"""What ffmpeg says of a file while it works on it, turned into facts.
+"""Read ffmpeg's log of one file, written with `-v repeat+level+verbose`.
 
-The words are those of `-v repeat+level+verbose`. ffprobe would say the same in JSON, but no static build of it
-comes in a wheel, and a second process per video would cost a tenth of the whole work.
+ffprobe would give the same values in JSON, but no wheel has a static build of it, and a second process per video would
+cost a tenth of the total time.
 """
 
 import re
 from dataclasses import dataclass
 
-# These say that a file ends before its content does.
-_CUT = ("partial file", "File ended prematurely", "moov atom not found", "truncated", "Truncated")
+# Errors for a file that ends before its content does.
+_TRUNCATED = ("partial file", "File ended prematurely", "moov atom not found", "truncated", "Truncated")
 _VIDEO = re.compile(r"^\[info\] {1,4}Stream #0:\d+.*?: Video: (.*)$", re.MULTILINE)
 _AUDIO = re.compile(r"^\[info\] {1,4}Stream #0:\d+.*?: Audio: ", re.MULTILINE)
 _DURATION = re.compile(r"^\[info\] {1,4}Duration: (\d+):(\d\d):(\d\d(?:\.\d+)?)", re.MULTILINE)
@@ -17,16 +17,16 @@ _READ = re.compile(r"\(video\): \d+ packets read \(\d+ bytes\); (\d+) frames dec
 _VARIABLE = re.compile(r"VFR:[\d.]+ \((\d+)/\d+\)")
 _STEPS = re.compile(r" min: (\d+) max: (\d+) avg: \d+")
 _TIME_BASE = re.compile(r"\] \[verbose\] w:\d+ h:\d+ .*? tb:(\d+)/(\d+)")
-# ffmpeg writes its description of the output in pieces, and a word of another thread can fall between them, without
-# the tag that would make it known as an error. Then nothing can be said about errors.
+# ffmpeg writes its description of the output in pieces. A line of another thread can fall between them without the
+# tag that marks it as an error; such a log says nothing about errors.
 _OUTPUT = re.compile(r"^\[info\] {3}Stream #0:0: Video: mjpeg.* tbn", re.MULTILINE)
-_TROUBLE = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal|panic)\] (.*)$", re.MULTILINE)
+_ERROR = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal|panic)\] (.*)$", re.MULTILINE)
 ROUNDING = 0.002  # seconds; containers that count milliseconds put 30 fps at 33 and 34
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What ffmpeg said of one file."""
+    """The values in ffmpeg's log of one file."""
 
     opened: bool
     codec: str | None
@@ -40,25 +40,25 @@ class Report:
     variable_rate: bool
     audio: bool
     decoded: int
-    bad: int
+    damaged: int
     """Frames that could not be decoded, or only in part."""
 
-    cut: bool
+    truncated: bool
     garbled: bool
-    """Whether threads spoke at the same time, so that an error may have been missed."""
+    """Whether threads wrote at the same time, so that an error may have been missed."""
 
-    troubles: tuple[str, ...]
+    errors: tuple[str, ...]
     """ffmpeg's own error lines, without addresses."""
 
 
-def read(words: str) -> Report:
-    """The facts in what ffmpeg said."""
-    head, _, work = words.partition("Stream mapping:")
+def read(log: str) -> Report:
+    """Return the values in ffmpeg's log."""
+    head, _, work = log.partition("Stream mapping:")
     video = next((line for line in _VIDEO.findall(head) if "(attached pic)" not in line), None)
     fps = re.search(r"([\d.]+)(k?) fps", video or "")
     size = re.search(r", (\d+)x(\d+)", video or "")
     done = _READ.search(work)
-    troubles = tuple(_plain(line) for line in _TROUBLE.findall(words))
+    errors = tuple(_plain(line) for line in _ERROR.findall(log))
     return Report(
         opened="Input #0," in head,
         codec=video.split()[0].rstrip(",") if video else None,
@@ -70,10 +70,10 @@ def read(words: str) -> Report:
         variable_rate=_is_variable(work),
         audio=bool(_AUDIO.search(head)),
         decoded=int(done[1]) if done else 0,
-        bad=(int(done[2] or 0) if done else 0) + work.count("corrupt decoded frame"),
-        cut=any(word in line for line in troubles for word in _CUT),
+        damaged=(int(done[2] or 0) if done else 0) + work.count("corrupt decoded frame"),
+        truncated=any(word in line for line in errors for word in _TRUNCATED),
         garbled="Output #0," in work and not _OUTPUT.search(work),
-        troubles=troubles,
+        errors=errors,
     )
 
 
@@ -84,12 +84,12 @@ def _seconds(head: str) -> float | None:
 
 def _rotation(head: str) -> int:
     found = _ROTATION.search(head)
-    # The display matrix turns anticlockwise; people turn pictures clockwise.
+    # The display matrix counts anticlockwise, the column rotation clockwise.
     return round(-float(found[1])) % 360 if found else 0
 
 
 def _is_variable(work: str) -> bool:
-    """Whether the steps between frames differ by more than the rounding of their clock."""
+    """Return whether the steps between frames differ by more than the rounding of their clock."""
     seen, steps, base = _VARIABLE.findall(work), _STEPS.findall(work), _TIME_BASE.findall(work)
     if not seen or seen[-1] == "0" or not steps or not base:
         return False

@@ -1,4 +1,4 @@
-"""A source file as bytes: how many, which, and what their beginning says."""
+"""Read a source file as bytes: its size, its hash, and whether it begins as videos do."""
 
 import errno
 import stat
@@ -7,28 +7,28 @@ from pathlib import Path
 
 import xxhash
 
-# How they begin; ffmpeg also takes the file's name into account, and calls a text named .mp4 a cut mp4.
+# The first bytes of containers; ffmpeg also considers the file's name, and calls a text named .mp4 a truncated mp4.
 MAGIC = (b"RIFF", b"\x1aE\xdf\xa3", b"FLV", b"OggS", b"GIF8", b"0&\xb2u", b"\0\0\1\xba", b"\x06\x0e+4")
 BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A source as bytes."""
+class SourceFile:
+    """A source file as bytes."""
 
     size: int
     hash: str
     is_container: bool
-    """Whether it begins as containers of videos do."""
+    """Whether it begins as a container of videos does."""
 
     is_short: bool
-    """Whether it is shorter than its first bytes say; of the containers only avi says it."""
+    """Whether it is shorter than its first bytes say; only avi says it there."""
 
 
-def look_at(path: Path) -> File:
-    """Read a whole file once."""
+def read_source(path: Path) -> SourceFile:
+    """Read a file once and return its size, hash and kind."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     state = xxhash.xxh3_128()
     size = 0
     with path.open("rb") as file:
@@ -38,4 +38,4 @@ def look_at(path: Path) -> File:
             state.update(piece)
             size += len(piece)
     is_short = head.startswith(b"RIFF") and int.from_bytes(head[4:8], "little") + 8 > size
-    return File(size, state.hexdigest(), head.startswith(MAGIC) or head[4:8] in BOXES, is_short)
+    return SourceFile(size, state.hexdigest(), head.startswith(MAGIC) or head[4:8] in BOXES, is_short)

@@ -1,4 +1,4 @@
-"""One video file becomes JPEG frames of one size at one rate, or a failure with a cause."""
+"""Turn one video file into JPEG frames of one size at one rate, or into a failure with a cause."""
 
 import threading
 import time
@@ -15,14 +15,14 @@ from vprep.layouts.listing import Entry
 from vprep.layouts.walk import path_of
 from vprep.settings import Settings
 from vprep.video import ffmpeg_log
-from vprep.video.failures import Failure, failure_of, most_frames, unread
+from vprep.video.failures import Failure, failure_of, most_frames, unreadable
 from vprep.video.ffmpeg import Ffmpeg, Outcome, run
-from vprep.video.source_file import File, look_at
+from vprep.video.source_file import SourceFile, read_source
 
-# Containers, and nothing that is a list of other files (hls, concat, dash, sdp, image2, ...).
+# Containers only: no format that lists other files (hls, concat, dash, sdp, image2, ...).
 CONTAINERS = "mov,avi,matroska,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,gif,mxf,dv,rm,nut,ivf,yuv4mpegpipe"
 MAX_PIXELS = 1 << 26
-# The decoders of these paint over some damage with whatever memory held, and say nothing.
+# The decoders of these silently fill some damage with whatever was in memory.
 SILENT = {"hevc", "vp8"}
 STEADY_MEMORY = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165"}
 MOST_HELD = 256 << 20  # bytes of raw pictures that may be kept
@@ -31,9 +31,9 @@ _HERE = "file:HERE"
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video that was made into frames; `facts` are the columns of vprep.format's JSON_FIELDS that it decides."""
+    """The frames of a video; `columns` are those of vprep.format's JSON_FIELDS that come from the video itself."""
 
-    facts: dict[str, Any]
+    columns: dict[str, Any]
     mjpeg: bytes
 
 
@@ -46,19 +46,22 @@ def transcode(
     timeout: float,
     stop: threading.Event | None = None,
 ) -> Video | Failure:
-    """The frames of the video that `entry` names below `root`."""
+    """Return the frames of the video `entry` below `root`, or why it has none.
+
+    A damaged video is decoded a second time, in a way that gives the same frames each time.
+    """
     path = path_of(root, entry.source)
     try:
-        file = look_at(path)
+        file = read_source(path)
     except OSError as error:
-        return unread(error)
+        return unreadable(error)
     if file.size == 0:
         return Failure("zero_bytes", "the file is empty")
     argv = command(path, settings, ffmpeg, entry.start, entry.end)
-    deadline = time.monotonic() + timeout  # for all that is done to the video together
+    deadline = time.monotonic() + timeout  # for all decodes of the video together
     outcome, report = _decode(argv, deadline, stop)
     result = _result(outcome, report, file, entry, settings, timeout)
-    if isinstance(result, Failure) or not (result.facts["damaged"] or report.codec in SILENT):
+    if isinstance(result, Failure) or not (result.columns["damaged"] or report.codec in SILENT):
         return result
     if _raw_bytes(report) > MOST_HELD:
         again = run(argv, timeout=deadline - time.monotonic(), stop=stop)
@@ -71,32 +74,32 @@ def transcode(
 
 
 def _decode(argv: list[str], deadline: float, stop: threading.Event | None) -> tuple[Outcome, ffmpeg_log.Report]:
-    """Again, a few times at most, when what ffmpeg said of its errors cannot be trusted."""
+    """Run ffmpeg, again up to four times when its log cannot be trusted."""
     for _ in range(5):
         outcome = run(argv, timeout=deadline - time.monotonic(), stop=stop)
-        report = ffmpeg_log.read(outcome.words)
+        report = ffmpeg_log.read(outcome.log)
         if not report.garbled or outcome.code < 0:
             break
     return outcome, report
 
 
 def _result(
-    outcome: Outcome, report: ffmpeg_log.Report, file: File, entry: Entry, settings: Settings, timeout: float
+    outcome: Outcome, report: ffmpeg_log.Report, file: SourceFile, entry: Entry, settings: Settings, timeout: float
 ) -> Video | Failure:
-    """What an ffmpeg that has ended has made."""
+    """Return the video that ffmpeg has written, or its failure."""
     offsets = split_frames(outcome.output)
     frames = len(offsets) - 1
     failure = failure_of(outcome, report, frames, file, settings, timeout)
     if failure:
         return failure
     seconds = None if entry.start is not None else frames / settings.fps
-    facts = _facts(outcome.output, offsets, report, settings)
-    facts |= {"source_bytes": file.size, "source_hash": file.hash, "damaged": _damaged(report, file, seconds)}
-    return Video(facts, outcome.output)
+    columns = _columns(outcome.output, offsets, report, settings)
+    columns |= {"source_bytes": file.size, "source_hash": file.hash, "damaged": _damaged(report, file, seconds)}
+    return Video(columns, outcome.output)
 
 
 def command(path: Path, settings: Settings, ffmpeg: Ffmpeg, start: float | None, end: float | None) -> list[str]:
-    """The arguments of the one ffmpeg that demuxes, decodes, resamples, resizes and encodes a video."""
+    """Return the arguments of the ffmpeg that demuxes, decodes, resamples, resizes and encodes a video."""
     argv = [f"file:{path}" if word == _HERE else word for word in _template(settings, ffmpeg.path)]
     if start is not None and end is not None:
         at = argv.index("-i")
@@ -105,10 +108,10 @@ def command(path: Path, settings: Settings, ffmpeg: Ffmpeg, start: float | None,
 
 
 def _steady(argv: list[str]) -> list[str]:
-    """The same, but every picture is kept to the end, so that none is painted over an older one.
+    """Return the arguments with every picture kept to the end, so that no picture reuses the memory of an older one.
 
-    Where a decoder leaves a picture unpainted, memory shows. Which older picture was there depends on the timing of
-    ffmpeg's threads; memory that was never used does not.
+    Where a decoder leaves a part of a picture empty, the content of memory shows. Which older picture was there
+    depends on the timing of ffmpeg's threads; memory that was never used does not.
     """
     kept = "[0:V:0]split[kept][shown];[kept]reverse,nullsink;[shown]"
     return [f"{kept}{word.removeprefix('[0:V:0]')}" if word.startswith("[0:V:0]") else word for word in argv]
@@ -136,8 +139,8 @@ def _template(settings: Settings, ffmpeg: str) -> list[str]:
         source["V:0"]
         .filter("vfrdet")
         .filter("fps", fps=f"{settings.fps:g}")
-        # bitexact: the same pixels on every x86-64 processor, at no cost. JPEG means BT.601 and full range.
-        # bilinear is what the papers' own code resizes with; its triangle widens with the ratio, so nothing aliases.
+        # bitexact gives the same pixels on every x86-64 processor, at no cost. JPEG means BT.601 and full range.
+        # The papers' code resizes with bilinear; its triangle widens with the ratio, so nothing aliases.
         .filter("scale", width, height, flags="bilinear+bitexact", out_range="full", out_color_matrix="bt601")
         .filter("setsar", 1)
         .filter("format", "yuv420p")
@@ -149,7 +152,7 @@ def _template(settings: Settings, ffmpeg: str) -> list[str]:
         "flags": "+bitexact",
         "fps_mode": "passthrough",
     }
-    # Huffman tables of each picture's own would save 6 % of the bytes and cost 11 % more work.
+    # Huffman tables for each picture would save 6 % of the bytes and cost 11 % more work.
     limit = {"frames:v": most_frames(settings) + 1, "threads:v": 1, "huffman": "default"}
     words: list[str] = builder.output(frames, "pipe:1", **jpegs, **limit).compile(cmd=ffmpeg)
     return words
@@ -162,21 +165,21 @@ def _size(settings: Settings) -> tuple[str, str]:
     return f"if({tall},{side},round(iw*sar/ih*{side}))", f"if({tall},round(ih/(iw*sar)*{side}),{side})"
 
 
-def _damaged(report: ffmpeg_log.Report, file: File, seconds: float | None) -> int:
-    """How many frames of the source are damaged or lost; at least 1 if ffmpeg complained at all.
+def _damaged(report: ffmpeg_log.Report, file: SourceFile, seconds: float | None) -> int:
+    """Return how many frames of the source are damaged or lost; at least 1 if ffmpeg reported an error.
 
-    `seconds` is what came out of a whole file; None for a part of one, whose length tells nothing.
+    `seconds` is the length of the frames when the entire file was decoded; None for a part of it.
     """
-    is_cut = report.cut or file.is_short
-    if not report.troubles and not report.bad and not is_cut:
+    truncated = report.truncated or file.is_short
+    if not report.errors and not report.damaged and not truncated:
         return 0
     lost = 0
-    if is_cut and report.seconds and report.fps and seconds is not None:
+    if truncated and report.seconds and report.fps and seconds is not None:
         lost = max(0, round((report.seconds - seconds) * report.fps))
-    return max(1, report.bad + lost)
+    return max(1, report.damaged + lost)
 
 
-def _facts(mjpeg: bytes, offsets: list[int], report: ffmpeg_log.Report, settings: Settings) -> dict[str, Any]:
+def _columns(mjpeg: bytes, offsets: list[int], report: ffmpeg_log.Report, settings: Settings) -> dict[str, Any]:
     height, width = jpeg_size(mjpeg[: offsets[1]]) or (0, 0)
     return {
         "frames": len(offsets) - 1,

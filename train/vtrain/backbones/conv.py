@@ -1,4 +1,4 @@
-"""Convolutions that can run through 2D kernels, and what is stacked from them.
+"""Convolutions that 2D kernels can compute, and the blocks and stages that are built from them.
 
 B batch, C channels, T time, H W height and width, S = H * W
 """
@@ -84,17 +84,17 @@ def use_kernels(net: nn.Module, kernels: Kernels) -> None:
 
 
 def sequence(**steps: nn.Module | None) -> nn.Sequential:
-    """Modules one after another, by name; None is left out."""
+    """Return modules one after another, by name, without those that are None."""
     return nn.Sequential(OrderedDict((name, step) for name, step in steps.items() if step is not None))
 
 
 def unit(conv: nn.Module, norm: nn.Module) -> nn.Sequential:
-    """Convolution, batch norm, ReLU."""
+    """Return a convolution, its batch norm and a ReLU."""
     return sequence(conv=conv, bn=norm, relu=nn.ReLU(inplace=True))
 
 
 class Residual(nn.Module):
-    """The basic block: two convolutions, and what went in added before the last ReLU."""
+    """The basic residual block: two convolutions, and the input added before the last ReLU."""
 
     def __init__(self, dim: int, conv1: nn.Module, conv2: nn.Module, shortcut: nn.Module | None) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ Block = Callable[[int, int, int], Residual]  # channels in, channels out, stride
 
 
 def stages(block: Block, width: int, blocks: tuple[int, ...], pool: nn.Module | None = None) -> dict[str, nn.Module]:
-    """conv2 to conv5 of a residual network: twice the channels and half the size from each to the next."""
+    """Return conv2 to conv5 of a residual network; each has twice the channels and half the size of the one before."""
     made: dict[str, nn.Module] = {}
     before = width
     for index, count in enumerate(blocks):
@@ -128,7 +128,7 @@ def stages(block: Block, width: int, blocks: tuple[int, ...], pool: nn.Module | 
 
 
 def fan_out(net: nn.Module) -> None:
-    """The initialisation of He et al. (2015) for what a convolution gives on, as torchvision and Hara use it."""
+    """Initialise by the number of outputs of each convolution (He et al., 2015), as torchvision and Hara do."""
     for module in net.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -12,7 +12,7 @@ from vtrain.backbones.conv import Conv3d, Residual, fan_out, sequence, stages, u
 
 
 def between(channels: int, dim: int, time: int, side: int) -> int:
-    """As many channels as keep the number of weights of the whole `time` x `side` x `side` kernel."""
+    """Return how many channels in between keep the number of weights of a `time` x `side` x `side` kernel."""
     return time * side * side * channels * dim // (side * side * channels + time * dim)
 
 
@@ -46,7 +46,7 @@ def block(channels: int, dim: int, stride: int) -> Residual:
 
 
 def r2plus1d(width: int = 64, blocks: tuple[int, ...] = (1, 1, 1, 1)) -> Backbone:
-    """VCOP's."""
+    """Return VCOP's R(2+1)D."""
     stem = Factorised(3, width, side=7, stride=(1, 2))
     return Backbone(8 * width, conv1=unit(stem, nn.BatchNorm3d(width)), **stages(block, width, blocks))
 
@@ -61,8 +61,8 @@ def block18(channels: int, dim: int, stride: int) -> Residual:
 
 
 def r2plus1d18(width: int = 64) -> Backbone:
-    """torchvision's r2plus1d_18."""
-    # 45 is what torchvision has for 64; the rule above would give 83.
+    """Return torchvision's r2plus1d_18."""
+    # torchvision has 45 channels in between for a width of 64; `between` would give 83.
     stem = Factorised(3, width, side=7, stride=(1, 2), mid=45 * width // 64)
     net = Backbone(8 * width, conv1=unit(stem, nn.BatchNorm3d(width)), **stages(block18, width, (2, 2, 2, 2)))
     fan_out(net)

@@ -19,18 +19,18 @@ def block(channels: int, dim: int, stride: int) -> Residual:
 
 
 def r3d(width: int = 64, blocks: tuple[int, ...] = (1, 1, 1, 1)) -> Backbone:
-    """VCOP's: with (2, 2, 2, 2) it is torchvision's, except for how it is initialised."""
+    """Return VCOP's R3D; blocks of (2, 2, 2, 2) make it torchvision's, except for the initialisation."""
     stem = Conv3d(3, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
     return Backbone(8 * width, conv1=unit(stem, nn.BatchNorm3d(width)), **stages(block, width, blocks))
 
 
 def r3d18(width: int = 64) -> Backbone:
-    """torchvision's r3d_18."""
+    """Return torchvision's r3d_18."""
     net = r3d(width, (2, 2, 2, 2))
     fan_out(net)
     return net
 
 
 def tiny(width: int = 16) -> Backbone:
-    """An R3D for a laptop: a quarter of the channels, a sixteenth of the work."""
+    """Return an R3D for a laptop, with a quarter of the channels and a sixteenth of the work."""
     return r3d(width)

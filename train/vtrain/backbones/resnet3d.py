@@ -1,7 +1,7 @@
 """3D ResNet. Hara, Kataoka, Satoh: Can spatiotemporal 3D CNNs retrace the history of 2D CNNs? (CVPR 2018).
 
-The "ResNet-18" of RSPNet and ASCNet: a 7x7x7 stem and a max-pool that halves the time too, so a map of 16 frames
-ends with one step of time; the blocks are R3D's, with shortcuts of type B.
+The "ResNet-18" of RSPNet and ASCNet: a 7x7x7 stem and a max-pool that halves the time too, so the last map
+of 16 frames has one step of time; the blocks are R3D's, with shortcuts of type B.
 """
 
 from torch import nn

@@ -18,7 +18,7 @@ from vtrain.backbones.backbone import Backbone
 from vtrain.backbones.conv import Conv3d, Norm, Size, sequence, unit
 
 Gates = Literal["none", "separable", "all"]
-Channels = tuple[int, int, int, int, int, int]  # 1x1 branch; reduce and out of two branches; behind the pool
+Channels = tuple[int, int, int, int, int, int]  # of the 1x1 branch; reduced and out of two branches; after the pool
 
 STAGES: dict[str, dict[str, Channels]] = {
     "conv3": {"b": (64, 96, 128, 16, 32, 32), "c": (128, 128, 192, 32, 96, 64)},
@@ -31,11 +31,11 @@ STAGES: dict[str, dict[str, Channels]] = {
     },
     "conv5": {"b": (256, 160, 320, 32, 128, 128), "c": (384, 192, 384, 48, 128, 128)},
 }
-slow_norm: Norm = partial(nn.BatchNorm3d, eps=1e-3, momentum=1e-3)  # of RSPNet and torchvision
+slow_norm: Norm = partial(nn.BatchNorm3d, eps=1e-3, momentum=1e-3)  # as in RSPNet and torchvision
 
 
 class Gate(nn.Linear):
-    """Each channel times a number in (0, 1) that depends on the means of all: the G of S3D-G."""
+    """Multiply each channel by a number in (0, 1) that depends on the means of all channels: the G of S3D-G."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, dim)
@@ -46,7 +46,7 @@ class Gate(nn.Linear):
 
 
 class SamePool(nn.Module):
-    """TensorFlow's max-pool of maps that are nowhere negative: the edge is padded with zeros, more on the far side."""
+    """TensorFlow's "SAME" max-pool, for maps without negative numbers: zeros pad the edges, the far edge more."""
 
     def __init__(self, size: Size, stride: Size) -> None:
         super().__init__()
@@ -55,11 +55,11 @@ class SamePool(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         pads: list[int] = []
-        # Sizes that are no numbers yet are those of a trace, which has to do for any size: it skips nothing.
+        # While a graph is traced, sizes are symbols. The graph must fit every size, so no padding is skipped.
         known = all(type(length) is int for length in x_BCTHW.shape)
         for length, size, stride in zip(x_BCTHW.shape[2:], self.size, self.stride, strict=True):
             near, far = max(size - stride, 0) // 2, (max(size - stride, 0) + 1) // 2
-            # Where a window that hangs over the end gives as many outputs, padding would only copy the map.
+            # Where a window that reaches over the end gives as many outputs, padding would only copy the map.
             needless = known and near == 0 and -((size - length) // stride) == -((size - length - far) // stride)
             pads = [near, 0 if needless else far, *pads]  # F.pad counts from the last axis
         x = F.pad(x_BCTHW, pads) if any(pads) else x_BCTHW
@@ -73,7 +73,7 @@ def point(channels: int, dim: int, norm: Norm) -> nn.Sequential:
 def separable(
     channels: int, dim: int, norm: Norm, *, gate: bool, size: int = 3, strides: tuple[Size, Size] | None = None
 ) -> nn.Sequential:
-    """1 x k x k unit, k x 1 x 1 unit, and a gate or none; `strides` are those of the two."""
+    """Return a 1 x k x k unit, a k x 1 x 1 unit and, if asked for, a gate; `strides` are those of the two units."""
     across, along = strides or ((1, 1, 1), (1, 1, 1))
     half = size // 2
     return sequence(
@@ -84,7 +84,7 @@ def separable(
 
 
 class Inception(nn.Module):
-    """Four branches side by side."""
+    """Four branches side by side, whose channels are joined."""
 
     def __init__(self, channels: int, dims: Channels, norm: Norm, gates: Gates) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Inception(nn.Module):
 
 
 def assemble(stem: nn.Module, pools: list[nn.Module], norm: Norm, gates: Gates) -> Backbone:
-    """conv1 is the stem; a pool opens each further stage."""
+    """Return the backbone whose conv1 is the stem and whose other stages each begin with a pool."""
     gate, channels = gates != "none", 192
     stages: dict[str, nn.Module] = {
         "conv1": stem,
@@ -127,14 +127,14 @@ def padded_pools() -> list[nn.Module]:
 
 
 def s3dg(gates: Literal["none", "separable"] = "separable") -> Backbone:
-    """RSPNet's; without gates it is RSPNet's S3D."""
+    """Return RSPNet's S3D-G; without gates it is RSPNet's S3D."""
     strides = ((2, 2, 2), (1, 1, 1))
     stem = separable(3, 64, slow_norm, gate=gates != "none", size=7, strides=strides)
     return assemble(stem, padded_pools(), slow_norm, gates)
 
 
 def s3dg_pace() -> Backbone:
-    """Pace's."""
+    """Return Pace's S3D-G."""
     stem = unit(Conv3d(3, 64, (3, 7, 7), 2, (1, 3, 3), bias=False), nn.BatchNorm3d(64))
     flat: list[nn.Module] = [SamePool((1, 3, 3), (1, 2, 2)) for _ in range(2)]
     pools = [*flat, SamePool((3, 3, 3), (2, 2, 2)), SamePool((2, 2, 2), (2, 2, 2))]
@@ -142,6 +142,6 @@ def s3dg_pace() -> Backbone:
 
 
 def s3d() -> Backbone:
-    """torchvision's s3d."""
+    """Return torchvision's s3d."""
     stem = separable(3, 64, slow_norm, gate=False, size=7, strides=((1, 2, 2), (2, 1, 1)))
     return assemble(stem, padded_pools(), slow_norm, "none")

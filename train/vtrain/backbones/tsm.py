@@ -1,8 +1,8 @@
 """TSM: a 2D ResNet-18 in which neighbouring frames exchange channels. Lin, Gan, Han: TSM (ICCV 2019).
 
-The network of RSPNet's ablation: the shift stands before the first convolution of each block, an eighth of the
-channels goes each way. A 2D network is written here as a 3D one with kernels of one frame, so that time stays an
-axis of its own and any number of frames will do; the authors' release instead reshapes [B, C, T, H, W] to
+The network of RSPNet's ablation: the shift comes before the first convolution of each block, and an eighth of the
+channels goes each way. The 2D network is written as a 3D one with kernels of one frame, so that time stays an axis of
+its own and any number of frames fits. The authors' release instead reshapes [B, C, T, H, W] to
 [B * T, 3, H, W] as it lies in memory, which mixes time with colour.
 """
 
@@ -15,13 +15,13 @@ from vtrain.backbones.conv import Conv3d, Residual, fan_out, sequence, stages, u
 
 
 class Shift(nn.Module):
-    """The first eighth of the channels comes from the next frame, the second from the one before; zero at the ends."""
+    """Take an eighth of the channels from the next frame and an eighth from the previous one; zeros at the ends."""
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         channels = x_BCTHW.shape[1]
         fold = channels // 8
-        # Written into a map of zeros instead, it takes three times as long forward and backward, and the gradient
-        # leaves channels-last; the latter also when the three parts are slices.
+        # Writing into a map of zeros takes three times as long forward and backward, and its gradient is not in
+        # channels-last. Neither is the gradient of three slices.
         ahead, behind, stay = x_BCTHW.split_with_sizes([fold, fold, channels - 2 * fold], dim=1)
         return torch.cat([F.pad(ahead, (0, 0, 0, 0, -1, 1)), F.pad(behind, (0, 0, 0, 0, 1, -1)), stay], dim=1)
 

@@ -1,124 +1,126 @@
-"""What follows from the times of `vtrain bench step` and `vtrain bench all`: sentences and tables for people."""
+"""Sentences and tables about what `vtrain bench step` and `vtrain bench all` measured."""
 
 from math import ceil
-from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from vtrain.bench.loader import ENOUGH
+from vtrain.bench.loader import ENOUGH, Measured
 
-Facts = dict[str, Any]
-
-MUCH = 0.2  # of a step: augmentation that takes more is spoken of
-LAYOUTS = {"cudnn_default": "cuDNN's choice of kernels", "cudnn_benchmark": "cuDNN's search for kernels"}
+MUCH = 0.2  # of a step: augmentation that takes more is mentioned
+KERNELS = {"cudnn_default": "cuDNN's choice of kernels", "cudnn_benchmark": "cuDNN's search for kernels"}
 
 
-def bottleneck(facts: Facts) -> str:
-    """Who is waited for; on a CPU, where both want the same processors, these may be it."""
-    if facts["device"] == "cpu" and facts["ratio"] < ENOUGH:
+def bottleneck(measured: Measured) -> str:
+    """Return which side is waited for: loader or model, or the processors that both share on a CPU."""
+    if measured["device"] == "cpu" and measured["ratio"] < ENOUGH:
         return "processors"
-    return "loader" if facts["loader"]["videos_per_s"] < facts["model"]["videos_per_s"] else "model"
+    return "loader" if measured["loader"]["videos_per_s"] < measured["model"]["videos_per_s"] else "model"
 
 
-def advice_on_both(facts: Facts) -> list[str]:
-    lines = {"loader": on_loader, "model": on_model, "processors": on_processors}[facts["bottleneck"]](facts)
-    if facts["device"] != "cpu" and facts["ratio"] < ENOUGH:
-        most = facts["processors"]
-        what = "the GPU waits for something else between the steps: try other numbers of workers"
-        if facts["workers"] >= most > 1:
-            what = f"leave one processor to what feeds the GPU: workers={most - 1}"
-        lines.append(f"together they reach {facts['ratio']:.0%} of the slower one; {what}")
+def advice_on_both(measured: Measured) -> list[str]:
+    """Return what to change so that model and loader together become faster."""
+    lines = {"loader": on_loader, "model": on_model, "processors": on_processors}[measured["bottleneck"]](measured)
+    if measured["device"] != "cpu" and measured["ratio"] < ENOUGH:
+        most = measured["processors"]
+        what = "something else delays the steps: try other numbers of workers"
+        if measured["workers"] >= most > 1:
+            what = f"leave one processor to the process that feeds the GPU: set workers={most - 1}"
+        lines.append(f"together they reach {measured['ratio']:.0%} of the slower one's speed; {what}")
     return lines
 
 
-def on_loader(facts: Facts) -> list[str]:
-    workers, most = facts["workers"], facts["processors"]
-    missing = facts["model"]["videos_per_s"] / facts["loader"]["videos_per_s"]
+def on_loader(measured: Measured) -> list[str]:
+    workers, most = measured["workers"], measured["processors"]
+    missing = measured["model"]["videos_per_s"] / measured["loader"]["videos_per_s"]
     needed = ceil(max(1, workers) * missing)
-    said = f"the model could take {missing:.2g} times what the loader gives"
+    found = f"the model is {missing:.2g} times as fast as the loader"
     if workers >= most:
         return [
-            f"{said}, and all {most} processors decode: smaller frames (vprep shard --size) or more processors help; "
-            "vtrain bench loader shows where the time goes"
+            f"{found}, and all {most} processors decode already: use smaller frames (vprep shard --size) or more "
+            "processors; vtrain bench loader shows which stage is slow"
         ]
     if needed > most:
-        return [f"{said}: set workers={most}, though {needed} would be needed to keep up"]
-    return [f"{said}: set workers={needed}"]
+        return [f"{found}: set workers={most}; {needed} workers would keep up"]
+    return [f"{found}: set workers={needed}"]
 
 
-def on_model(facts: Facts) -> list[str]:
-    return ["the model is slower than the loader: more workers do not help", *advice_on_model(facts)]
+def on_model(measured: Measured) -> list[str]:
+    return ["the model is slower than the loader: more workers do not help", *advice_on_model(measured)]
 
 
-def on_processors(facts: Facts) -> list[str]:
+def on_processors(measured: Measured) -> list[str]:
     return [
-        f"network and workers share {facts['processors']} processors, so together they reach {facts['ratio']:.0%} of "
-        "the slower one: a GPU helps, or a smaller network"
+        f"the network and the workers share {measured['processors']} processors and together reach "
+        f"{measured['ratio']:.0%} of the slower one's speed: use a GPU or a smaller network"
     ]
 
 
-def advice_on_model(facts: Facts) -> list[str]:
-    parts = facts["model"]["parts_ms"]
+def advice_on_model(measured: Measured) -> list[str]:
+    """Return what to change so that the model alone becomes faster."""
+    parts = measured["model"]["parts_ms"]
     share = parts["augment"] / sum(parts.values())
     lines = []
     if share > MUCH:
-        lines.append(f"augmentation is {share:.0%} of a step: leave out what the looks can do without")
-    if facts["device"] != "cpu" and facts["precision"] == "float32":
-        lines.append("the GPU computes in float32: set precision=auto, which takes bf16")
+        lines.append(f"augmentation takes {share:.0%} of a step: leave out augmentations that are not needed")
+    if measured["device"] != "cpu" and measured["precision"] == "float32":
+        lines.append("the GPU computes in float32: set precision=auto for bf16")
     return lines
 
 
-def as_table(facts: Facts) -> Group:
-    """The facts of either command, for people."""
-    frames, height, width = facts["clip"]
-    where = (
-        f"{facts['recipe']}: {facts['backbone']}, {facts['batch']} videos a step, clips of "
-        f"{frames} x {height} x {width}, {facts['precision']} on {facts['device']}"
+def as_table(measured: Measured) -> Group:
+    """Return what either command measured as tables and sentences for people."""
+    frames, height, width = measured["clip"]
+    heading = (
+        f"{measured['recipe']}: {measured['backbone']}, {measured['batch']} videos per step, clips of "
+        f"{frames} x {height} x {width}, {measured['precision']} on {measured['device']}"
     )
-    both = "together" in facts
-    said = [*(_of_both(facts) if both else _of_step(facts)), *facts["advice"]]
-    return Group(Text(where), _parts(facts["model"]), *([_speeds(facts)] if both else []), *map(Text, said))
+    both = "together" in measured
+    lines = [*(_about_both(measured) if both else _about_step(measured)), *measured["advice"]]
+    speeds = [_speeds(measured)] if both else []
+    return Group(Text(heading), _parts(measured["model"]), *speeds, *map(Text, lines))
 
 
-def _parts(model: Facts) -> Table:
-    whole = sum(model["parts_ms"].values())
-    table = Table("part of a step", "ms", "share", title=f"{model['step_ms']:.1f} ms a step, {model['memory_mb']} MB")
-    for name, spent in model["parts_ms"].items():
-        table.add_row(name, f"{spent:.2f}", f"{spent / whole:.0%}")
+def _parts(model: Measured) -> Table:
+    total = sum(model["parts_ms"].values())
+    table = Table("part of a step", "ms", "share", title=f"{model['step_ms']:.1f} ms per step, {model['memory_mb']} MB")
+    for name, ms in model["parts_ms"].items():
+        table.add_row(name, f"{ms:.2f}", f"{ms / total:.0%}")
     return table
 
 
-def _speeds(facts: Facts) -> Table:
+def _speeds(measured: Measured) -> Table:
     table = Table("", "videos/s", "clips/s")
-    names = {"model": "model alone", "loader": f"loader alone, workers={facts['workers']}", "together": "together"}
-    for name, said in names.items():
-        table.add_row(said, *(f"{facts[name][rate]:.1f}" for rate in ("videos_per_s", "clips_per_s")))
+    alone = {"model": "model alone", "loader": f"loader alone, workers={measured['workers']}"}
+    for name, title in (alone | {"together": "together"}).items():
+        table.add_row(title, *(f"{measured[name][rate]:.1f}" for rate in ("videos_per_s", "clips_per_s")))
     return table
 
 
-def _of_both(facts: Facts) -> list[str]:
-    slower = "model" if facts["model"]["videos_per_s"] <= facts["loader"]["videos_per_s"] else "loader"
+def _about_both(measured: Measured) -> list[str]:
+    slower = "model" if measured["model"]["videos_per_s"] <= measured["loader"]["videos_per_s"] else "loader"
     return [
-        f"together: {facts['ratio']:.1%} of the {slower} alone; {facts['together']['waited']:.0%} of the time is spent "
-        "waiting for the loader",
-        f"bottleneck: {facts['bottleneck']}",
+        f"together: {measured['ratio']:.1%} of the speed of the {slower} alone; "
+        f"{measured['together']['waited']:.0%} of the time is spent waiting for the loader",
+        f"bottleneck: {measured['bottleneck']}",
     ]
 
 
-def _of_step(facts: Facts) -> list[str]:
-    model, bare = facts["model"], facts["bare"]
+def _about_step(measured: Measured) -> list[str]:
+    model, bare = measured["model"], measured["bare"]
     lines = [
-        f"{model['videos_per_s']:.1f} videos/s, {model['clips_per_s']:.1f} clips/s, {facts['tflop_per_s']:.3g} TFLOP/s",
-        f"a step takes {facts['over_bare']:.2f} times the backbone's forward and backward of the {bare['clips']} clips "
-        f"it learns from ({bare['ms']:.1f} ms)",
+        f"{model['videos_per_s']:.1f} videos/s, {model['clips_per_s']:.1f} clips/s, "
+        f"{measured['tflop_per_s']:.3g} TFLOP/s",
+        f"a step takes {measured['over_bare']:.2f} times as long as forward and backward of the backbone alone on the "
+        f"{bare['clips']} clips that it learns from ({bare['ms']:.1f} ms)",
     ]
-    if "as_authors" in facts and facts["as_authors"] is None:
-        lines.append("eager, in float32 and channels first, the step does not fit into this GPU's memory")
-    for name, found in (facts.get("as_authors") or {}).items():
+    published = "as published code runs (eager, float32, channels first)"
+    if "as_authors" in measured and measured["as_authors"] is None:
+        lines.append(f"{published}, the step does not fit into this GPU's memory")
+    for name, found in (measured.get("as_authors") or {}).items():
         lines.append(
-            f"eager, in float32 and channels first, with {LAYOUTS[name]}: {found['videos_per_s']:.1f} videos/s; "
+            f"{published}, with {KERNELS[name]}: {found['videos_per_s']:.1f} videos/s; "
             f"ours is {found['times']:.2f} times as fast"
         )
     return lines

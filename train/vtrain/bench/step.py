@@ -1,6 +1,6 @@
-"""What a training step takes here: the model alone, on clips that are on the device already, and fed from shards.
+"""How long a training step takes on this machine: on clips that are on the device already, and fed from shards.
 
-What is timed as a whole is the trainer's own loop. `step` needs no shards, and `all` tells who waits for whom.
+Complete steps are timed in the trainer's own loop. `step` needs no shards; `all` finds out which side is waited for.
 
 M clips   C channels   T frames   H height   W width
 """
@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,99 +19,108 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vtrain.backbones import Backbone
 from vtrain.backbones.conv import use_kernels
-from vtrain.bench.loader import device_of, name_of
+from vtrain.bench.loader import Measured
 from vtrain.bench.report import advice_on_both, advice_on_model, bottleneck
 from vtrain.bench.report import as_table as as_table
-from vtrain.bench.timing import in_parts, loader_alone, speed, timed
-from vtrain.data.batch import Batch, batch_of, facts_of
+from vtrain.bench.timing import step_in_parts, time_loader, time_parts, time_training
+from vtrain.data.batch import Batch, batch_of, sample_info
 from vtrain.data.dataset import Videos
 from vtrain.data.sampler import Sampler
-from vtrain.machine import default_workers, processors
+from vtrain.machine import device_named, name_of, processors
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.training.monitor import memory_mb
+from vtrain.training.processes import training_settings
 from vtrain.training.run import Place, Run
 from vtrain.training.train import make
-from vtrain.training.training import feed_of, precision_of
+from vtrain.training.training import feed_of, place_of
 
-Facts = dict[str, Any]
-CLASSES = 400  # of labels, where there are no videos to tell
-FRAMES = 300  # of the videos that are made up: enough for the clips of every recipe
-STORED = (128, 171)  # pixels of a frame, at least
-MARGIN = 128 / 112  # height of a frame to side of a clip
-LEAST_ROUNDS, MOST_ROUNDS = 3, 50  # of a step taken apart; the median counts
+CLASSES = 400  # when no videos say how many there are
+FRAMES = 300  # of an imagined video: enough for the clips of every recipe
+STORED = (128, 171)  # least height and width of a frame in pixels
+MARGIN = 128 / 112  # height of a frame / side of a clip
+LEAST_ROUNDS, MOST_ROUNDS = 3, 50  # of a step in parts; the median counts
 
 
-def step(recipe: Recipe, *, seconds: float, device: str) -> Facts:
-    """Time the model alone, on random pixels, against its backbone alone; on a GPU also without what makes it fast."""
+def step(recipe: Recipe, *, seconds: float, device: str) -> Measured:
+    """Time the model on random pixels, beside its backbone alone. On a GPU, time it as published code runs it, too."""
     place = _place(recipe, device, 0)
     recipe = for_classes(recipe, CLASSES)
-    batch = random_batch(recipe, place.device)
-    run = make(recipe, place)
-    clips_MCTHW, operations = _counted(run, batch, recipe, place)
-    model = _model(run, batch, recipe, place, seconds)
-    bare = _bare(run, clips_MCTHW, recipe, place, _rounds(seconds, model))
-    facts = _heading(recipe, place) | {
-        "model": model,
-        "tflop_per_s": round(operations / model["step_ms"] / 1e9, 4),
-        "bare": bare,
-        "over_bare": round(model["step_ms"] / bare["ms"], 3),
-    }
-    del run, clips_MCTHW
-    if place.device.type == "cuda":
-        torch.cuda.empty_cache()
-        facts["as_authors"] = _as_authors(recipe, batch, place, seconds, model["videos_per_s"])
-    return facts | {"advice": advice_on_model(facts)}
+    with training_settings(place.device):
+        batch = random_batch(recipe, place.device)
+        run = make(recipe, place)
+        clips_MCTHW, operations = _counted(run, batch, recipe, place)
+        model = _model(run, batch, recipe, place, seconds)
+        bare = _bare(run, clips_MCTHW, recipe, place, _rounds(seconds, model["step_ms"]))
+        measured = _heading(recipe, place) | {
+            "model": model,
+            "tflop_per_s": round(operations / model["step_ms"] / 1e9, 4),
+            "bare": bare,
+            "over_bare": round(model["step_ms"] / bare["ms"], 3),
+        }
+        del run, clips_MCTHW
+        if place.device.type == "cuda":
+            torch.cuda.empty_cache()
+            measured["as_authors"] = _as_authors(recipe, batch, place, seconds, model["videos_per_s"])
+    return measured | {"advice": advice_on_model(measured)}
 
 
-def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, device: str) -> Facts:
-    """Time the model alone, the loader alone, and both together; without `workers` there are as many as in training."""
+def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, device: str) -> Measured:
+    """Time the model alone, the loader alone, and both together. `workers` is None for as many as in training."""
     place = _place(recipe, device, workers)
     recipe = for_classes(recipe, len(videos.classes or ()))
-    at_a_time = recipe.at_a_time(1)
     batch = next(iter(feed_of(recipe, videos, None, replace(place, workers=0)).loader))
-    run = make(recipe, place)
-    model = _model(run, batch, recipe, place, seconds)
-    del batch
-    loader = loader_alone(feed_of(recipe, videos, None, place).loader, place, seconds)
-    together, waited = speed(run, feed_of(recipe, videos, None, place).loader, recipe, place, seconds)
-    rates = {"loader": at_a_time / loader, "together": recipe.batch / together}
-    facts = _heading(recipe, place) | {"videos": len(videos), "workers": place.workers, "processors": processors()}
-    facts |= {"model": model} | {name: _rates(recipe, rate) for name, rate in rates.items()}
-    facts["together"]["waited"] = round(waited, 3)
-    facts["ratio"] = round(rates["together"] / min(model["videos_per_s"], rates["loader"]), 3)
-    facts["bottleneck"] = bottleneck(facts)
-    return facts | {"advice": advice_on_both(facts)}
+    with training_settings(place.device):
+        run = make(recipe, place)
+        model = _model(run, batch, recipe, place, seconds)
+        del batch
+        loader, _ = time_loader(feed_of(recipe, videos, None, place).loader, place.device, place.workers, seconds)
+        together, waited = time_training(run, feed_of(recipe, videos, None, place).loader, recipe, place, seconds)
+    rates = {"loader": recipe.at_a_time(1) / loader, "together": recipe.batch / together}
+    measured = _heading(recipe, place) | {"videos": len(videos), "workers": place.workers, "processors": processors()}
+    measured |= {"model": model} | {name: _rates(recipe, rate) for name, rate in rates.items()}
+    measured["together"]["waited"] = round(waited, 3)
+    measured["ratio"] = round(rates["together"] / min(model["videos_per_s"], rates["loader"]), 3)
+    measured["bottleneck"] = bottleneck(measured)
+    return measured | {"advice": advice_on_both(measured)}
 
 
 def random_batch(recipe: Recipe, device: torch.device) -> Batch:
-    """What the loader would hand over at a time, with noise for pixels."""
+    """Return a batch like the loader's, with noise for pixels."""
     plan, count = recipe.method.plan(), recipe.at_a_time(1)
     height = max(STORED[0], round(MARGIN * max(look.crop_size or look.size for look in plan.looks)))
     numbers = {"shard": 0, "offset": 0, "frames": FRAMES, "label": 0, "fps": 25}
     numbers |= {"height": height, "width": round(height / STORED[0] * STORED[1])}
     columns = {name: np.full(count, number) for name, number in numbers.items()}
     keys = pa.array([str(row) for row in range(count)])
-    videos = Videos(paths=[], sizes=[], keys=keys, classes=None, inside=None, **columns)
+    videos = Videos(paths=[], sizes=[], keys=keys, classes=None, frame_index=None, **columns)
     sampler = Sampler(videos, plan, recipe.seed)
     samples = [sampler.plan(0, row) for row in range(count)]
     shape = (count, plan.views, plan.length, *sampler.canvas, 3)
     pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
-    return batch_of(pixels, [facts_of(samples, [True] * count)], [], 0).to(device)
+    return batch_of(pixels, [sample_info(samples, [True] * count)], [], 0).to(device)
 
 
-def _model(run: Run, batch: Batch, recipe: Recipe, place: Place, seconds: float) -> Facts:
-    """The trainer's loop on one batch again and again, and what its step consists of."""
+def _model(run: Run, batch: Batch, recipe: Recipe, place: Place, seconds: float) -> Measured:
+    """Time the trainer's loop on the same batch again and again, and the parts of its step."""
     if place.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place.device)
-    taken, _ = speed(run, repeat(batch), recipe, place, seconds)
-    facts = {**_rates(recipe, recipe.batch / taken), "step_ms": taken * 1e3, "memory_mb": memory_mb(place.device)}
-    parts = timed(partial(in_parts, run, batch, recipe, place), _rounds(seconds, facts), place.device)
-    return {**facts, "step_ms": round(taken * 1e3, 3), "parts_ms": {name: round(ms, 3) for name, ms in parts.items()}}
+    per_step, _ = time_training(run, repeat(batch), recipe, place, seconds)
+    model = {
+        **_rates(recipe, recipe.batch / per_step),
+        "step_ms": round(per_step * 1e3, 3),
+        "memory_mb": memory_mb(place.device),
+    }
+    parts = time_parts(
+        partial(step_in_parts, run, batch, recipe, place), place.device, _rounds(seconds, per_step * 1e3)
+    )
+    return model | {"parts_ms": {name: round(ms, 3) for name, ms in parts.items()}}
 
 
 def _counted(run: Run, batch: Batch, recipe: Recipe, place: Place) -> tuple[Tensor, int]:
-    """The clips that the backbone gets gradients of in one part of a step, as noise [M, C, T, H, W]; and how many
-    operations a step has, a multiplication with its addition counting as two."""
+    """Return noise like the clips of one part of a step that gradients come from, and the operations of a step.
+
+    The noise is [M, C, T, H, W]. A multiplication with its addition counts as two operations.
+    """
     shapes: list[torch.Size] = []
 
     def note(net: nn.Module, args: tuple[Tensor]) -> None:
@@ -123,7 +131,7 @@ def _counted(run: Run, batch: Batch, recipe: Recipe, place: Place) -> tuple[Tens
     run.module.train()
     eager = torch.compiler.set_stance("force_eager") if recipe.compile == "yes" else nullcontext()
     with eager, FlopCounterMode(display=False) as counter:
-        for _ in in_parts(run, batch, recipe, place):
+        for _ in step_in_parts(run, batch, recipe, place):
             pass
     hook.remove()
     count = sum(shape[0] for shape in shapes) // recipe.accumulate
@@ -131,8 +139,8 @@ def _counted(run: Run, batch: Batch, recipe: Recipe, place: Place) -> tuple[Tens
     return clips_MCTHW.contiguous(memory_format=torch.channels_last_3d), counter.get_total_flops()
 
 
-def _bare(run: Run, clips_MCTHW: Tensor, recipe: Recipe, place: Place, rounds: int) -> Facts:
-    """Forward and backward of the backbone without a method, on as many clips as the method learns from in a step."""
+def _bare(run: Run, clips_MCTHW: Tensor, recipe: Recipe, place: Place, rounds: int) -> Measured:
+    """Time forward and backward of the backbone alone, on as many clips as the method learns from in a step."""
     backbone = run.method.backbone
     net = torch.compile(backbone, dynamic=False) if recipe.compile == "yes" else backbone
 
@@ -145,56 +153,59 @@ def _bare(run: Run, clips_MCTHW: Tensor, recipe: Recipe, place: Place, rounds: i
             yield "backward"
         backbone.zero_grad(set_to_none=True)
 
-    timed(in_parts, 1, place.device)
-    spent = sum(timed(in_parts, rounds, place.device).values())
-    return {"clips": len(clips_MCTHW) * recipe.accumulate, "ms": round(spent, 3)}
+    time_parts(in_parts, place.device, 1)  # kernels are chosen or compiled
+    ms = sum(time_parts(in_parts, place.device, rounds).values())
+    return {"clips": len(clips_MCTHW) * recipe.accumulate, "ms": round(ms, 3)}
 
 
-def _as_authors(recipe: Recipe, batch: Batch, place: Place, seconds: float, ours: float) -> Facts | None:
-    """The same method as published code runs it: float32 (TF32 where torch has it so by itself), channels first,
-    nothing compiled, 3D kernels; with cuDNN's choice of kernels, and with its search. None: memory is too small."""
-    plain = Place(place.device, torch.float32, 0)
-    facts: Facts = {}
+def _as_authors(recipe: Recipe, batch: Batch, place: Place, seconds: float, ours: float) -> Measured | None:
+    """Time the method as published code runs it, and how many times as fast `ours` is; None when memory is too small.
+
+    That is in float32 (TF32 where torch uses it by default), channels first, not compiled and with 3D kernels, once
+    with cuDNN's choice of kernels and once with its search.
+    """
+    plain, before = Place(place.device, torch.float32, 0), torch.backends.cudnn.benchmark
+    measured: Measured = {}
     try:
         run = channels_first(make(replace(recipe, compile="no"), plain))
         for name, search in (("cudnn_default", False), ("cudnn_benchmark", True)):
             torch.backends.cudnn.benchmark = search
-            taken, _ = speed(run, repeat(batch), recipe, plain, seconds)
-            facts[name] = _rates(recipe, recipe.batch / taken) | {"times": round(ours * taken / recipe.batch, 2)}
+            per_step, _ = time_training(run, repeat(batch), recipe, plain, seconds)
+            times = {"times": round(ours * per_step / recipe.batch, 2)}
+            measured[name] = _rates(recipe, recipe.batch / per_step) | times
     except torch.OutOfMemoryError:
-        return facts or None
+        return measured or None
     finally:
-        torch.backends.cudnn.benchmark = True
-    return facts
+        torch.backends.cudnn.benchmark = before
+    return measured
 
 
 def channels_first(run: Run) -> Run:
-    """The same with weights and clips in torch's own layout, and no kernel through another one."""
+    """Give weights and clips torch's default layout, and convolutions their 3D kernels; return the same run."""
     run.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     use_kernels(run.module, "3d")
     for module in run.module.modules():
-        if isinstance(module, Backbone):  # methods hand over their clips in channels-last
+        if isinstance(module, Backbone):  # methods pass their clips in channels-last
             module.register_forward_pre_hook(lambda net, args: (args[0].contiguous(),))
     return run
 
 
 def _place(recipe: Recipe, device: str, workers: int | None) -> Place:
-    where = device_of(device)
-    workers = recipe.workers if workers is None else workers
-    return Place(where, precision_of(recipe, where), default_workers(where) if workers is None else workers)
+    """Return where a training of this recipe would run; `workers` is None for the recipe's."""
+    return place_of(recipe if workers is None else replace(recipe, workers=workers), device_named(device))
 
 
-def _rounds(seconds: float, model: Facts) -> int:
-    return max(LEAST_ROUNDS, min(MOST_ROUNDS, int(seconds * 1e3 / model["step_ms"])))
+def _rounds(seconds: float, step_ms: float) -> int:
+    return max(LEAST_ROUNDS, min(MOST_ROUNDS, int(seconds * 1e3 / step_ms)))
 
 
-def _rates(recipe: Recipe, videos_per_s: float) -> Facts:
+def _rates(recipe: Recipe, videos_per_s: float) -> Measured:
     plan = recipe.method.plan()
     clips_per_s = videos_per_s * plan.views * plan.looks[0].crops
     return {"videos_per_s": round(videos_per_s, 3), "clips_per_s": round(clips_per_s, 3)}
 
 
-def _heading(recipe: Recipe, place: Place) -> Facts:
+def _heading(recipe: Recipe, place: Place) -> Measured:
     return {
         "recipe": recipe.name,
         "method": recipe.method_name,

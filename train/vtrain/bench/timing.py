@@ -1,16 +1,17 @@
-"""How long things take that a training does again and again: whole steps of its loop, and the parts of one."""
+"""Times of what is done again and again: the steps of a loop, and the parts of one step."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from math import inf
 from statistics import median
 from typing import cast
 
 import torch
 
-from vtrain.bench.loader import wait_for
 from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import Batch
-from vtrain.data.loader import AHEAD, Loader
+from vtrain.data.loader import PREFETCHED, Loader
+from vtrain.machine import wait_for
 from vtrain.recipes.recipe import Length, Recipe
 from vtrain.training.loop import Feed
 from vtrain.training.loop import train as loop
@@ -18,79 +19,86 @@ from vtrain.training.run import NEVER, Place, Run, targets_of
 
 Mark = float | torch.cuda.Event
 
-SKIPPED = 3  # steps, besides the first; also those that the workers have batches for already
+SKIPPED = 3  # steps that do not count after the first, besides those whose batches the workers had ready
 
 
-def speed(run: Run, batches: Iterable[Batch], recipe: Recipe, place: Place, seconds: float) -> tuple[float, float]:
-    """Seconds of a step of the trainer's loop on these batches, and the share of them that it waited for batches."""
-    feed = Feed(cast(Loader, batches), Augment(recipe.method.plan().looks))  # it only goes through them
-    clock = _Clock(place, seconds, feed)
-    try:
-        loop(run, feed, recipe, Length(steps=NEVER, per_epoch=NEVER), clock, place)
-    except _OverError:
-        return clock.spent / clock.count, clock.waited / clock.spent
-    raise KeyboardInterrupt  # which the loop has answered by coming back
+class MeasuredError(Exception):
+    """Ends a loop when its time has been measured."""
 
 
-class _OverError(Exception):
-    """What was to be timed has been timed."""
+class Clock:
+    """Measures how long the steps of a loop take: the loop calls `tick` after each.
 
-
-class _Clock:
-    """Times what comes again and again; stands where the loop has its book.
-
-    The first step, in which kernels are looked for or compiled, does not count, nor do those after it whose batches
-    were made while it lasted. The device is waited for at the beginning and at the end only.
+    Three phases follow each other. The first step does not count, because kernels are chosen or compiled in it. The
+    steps after it do not count either, because their batches were read while it ran. The third phase is measured. The
+    device is waited for only where a phase ends. `tick` ends the last phase with a MeasuredError.
     """
 
-    def __init__(self, place: Place, seconds: float, feed: Feed | None = None) -> None:
-        self._phases = [1, SKIPPED + AHEAD * place.workers, NEVER]  # so long each lasts at most
-        self._device, self._seconds, self._feed = place.device, seconds, feed
+    def __init__(self, device: torch.device, workers: int, seconds: float, feed: Feed | None = None) -> None:
+        self._most = [1, SKIPPED + PREFETCHED * workers, NEVER]  # steps of each phase
+        self._device, self._seconds, self._feed = device, seconds, feed
+        self.first = 0.0  # seconds of the first step
         self._begin()
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None:
+        """Tick, as the monitor of a training loop."""
         if not stopping:
             self.tick()
 
     def save(self, run: Run) -> None:
-        """There is nothing to go on with."""
+        """Do nothing: a measurement is not resumed."""
 
     def tick(self) -> None:
-        self.count += 1
-        if self.count < self._phases[0] and time.perf_counter() - self._began < self._seconds:
+        self._count += 1
+        if self._count < self._most[0] and time.perf_counter() - self._began < self._seconds:
             return
         wait_for(self._device)
-        self.spent, self.waited = time.perf_counter() - self._began, self._all_waited() - self._before
-        self._phases.pop(0)
-        if not self._phases:
-            raise _OverError
+        spent = time.perf_counter() - self._began
+        self.seconds, self.waited = spent / self._count, (self._all_waited() - self._waited_before) / spent
+        self.first = self.first or spent
+        self._most.pop(0)
+        if not self._most:
+            raise MeasuredError
         self._begin()
 
     def _begin(self) -> None:
-        self.count = 0
-        self._before = self._all_waited()
+        self._count = 0
+        self._waited_before = self._all_waited()
         self._began = time.perf_counter()
 
     def _all_waited(self) -> float:
         return self._feed.waited if self._feed is not None else 0.0
 
 
-def loader_alone(loader: Loader, place: Place, seconds: float) -> float:
-    """Seconds until the next batch is on the device, when nobody does anything with it."""
-    clock = _Clock(place, seconds)
+def time_training(
+    run: Run, batches: Iterable[Batch], recipe: Recipe, place: Place, seconds: float
+) -> tuple[float, float]:
+    """Return seconds per step of the training loop on these batches, and the share of waiting for batches in them."""
+    feed = Feed(cast(Loader, batches), Augment(recipe.method.plan().looks))  # a Feed only iterates over them
+    clock = Clock(place.device, place.workers, seconds, feed)
+    try:
+        loop(run, feed, recipe, Length(steps=NEVER, per_epoch=NEVER), clock, place)
+    except MeasuredError:
+        return clock.seconds, clock.waited
+    raise KeyboardInterrupt  # the loop returns when it was asked to stop
+
+
+def time_loader(loader: Loader, device: torch.device, workers: int, seconds: float) -> tuple[float, float]:
+    """Return seconds per batch of a loader whose batches nobody uses, and seconds until its first batch."""
+    clock = Clock(device, workers, seconds)
     try:
         for _ in loader:
             clock.tick()
-    except _OverError:
+    except MeasuredError:
         pass
-    return clock.spent / clock.count
+    return clock.seconds, clock.first
 
 
-def in_parts(run: Run, batch: Batch, recipe: Recipe, place: Place) -> Iterator[str]:
-    """A step as the loop takes it, which stops behind each part and says what that was."""
+def step_in_parts(run: Run, batch: Batch, recipe: Recipe, place: Place) -> Iterator[str]:
+    """Take a step as the training loop does, and yield the name of each part after it."""
     augment = Augment(recipe.method.plan().looks)
     for _ in range(recipe.accumulate):
-        clips_BNCTHW = augment(batch.clips, batch.draws)
+        clips_BNCTHW = augment(batch.clips, batch.augmentation)
         yield "augment"
         with place.autocast():
             outputs = run.model(clips_BNCTHW, targets_of(batch))
@@ -107,20 +115,26 @@ def in_parts(run: Run, batch: Batch, recipe: Recipe, place: Place) -> Iterator[s
     yield "after step"
 
 
-def timed(step_in_parts: Callable[[], Iterator[str]], rounds: int, device: torch.device) -> dict[str, float]:
-    """Milliseconds of each part of a step, by the device's own clock where it has one: medians of the rounds."""
-    taken: list[list[tuple[str, Mark, Mark]]] = []
-    for _ in range(rounds):
-        taken.append([])
+def time_parts(
+    in_parts: Callable[[], Iterator[str]], device: torch.device, rounds: int, seconds: float = inf
+) -> dict[str, float]:
+    """Return milliseconds of each part, the median of the rounds; no round begins after `seconds`.
+
+    A part ends where `in_parts` yields its name; parts of the same name add up. On a GPU the times are the GPU's own.
+    """
+    marks: list[list[tuple[str, Mark, Mark]]] = []
+    end = time.perf_counter() + seconds
+    while len(marks) < rounds and not (marks and time.perf_counter() > end):
+        marks.append([])
         before = _mark(device)
-        for name in step_in_parts():
+        for name in in_parts():
             after = _mark(device)
-            taken[-1].append((name, before, after))
+            marks[-1].append((name, before, after))
             before = after
     wait_for(device)
-    sums = [{name: 0.0 for name, _, _ in marks} for marks in taken]
-    for marks, spent in zip(taken, sums, strict=True):
-        for name, before, after in marks:
+    sums = [{name: 0.0 for name, _, _ in marks_of_round} for marks_of_round in marks]
+    for marks_of_round, spent in zip(marks, sums, strict=True):
+        for name, before, after in marks_of_round:
             spent[name] += _between(before, after)
     return {name: median(spent[name] for spent in sums) for name in sums[0]}
 
@@ -134,7 +148,7 @@ def _mark(device: torch.device) -> Mark:
 
 
 def _between(before: Mark, after: Mark) -> float:
-    """Milliseconds; of two events once the device has come by both."""
+    """Return milliseconds between two marks that the device has passed."""
     if isinstance(before, float) or isinstance(after, float):
         return (cast(float, after) - cast(float, before)) * 1e3
     return float(before.elapsed_time(after))

@@ -1,7 +1,7 @@
-"""From shards to clips on the device.
+"""From shards to clips on a device.
 
 for batch in open_shards("data_shards/", plan, batch=64, workers=8, device="cuda"):
-    clips = augment(batch.clips, batch.draws)
+    clips = augment(batch.clips, batch.augmentation)
 """
 
 from vtrain.data.batch import Batch

@@ -1,4 +1,4 @@
-"""What is handed over: pixels as they are stored, and small tensors that tell what they are.
+"""A batch: pixels as they are stored, and small tensors that describe them.
 
 B batch   N views   T frames   H height   W width   C channels
 """
@@ -14,57 +14,56 @@ from torch import Tensor
 
 from vtrain.data.augment.config import stack
 from vtrain.data.dataset import NO_LABEL
-from vtrain.data.sampler import Planned
+from vtrain.data.sampler import PlannedSample
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A sample that could not be used; another video stands in its place, and `valid` says so."""
+    """A video that could not be used. Another video takes its slot in the batch, which `Batch.valid` marks."""
 
     shard: str
     key: str
-    what: str
-    instead: str
+    what: str  # the fault
+    instead: str  # key of the video that takes its slot
 
     def __str__(self) -> str:
-        return f"{self.shard}, video '{self.key}': {self.what}; '{self.instead}' stands in its place"
+        return f"{self.shard}, video '{self.key}': {self.what}; video '{self.instead}' is used instead"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """All that is known of some samples but the pixels, in arrays, which travel between processes better than
-    tensors."""
+class SampleInfo:
+    """Everything in a part of a batch but the pixels; as arrays, which pass between processes better than tensors."""
 
     keys: list[str]
-    own: Arrays
+    columns: Arrays  # those fields of `Batch` that every method has
     targets: Arrays
-    draws: Arrays
+    augmentation: Arrays
 
 
 @dataclass(slots=True)
 class Batch:
-    """Clips and all that is known of them."""
+    """Clips of several videos, with everything that is known about them."""
 
     clips: Tensor  # uint8 B,N,T,H,W,C
-    keys: list[str]
-    label: Tensor  # int64 B; -1 where there is none
-    row: Tensor  # int64 B; number of the video among those that were chosen
-    valid: Tensor  # bool B; false where a video stands in for a bad one
-    frame: Tensor  # int32 B,N,T; number of each frame in its video
+    keys: list[str]  # of the videos
+    label: Tensor  # int64 B; -1 for a video without a label
+    row: Tensor  # int64 B; index of the video in `Loader.videos`
+    valid: Tensor  # bool B; false for a video that takes the slot of a bad one, or only fills up the last batch
+    frame: Tensor  # int32 B,N,T; index of each frame in its video
     speed: Tensor  # float32 B,N
-    group: Tensor  # int64 B,N; views of one group are cut and coloured alike
-    targets: dict[str, Tensor]
-    draws: dict[str, Tensor]  # parameters of the augmentation, always on the host
-    position: int = 0  # of the loader behind this batch
-    bad: list[Bad] = field(default_factory=list)
+    group: Tensor  # int64 B,N; views of the same group share their crop and colours
+    targets: dict[str, Tensor]  # whatever else the method's plan returns for a sample
+    augmentation: dict[str, Tensor]  # drawn parameters of the augmentation, always on the host
+    position: int = 0  # of the loader after this batch
+    bad: list[Bad] = field(default_factory=list)  # videos of this batch that could not be used
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same with its tensors on `device`; what the host has to know of the augmentation stays."""
+        """Return the batch with its tensors on `device`; what only the host needs stays on the host."""
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -80,7 +79,7 @@ class Batch:
         )
 
     def pin(self) -> "Batch":
-        """The same with its small tensors in memory that a device can copy from; the clips are there already."""
+        """Return the batch with its small tensors in pinned memory; the clips were made in pinned memory."""
         return replace(
             self,
             label=self.label.pin_memory(),
@@ -91,31 +90,33 @@ class Batch:
         )
 
 
-def facts_of(samples: Sequence[Planned], valid: Sequence[bool]) -> Facts:
-    """All but the pixels of some samples."""
-    views = [one.sample.views for one in samples]
-    own = {
-        "label": np.array([NO_LABEL if one.video.label is None else one.video.label for one in samples], np.int64),
-        "row": np.array([one.row for one in samples], np.int64),
+def sample_info(samples: Sequence[PlannedSample], valid: Sequence[bool]) -> SampleInfo:
+    """Return everything about the samples but their pixels."""
+    videos, views = [planned.video for planned in samples], [planned.sample.views for planned in samples]
+    columns = {
+        "label": np.array([NO_LABEL if video.label is None else video.label for video in videos], np.int64),
+        "row": np.array([planned.row for planned in samples], np.int64),
         "valid": np.array(valid, bool),
         "frame": np.array([[view.frames for view in group] for group in views], np.int32),
         "speed": np.array([[view.speed for view in group] for group in views], np.float32),
         "group": np.array([[view.group for view in group] for group in views], np.int64),
     }
-    targets = {name: _array([one.sample.targets[name] for one in samples]) for name in samples[0].sample.targets}
-    return Facts([one.video.key for one in samples], own, targets, stack([one.draws for one in samples]))
+    names = samples[0].sample.targets
+    targets = {name: _array([planned.sample.targets[name] for planned in samples]) for name in names}
+    augmentation = stack([planned.augmentation for planned in samples])
+    return SampleInfo([video.key for video in videos], columns, targets, augmentation)
 
 
-def batch_of(clips: Tensor, parts: Sequence[Facts], bad: list[Bad], position: int) -> Batch:
-    """One batch of the parts it came in; `clips` holds the pixels of all."""
+def batch_of(clips: Tensor, parts: Sequence[SampleInfo], bad: list[Bad], position: int) -> Batch:
+    """Return a batch that consists of several parts; `clips` holds the pixels of all of them."""
     return Batch(
         clips=clips,
         keys=[key for part in parts for key in part.keys],
         targets=_joined([part.targets for part in parts]),
-        draws=_joined([part.draws for part in parts]),
+        augmentation=_joined([part.augmentation for part in parts]),
         position=position,
         bad=bad,
-        **_joined([part.own for part in parts]),
+        **_joined([part.columns for part in parts]),
     )
 
 
@@ -125,4 +126,5 @@ def _array(values: list[Any]) -> npt.NDArray[Any]:
 
 
 def _joined(parts: Sequence[Arrays]) -> dict[str, Tensor]:
+    """Concatenate the arrays of all parts, name by name."""
     return {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}

@@ -1,21 +1,21 @@
-"""Chunks of samples, made in a worker, and what is done about samples that are bad.
+"""Chunks of samples, made in a worker, and what happens to samples that are bad.
 
-A bad sample raises, or keeps its slot: another video, drawn from (seed, epoch, key), stands in for it and is marked
-as not valid, so all ranks go on with batches of the same size, and any layout with the same ones.
+A bad sample raises an error, or another video takes its slot. That video is drawn from (seed, epoch, key) and marked
+as not valid, so all ranks go on with batches of the same size, and any number of ranks and workers has the same ones.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
 from vprep.errors import WorkError
-from vtrain.data.batch import Bad, Facts, facts_of
+from vtrain.data.batch import Bad, SampleInfo, sample_info
 from vtrain.data.dataset import Videos
 from vtrain.data.order import Order
-from vtrain.data.sampler import Pixels, Planned, Sampler
+from vtrain.data.sampler import Pixels, PlannedSample, Sampler
 from vtrain.data.shard_reader import BadSampleError
 
-GROUP = 8  # samples that the disk may fetch at once
-TRIES = 16  # at a video that can stand in for a bad one
+READ_AHEAD = 8  # samples that the system is asked to read from disk at once
+MOST_SUBSTITUTES = 16  # videos that are tried in the slot of a bad one
 
 OnError = Literal["raise", "skip"]
 
@@ -29,7 +29,7 @@ class Task:
 
 
 class ChunkMaker:
-    """Makes chunks of the videos in the order that `order` gives."""
+    """Makes chunks of the videos that stand at given positions of `order`."""
 
     def __init__(self, videos: Videos, sampler: Sampler, order: Order, on_error: OnError) -> None:
         self._videos = videos
@@ -37,52 +37,54 @@ class ChunkMaker:
         self._order = order
         self._on_error = on_error
 
-    def make(self, task: Task, pixels_MNTHWC: Pixels) -> tuple[Facts, list[Bad]]:
-        """Put the pixels of a chunk of M samples where they belong; tell all else of them."""
-        drawn = [self._order.at(position) for position in task.positions]
-        samples: list[Planned] = []
-        bad: list[Bad | None] = []
-        for begin in range(0, len(drawn), GROUP):
-            some, places = drawn[begin : begin + GROUP], pixels_MNTHWC[begin : begin + GROUP]
+    def make(self, task: Task, pixels_MNTHWC: Pixels) -> tuple[SampleInfo, list[Bad]]:
+        """Write the pixels of the task's M samples; return everything else about them, and the bad videos."""
+        videos = [self._order.at(position) for position in task.positions]  # epoch and row of each
+        samples: list[PlannedSample] = []
+        faults: list[Bad | None] = []
+        for begin in range(0, len(videos), READ_AHEAD):
+            some, slots = videos[begin : begin + READ_AHEAD], pixels_MNTHWC[begin : begin + READ_AHEAD]
             try:
-                samples += self._at_once(some, places)
-                bad += [None] * len(some)
+                samples += self._samples(some, slots)
+                faults += [None] * len(some)
             except BadSampleError:
-                for (epoch, row), place in zip(some, places, strict=True):
-                    planned, fault = self._alone(epoch, row, place)
+                for (epoch, row), slot in zip(some, slots, strict=True):
+                    planned, fault = self._sample_or_substitute(epoch, row, slot)
                     samples.append(planned)
-                    bad.append(fault)
+                    faults.append(fault)
         wanted = [task.end is None or position < task.end for position in task.positions]
-        valid = [fault is None and want for fault, want in zip(bad, wanted, strict=True)]
-        return facts_of(samples, valid), [fault for fault in bad if fault is not None]
+        valid = [fault is None and want for fault, want in zip(faults, wanted, strict=True)]
+        return sample_info(samples, valid), [fault for fault in faults if fault is not None]
 
-    def _at_once(self, drawn: list[tuple[int, int]], places: Pixels) -> list[Planned]:
-        """Some samples; the disk is told of all of them before the first is read."""
-        samples = [self._sampler.plan(epoch, row) for epoch, row in drawn]
+    def _samples(self, videos: list[tuple[int, int]], slots: Pixels) -> list[PlannedSample]:
+        """Make several samples; the system is asked for the bytes of all of them before the first is read."""
+        samples = [self._sampler.plan(epoch, row) for epoch, row in videos]
         located = [self._sampler.locate(planned) for planned in samples]
-        for planned, where, place in zip(samples, located, places, strict=True):
-            self._sampler.fill(planned, self._sampler.read(where), place)
+        for planned, where, slot in zip(samples, located, slots, strict=True):
+            self._sampler.fill(planned, self._sampler.read(where), slot)
         return samples
 
-    def _alone(self, epoch: int, row: int, place: Pixels) -> tuple[Planned, Bad | None]:
-        """One sample, or what stands in for it, and why."""
+    def _sample_or_substitute(self, epoch: int, row: int, slot: Pixels) -> tuple[PlannedSample, Bad | None]:
+        """Make one sample. If it is bad, raise; or make a sample of another video, and return the fault with it."""
         try:
-            return self._at_once([(epoch, row)], place[None])[0], None
+            return self._samples([(epoch, row)], slot[None])[0], None
         except BadSampleError as error:
             path, key = self._videos.paths[self._videos.shard[row]], self._videos.keys[row].as_py()
             if self._on_error == "raise":
                 raise WorkError(
-                    f"{path}, video '{key}': {error}; vprep verify {path.parent} says what is damaged, "
-                    "and on_error=skip goes on without it"
+                    f"{path}, video '{key}': {error}; find what is damaged with: vprep verify {path.parent}, "
+                    "or skip bad videos with: on_error=skip"
                 ) from None
-            planned = self._stand_in(epoch, row, place)
+            planned = self._substitute(epoch, row, slot)
             return planned, Bad(str(path), key, str(error), planned.video.key)
 
-    def _stand_in(self, epoch: int, row: int, place: Pixels) -> Planned:
-        for number in range(TRIES):
+    def _substitute(self, epoch: int, row: int, slot: Pixels) -> PlannedSample:
+        for number in range(MOST_SUBSTITUTES):
             try:
-                return self._at_once([(epoch, self._sampler.substitute(epoch, row, number))], place[None])[0]
+                return self._samples([(epoch, self._sampler.substitute(epoch, row, number))], slot[None])[0]
             except BadSampleError:
                 continue
-        path = self._videos.paths[self._videos.shard[row]]
-        raise WorkError(f"{TRIES} videos in a row cannot be used; vprep verify {path.parent} says what is damaged")
+        folder = self._videos.paths[self._videos.shard[row]].parent
+        raise WorkError(
+            f"{MOST_SUBSTITUTES} videos in a row cannot be used; find what is damaged with: vprep verify {folder}"
+        )

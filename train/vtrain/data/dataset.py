@@ -1,4 +1,4 @@
-"""The chosen videos as arrays: what the loader must know of each to find its bytes, about 70 bytes a video."""
+"""The selected videos as arrays: what the loader needs to find and decode each of them, about 70 bytes a video."""
 
 import re
 from dataclasses import dataclass, replace
@@ -12,64 +12,69 @@ import pyarrow.compute as pc
 
 from vprep.errors import UsageError
 from vprep.hashing import hash_of
-from vtrain.data.order import number_of
+from vtrain.data.order import seed_from
 from vtrain.data.sampling import Video
 from vtrain.data.shard_spec import Part
 
-PER_VIDEO = ("shard", "offset", "frames", "label", "fps", "height", "width")  # arrays of `Videos`
-NO_LABEL = -1
+PER_VIDEO = ("shard", "offset", "frames", "label", "fps", "height", "width")  # the arrays of `Videos`
+NO_LABEL = -1  # in an array of labels
 
 
 @dataclass(frozen=True, eq=False)
-class Frames:
-    """Where the frames are of videos whose shards do not tell; the shards of vprep have it beside the frames."""
+class FrameIndex:
+    """Byte offsets and checksums of all frames, for shards that do not hold these beside the frames.
 
-    starts: npt.NDArray[np.int64]  # into the two below; by row, and one more
-    offsets: npt.NDArray[np.uint32]
-    checks: list[str]
+    The shards of vprep hold them; shards of other tools do not, and then these columns of the index are kept in memory.
+    """
+
+    starts: npt.NDArray[np.int64]  # where each video begins in `offsets`; one entry more than there are videos
+    offsets: npt.NDArray[np.uint32]  # of frames, counted from the video's own offset; one more than its frames
+    checks: list[str]  # one string for each video
 
     def of(self, row: int) -> tuple[list[int], str]:
+        """Return the offsets and the checks of one video."""
         return self.offsets[self.starts[row] : self.starts[row + 1]].tolist(), self.checks[row]
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> "FrameIndex":
+        """Return the entries of the videos `rows`."""
+        starts, ends = self.starts[rows], self.starts[rows + 1]
+        numbers = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)] or [rows[:0]])
+        counts = np.concatenate([[0], np.cumsum(ends - starts)])
+        return FrameIndex(counts, self.offsets[numbers], [self.checks[row] for row in rows])
 
 
 @dataclass(frozen=True, eq=False)
 class Videos:
-    """Videos of one or more sets, in the order in which they are stored."""
+    """Videos of one or more sets, in the order of their indexes."""
 
-    paths: list[Path]
-    sizes: list[int]  # of the files
+    paths: list[Path]  # of the shards
+    sizes: list[int]  # of the shards in bytes
     keys: pa.StringArray
-    shard: npt.NDArray[np.int32]  # number in `paths`
-    offset: npt.NDArray[np.int64]
+    shard: npt.NDArray[np.int32]  # index into `paths`
+    offset: npt.NDArray[np.int64]  # of the first frame's bytes in the shard
     frames: npt.NDArray[np.int32]
     label: npt.NDArray[np.int32]
     fps: npt.NDArray[np.float32]
     height: npt.NDArray[np.int16]
     width: npt.NDArray[np.int16]
-    classes: list[str] | None  # None when the sets do not agree on them
-    inside: Frames | None  # of foreign sets
+    classes: list[str] | None  # names by label; None if the sets have different classes
+    frame_index: FrameIndex | None  # None when the shards hold these themselves
 
     def __len__(self) -> int:
         return len(self.offset)
 
     @property
     def fingerprint(self) -> str:
-        """Tells whether these are the same bytes of the same videos, as far as the index says."""
+        """A hash of what the index says about the content: keys, labels, and where the bytes are."""
         numbers = (self.shard, self.offset, self.frames, self.label)
-        said = "\n".join(self.keys.to_pylist()).encode() + repr(self.sizes).encode()
-        return hash_of(said + b"".join(array.tobytes() for array in numbers))
+        names = "\n".join(self.keys.to_pylist()).encode() + repr(self.sizes).encode()
+        return hash_of(names + b"".join(array.tobytes() for array in numbers))
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> "Videos":
-        """Some of them."""
-        if self.inside is not None:
-            starts, ends = self.inside.starts[rows], self.inside.starts[rows + 1]
-            numbers = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)] or [rows[:0]])
-            counts = np.concatenate([[0], np.cumsum(ends - starts)])
-            inside = Frames(counts, self.inside.offsets[numbers], [self.inside.checks[row] for row in rows])
-        else:
-            inside = None
+        """Return the videos `rows`, in that order."""
         chosen = {name: getattr(self, name)[rows] for name in PER_VIDEO}
-        return replace(self, keys=self.keys.take(pa.array(rows)), inside=inside, **chosen)
+        frame_index = None if self.frame_index is None else self.frame_index.take(rows)
+        return replace(self, keys=self.keys.take(pa.array(rows)), frame_index=frame_index, **chosen)
 
     def __getitem__(self, row: int) -> Video:
         label = int(self.label[row])
@@ -84,61 +89,66 @@ class Videos:
 
 
 def videos_of(parts: list[Part], tables: list[pa.Table], classes: list[str] | None) -> Videos:
-    """Make the videos of index rows, one table for each part; without `classes` no video has a label."""
-    paths = [part.folder / shard["name"] for part in parts for shard in part.shards]
-    numbers = {path: number for number, path in enumerate(paths)}
-    shards = []
-    for part, table in zip(parts, tables, strict=True):
-        names = table["shard"].combine_chunks().dictionary_encode()
-        known = np.array([numbers[part.folder / name] for name in names.dictionary.to_pylist()], np.int32)
-        shards.append(known[names.indices.to_numpy(zero_copy_only=False)] if len(names) else known[:0])
-    all_rows = pa.concat_tables(tables)
-    label = _numbers(all_rows["label"], NO_LABEL, np.int32)
+    """Make `Videos` of rows of the index, one table for each part; without `classes` no video has a label."""
+    rows = pa.concat_tables(tables, promote_options="default")
+    label = _numbers(rows["label"], NO_LABEL, np.int32)
     return Videos(
-        paths=paths,
+        paths=[part.folder / shard["name"] for part in parts for shard in part.shards],
         sizes=[shard["bytes"] for part in parts for shard in part.shards],
-        keys=pa.concat_arrays(all_rows["key"].chunks) if all_rows["key"].num_chunks else pa.array([], pa.string()),
-        shard=np.concatenate(shards),
-        offset=_numbers(all_rows["offset"], 0, np.int64),
-        frames=_numbers(all_rows["frames"], 0, np.int32),
+        keys=pa.concat_arrays(rows["key"].chunks) if rows["key"].num_chunks else pa.array([], pa.string()),
+        shard=_shard_numbers(parts, tables),
+        offset=_numbers(rows["offset"], 0, np.int64),
+        frames=_numbers(rows["frames"], 0, np.int32),
         label=label if classes is not None else np.full_like(label, NO_LABEL),
-        fps=_numbers(all_rows["fps"], 0, np.float32),
-        height=_numbers(all_rows["height"], 0, np.int16),
-        width=_numbers(all_rows["width"], 0, np.int16),
+        fps=_numbers(rows["fps"], 0, np.float32),
+        height=_numbers(rows["height"], 0, np.int16),
+        width=_numbers(rows["width"], 0, np.int16),
         classes=classes,
-        inside=_inside(all_rows),
+        frame_index=_frame_index(rows),
     )
+
+
+def _shard_numbers(parts: list[Part], tables: list[pa.Table]) -> npt.NDArray[np.int32]:
+    """Return for each row the number of its shard, counted through all parts."""
+    numbers, first = [np.empty(0, np.int32)], 0
+    for part, table in zip(parts, tables, strict=True):
+        names = pa.array([shard["name"] for shard in part.shards])
+        numbers.append(first + _numbers(pc.index_in(table["shard"], names), 0, np.int32))
+        first += len(part.shards)
+    return np.concatenate(numbers)
 
 
 def _numbers(column: pa.ChunkedArray, null: int, kind: type[np.number[Any]]) -> npt.NDArray[Any]:
     return pc.fill_null(column, null).to_numpy().astype(kind)  # type: ignore[no-any-return]
 
 
-def _inside(rows: pa.Table) -> Frames | None:
-    offsets, checks = rows["frame_offsets"], rows["frame_checks"]
-    if offsets.null_count == len(rows):
+def _frame_index(rows: pa.Table) -> FrameIndex | None:
+    """Return the frame index of the rows that have one; other rows have no offsets and no checks."""
+    if "frame_offsets" not in rows.column_names:
         return None
+    offsets, checks = rows["frame_offsets"], rows["frame_checks"]
     lengths = _numbers(pc.list_value_length(offsets), 0, np.int64)
     flat = pc.list_flatten(offsets).to_numpy().astype(np.uint32)
-    return Frames(np.concatenate([[0], np.cumsum(lengths)]), flat, [text or "" for text in checks.to_pylist()])
+    return FrameIndex(np.concatenate([[0], np.cumsum(lengths)]), flat, [text or "" for text in checks.to_pylist()])
 
 
 By = Literal["video", "group"]
 
-GROUP = re.compile(r"_g(\d+)_c\d+")  # UCF101: clips of one group were cut from one video
+GROUP = re.compile(r"_g(\d+)_c\d+")  # UCF101: the clips of a group were cut from the same film
 
 
 def held_out(videos: Videos, count: int, by: By = "video", seed: int = 0) -> tuple[Videos, Videos]:
-    """What is left, and `count` videos drawn by seed; with by="group" whole groups, until there are at least so many.
+    """Split off `count` random videos: return the others, and these.
 
-    Clips of one group are alike: where they are on both sides, what is told of the held-out ones says little.
-    So, too, with videos of one name in several sets, which are held out together.
+    With by="group" whole groups are held out until there are at least `count` videos. The clips of a group look alike:
+    with some of them in the training set, a measurement on the others says little. For the same reason videos that
+    have the same key in several sets are held out together.
     """
     if not 0 <= count < len(videos):
         raise UsageError(f"{count} videos are to be held out of {len(videos)}; hold out 0 to {len(videos) - 1}")
     keys = videos.keys.to_pylist()
     groups = keys if by == "video" else [_group(key) for key in keys]
-    order = sorted(set(groups), key=lambda group: number_of(seed, "held out", group))
+    order = sorted(set(groups), key=lambda group: seed_from(seed, "held out", group))
     rows: dict[str, list[int]] = {}
     for row, group in enumerate(groups):
         rows.setdefault(group, []).append(row)
@@ -148,7 +158,7 @@ def held_out(videos: Videos, count: int, by: By = "video", seed: int = 0) -> tup
             break
         held += rows[group]
     if count and len(held) == len(videos):
-        raise UsageError(f"the {len(order)} groups are too large to hold out {count} videos; hold out fewer")
+        raise UsageError(f"the {len(order)} groups are too large to hold out {count} videos; hold out fewer videos")
     kept = np.ones(len(videos), bool)
     kept[held] = False
     return videos.take(np.flatnonzero(kept)), videos.take(np.flatnonzero(~kept))

@@ -1,9 +1,13 @@
-"""From shards to batches.
+"""From shards to batches on a device.
 
-    positions -> tasks -> chunks (in the workers) -> batches (here) -> device
+    positions   a video stands at each position of an endless stream of epochs (order.py)
+    tasks       the positions of a batch, shared among ranks and cut into parts (`_tasks_of_batches`)
+    chunks      a worker reads and decodes the videos of a task (chunks.py, sampler.py, shard_reader.py, workers.py)
+    batches     the main process puts the chunks of a batch together (`_collect`, batch.py)
+    device      a batch is copied to the device while the one before it is used (prefetch.py)
 
-Which videos a batch holds is a function of its position alone, so neither ranks nor workers nor a resume change it.
-WebDataset carries the pipeline and its processes; the order, and which worker makes what, is decided here.
+The videos of a batch are a function of its position alone, so they do not depend on ranks, workers or a resume.
+WebDataset carries the pipeline and its processes; the order, and which worker makes which chunk, is decided here.
 """
 
 import logging
@@ -19,26 +23,26 @@ import webdataset as wds
 from torch.utils.data import get_worker_info
 
 from vprep.errors import UsageError, WorkError
-from vtrain.data.batch import Bad, Batch, Facts, batch_of
+from vtrain.data.batch import Bad, Batch, SampleInfo, batch_of
 from vtrain.data.chunks import ChunkMaker, OnError, Task
 from vtrain.data.dataset import Videos
-from vtrain.data.order import BLOCK, Order, share
+from vtrain.data.order import Order, share
 from vtrain.data.prefetch import on_device
 from vtrain.data.sampler import Sampler
 from vtrain.data.sampling import Plan
 from vtrain.data.shard_set import ShardSet
 from vtrain.data.shard_spec import Spec
-from vtrain.data.workers import Chunk, Lent, Rooms, SharedRooms, Stop, from_workers
+from vtrain.data.workers import BufferPool, Chunk, Failure, SharedBufferPool, SharedPixels, from_workers
 
-CHUNK_BYTES = 32 << 20  # of pixels; a larger batch leaves its workers in parts
-AHEAD = 2  # chunks that a worker makes before they are asked for
-HELD = 2  # rooms of a worker that tensors may hold
+CHUNK_BYTES = 32 << 20  # of pixels; a worker makes a larger batch in several chunks
+PREFETCHED = 2  # chunks that a worker makes before they are asked for
+MOST_BORROWED = 2  # shared buffers of a worker that tensors may hold
 
 log = logging.getLogger("vtrain.data")
 
 
 class Options(TypedDict, total=False):
-    """What else a loader can be told; defaults are with the loader."""
+    """Further arguments of `Loader`, which has their defaults."""
 
     seed: int
     workers: int
@@ -47,7 +51,6 @@ class Options(TypedDict, total=False):
     position: int
     epochs: int | None
     shuffled: bool
-    block: int
     on_error: OnError
     budget: float
     bad: dict[str, Bad] | None
@@ -55,9 +58,11 @@ class Options(TypedDict, total=False):
 
 
 class Loader:
-    """An iterator of batches.
+    """An iterator of batches of `batch` videos over all ranks, of which this rank has `batch / world`.
 
-    Its state is `position`, the count of samples that were handed out, and `bad`, the videos that could not be read.
+    Its state is `position`, the number of samples that all ranks have had, and `bad`, the videos that could not be
+    used. With on_error="skip" these are replaced, until they are more than the share `budget` of all videos.
+    `workers` processes read and decode; with 0 this process does. Without `epochs` there is no end.
     """
 
     def __init__(
@@ -73,120 +78,123 @@ class Loader:
         position: int = 0,
         epochs: int | None = None,
         shuffled: bool = True,
-        block: int = BLOCK,
         on_error: OnError = "raise",
         budget: float = 0.001,
         bad: dict[str, Bad] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        _refuse_impossible(batch=batch, workers=workers, rank=rank, world=world, on_error=on_error)
+        _check_arguments(batch=batch, workers=workers, rank=rank, world=world, on_error=on_error)
         self.videos = videos
         self.batch = batch
         self.position = position
         self.end = None if epochs is None else epochs * len(videos)
-        self.bad = {} if bad is None else bad  # the first fault of each bad video, by key; `bad` is added to
+        self.bad = {} if bad is None else bad  # the first fault of each bad video, by key; the caller's own dict
         self._most_bad = max(1, int(budget * len(videos)))
         self._rank, self._world, self._workers = rank, world, workers
         self._device = torch.device(device)
         sampler = Sampler(videos, plan, seed)
-        self._maker = ChunkMaker(videos, sampler, Order(videos.shard, seed, block=block, shuffled=shuffled), on_error)
+        self._maker = ChunkMaker(videos, sampler, Order(videos.shard, seed, shuffled=shuffled), on_error)
         self._shape = (plan.views, plan.length, *sampler.canvas, 3)
         local = batch // world
-        self._chunks = min(local, -(-local * prod(self._shape) // CHUNK_BYTES)) if workers else 1
-        self._rooms = Rooms(pinned=self._device.type == "cuda")
+        self._chunks_per_batch = min(local, -(-local * prod(self._shape) // CHUNK_BYTES)) if workers else 1
+        self._pool = BufferPool(pinned=self._device.type == "cuda")
 
     def __len__(self) -> int:
-        """Batches that are left of a finite pass."""
+        """Return the number of batches that are left of a finite pass."""
         if self.end is None:
             raise TypeError("this loader has no end; give it epochs=")
         return max(0, -(-(self.end - self.position) // self.batch))
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self._batches()
-        # The first batch is made here and not by a thread: workers start, and early errors rise, where the caller is.
+        batches = self._host_batches()
+        # The caller's thread makes the first batch, so that workers start, and early errors are raised, in it.
         first = next(batches, None)
         if first is None:
             return
         stream = on_device(_with_first(first, batches), self._device)
-        del first  # its memory is wanted again
+        del first  # so that its buffer can return to the pool
         for batch in stream:
             self.position = batch.position
             self._count(batch.bad)
             yield batch
 
-    def _batches(self) -> Generator[Batch, None, None]:
-        size = -(-self.batch // self._world // self._chunks) * prod(self._shape)
-        shared = [SharedRooms(AHEAD + 1 + HELD, HELD, size) for _ in range(self._workers)]
-        pipeline = wds.DataPipeline(self._tasks, partial(self._make, shared))
-        if not shared:
-            yield from self._collect(iter(pipeline), shared)
+    def _host_batches(self) -> Generator[Batch, None, None]:
+        size = -(-self.batch // self._world // self._chunks_per_batch) * prod(self._shape)
+        buffers = PREFETCHED + 1 + MOST_BORROWED
+        pools = [SharedBufferPool(buffers, MOST_BORROWED, size) for _ in range(self._workers)]
+        pipeline = wds.DataPipeline(self._tasks_of_this_worker, partial(self._make_chunks, pools))
+        if not pools:
+            yield from self._collect(iter(pipeline), pools)
             return
-        stream = from_workers(pipeline, AHEAD, shared)
+        chunks = from_workers(pipeline, PREFETCHED, pools)
         try:
-            yield from self._collect(stream, shared)
+            yield from self._collect(chunks, pools)
         finally:
-            stream.close()  # ends the workers now; left to the garbage collector, torch may wait 5 s for each
-            for rooms in shared:
-                rooms.close()
+            chunks.close()  # ends the workers now; when the garbage collector does it, torch may wait 5 s for each
+            for pool in pools:
+                pool.close()
 
-    def _steps(self) -> Iterator[tuple[int, list[Task]]]:
-        """Where each global batch begins, and this rank's part of it in chunks."""
+    def _tasks_of_batches(self) -> Iterator[tuple[int, list[Task]]]:
+        """Yield for each global batch the position where it begins, and the tasks of this rank's part of it."""
         first = self.position
         while self.end is None or first < self.end:
-            mine = share(first, self.batch, self.end, self._rank, self._world)
-            edges = [len(mine) * number // self._chunks for number in range(self._chunks + 1)]
-            yield first, [Task(mine[begin:end], self.end) for begin, end in pairwise(edges) if end > begin]
+            local = share(first, self.batch, self.end, self._rank, self._world)
+            edges = [len(local) * number // self._chunks_per_batch for number in range(self._chunks_per_batch + 1)]
+            yield first, [Task(local[begin:end], self.end) for begin, end in pairwise(edges) if end > begin]
             first += self.batch
 
-    def _tasks(self) -> Iterator[Task]:
-        """The chunks that this worker makes: they are dealt out like cards, and collected in the same order."""
+    def _tasks_of_this_worker(self) -> Iterator[Task]:
+        """Yield every n-th task, n being the number of workers; `_collect` takes their chunks in the same turns."""
         info = get_worker_info()
-        mine, workers = (info.id, info.num_workers) if info else (0, 1)
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
         number = 0
-        for _, tasks in self._steps():
+        for _, tasks in self._tasks_of_batches():
             for task in tasks:
-                if number % workers == mine:
+                if number % workers == worker:
                     yield task
                 number += 1
 
-    def _make(self, shared: list[SharedRooms], tasks: Iterable[Task]) -> Iterator[Chunk | Stop]:
+    def _make_chunks(self, pools: list[SharedBufferPool], tasks: Iterable[Task]) -> Iterator[Chunk | Failure]:
+        """Read and decode the videos of each task, in a worker or, without workers, in this process."""
         info = get_worker_info()
         try:
             for task in tasks:
                 shape = (len(task.positions), *self._shape)
                 if info is None:
-                    tensor = self._rooms.take(shape)
+                    tensor = self._pool.borrow(shape)
                     yield Chunk(tensor, *self._maker.make(task, tensor.numpy()))
                 else:
-                    room, pixels = shared[info.id].fill(shape)
-                    yield Chunk(Lent(info.id, room, shape), *self._maker.make(task, pixels))
+                    buffer, pixels = pools[info.id].wait_for_buffer(shape)
+                    yield Chunk(SharedPixels(info.id, buffer, shape), *self._maker.make(task, pixels))
         except (UsageError, WorkError) as error:
-            yield Stop(type(error), str(error))
+            yield Failure(type(error), str(error))
 
-    def _collect(self, chunks: Iterator[Chunk | Stop], shared: list[SharedRooms]) -> Generator[Batch, None, None]:
-        """Batches of the chunks. The pixels of one that came in one piece stay where they are, if they may."""
-        for first, tasks in self._steps():
-            copied = len(tasks) > 1 or (len(shared) > 0 and self._device.type == "cuda")
+    def _collect(
+        self, chunks: Iterator[Chunk | Failure], pools: list[SharedBufferPool]
+    ) -> Generator[Batch, None, None]:
+        """Yield batches made of the chunks. The pixels of a batch that is one chunk are not copied, if possible."""
+        for first, tasks in self._tasks_of_batches():
+            copied = len(tasks) > 1 or (len(pools) > 0 and self._device.type == "cuda")
             samples = sum(len(task.positions) for task in tasks)
-            clips = self._rooms.take((samples, *self._shape)) if copied else None
-            facts: list[Facts] = []
+            clips = self._pool.borrow((samples, *self._shape)) if copied else None
+            infos: list[SampleInfo] = []
             bad: list[Bad] = []
             at = 0
             for task in tasks:
-                part = next(chunks)
-                if isinstance(part, Stop):
-                    raise part.error(part.words)
+                chunk = next(chunks)
+                if isinstance(chunk, Failure):
+                    raise chunk.error(chunk.message)
                 if clips is None:
-                    clips = part.take(shared)
+                    clips = chunk.borrow(pools)
                 else:
-                    part.copy_to(clips[at : at + len(task.positions)], shared)
+                    chunk.copy_to(clips[at : at + len(task.positions)], pools)
                 at += len(task.positions)
-                facts.append(part.facts)
-                bad += part.bad
+                infos.append(chunk.info)
+                bad += chunk.bad
             if clips is not None:
-                behind = first + self.batch
-                yield batch_of(clips, facts, bad, behind if self.end is None else min(behind, self.end))
-            del clips, part  # their memory is wanted again
+                after = first + self.batch
+                yield batch_of(clips, infos, bad, after if self.end is None else min(after, self.end))
+            del clips, chunk  # so that their buffers can return to the pool
 
     def _count(self, found: list[Bad]) -> None:
         for bad in found:
@@ -197,7 +205,8 @@ class Loader:
             last = next(reversed(self.bad.values()))
             raise WorkError(
                 f"{len(self.bad)} of {len(self.videos)} videos are bad, and {self._most_bad} were allowed; the last: "
-                f"{last.shard}, video '{last.key}': {last.what}; vprep verify {Path(last.shard).parent} lists them all"
+                f"{last.shard}, video '{last.key}': {last.what}; list them all with: vprep verify "
+                f"{Path(last.shard).parent}"
             )
 
 
@@ -211,21 +220,23 @@ def open_shards(
     fold: int = 1,
     **options: Unpack[Options],
 ) -> Loader:
-    """A loader of the shards that `spec` names: batches of `batch` videos over all ranks, each with the clips that
-    `plan` asks for."""
+    """Return a loader of the shards that `spec` names; each video of a batch has the clips that `plan` chooses.
+
+    `split`, `fold` and `subset` select videos as `ShardSet.select` does; the other options are those of `Loader`.
+    """
     videos = ShardSet.open(spec).select(split, fold=fold, subset=subset)
     return Loader(videos, plan, batch=batch, **options)
 
 
-def _refuse_impossible(*, batch: int, workers: int, rank: int, world: int, on_error: str) -> None:
+def _check_arguments(*, batch: int, workers: int, rank: int, world: int, on_error: str) -> None:
     if batch < 1 or batch % world:
-        raise UsageError(f"batch is {batch} for {world} ranks; it is divided among them: give a multiple of {world}")
+        raise UsageError(f"batch is {batch} for {world} ranks; it is divided among them: write a multiple of {world}")
     if not 0 <= rank < world:
         raise UsageError(f"rank is {rank} of {world}; ranks count from 0")
     if workers < 0:
-        raise UsageError(f"workers is {workers}; 0 works in this process, more are processes of their own")
+        raise UsageError(f"workers is {workers}; write 0 to work in this process, or the number of worker processes")
     if on_error not in ("raise", "skip"):
-        raise UsageError(f"on_error is '{on_error}'; there are raise and skip")
+        raise UsageError(f"on_error is '{on_error}'; write raise or skip")
 
 
 def _with_first(first: Batch, others: Generator[Batch, None, None]) -> Generator[Batch, None, None]:

@@ -1,7 +1,7 @@
-"""The order of the videos: a pure function of (seed, epoch, index), so that one integer is all of the loader's state.
+"""The order of the videos: a pure function of (seed, epoch, index), so one integer is all of the loader's state.
 
-In an epoch the shards are permuted and cut into blocks; the videos of a block are permuted. A block is what a cache
-of remote shards has to hold, and it is wide, so that a set that is sorted by class is well mixed all the same.
+In an epoch the shards are permuted and cut into blocks, and the videos of each block are permuted. A cache of remote
+shards would have to hold one block. Blocks are wide, so that a set that is sorted by class is mixed well all the same.
 """
 
 import numpy as np
@@ -9,72 +9,70 @@ import numpy.typing as npt
 
 from vprep.hashing import hash_of
 
-BLOCK = 1 << 16  # videos, at least
+BLOCK = 1 << 16  # the least number of videos in a block
 
 Ints = npt.NDArray[np.int32]
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-def number_of(*parts: object) -> int:
-    """One number of 64 bits from several things, each bit depending on all of them."""
+def seed_from(*parts: object) -> int:
+    """Return a number of 64 bits, each of which depends on all of `parts`."""
     return int(hash_of("/".join(map(str, parts)).encode())[:16], 16)
 
 
-def _scrambled(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    # splitmix64 by Steele, Lea and Flood. NumPy's own generators may give other numbers in its next version.
+def _splitmix64(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the numbers of the generator by Steele, Lea and Flood; NumPy's own may change with its version."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
-def _ranks(count: int, *seeds: object) -> npt.NDArray[np.uint64]:
-    """A random number for each of `count` things."""
+def _random_keys(count: int, *seeds: object) -> npt.NDArray[np.uint64]:
+    """Return `count` random numbers, to sort by."""
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-    return _scrambled(steps + np.uint64(number_of(*seeds)))
+    return _splitmix64(steps + np.uint64(seed_from(*seeds)))
 
 
 def epoch_order(shards: npt.NDArray[np.integer], seed: int, epoch: int, block: int = BLOCK) -> Ints:
-    """The rows of an index in the order of one epoch; `shards[row]` is the number of the row's shard."""
+    """Return the rows of an index in the order of one epoch; `shards[row]` is the number of the row's shard."""
     sizes = np.bincount(shards)
-    drawn = np.argsort(_ranks(len(sizes), seed, epoch, "shards"), kind="stable")
-    before = np.empty(len(sizes), np.int64)
-    before[drawn] = np.cumsum(sizes[drawn]) - sizes[drawn]
-    blocks = max(1, len(shards) // block)  # of equal size, none of them smaller than `block`
+    permuted = np.argsort(_random_keys(len(sizes), seed, epoch, "shards"), kind="stable")
+    before = np.empty(len(sizes), np.int64)  # for each shard, the number of videos in the shards before it
+    before[permuted] = np.cumsum(sizes[permuted]) - sizes[permuted]
+    blocks = max(1, len(shards) // block)  # of equal size, none smaller than `block`
     block_of = (before * blocks // len(shards)).astype(np.int32)
-    return np.lexsort((_ranks(len(shards), seed, epoch, "videos"), block_of[shards])).astype(np.int32)
+    return np.lexsort((_random_keys(len(shards), seed, epoch, "videos"), block_of[shards])).astype(np.int32)
 
 
 class Order:
-    """Which video stands at a position of the endless stream of epochs, each of which has every video once."""
+    """The endless stream of epochs, each of which has every video once."""
 
-    def __init__(
-        self, shards: npt.NDArray[np.integer], seed: int = 0, *, block: int = BLOCK, shuffled: bool = True
-    ) -> None:
+    def __init__(self, shards: npt.NDArray[np.integer], seed: int = 0, *, shuffled: bool = True) -> None:
         self._shards = shards
         self._seed = seed
-        self._block = block
         self._shuffled = shuffled
         self._epochs: dict[int, Ints] = {}
 
     def at(self, position: int) -> tuple[int, int]:
-        """The epoch and the row at `position`."""
-        epoch, place = divmod(position, len(self._shards))
-        return epoch, int(self._rows(epoch)[place])
+        """Return the epoch and the row of the video at `position`."""
+        epoch, index = divmod(position, len(self._shards))
+        return epoch, int(self._rows(epoch)[index])
 
     def _rows(self, epoch: int) -> Ints:
         if epoch not in self._epochs:
-            # A batch may reach into the next epoch; older ones are not needed again.
+            # A batch may reach into the next epoch; epochs before the last are not needed again.
             self._epochs = {known: rows for known, rows in self._epochs.items() if known == epoch - 1}
-            everything = np.arange(len(self._shards), dtype=np.int32)
-            shuffled = epoch_order(self._shards, self._seed, epoch, self._block) if self._shuffled else everything
-            self._epochs[epoch] = shuffled
+            if self._shuffled:
+                self._epochs[epoch] = epoch_order(self._shards, self._seed, epoch)
+            else:
+                self._epochs[epoch] = np.arange(len(self._shards), dtype=np.int32)
         return self._epochs[epoch]
 
 
 def share(first: int, batch: int, end: int | None, rank: int, world: int) -> range:
-    """The positions that `rank` takes of the global batch that begins at `first`.
+    """Return the positions of `rank` in the global batch that begins at `first`.
 
-    The last batch of a finite pass may be short; it is filled up from behind `end` until the ranks have equal parts.
+    The last batch of a finite pass may be short. Positions from `end` on fill it up until all ranks have equally many.
     """
     size = batch if end is None else min(batch, end - first)
     part = -(-size // world)

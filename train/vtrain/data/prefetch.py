@@ -1,4 +1,4 @@
-"""Hands batches over to a device: copied on a stream of its own, one batch ahead of use."""
+"""Copies batches to a device on a stream of its own, while the batch before is being used."""
 
 import queue
 import threading
@@ -11,21 +11,21 @@ import torch
 from vtrain.data.batch import Batch
 
 Item = TypeVar("Item")
-POLL = 0.2  # seconds after which a thread looks whether it is still wanted
+POLL = 0.2  # seconds between two checks of the thread whether anyone still wants its items
 
 
 class _End(Generic[Item]):
-    """The last thing in the queue: why there is no more."""
+    """The last entry of the queue: there are no more items, because of `error` if that is not None."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-def ahead(items: Generator[Item, None, None], depth: int = 1) -> Generator[Item, None, None]:
-    """The same items, made by a thread, `depth` of them before they are asked for."""
-    made: queue.Queue[Item | _End[Item]] = queue.Queue(depth)
+def prefetch(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """Yield the same items; a thread makes each one before it is asked for."""
+    made: queue.Queue[Item | _End[Item]] = queue.Queue(1)
     done = threading.Event()
-    thread = threading.Thread(target=_run, args=(items, made, done), name="vtrain ahead", daemon=True)
+    thread = threading.Thread(target=_produce, args=(items, made, done), name="vtrain prefetch", daemon=True)
     thread.start()
     try:
         while not isinstance(item := made.get(), _End):
@@ -37,13 +37,13 @@ def ahead(items: Generator[Item, None, None], depth: int = 1) -> Generator[Item,
         thread.join()
 
 
-def _run(items: Generator[Item, None, None], made: "queue.Queue[Item | _End[Item]]", done: threading.Event) -> None:
+def _produce(items: Generator[Item, None, None], made: "queue.Queue[Item | _End[Item]]", done: threading.Event) -> None:
     error = None
     try:
         for item in items:
             if not _put(made, item, done):
                 break
-    except BaseException as raised:  # handed to the thread that asks
+    except BaseException as raised:  # raised again in the thread that takes the items
         error = raised
     finally:
         items.close()
@@ -51,6 +51,7 @@ def _run(items: Generator[Item, None, None], made: "queue.Queue[Item | _End[Item
 
 
 def _put(made: "queue.Queue[Any]", item: object, done: threading.Event) -> bool:
+    """Put an item into the queue when there is space; return False if nobody wants it any more."""
     while not done.is_set():
         try:
             made.put(item, timeout=POLL)
@@ -61,29 +62,29 @@ def _put(made: "queue.Queue[Any]", item: object, done: threading.Event) -> bool:
 
 
 class CudaCopies:
-    """Copies batches on a stream of their own. What is copied from stays untouched until the copy is done."""
+    """Copies batches on a stream of its own, and keeps each source alive until its copy is complete."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.Stream(device)
-        self._under_way: deque[tuple[torch.Event, Batch]] = deque()
+        self._in_flight: deque[tuple[torch.Event, Batch]] = deque()
 
     def start(self, batch: Batch) -> tuple[Batch, torch.Event]:
-        """Begin the copy; the event comes when it is done."""
-        while self._under_way and self._under_way[0][0].query():
-            self._under_way.popleft()
+        """Start to copy a batch; return the copy, and an event that is reached when the copy is complete."""
+        while self._in_flight and self._in_flight[0][0].query():
+            self._in_flight.popleft()
         pinned = batch.pin()
         with self._stream:
             copy = pinned.to(self._device)
-            ready = torch.Event(self._device)
-            ready.record(self._stream)
-        self._under_way.append((ready, pinned))
-        return copy, ready
+            complete = torch.Event(self._device)
+            complete.record(self._stream)
+        self._in_flight.append((complete, pinned))
+        return copy, complete
 
-    def take(self, copy: Batch, ready: torch.Event) -> Batch:
-        """The copied batch, for the stream that is current now; the host does not wait."""
+    def finish(self, copy: Batch, complete: torch.Event) -> Batch:
+        """Return the copy for use on the current stream, which waits for it; the host does not wait."""
         current = torch.accelerator.current_stream(self._device)
-        current.wait_event(ready)
+        current.wait_event(complete)
         for tensor in (copy.clips, copy.label, copy.row, copy.valid, copy.speed, *copy.targets.values()):
             tensor.record_stream(current)
         return copy
@@ -94,10 +95,10 @@ def on_device(
     device: torch.device,
     copies: Callable[[torch.device], Any] = CudaCopies,
 ) -> Iterator[Batch]:
-    """The batches on `device`, each copied while the one before it is worked on."""
+    """Yield the batches on `device`; each is copied while the one before it is used."""
     if device.type == "cpu":
         yield from batches
         return
     copier = copies(device)
-    for copy, ready in ahead(copier.start(batch) for batch in batches):
-        yield copier.take(copy, ready)
+    for copy, complete in prefetch(copier.start(batch) for batch in batches):
+        yield copier.finish(copy, complete)

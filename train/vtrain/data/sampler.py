@@ -1,6 +1,6 @@
-"""One sample: a video is drawn from, its frames are read and decoded, and the pixels are put where they belong.
+"""One sample: choose the frames of a video, read and decode them, and write the pixels into a batch.
 
-All that is random about a sample comes from (seed, epoch, key), so it is the same in any worker on any rank.
+All randomness of a sample comes from (seed, epoch, key), so it is the same in any worker on any rank.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vprep.errors import WorkError
-from vtrain.data.augment.config import Box, Draw
+from vtrain.data.augment.config import Box, DrawnParameters
 from vtrain.data.dataset import Videos
-from vtrain.data.order import number_of
+from vtrain.data.order import seed_from
 from vtrain.data.sampling import Plan, Sample, TooShortError, Video
 from vtrain.data.shard_reader import BadSampleError, Bytes, Located, ShardReader
 
@@ -26,72 +26,80 @@ Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """What will be shown of a video, and how; `draws` are of the views, one behind another."""
+class PlannedSample:
+    """The frames of a video that will be shown, and the drawn parameters of their augmentation."""
 
     row: int
     video: Video
     sample: Sample
-    shown: dict[int, list[int]]  # by frame: where it is shown, counted through all views
-    draws: list[Draw]
-    boxes: list[Box] | None  # what of a frame each view shows, when that is cut out here
+    slots: dict[int, list[int]]  # frame -> the slots that show it, counted through the clips of all views
+    augmentation: list[DrawnParameters]  # one for each view
+    boxes: list[Box] | None  # for each view, the part of a frame that is cut out here; None: frames stay complete
 
 
 class Sampler:
-    """Makes samples of `videos` as `plan` asks."""
+    """Makes samples of `videos` by `plan`.
+
+    `canvas` is the height and width of the pixels that a sample has. Where each view shows a box of the same size,
+    whatever the video, that box is cut out here; else frames stay complete, in the upper left corner of a canvas that
+    has space for the largest of them.
+    """
 
     def __init__(self, videos: Videos, plan: Plan, seed: int) -> None:
         self._videos = videos
         self._plan = plan
         self._seed = seed
         self._reader = ShardReader(videos)
-        self.canvas, self._cut = self._hand_over()
+        sizes = np.unique(np.stack([videos.height, videos.width]), axis=1).T.tolist()
+        box = _common_box(plan, sizes)
+        self._cuts = box is not None
+        self.canvas = box or (max(height for height, _ in sizes), max(width for _, width in sizes))
 
-    def plan(self, epoch: int, row: int) -> Planned:
-        """What is shown of the video `row` in `epoch`. No pixel is read."""
+    def plan(self, epoch: int, row: int) -> PlannedSample:
+        """Choose what is shown of the video `row` in `epoch`. No pixel is read."""
         video = self._videos[row]
-        seed = number_of(self._seed, epoch, video.key)
+        seed = seed_from(self._seed, epoch, video.key)
         try:
             return self._planned(row, video, Random(seed))
         except TooShortError as short:
             if short.short != "replace":
                 raise BadSampleError(f"it has {video.frames} frames, {short.needed} are needed") from None
-            other = self._long_enough(short.needed, Random(seed + 1))
-            # The same numbers again: what was drawn before the length mattered, the speed above all, stays.
+            other = self._random_row(short.needed, Random(seed + 1))
+            # With the same random numbers: what is drawn before the length matters, above all the speed, stays.
             return self._planned(other, self._videos[other], Random(seed))
 
     def substitute(self, epoch: int, row: int, number: int) -> int:
-        """The row that takes the place of a bad one; with the next `number` another."""
-        return number_of(self._seed, epoch, self._videos.keys[row], "substitute", number) % len(self._videos)
+        """Return a row to take the slot of a bad one; another one for each `number`."""
+        return seed_from(self._seed, epoch, self._videos.keys[row], "substitute", number) % len(self._videos)
 
-    def locate(self, planned: Planned) -> Located:
-        """Where the pictures are that the views show, each once however many do; the disk begins to fetch them."""
-        return self._reader.locate(planned.row, sorted(planned.shown))
+    def locate(self, planned: PlannedSample) -> Located:
+        """Find the bytes of the frames, each frame once, and ask the system to read them from disk."""
+        return self._reader.locate(planned.row, sorted(planned.slots))
 
     def read(self, located: Located) -> Jpegs:
-        """Their bytes, which stay until the next are read."""
+        """Return the bytes of the frames, which are valid until the next call."""
         return self._reader.frames(located)
 
-    def fill(self, planned: Planned, jpegs: Jpegs, pixels_NTHWC: Pixels) -> None:
-        """Decode the pictures and put them where they are shown."""
-        places = pixels_NTHWC.reshape(-1, *pixels_NTHWC.shape[2:])
+    def fill(self, planned: PlannedSample, jpegs: Jpegs, pixels_NTHWC: Pixels) -> None:
+        """Decode the frames and write each into all of its slots."""
+        canvases = pixels_NTHWC.reshape(-1, *pixels_NTHWC.shape[2:])
         size = (planned.video.height, planned.video.width, 3)
-        whole = planned.boxes is None and places.shape[1:] == size
-        shown, decode = planned.shown, cv2.imdecode
+        complete = planned.boxes is None and canvases.shape[1:] == size
+        slots, decode = planned.slots, cv2.imdecode
         for frame, jpeg in jpegs:
             picture = decode(jpeg, FLAGS)
             if picture is None or picture.shape != size:
-                raise BadSampleError(f"frame {frame} does not decode to the size that the index tells")
-            for place in shown[frame]:
-                if whole:
-                    places[place] = picture
+                raise BadSampleError(f"frame {frame} does not decode to the size in the index")
+            for slot in slots[frame]:
+                if complete:
+                    canvases[slot] = picture
                 else:
-                    self._place(picture, places[place], planned, place)
+                    self._paste(picture, canvases[slot], planned, slot)
 
-    def _place(self, picture: npt.NDArray[Any], canvas: Pixels, planned: Planned, place: int) -> None:
-        """Put the box of a picture in its place, or all of it in the upper left corner of a larger one."""
+    def _paste(self, picture: npt.NDArray[Any], canvas: Pixels, planned: PlannedSample, slot: int) -> None:
+        """Write the view's box of a picture, or all of it, into a canvas; the rest of the canvas is 0."""
         if planned.boxes is not None:
-            top, left, height, width = planned.boxes[place // self._plan.length]
+            top, left, height, width = planned.boxes[slot // self._plan.length]
             canvas[:] = picture[top : top + height, left : left + width]
         else:
             height, width = picture.shape[:2]
@@ -99,61 +107,64 @@ class Sampler:
             canvas[height:] = 0
             canvas[:, width:] = 0
 
-    def _hand_over(self) -> tuple[tuple[int, int], bool]:
-        """Height and width of what is handed over, and whether it is cut out of the frames here: it is where each
-        view shows a box of one size. Else the frames come whole, in the upper left corner of the largest one's size.
-        """
-        sizes = np.unique(np.stack([self._videos.height, self._videos.width]), axis=1).T.tolist()
-        boxes = {look.fixed_box(*size) for look in self._plan.looks for size in sizes}
-        box = boxes.pop()
-        if box is not None and not boxes:
-            return box, True
-        return (max(height for height, _ in sizes), max(width for _, width in sizes)), False
-
-    def _planned(self, row: int, video: Video, rng: Random) -> Planned:
+    def _planned(self, row: int, video: Video, rng: Random) -> PlannedSample:
         sample = self._plan(video, rng)
-        looks = self._plan.looks
-        drawn: dict[int, Draw] = {}
+        configs = self._plan.looks
+        drawn: dict[int, DrawnParameters] = {}  # by group
         for view in sample.views:
             if view.group not in drawn:
-                look = looks[view.group] if len(looks) > 1 else looks[0]
-                drawn[view.group] = look.draw(rng, video.height, video.width, self._plan.length)
-        cuts = {group: _cut(draws) for group, draws in drawn.items()} if self._cut else None
+                config = configs[view.group] if len(configs) > 1 else configs[0]
+                drawn[view.group] = config.draw(rng, video.height, video.width, self._plan.length)
+        boxes = {group: _take_box(parameters) for group, parameters in drawn.items()} if self._cuts else None
         groups = [view.group for view in sample.views]
-        boxes = None if cuts is None else [cuts[group] for group in groups]
-        return Planned(row, video, sample, _shown(sample), [drawn[group] for group in groups], boxes)
+        return PlannedSample(
+            row=row,
+            video=video,
+            sample=sample,
+            slots=_slots(sample),
+            augmentation=[drawn[group] for group in groups],
+            boxes=None if boxes is None else [boxes[group] for group in groups],
+        )
 
     @cached_property
-    def _by_length(self) -> npt.NDArray[np.int64]:
+    def _rows_by_length(self) -> npt.NDArray[np.int64]:
         return np.argsort(self._videos.frames, kind="stable")
 
-    def _long_enough(self, needed: int, rng: Random) -> int:
-        first = int(np.searchsorted(self._videos.frames[self._by_length], needed))
+    def _random_row(self, frames: int, rng: Random) -> int:
+        """Return the row of a random video with at least `frames` frames."""
+        first = int(np.searchsorted(self._videos.frames[self._rows_by_length], frames))
         if first == len(self._videos):
             longest = int(self._videos.frames.max())
             raise WorkError(
-                f"no video has the {needed} frames that a sample needs, the longest has {longest}; "
-                "use longer videos, or another policy than replace for short ones"
+                f"no video has the {frames} frames that a sample needs, the longest has {longest}; "
+                "use longer videos, or another policy for short ones than replace"
             )
-        return int(self._by_length[rng.randrange(first, len(self._videos))])
+        return int(self._rows_by_length[rng.randrange(first, len(self._videos))])
 
 
-def _cut(draws: Draw) -> Box:
-    """The box that is cut out here; what is handed over is then all box."""
-    (box,) = draws["box"]
+def _common_box(plan: Plan, sizes: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return height and width of the box that every view shows of frames of any of these sizes; None if it varies."""
+    boxes = {config.fixed_box(*size) for config in plan.looks for size in sizes}
+    return boxes.pop() if len(boxes) == 1 else None
+
+
+def _take_box(parameters: DrawnParameters) -> Box:
+    """Return the box, which is cut out here; for the device, the box is then all that is left of a frame."""
+    (box,) = parameters["box"]
     top, left, height, width = box
-    draws["box"] = [(0, 0, height, width)]
+    parameters["box"] = [(0, 0, height, width)]
     return top, left, height, width
 
 
-def _shown(sample: Sample) -> dict[int, list[int]]:
-    shown: dict[int, list[int]] = {}
-    place = 0
+def _slots(sample: Sample) -> dict[int, list[int]]:
+    """Return for each frame that is shown the slots that show it."""
+    slots: dict[int, list[int]] = {}
+    slot = 0
     for view in sample.views:
         for frame in view.frames:
-            if frame in shown:
-                shown[frame].append(place)
+            if frame in slots:
+                slots[frame].append(slot)
             else:
-                shown[frame] = [place]
-            place += 1
-    return shown
+                slots[frame] = [slot]
+            slot += 1
+    return slots

@@ -1,7 +1,7 @@
-"""Reads some frames of a video from its shard: by offset, checked, and no more bytes than that takes.
+"""Reads some frames of a video from its shard: by offset, with few further bytes, and each frame is checked.
 
-In front of a video's frames its shard has the tar header with its key, and before that the json that says where each
-frame is. So nothing has to be held in memory for that, and a shard that the index does not belong to is found out.
+In a shard, a video's frames come after a tar header with its key, and before that comes its json with the offset of
+each frame. So the offsets need not be held in memory, and a shard that does not belong to the index is detected.
 """
 
 import json
@@ -18,20 +18,19 @@ import numpy.typing as npt
 from vprep.errors import WorkError
 from vprep.format import BLOCK, CHECK_DIGITS, check_of
 from vtrain.data.dataset import Videos
-from vtrain.data.shard_spec import wrong_size
+from vtrain.data.shard_spec import size_fault
 
 MOST_OPEN = 64  # files at once
-GAP = 4 << 10  # bytes that are read and not used rather than reading twice: copying them costs as much
-NEAR = 1 << 20  # bytes within which a disk is asked for all at once, used or not
-FACTS, PER_FRAME = 2048, 20  # bytes of a json, about; more are read when these are not enough
-MAGIC, AT = b"ustar\x0000", 257  # in a tar header, and where it stands in it
-NAME, SIZE = 100, 124  # bytes of the name, which comes first; where the size stands, in 11 octal digits
-UNWRITTEN = "its json is not the one that was written"
+GAP = 4 << 10  # bytes between two frames that are read and not used: a second read costs as much as copying them
+NEAR = 1 << 20  # bytes: the system is asked to read a shorter stretch from disk as a whole, used or not
+JSON_BYTES, JSON_BYTES_PER_FRAME = 2048, 20  # expected size of a json; more is read when it is larger
+MAGIC, MAGIC_AT = b"ustar\x0000", 257  # of a tar header, and its offset there
+NAME_BYTES, SIZE_AT, SIZE_DIGITS = 100, 124, 11  # in a tar header: the name comes first; the size is octal
+BAD_JSON = "its json differs from what was written"
 
-
-ADVISE = getattr(os, "posix_fadvise", None)  # not on every system
+FADVISE = getattr(os, "posix_fadvise", None)  # some systems do not have it
 Bytes = npt.NDArray[np.uint8]
-Span = tuple[int, int, list[int]]  # where it begins and ends, and which frames are in it
+Span = tuple[int, int, list[int]]  # begin and end of a stretch of bytes, and the frames in it
 
 
 class BadSampleError(Exception):
@@ -40,47 +39,47 @@ class BadSampleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where some frames of a video are; offsets count from the video's own in its shard."""
+    """Where some frames of a video are. Offsets count from the video's first frame."""
 
     row: int
-    offsets: list[int]
+    offsets: list[int]  # of all frames of the video, and of its end
     checks: str
-    spans: list[Span]
+    spans: list[Span]  # what to read
 
 
 class ShardReader:
-    """Reads from the shards of `videos`; keeps some files open."""
+    """Reads from the shards of `videos`. It keeps up to MOST_OPEN files open, and one buffer for the bytes."""
 
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
         self._files: OrderedDict[int, int] = OrderedDict()
         weakref.finalize(self, _close, self._files)
-        self._make_room(1 << 20)
+        self._allocate(1 << 20)
 
     def locate(self, row: int, numbers: Sequence[int]) -> Located:
-        """Where the frames `numbers`, which are sorted and differ, are; the disk is told that they will be read."""
+        """Find the frames `numbers`, which are sorted and distinct, and ask the system to read them from disk."""
         offsets, checks = self._layout(row)
         base = int(self._videos.offset[row])
-        room = self._size(row) - base
+        limit = self._size(row) - base
         parts = spans(offsets, numbers, GAP)
         first, last = parts[0][0], parts[-1][1]
-        if any(not 0 <= begin < end <= room for begin, end, _ in parts):
-            raise BadSampleError(UNWRITTEN)
-        if ADVISE is not None:
+        if any(not 0 <= begin < end <= limit for begin, end, _ in parts):
+            raise BadSampleError(BAD_JSON)
+        if FADVISE is not None:
             near = [(first, last)] if last - first <= NEAR else [(begin, end) for begin, end, _ in parts]
             for begin, end in near:
-                ADVISE(self._file(row), base + begin, end - begin, os.POSIX_FADV_WILLNEED)
+                FADVISE(self._file(row), base + begin, end - begin, os.POSIX_FADV_WILLNEED)
         return Located(row, offsets, checks, parts)
 
     def frames(self, located: Located) -> list[tuple[int, Bytes]]:
-        """The JPEG pictures, each with the number of its frame; they stay until the next are asked for."""
+        """Return the JPEG bytes of the frames with their numbers. They are valid until the next call."""
         offsets, checks = located.offsets, located.checks
         base = int(self._videos.offset[located.row])
         file = self._file(located.row)
         size = sum(end - begin for begin, end, _ in located.spans)
-        if len(self._room) < size:
-            self._make_room(2 * size)
-        view, room = self._view, self._room
+        if len(self._buffer) < size:
+            self._allocate(2 * size)
+        view, buffer = self._view, self._buffer
         at, found = 0, []
         for begin, end, members in located.spans:
             shift = at - begin
@@ -89,60 +88,62 @@ class ShardReader:
             for number in members:
                 first, last = offsets[number] + shift, offsets[number + 1] + shift
                 if check_of(view[first:last]) != checks[number * CHECK_DIGITS : (number + 1) * CHECK_DIGITS]:
-                    raise BadSampleError(f"frame {number} is not the one that was written")
-                found.append((number, room[first:last]))
+                    raise BadSampleError(f"frame {number} differs from what was written")
+                found.append((number, buffer[first:last]))
         return found
 
-    def _make_room(self, size: int) -> None:
-        """Fresh memory for each video would cost more than reading it."""
+    def _allocate(self, size: int) -> None:
+        """Make a buffer that is used for one video after another: a new one for each would cost more than reading."""
         memory = bytearray(size)
-        self._room, self._view = np.frombuffer(memory, np.uint8), memoryview(memory)
+        self._buffer, self._view = np.frombuffer(memory, np.uint8), memoryview(memory)
 
     def _layout(self, row: int) -> tuple[list[int], str]:
-        """Where the frames of a video are, counted from its offset in the shard, and their checks."""
-        inside = self._videos.inside
-        if inside is not None and inside.checks[row]:
-            return inside.of(row)
+        """Return the offsets of a video's frames and their checks, from memory or from the json in the shard."""
+        index = self._videos.frame_index
+        if index is not None and index.checks[row]:
+            return index.of(row)
         try:
             offsets, checks = per_frame(self._json(row))
             if len(offsets) != self._videos.frames[row] + 1:
                 raise ValueError
         except (ValueError, KeyError, TypeError):
-            raise BadSampleError(UNWRITTEN) from None
+            raise BadSampleError(BAD_JSON) from None
         return offsets, checks
 
     def _json(self, row: int) -> bytearray:
-        """The json before the frames of a video, found from behind."""
+        """Return the json of a video, searching back from its first frame."""
         key, offset = self._videos.keys[row].as_py(), int(self._videos.offset[row])
-        room = FACTS + PER_FRAME * int(self._videos.frames[row])
+        size = JSON_BYTES + JSON_BYTES_PER_FRAME * int(self._videos.frames[row])
         while True:
-            begin = max(0, offset - room)
+            begin = max(0, offset - size)
             data = bytearray(offset - begin)
             self._read(row, self._file(row), begin, memoryview(data))
-            at = data.rfind(MAGIC, 0, len(data) - BLOCK) - AT  # where the header of the json is
+            at = data.rfind(MAGIC, 0, len(data) - BLOCK) - MAGIC_AT  # of the header of the json
             if at >= 0 or begin == 0:
                 break
-            room *= 4
+            size *= 4
         if at < 0 or _name(data, len(data) - BLOCK) != f"{key}.mjpeg" or _name(data, at) != f"{key}.json":
-            raise self._stranger(row, key)
-        return data[at + BLOCK : at + BLOCK + int(data[at + SIZE : at + SIZE + 11], 8)]
+            raise self._not_in_index(row, key)
+        return data[at + BLOCK : at + BLOCK + int(data[at + SIZE_AT : at + SIZE_AT + SIZE_DIGITS], 8)]
 
-    def _stranger(self, row: int, key: str) -> WorkError:
+    def _not_in_index(self, row: int, key: str) -> WorkError:
         path = self._path(row)
-        where = f"{path} does not hold video '{key}' where the index says"
         return WorkError(
-            f"{where}: the shard was altered, or the index is of other shards; vprep verify {path.parent} tells which"
+            f"{path} does not hold video '{key}' where the index says: the shard was altered, or the index is of other "
+            f"shards; find out with: vprep verify {path.parent}"
         )
 
-    def _read(self, row: int, file: int, begin: int, place: memoryview) -> None:
+    def _read(self, row: int, file: int, begin: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes of a file from `begin` on."""
         try:
-            size = os.preadv(file, [place], begin)
+            size = os.preadv(file, [buffer], begin)
         except OSError as error:
-            raise self._unread(row, error) from None
-        if size != len(place):
-            raise self._unread(row, f"it ends at byte {begin + size}, and the index says more is there")
+            raise self._unreadable(row, error) from None
+        if size != len(buffer):
+            raise self._unreadable(row, f"it ends at byte {begin + size}, and the index says that it is longer")
 
     def _file(self, row: int) -> int:
+        """Return the open file of a video's shard; the file that was opened first is closed when there are too many."""
         number = int(self._videos.shard[row])
         file = self._files.get(number)
         if file is None:
@@ -151,13 +152,13 @@ class ShardReader:
             try:
                 file = self._files[number] = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
-                raise self._unread(row, error) from None
+                raise self._unreadable(row, error) from None
         return file
 
-    def _unread(self, row: int, why: OSError | str) -> WorkError:
+    def _unreadable(self, row: int, why: OSError | str) -> WorkError:
         path = self._path(row)
-        said = why if isinstance(why, str) else (why.strerror or str(why)).lower()
-        return WorkError(wrong_size(path, self._size(row)) or f"{path} cannot be read: {said}")
+        reason = why if isinstance(why, str) else (why.strerror or str(why)).lower()
+        return WorkError(size_fault(path, self._size(row)) or f"{path} cannot be read: {reason}")
 
     def _path(self, row: int) -> Path:
         return self._videos.paths[int(self._videos.shard[row])]
@@ -172,7 +173,7 @@ def _close(files: OrderedDict[int, int]) -> None:
 
 
 def spans(offsets: Sequence[int], numbers: Sequence[int], gap: int) -> list[Span]:
-    """The stretches to read for the frames `numbers`; those that lie closer than `gap` bytes are read at once."""
+    """Return the stretches to read for the frames `numbers`; frames with at most `gap` bytes between them share one."""
     found: list[Span] = []
     for number in numbers:
         begin, end = offsets[number], offsets[number + 1]
@@ -186,11 +187,11 @@ def spans(offsets: Sequence[int], numbers: Sequence[int], gap: int) -> list[Span
 
 
 def per_frame(text: bytearray) -> tuple[list[int], str]:
-    """The offsets and checks of a video's json. They stand behind all other facts, which are not read."""
-    facts = json.loads(b"{" + text[text.index(b'"frame_offsets":') :])
-    return facts["frame_offsets"], facts["frame_checks"]
+    """Return the offsets and the checks in a video's json. They are its last fields; the others are not parsed."""
+    fields = json.loads(b"{" + text[text.index(b'"frame_offsets":') :])
+    return fields["frame_offsets"], fields["frame_checks"]
 
 
 def _name(data: bytearray, at: int) -> str:
-    """The name in the tar header at `at`."""
-    return data[at : at + NAME].split(b"\0", 1)[0].decode("ascii", "replace")
+    """Return the name in the tar header at `at`."""
+    return data[at : at + NAME_BYTES].split(b"\0", 1)[0].decode("ascii", "replace")

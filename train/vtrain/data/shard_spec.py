@@ -1,9 +1,9 @@
-"""SPEC, the words behind --shards: which shards of which sets.
+"""SPEC, the value of --shards: which shards of which sets.
 
 data_shards/                     all shards of a set
 'data_shards/*.tar'              a glob
 'data_shards/<000..099>.tar'     a range; also {000..099}, which shells expand unless it is quoted
-a,b                              a list of the above, with commas or as several words
+a,b                              several of the above, joined by commas or as several words
 """
 
 import fnmatch
@@ -27,26 +27,32 @@ REMOTE = re.compile(r"^[a-z0-9]+://")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some shards of one set, in the order of the set."""
+    """The shards of one set that were named."""
 
     folder: Path
-    info: dict[str, Any]  # dataset.json
-    shards: list[dict[str, Any]]
+    info: dict[str, Any]  # the contents of dataset.json
+    shards: list[dict[str, Any]]  # their entries in dataset.json, in its order
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How the set was made; empty where that is not known."""
+        """The settings of `vprep shard` that made the set; empty for shards of other tools."""
         return dict(self.info.get("settings", {}))
 
+    @property
+    def smallest_side(self) -> int | None:
+        """The shortest side of a frame in pixels; None if the set does not say how its frames were made."""
+        settings = self.settings
+        return settings.get("short_side") or min(settings.get("height") or 0, settings.get("width") or 0) or None
+
     def splits(self, fold: int) -> dict[str, int]:
-        """The number of videos in each split."""
+        """Return the number of videos in each split of a fold."""
         return dict(self.info.get("splits", {}).get(f"split{fold}", {}))
 
 
 def read_spec(spec: Spec) -> list[Part]:
-    """Return the shards that `spec` names, by set; each is there and has the size it was written with."""
-    sets: dict[Path, dict[str, Any]] = {}  # dataset.json, by folder
-    names: dict[Path, set[str]] = {}
+    """Return the shards that `spec` names, by set; raise if one is missing or has another size than when written."""
+    sets: dict[Path, dict[str, Any]] = {}  # folder -> dataset.json
+    names: dict[Path, set[str]] = {}  # folder -> names of the shards
     for pattern in pieces(spec):
         for folder, name in _places(pattern):
             if folder not in sets:
@@ -58,29 +64,29 @@ def read_spec(spec: Spec) -> list[Part]:
 
 
 def pieces(spec: Spec) -> list[str]:
-    """The words of a SPEC, with the commas taken apart."""
+    """Return the patterns of a SPEC: its words, split at commas."""
     words = [spec] if isinstance(spec, str | Path) else list(spec)
-    patterns = [piece for word in words for piece in (COMMA.split(word) if isinstance(word, str) else [str(word)])]
+    patterns = [pattern for word in words for pattern in (COMMA.split(word) if isinstance(word, str) else [str(word)])]
     return list(filter(None, patterns))
 
 
 def absolute(spec: Spec) -> str:
-    """The same shards, named from everywhere."""
-    return ",".join(piece if REMOTE.match(piece) else os.path.abspath(piece) for piece in pieces(spec))
+    """Return `spec` with absolute paths, so that it names the same shards from any folder."""
+    return ",".join(pattern if REMOTE.match(pattern) else os.path.abspath(pattern) for pattern in pieces(spec))
 
 
-def enlarged(side: int | None, size: int) -> str:
-    """A sentence, where clips are larger than the frames that they are cut from; else nothing."""
+def upscaling_note(side: int | None, size: int) -> str:
+    """Return a sentence if clips of `size` pixels are larger than the frames that they are cut from, else ""."""
     if side is None or size <= side:
         return ""
     return (
-        f"clips of {size} pixels are enlarged from frames of {side}; larger frames are made with: "
+        f"clips of {size} pixels are enlarged from frames of {side}; make larger frames with: "
         f"vprep shard VIDEOS --short-side {max(size, 256)} --out DIR"
     )
 
 
 def _places(pattern: str) -> list[tuple[Path, str]]:
-    """The sets a piece of a SPEC leads to, and the pattern for their shards' names."""
+    """Return the folders that a pattern of a SPEC leads to, each with the pattern for the names of its shards."""
     if REMOTE.match(pattern):
         raise UsageError(f"'{pattern}' is remote; shards are read from folders: copy them here first")
     path = Path(pattern)
@@ -92,26 +98,27 @@ def _places(pattern: str) -> list[tuple[Path, str]]:
 
 
 def _folders(pattern: str, name: str) -> list[tuple[Path, str]]:
+    """Return the folders that match a glob and hold a set; a folder without wildcards is taken as it is."""
     if not glob.has_magic(pattern):
         return [(Path(pattern), name)]
     found = sorted(path for path in map(Path, glob.glob(pattern)) if (path / DATASET).exists())
     if not found:
-        raise UsageError(f"no folder with a set matches '{pattern}'; a set is made with: vprep shard VIDEOS --out DIR")
+        raise UsageError(f"no folder with a set matches '{pattern}'; make a set with: vprep shard VIDEOS --out DIR")
     return [(path, name) for path in found]
 
 
 def _matching(folder: Path, info: dict[str, Any], pattern: str) -> list[str]:
-    """The names that match among the shards of the set; other files in its folder do not count."""
+    """Return the shards of a set whose names match; other files in its folder do not count."""
     known = [shard["name"] for shard in info["shards"]]
     matches = [name for name in known if pattern == "*" or _fits(name, pattern)]
     if not matches:
-        there = f"it has {len(known)}: {known[0]} to {known[-1]}" if known else "it has none"
-        raise UsageError(f"no shard of the set in {folder} matches '{pattern}'; {there}")
+        shards = f"it has {len(known)}: {known[0]} to {known[-1]}" if known else "it has none"
+        raise UsageError(f"no shard of the set in {folder} matches '{pattern}'; {shards}")
     return matches
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """Whether a name matches a glob with ranges in it; a range wants as many digits as its ends have."""
+    """Return whether a name matches a glob with ranges in it; a number has as many digits as the ends of its range."""
     ends = [sorted((first, last), key=int) for first, last in RANGE.findall(pattern)]
     literal = [fnmatch.translate(piece)[4:-3] for piece in RANGE.split(pattern)[::3]]  # without (?s: and )\Z
     numbers = [f"(\\d{{{len(first)},{max(len(first), len(last))}}})" for first, last in ends]
@@ -123,25 +130,26 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def _part(folder: Path, info: dict[str, Any], names: set[str]) -> Part:
+    """Return the named shards of a set; raise if one of them, or the index, is not as it was written."""
     shards = [shard for shard in info["shards"] if shard["name"] in names]
     for file in [*info["files"], *shards]:
-        wrong = wrong_size(folder / file["name"], file["bytes"])
-        if wrong:
-            raise UsageError(wrong)
+        fault = size_fault(folder / file["name"], file["bytes"])
+        if fault:
+            raise UsageError(fault)
     return Part(folder, info, shards)
 
 
-def wrong_size(path: Path, size: int) -> str | None:
-    """What is wrong with a file of a set that is gone, or not as large as it was written, and what to do."""
+def size_fault(path: Path, size: int) -> str | None:
+    """Return a sentence if a file of a set is missing or does not have `size` bytes, with what to do; else None."""
     try:
-        there = path.stat().st_size
+        found = path.stat().st_size
     except FileNotFoundError:
         again = "run the vprep shard that made the set again: only this shard is made anew"
         return f"{path} is gone; " + (again if path.suffix == ".tar" else f"make it anew: vprep index {path.parent}")
-    if there == size:
+    if found == size:
         return None
-    state = "cut off" if there < size else "not the file that the set was finished with"
+    state = "is cut off" if found < size else "is not the file that the set was finished with"
     return (
-        f"{path} is {state}: it has {there} bytes, {DATASET} tells of {size}; "
-        f"vprep verify {path.parent} says what is damaged"
+        f"{path} {state}: it has {found} bytes, and {size} in {DATASET}; "
+        f"find what is damaged with: vprep verify {path.parent}"
     )

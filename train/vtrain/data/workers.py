@@ -1,8 +1,8 @@
-"""Worker processes that read and decode, and the shared memory in which they hand pixels over.
+"""Worker processes that read and decode, and the shared memory in which they pass on pixels.
 
-The first write to a page of memory costs the kernel more than decoding into a used one: fresh shared memory for each
-batch makes a worker 1.6 times slower (benchmarks/LOG.md). So each worker has a pool of shared buffers, and a buffer
-goes back to the pool as soon as nobody holds a tensor of it.
+The first write to a page of memory costs the kernel more than decoding into a page that was used before: with fresh
+shared memory for each batch a worker is 1.6 times slower (benchmarks/LOG.md). So each worker has a pool of shared
+buffers, and a buffer returns to the pool as soon as nobody holds a tensor of it.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -21,92 +21,89 @@ import webdataset as wds
 from torch import Tensor
 
 from vprep.errors import WorkError
-from vtrain.data.batch import Bad, Facts
+from vtrain.data.batch import Bad, SampleInfo
 from vtrain.data.sampler import Pixels
 
 
-class Rooms:
-    """Rooms of this process; one more is built whenever none is free."""
+class BufferPool:
+    """Buffers of this process; another one is made when none is free."""
 
     def __init__(self, *, pinned: bool = False) -> None:
         self._pinned = pinned
         self._free: list[Tensor] = []
 
-    def take(self, shape: tuple[int, ...]) -> Tensor:
-        """Memory for that many bytes, until the last tensor on it is gone."""
+    def borrow(self, shape: tuple[int, ...]) -> Tensor:
+        """Return a uint8 tensor in a buffer, which returns to the pool when the last tensor of it is gone."""
         size = int(np.prod(shape))
         while self._free:
-            room = self._free.pop()
-            if room.numel() >= size:
+            buffer = self._free.pop()
+            if buffer.numel() >= size:
                 break
         else:
-            room = torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned)
-        lent = room.numpy()[:size].reshape(shape)
-        weakref.finalize(lent, self._free.append, room).atexit = False
-        return torch.from_numpy(lent)
+            buffer = torch.empty(size, dtype=torch.uint8, pin_memory=self._pinned)
+        borrowed = buffer.numpy()[:size].reshape(shape)
+        weakref.finalize(borrowed, self._free.append, buffer).atexit = False
+        return torch.from_numpy(borrowed)
 
 
-class SharedRooms:
-    """The rooms of one worker, seen by it and by the process that reads what it made.
+class SharedBufferPool:
+    """The buffers of one worker: the worker fills them, and the main process reads them.
 
-    They must be built before the worker is forked. Numbers of free rooms travel through a pipe, which also tells the
-    worker when nobody reads any more.
+    It must be made before the worker is forked. The numbers of the free buffers go through a pipe from the main
+    process to the worker, which also shows the worker when the main process is gone.
     """
 
-    def __init__(self, count: int, lent: int, size: int) -> None:
+    def __init__(self, count: int, most_borrowed: int, size: int) -> None:
         self._memory = [mmap.mmap(-1, max(size, 1)) for _ in range(count)]
-        self._most_lent = lent
-        self._lent = 0
+        self._most_borrowed = most_borrowed
+        self._borrowed = 0
         self._source, self._sink = os.pipe()
         os.write(self._sink, bytes(range(count)))
 
-    def fill(self, shape: tuple[int, ...]) -> tuple[int, Pixels]:
-        """In the worker: wait for a free room. Its number, and its memory."""
+    def wait_for_buffer(self, shape: tuple[int, ...]) -> tuple[int, Pixels]:
+        """Worker: wait until a buffer is free; return its number and its memory."""
         number = os.read(self._source, 1)
         if not number:
-            raise SystemExit  # the reader is gone
-        return number[0], self._view(number[0], shape)
+            raise SystemExit  # the main process is gone
+        return number[0], self.view(number[0], shape)
 
-    def look(self, number: int, shape: tuple[int, ...]) -> Pixels:
-        """In the reader: what is in a room. Copy it, and give the room back."""
-        return self._view(number, shape)
-
-    def lend(self, number: int, shape: tuple[int, ...]) -> Tensor:
-        """In the reader: what is in a room; the room is free again when the last tensor on it is gone.
-
-        When too many are still held the worker would wait for ever, so then the caller gets a copy.
-        """
-        view = self._view(number, shape)
-        if self._lent >= self._most_lent:
-            copy = torch.from_numpy(view.copy())
-            self.give_back(number)
-            return copy
-        self._lent += 1
-        weakref.finalize(view, self._returned, number).atexit = False
-        return torch.from_numpy(view)
-
-    def give_back(self, number: int) -> None:
-        """In the reader: a room is free."""
-        with contextlib.suppress(OSError):  # closed
-            os.write(self._sink, bytes([number]))
-
-    def only_fill(self) -> None:
-        """In a worker: without a writing end of its own it sees when the reader is gone."""
+    def only_read_free_numbers(self) -> None:
+        """Worker: close the writing end of the pipe, or the pipe would not end with the main process."""
         os.close(self._sink)
         self._sink = -1
 
+    def view(self, number: int, shape: tuple[int, ...]) -> Pixels:
+        """Return the content of a buffer without taking it out of the pool."""
+        return np.frombuffer(self._memory[number], np.uint8, count=int(np.prod(shape))).reshape(shape)
+
+    def borrow(self, number: int, shape: tuple[int, ...]) -> Tensor:
+        """Main process: return the content of a buffer, which is free again when the last tensor of it is gone.
+
+        If `most_borrowed` buffers are still held, return a copy: the worker would wait for a free buffer for ever.
+        """
+        view = self.view(number, shape)
+        if self._borrowed >= self._most_borrowed:
+            copy = torch.from_numpy(view.copy())
+            self.release(number)
+            return copy
+        self._borrowed += 1
+        weakref.finalize(view, self._return, number).atexit = False
+        return torch.from_numpy(view)
+
+    def release(self, number: int) -> None:
+        """Main process: mark a buffer as free."""
+        with contextlib.suppress(OSError):  # the pool is closed
+            os.write(self._sink, bytes([number]))
+
     def close(self) -> None:
-        """In the reader: no worker fills the rooms any more. Tensors that are still held stay valid."""
+        """Main process: close the pipe, after the worker has ended. Tensors that are still held stay valid."""
         for end in (self._source, self._sink):
             os.close(end)
         self._source = self._sink = -1
 
-    def _returned(self, number: int) -> None:
-        self._lent -= 1
-        self.give_back(number)
-
-    def _view(self, number: int, shape: tuple[int, ...]) -> Pixels:
-        return np.frombuffer(self._memory[number], np.uint8, count=int(np.prod(shape))).reshape(shape)
+    def _return(self, number: int) -> None:
+        self._borrowed -= 1
+        self.release(number)
 
 
 class WorkerKilledError(WorkError):
@@ -114,81 +111,81 @@ class WorkerKilledError(WorkError):
 
 
 @dataclass(frozen=True, slots=True)
-class Lent:
-    """Pixels in a room of the worker that made them."""
+class SharedPixels:
+    """Pixels in a shared buffer of the worker that made them."""
 
     worker: int
-    room: int
+    buffer: int
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a batch."""
+    """A batch, or a part of one."""
 
-    pixels: Tensor | Lent
-    facts: Facts
+    pixels: Tensor | SharedPixels
+    info: SampleInfo
     bad: list[Bad]
 
-    def take(self, rooms: list[SharedRooms]) -> Tensor:
-        """The pixels where they are."""
+    def borrow(self, pools: list[SharedBufferPool]) -> Tensor:
+        """Return the pixels without copying them."""
         if isinstance(self.pixels, Tensor):
             return self.pixels
-        return rooms[self.pixels.worker].lend(self.pixels.room, self.pixels.shape)
+        return pools[self.pixels.worker].borrow(self.pixels.buffer, self.pixels.shape)
 
-    def copy_to(self, place: Tensor, rooms: list[SharedRooms]) -> None:
-        """The pixels elsewhere; a room is free again."""
-        # NumPy copies with one thread. torch would take all processors, which the workers need.
+    def copy_to(self, target: Tensor, pools: list[SharedBufferPool]) -> None:
+        """Copy the pixels to `target` and release their buffer."""
+        # NumPy copies with one thread. torch would use all processors, and the workers need these.
         if isinstance(self.pixels, Tensor):
-            np.copyto(place.numpy(), self.pixels.numpy())
+            np.copyto(target.numpy(), self.pixels.numpy())
         else:
-            lender = rooms[self.pixels.worker]
-            np.copyto(place.numpy(), lender.look(self.pixels.room, self.pixels.shape))
-            lender.give_back(self.pixels.room)
+            pool = pools[self.pixels.worker]
+            np.copyto(target.numpy(), pool.view(self.pixels.buffer, self.pixels.shape))
+            pool.release(self.pixels.buffer)
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """What went wrong in a worker."""
+class Failure:
+    """An error in a worker, which the main process raises again."""
 
     error: type[Exception]
-    words: str
+    message: str
 
 
 def from_workers(
-    pipeline: wds.DataPipeline, ahead: int, rooms: list[SharedRooms]
-) -> Generator[Chunk | Stop, None, None]:
-    """What the pipeline yields in each of several processes, in turn: one of the first, one of the second, ..."""
+    pipeline: wds.DataPipeline, prefetched: int, pools: list[SharedBufferPool]
+) -> Generator[Chunk | Failure, None, None]:
+    """Run the pipeline in one process for each pool; yield what they make, one item of each process in turn."""
 
-    def begin(_: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the reader's; it ends its workers
+    def start(_: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends its workers
         cv2.setNumThreads(0)
-        for some in rooms:
-            some.only_fill()
+        for pool in pools:
+            pool.only_read_free_numbers()
 
     chunks = wds.WebLoader(
         pipeline,
         batch_size=None,
-        collate_fn=_as_it_is,
-        num_workers=len(rooms),
-        prefetch_factor=ahead,
-        worker_init_fn=begin,
-        multiprocessing_context="fork",  # arrays and rooms are shared; nothing is loaded again
+        collate_fn=_unchanged,
+        num_workers=len(pools),
+        prefetch_factor=prefetched,
+        worker_init_fn=start,
+        multiprocessing_context="fork",  # shares the arrays and the buffers; nothing is loaded again
     )
-    yield from _alive(chunks)
+    yield from _watched(chunks)
 
 
-def _alive(chunks: Iterable[Chunk | Stop]) -> Generator[Chunk | Stop, None, None]:
-    """The same, with the death of a worker in words."""
-    mine = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGCHLD)
+def _watched(chunks: Iterable[Chunk | Failure]) -> Generator[Chunk | Failure, None, None]:
+    """Yield the same chunks; say in words when a worker died."""
+    iterator = iter(chunks)
     try:
-        for number, chunk in enumerate(chunks):
-            if number == 0 and mine and handler is not None:
-                # torch's own handler would raise in the middle of whatever is done with a batch; without it, a death
-                # is found when the next chunk is waited for.
-                signal.signal(signal.SIGCHLD, handler)
-            yield chunk
+        with _sigchld_handler_kept():
+            first = next(iterator, None)  # here the workers start
+        if first is None:
+            return
+        yield first
+        del first
+        yield from iterator
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -198,5 +195,20 @@ def _alive(chunks: Iterable[Chunk | Stop]) -> Generator[Chunk | Stop, None, None
         ) from None
 
 
-def _as_it_is(chunk: Chunk | Stop) -> Chunk | Stop:
+@contextlib.contextmanager
+def _sigchld_handler_kept() -> Iterator[None]:
+    """Take back the handler that torch sets when it starts workers.
+
+    It would raise in the middle of whatever is done with a batch; without it, a death is found by the next wait for a
+    chunk.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, before)
+
+
+def _unchanged(chunk: Chunk | Failure) -> Chunk | Failure:
     return chunk

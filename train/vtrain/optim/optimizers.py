@@ -1,4 +1,4 @@
-"""The optimisers. What they are given are groups of parameters, and each group knows its share of the learning rate."""
+"""The optimisers. Each group of parameters has a factor of its own for the learning rate."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from vprep.errors import UsageError
+from vtrain.optim.limits import check_limits
 
 Name = Literal["sgd", "lars", "adamw"]
 Exclude = Literal["none", "bias and norm"]
@@ -19,29 +20,25 @@ LIMITS = {"momentum": (0, 0.9999), "weight_decay": (0, inf), "eta": (0, inf)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optim:
-    """How gradients become steps; how long the steps are, a `Schedule` tells."""
+    """How gradients become steps; a `Schedule` gives the learning rate."""
 
     name: Name = "sgd"
     momentum: float = 0.9  # AdamW's first beta; the second is 0.999
     weight_decay: float = 1e-4
     nesterov: bool = False  # with sgd only
-    eta: float = 1e-3  # with lars only: a layer's step, in lengths of its weights, at a learning rate of 1
-    exclude: Exclude = "none"  # from weight decay, and from LARS's scaling
+    eta: float = 1e-3  # with lars only: length of a layer's step / length of its weights, at a learning rate of 1
+    exclude: Exclude = "none"  # from weight decay and from LARS's scaling
 
     def __post_init__(self) -> None:
-        for name, (low, high) in LIMITS.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                wanted = f"at least {low}" if high == inf else f"from {low} to {high}"
-                raise UsageError(f"{name} of the optimiser is {value}; let it be {wanted}")
+        check_limits("optim", self, LIMITS)
 
 
 class LARS(Optimizer):
-    """SGD with momentum in which each layer's step is as long as its weights tell.
+    """SGD with momentum in which the length of each layer's step is proportional to that of its weights.
 
     You, Gitman, Ginsburg: Large batch training of convolutional networks (2017), in the form of BYOL's code: weight
     decay is added to the gradient before its length is taken (the paper adds the two lengths), and the learning rate
-    stands outside the momentum. A group whose `eta` is None takes SGD's steps.
+    is applied outside the momentum. A group whose `eta` is None takes SGD's steps.
     """
 
     def __init__(
@@ -56,7 +53,7 @@ class LARS(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # nothing here looks at a loss twice
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is ever called
         for group in self.param_groups:
             learning = [parameter for parameter in group["params"] if parameter.grad is not None]
             if learning:
@@ -78,9 +75,9 @@ class LARS(Optimizer):
 
 
 def trust_ratios(weights: list[Tensor], updates: list[Tensor], eta: float) -> list[Tensor]:
-    """For each layer, what brings its update to `eta` times the length of its weights; 1 where either length is 0.
+    """Return for each layer the factor that makes its update `eta` times as long as its weights.
 
-    They stay on the device: no step waits for their values.
+    The factor is 1 where either length is 0. The factors stay on the device, so no step waits for their values.
     """
     weight_lengths = torch.stack(torch._foreach_norm(weights))
     update_lengths = torch.stack(torch._foreach_norm(updates))
@@ -89,10 +86,10 @@ def trust_ratios(weights: list[Tensor], updates: list[Tensor], eta: float) -> li
 
 
 def build(module: nn.Module, config: Optim, lr_factors: Mapping[str, float] | None = None) -> Optimizer:
-    """The optimiser of a module's parameters; its learning rate is 0 until `set_lr` is called.
+    """Build the optimiser of a module's parameters. Its learning rate is 0 until `set_lr` is called.
 
-    `lr_factors` multiply the learning rate of parameters, by the beginning of their names in `module`: give the module
-    itself, not what DDP or torch.compile has wrapped it in.
+    `lr_factors` multiply the learning rate of the parameters whose names in `module` start with the key. Pass the
+    module itself, not a wrapper of DDP or torch.compile, which changes the names.
     """
     if config.nesterov and config.name != "sgd":
         raise UsageError(f"nesterov with {config.name}: only sgd has it; set nesterov to false")
@@ -109,17 +106,17 @@ def build(module: nn.Module, config: Optim, lr_factors: Mapping[str, float] | No
 
 
 def parameter_groups(module: nn.Module, config: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Each parameter that learns, in one group; of several beginnings that fit its name, the longest holds."""
+    """Return groups with each trainable parameter once; of several keys that fit its name, the longest counts."""
     names = [name for name, _ in module.named_parameters()]
     for start in lr_factors:
         if not any(name.startswith(start) for name in names):
-            raise ValueError(f"no parameter's name begins with '{start}'; they are {', '.join(names)}")
+            raise ValueError(f"no parameter's name starts with '{start}'; the names are {', '.join(names)}")
     members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             fitting = [start for start in lr_factors if name.startswith(start)]
             factor = lr_factors[max(fitting, key=len)] if fitting else 1.0
-            # Biases and what batch norm learns have one dimension, and nothing else in these networks has.
+            # In these networks the biases and the parameters of batch norm have one dimension, and no others have.
             excluded = config.exclude == "bias and norm" and parameter.ndim <= 1
             members.setdefault((factor, excluded), []).append(parameter)
     groups: list[dict[str, Any]] = []
@@ -132,6 +129,6 @@ def parameter_groups(module: nn.Module, config: Optim, lr_factors: Mapping[str, 
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Give each group of an optimiser made by `build` its share of the learning rate."""
+    """Set the learning rate of each group: `lr` times the group's factor. The optimiser must come from `build`."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]

@@ -18,7 +18,7 @@ from torch import Tensor
 from vprep.errors import UsageError
 from vtrain.data.augment.apply import Augment
 from vtrain.data.loader import Loader
-from vtrain.data.order import number_of
+from vtrain.data.order import seed_from
 from vtrain.data.workers import WorkerKilledError
 from vtrain.distributed import rank, world
 from vtrain.optim.optimizers import set_lr
@@ -42,7 +42,7 @@ class Feed:
             self.waited += time.perf_counter() - began
             if batch is None:
                 return
-            yield self.augment(batch.clips, batch.draws), targets_of(batch)
+            yield self.augment(batch.clips, batch.augmentation), targets_of(batch)
 
 
 class Monitor(Protocol):
@@ -72,7 +72,7 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
                     monitor.save(run)
                     return False
                 # After the loader, which draws a number when it starts its workers.
-                torch.manual_seed(number_of(recipe.seed, "step", run.step, left, rank()))
+                torch.manual_seed(seed_from(recipe.seed, "step", run.step, left, rank()))
                 with run.alone() if left else nullcontext():
                     with place.autocast():
                         outputs = with_loss(run.model(clips_BNCTHW, targets), recipe.method_name)

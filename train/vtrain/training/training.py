@@ -10,7 +10,7 @@ from vtrain.data.augment.apply import Augment
 from vtrain.data.dataset import Videos, held_out
 from vtrain.data.loader import Loader
 from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import absolute, enlarged
+from vtrain.data.shard_spec import absolute, upscaling_note
 from vtrain.distributed import rank, world
 from vtrain.inference import uses_bf16
 from vtrain.machine import default_workers
@@ -97,7 +97,7 @@ class Training:
                 split=recipe.data.split,
                 fold=recipe.data.fold,
             ),
-            note=enlarged(shards.smallest_side, max(look.size for look in recipe.method.plan().looks)),
+            note=upscaling_note(shards.smallest_side, max(look.size for look in recipe.method.plan().looks)),
         )
 
     @property

@@ -41,7 +41,7 @@ def validation(training: Training) -> Observation | None:
         torch.manual_seed(recipe.seed)
         for batch in loader:
             with place.autocast():
-                found = run.method(augment(batch.clips, batch.draws), targets_of(batch))
+                found = run.method(augment(batch.clips, batch.augmentation), targets_of(batch))
             # A batch counts by its valid videos: the last batch may be filled up with others.
             weight = batch.valid.sum()
             for name, value in {"videos": torch.ones((), device=place.device), **found}.items():

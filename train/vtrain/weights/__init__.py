@@ -1,4 +1,4 @@
-"""Weights of backbones: imported from where others published them, kept as ours, read back. No file is trusted."""
+"""Weights of backbones: import published ones, write them, read them. No file is trusted."""
 
 from vtrain.weights.backbone_file import load_backbone as load_backbone
 from vtrain.weights.backbone_file import load_weights as load_weights
@@ -9,3 +9,4 @@ from vtrain.weights.importer import ORIGINS as ORIGINS
 from vtrain.weights.importer import Imported as Imported
 from vtrain.weights.importer import import_file as import_file
 from vtrain.weights.importer import import_weights as import_weights
+from vtrain.weights.info import WeightsInfo as WeightsInfo

@@ -1,142 +1,183 @@
-"""Weights as this project keeps them: a backbone's tensors with the facts one needs to use them.
+"""Weights of a backbone on the disk: its tensors, and what one needs to know to use them.
 
 A .safetensors file holds a backbone alone. A run's last.pt holds a method, in which the backbone is `backbone`.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone, backbone, known
-from vtrain.weights import safetensors
-from vtrain.weights.checkpoint_file import read
+from vtrain.weights.checkpoint_file import Contents, read, refuse_dtypes
+from vtrain.weights.info import WeightsInfo
 
-Facts = dict[str, Any]
 PROGRAMS = (".ts", ".onnx")  # what `vtrain export` writes for others to run
-IN_HEADER = "vtrain"  # the key of the facts in a file's metadata
+METADATA_KEY = "vtrain"  # of the JSON that describes the weights, in a file's metadata
+COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch up to 0.4.0 did not have it
+SHOWN = 6  # names of a kind in a message
 
 
-def save_weights(path: Path, weights: nn.Module | dict[str, Tensor], facts: Facts) -> None:
-    """Write a backbone to `path`, whole or not at all; `facts` name it: backbone, settings, and whatever else."""
+def load_backbone(path: str | Path) -> tuple[Backbone, WeightsInfo]:
+    """Return the network in eval mode, and what is known of it: its settings, the clips it takes, its training.
+
+    `path` is the folder of a run, its last.pt, or a .safetensors file that `vtrain import` or `vtrain export` wrote.
+    """
+    state, info = read_weights(Path(path))
+    net = on_meta(info.backbone, info.settings)
+    net.load_state_dict(state, assign=True)
+    return net.eval(), info
+
+
+def load_weights(net: Backbone, name: str, path: Path) -> WeightsInfo:
+    """Copy the weights in `path` into `net`, which is backbone `name`."""
+    state, info = read_weights(path)
+    if info.backbone != name:
+        raise UsageError(
+            f"{path} holds weights of backbone '{info.backbone}', and the backbone is '{name}'; "
+            f"set backbone={info.backbone} or name other weights"
+        )
+    if found := mismatches(state, net):
+        raise UsageError(
+            f"{path} holds backbone '{name}' with settings {info.settings}, which differ from those here: "
+            f"{as_sentence(found)}"
+        )
+    net.load_state_dict(state)
+    return info
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
+    """Return the state dict of the backbone in a run's folder or in a file of this project, and what is known of it."""
+    path = file_of(path)
+    tensors, found = backbone_in(path, read(path))
+    if not known(str(found.get("backbone"))):
+        raise UsageError(
+            f"{path} does not name a backbone; weights that others published are imported by "
+            f"`vtrain import {path} --from rspnet|prp|pace|vcop|torchvision --out FILE.safetensors`"
+        )
+    name, settings = found["backbone"], found.get("settings") or {}
+    try:
+        net = on_meta(name, settings)
+    except (TypeError, ValueError, RuntimeError, LookupError):
+        raise UsageError(f"{path}: backbone '{name}' cannot be built with settings {settings}") from None
+    state = adapted(tensors, net)
+    if wrong := mismatches(state, net):
+        raise UsageError(f"{path} does not hold a complete backbone '{name}': {as_sentence(wrong)}")
+    return state, WeightsInfo.read(found, net.dim)
+
+
+def save_weights(path: Path, weights: nn.Module | dict[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write a backbone to `path`, completely or not at all.
+
+    `info` names the backbone and its settings; the rest of it is stored as it is, so it must be JSON.
+    """
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     state = {name.removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
-    settings = facts.get("settings", {})
-    net = blank(facts["backbone"], settings)
-    if kinds := misfits(state, net):
-        raise UsageError(f"{path} is not written: no weights of backbone '{facts['backbone']}': {sentence(kinds)}")
-    facts = {**facts, "settings": settings, "dim": net.dim}
-    safetensors.write(path, state, {"format": "pt", IN_HEADER: json.dumps(facts)})
+    settings = info.get("settings", {})
+    net = on_meta(info["backbone"], settings)
+    if found := mismatches(state, net):
+        raise UsageError(
+            f"{path} was not written: the tensors are not those of backbone '{info['backbone']}': {as_sentence(found)}"
+        )
+    described = json.dumps({**info, "settings": settings, "dim": net.dim})
+    write_safetensors(path, state, described)
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], Facts]:
-    """A backbone's state dict and its facts, from a file that this project wrote or from a run's folder."""
+def write_safetensors(path: Path, tensors: dict[str, Tensor], described: str) -> None:
+    """Write tensors and the JSON that describes them; the same tensors give the same bytes."""
+    refuse_dtypes(path, tensors)
+    # The package refuses tensors that share memory or have gaps, so each is packed into memory of its own. It writes
+    # metadata in random order, so there is only one key.
+    packed = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    with atomic_write(path) as file:
+        file.write(save(packed, {METADATA_KEY: described}))
+
+
+def file_of(path: Path) -> Path:
+    """Return the file with weights that `path` names: itself, or last.pt in the folder of a run."""
     if not path.exists():
         raise UsageError(f"there is no {path}; name a run's folder or a .safetensors file")
     if path.is_dir() and not (path / "last.pt").is_file():
         raise UsageError(f"{path} holds no last.pt; name the folder of a run that has saved, or a .safetensors file")
-    path = path / "last.pt" if path.is_dir() else path
     if path.suffix in PROGRAMS:
-        raise UsageError(f"{path} is a program and no weights; export the same run with --out {path.stem}.safetensors")
-    found = read(path)
-    tensors, facts = found.tensors, found.facts
-    if IN_HEADER in facts:
-        try:
-            facts = json.loads(facts[IN_HEADER])
-        except ValueError as error:
-            raise UsageError(f"{path}: its facts cannot be read ({error})") from None
-    else:
-        tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        inside = {name: tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
-        tensors = {name.removeprefix("backbone."): tensor for name, tensor in (inside or tensors).items()}
-    if not isinstance(facts, dict) or not known(str(facts.get("backbone"))):
-        raise UsageError(
-            f"{path} does not say of which backbone it holds weights; what others have published "
-            f"comes in with `vtrain import {path} --from rspnet|prp|pace|vcop|torchvision --out FILE.safetensors`"
-        )
-    facts = {**facts, "settings": facts.get("settings") or {}}
+        raise UsageError(f"{path} is an exported program; export the same run with --out {path.stem}.safetensors")
+    return path / "last.pt" if path.is_dir() else path
+
+
+def backbone_in(path: Path, contents: Contents) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the backbone's tensors, without the prefixes that a run gives them, and what the file says about them."""
+    if METADATA_KEY not in contents.values:
+        model = without_prefix("model.", contents.tensors)
+        return without_prefix("backbone.", model) or model, contents.values
     try:
-        net = blank(facts["backbone"], facts["settings"])
-    except (TypeError, ValueError, RuntimeError, LookupError):
-        raise UsageError(f"{path}: no backbone '{facts['backbone']}' has settings {facts['settings']}") from None
-    state = fitted(tensors, net)
-    if kinds := misfits(state, net):
-        raise UsageError(f"{path} holds no whole backbone '{facts['backbone']}': {sentence(kinds)}")
-    return state, {**facts, "dim": net.dim}
+        found = json.loads(contents.values[METADATA_KEY])
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path}: the description of its weights is damaged ({error}); use a good copy") from None
+    return contents.tensors, found if isinstance(found, dict) else {}
 
 
-def load_backbone(path: str | Path) -> tuple[Backbone, Facts]:
-    """A ready network in eval mode, and what it is: backbone, settings, dim, clip, normalisation."""
-    state, facts = read_weights(Path(path))
-    net = blank(facts["backbone"], facts["settings"])
-    net.load_state_dict(state, assign=True)
-    return net.eval(), facts
+def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names start with `prefix`, under the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def load_weights(net: Backbone, name: str, path: Path) -> Facts:
-    """Give the weights in `path` to `net`, which is backbone `name`."""
-    state, facts = read_weights(path)
-    if facts["backbone"] != name:
-        raise UsageError(
-            f"{path} holds weights of backbone '{facts['backbone']}', wanted is '{name}'; "
-            f"set backbone={facts['backbone']} or take other weights"
-        )
-    if kinds := misfits(state, net):
-        raise UsageError(f"{path} holds backbone '{name}' with settings {facts['settings']}: {sentence(kinds)}")
-    net.load_state_dict(state)
-    return facts
-
-
-COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch 0.4.0 and older did not have it
-
-
-def blank(name: str, settings: dict[str, Any]) -> Backbone:
-    """The network without memory for its weights."""
+def on_meta(name: str, settings: dict[str, Any]) -> Backbone:
+    """Build a backbone on the device "meta", where its weights take no memory."""
     with torch.device("meta"):
         return backbone(name, **settings)
 
 
-def fitted(tensors: dict[str, Tensor], net: Backbone) -> dict[str, Tensor]:
-    """With the counters that old files lack, and linear layers that were 1x1x1 convolutions of a mean."""
+def adapted(tensors: dict[str, Tensor], net: Backbone) -> dict[str, Tensor]:
+    """Return the tensors as `net` has them.
+
+    Old files lack the counters of batch norm. Some hold linear layers as 1x1x1 convolutions.
+    """
     wanted = net.state_dict()
-    fit = {name: torch.tensor(0) for name in wanted if name.endswith(COUNTER)}
+    state = {name: torch.tensor(0) for name in wanted if name.endswith(COUNTER)}
     for name, tensor in tensors.items():
-        once_conv = name in wanted and tensor.shape == (*wanted[name].shape, 1, 1, 1)
-        fit[name] = tensor.flatten(-4) if once_conv else tensor
-    return fit
+        is_convolution = name in wanted and tensor.shape == (*wanted[name].shape, 1, 1, 1)
+        state[name] = tensor.flatten(-4) if is_convolution else tensor
+    return state
 
 
-def misfits(tensors: dict[str, Tensor], net: Backbone) -> dict[str, list[str]]:
-    """What stands in the way, by kind; nothing, if they fit."""
-    wanted, given = net.state_dict(), tensors
+def mismatches(tensors: dict[str, Tensor], net: Backbone) -> dict[str, list[str]]:
+    """Return, by kind, why the tensors are not the state dict of `net`; nothing when they are."""
+    wanted = net.state_dict()
     kinds = {
-        "missing": [name for name in wanted if name not in given],
-        "unknown": [name for name in given if name not in wanted],
+        "missing": [name for name in wanted if name not in tensors],
+        "unknown": [name for name in tensors if name not in wanted],
         "of another shape": [
-            f"{name}: {list(given[name].shape)} instead of {list(tensor.shape)}"
+            f"{name}: {list(tensors[name].shape)} instead of {list(tensor.shape)}"
             for name, tensor in wanted.items()
-            if name in given and given[name].shape != tensor.shape
+            if name in tensors and tensors[name].shape != tensor.shape
         ],
     }
     return {kind: names for kind, names in kinds.items() if names}
 
 
-def sentence(kinds: dict[str, list[str]], most: int = 6) -> str:
-    def some(names: list[str]) -> str:
-        return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def as_sentence(kinds: dict[str, list[str]]) -> str:
+    """Return `2 missing (a, b); 1 unknown (c)`, with the first names of each kind."""
 
-    return "; ".join(f"{len(names)} {kind} ({some(names)})" for kind, names in kinds.items())
+    def first(names: list[str]) -> str:
+        return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+    return "; ".join(f"{len(names)} {kind} ({first(names)})" for kind, names in kinds.items())
 
 
 def check_target(out: Path, source: Path, endings: tuple[str, ...]) -> None:
-    """An older `out` may be replaced; what is read, a folder and a file of another kind may not."""
+    """Refuse an `out` that must not be written. An older file of the same kind may be replaced."""
     if out.suffix not in endings:
-        raise UsageError(f"--out is '{out}'; it ends in {' or '.join(endings)}, as in --out {out.stem}{endings[0]}")
+        raise UsageError(f"--out is '{out}'; it must end in {' or '.join(endings)}, as in --out {out.stem}{endings[0]}")
     if not out.parent.is_dir():
-        raise UsageError(f"--out is '{out}', and there is no folder '{out.parent}'; make it first")
+        raise UsageError(f"--out is '{out}', and there is no folder '{out.parent}'; create it first")
     if out.is_dir():
         raise UsageError(f"--out is '{out}', which is a folder; name a file in it, as in {out / f'a{endings[0]}'}")
     if out.exists() and source.exists() and out.samefile(source):

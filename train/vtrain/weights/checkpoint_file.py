@@ -1,9 +1,10 @@
 """Tensors by name from any file with weights. Nothing in a file is ever executed.
 
-torch.load(weights_only=True) refuses a file that holds anything but tensors and plain values. Files of PyTorch 0.4
-often hold an optimiser or the arguments of a command line too. The second reader, `read_pickle`, replaces each object
-of an unknown class by an empty one. It refuses a pickle that asks for a function to be called: that is how a pickle
-executes code.
+From the top: `read` opens a file of either format. A .safetensors file is read by the package of that name, and a
+checkpoint of torch by torch.load(weights_only=True). Files of PyTorch 0.4 often hold an optimiser or the arguments of
+a command line too, which torch.load refuses. They are read by the second half of this file, `read_pickle`: it replaces
+each object of an unknown class by an empty one, and refuses a pickle that asks for a function to be called, which is
+how a pickle executes code.
 """
 
 import pickle
@@ -16,91 +17,116 @@ from pathlib import Path
 from typing import IO, Any, Never
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vprep.errors import UsageError
-from vtrain.weights import safetensors
 
 PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The tensors of a file, with dots between the words of nested names; and its plain values, nested as they were."""
+    """The tensors of a file, nested names joined by dots, and its plain values, nested as in the file."""
 
     tensors: dict[str, Tensor]
-    facts: dict[str, Any]
+    values: dict[str, Any]
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint of torch, of any age, or of a .safetensors file."""
+    """Return the tensors of a .safetensors file, or of a checkpoint of torch of any age."""
     return read(path).tensors
 
 
 def read(path: Path) -> Contents:
+    """Return what a .safetensors file or a checkpoint of torch holds."""
     if not path.is_file():
         raise UsageError(f"{path} is not a file")
     with path.open("rb") as file:
         head = file.read(9)
-    if head[8:] == b"{":  # a header of JSON behind its length
-        tensors, facts = safetensors.read(path)
-        return Contents(tensors, dict(facts))
+    if head[8:] == b"{":  # the length of a header, then its JSON
+        return read_safetensors(path)
     found = load(path)
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     try:
         collect(found, "", tensors)
     except (RecursionError, ValueError) as error:
-        raise UsageError(f"{path}: its tensors have no clear names ({error})") from None
+        raise UsageError(f"{path}: the names of its tensors are not clear ({error})") from None
     if not tensors:
         raise UsageError(f"{path} holds no tensors")
     return Contents(tensors, plain(found) if isinstance(found, dict) else {})
 
 
+def read_safetensors(path: Path) -> Contents:
+    """Return the tensors, each in memory of its own, and the metadata of a .safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            # The package maps the file into memory. A copy stays good when the file is changed later.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  it is no mapping
+            values = dict(file.metadata() or {})
+    except (SafetensorError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise UsageError(f"{path} is not a readable safetensors file ({error}); use a good copy of it") from None
+    refuse_dtypes(path, tensors)
+    return Contents(tensors, values)
+
+
+def refuse_dtypes(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuse tensors of types that no network here computes with, such as float8 and complex numbers."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in STORAGES.values():
+            word = str(tensor.dtype).removeprefix("torch.")
+            raise UsageError(f"{path}: tensor '{name}' is {word}; convert it to float32 first")
+
+
 def load(path: Path) -> Any:  # noqa: ANN401  whatever was saved
+    """Return the object that torch.save wrote to `path`, with its tensors on the CPU."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of deprecated storages, which an old file cannot help
+            warnings.simplefilter("ignore")  # about the deprecated storages of old files
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # it says no to much that is harmless; the other reader knows what to say
+    except Exception:  # torch refuses harmless files too; the other reader says what is wrong with a file
         return read_pickle(path)
 
 
-def collect(found: Any, before: str, tensors: dict[str, Tensor]) -> None:  # noqa: ANN401
+def collect(found: Any, prefix: str, tensors: dict[str, Tensor]) -> None:  # noqa: ANN401
+    """Add all tensors in `found` to `tensors`, under the keys that lead to them."""
     if isinstance(found, Tensor):
-        name = before.removesuffix(".")
+        name = prefix.removesuffix(".")
         if name in tensors:
             raise ValueError(f"'{name}' is there twice")
         tensors[name] = found.detach()
         return
     items = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list | tuple) else ()
     for key, value in items:
-        collect(value, f"{before}{key}.", tensors)
+        collect(value, f"{prefix}{key}.", tensors)
 
 
 def plain(found: dict[Any, Any]) -> dict[str, Any]:
-    """What JSON could hold too."""
-    return {str(key): kept(value) for key, value in found.items() if is_plain(value) or isinstance(value, dict)}
+    """Return the entries that JSON could hold too."""
+    return {str(key): plain_value(value) for key, value in found.items() if is_plain(value) or isinstance(value, dict)}
 
 
 def is_plain(value: Any) -> bool:  # noqa: ANN401
     if isinstance(value, list | tuple):
-        return all(isinstance(one, dict) or is_plain(one) for one in value)
+        return all(isinstance(each, dict) or is_plain(each) for each in value)
     return isinstance(value, PLAIN)
 
 
-def kept(value: Any) -> Any:  # noqa: ANN401
+def plain_value(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, dict):
         return plain(value)
-    return type(value)(kept(one) for one in value) if isinstance(value, list | tuple) else value
+    return type(value)(plain_value(each) for each in value) if isinstance(value, list | tuple) else value
 
 
-MAGIC = 0x1950A86A20F9469CFC6C  # opens a file that torch.save wrote between 0.2 and 1.5
+# ---- pickles, read without executing them
+
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle in a file that PyTorch 0.2 to 1.5 saved
 STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
     "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
 }  # fmt: skip
-# Functions that only put data together: what they make is not looked at, so they need not be called.
+# Functions that only assemble data. Their results are not used here, so each is replaced by an empty object.
 HARMLESS = {
     "numpy.core.multiarray.scalar", "numpy.core.multiarray._reconstruct", "numpy.dtype", "numpy.ndarray",
     "numpy._core.multiarray.scalar", "numpy._core.multiarray._reconstruct", "_codecs.encode",
@@ -111,20 +137,20 @@ PYTHON2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # as pickles up to
 
 
 class CallRefusedError(pickle.UnpicklingError):
-    """The pickle wants a function to be called."""
+    """The pickle asks for a function to be called."""
 
 
 class Uncallable(type):
-    """A pickle makes an object through `__new__`; only one that wants to call something comes here."""
+    """Refuses a call. A pickle creates objects by `__new__`, so only one that calls a function comes here."""
 
     def __call__(cls, *args: object, **words: object) -> Never:
         raise CallRefusedError(cls.__name__)
 
 
-class Nothing:
-    """Takes the place of an object of an unknown class; whatever is put into it is gone."""
+class Empty:
+    """Stands for an object of an unknown class and drops all that is put into it."""
 
-    def __new__(cls, *args: object, **words: object) -> "Nothing":
+    def __new__(cls, *args: object, **words: object) -> "Empty":
         return object.__new__(cls)
 
     def __setstate__(self, state: object) -> None: ...
@@ -135,10 +161,10 @@ class Nothing:
 
 
 class Reader(pickle.Unpickler):
-    """Knows tensors and plain values. `storage` gives the flat tensor that a persistent id stands for."""
+    """Reads tensors and plain values. `storage` returns the flat tensor that a persistent id stands for."""
 
     def __init__(self, file: IO[bytes], storage: Callable[[Any], Tensor] | None = None) -> None:
-        super().__init__(file, encoding="latin1")  # the one that every file of Python 2 can be read in
+        super().__init__(file, encoding="latin1")  # the only one that reads every file of Python 2
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401  that is pickle's own signature
@@ -155,15 +181,15 @@ class Reader(pickle.Unpickler):
         }
         if full in known:
             return known[full]
-        return type(full, (Nothing,), {}) if full in HARMLESS else Uncallable(full, (Nothing,), {})
+        return type(full, (Empty,), {}) if full in HARMLESS else Uncallable(full, (Empty,), {})
 
     def persistent_load(self, pid: Any) -> Tensor:  # noqa: ANN401
         if self._storage is None:
-            raise pickle.UnpicklingError("a storage where none can be")
+            raise pickle.UnpicklingError("it has a storage in a place where none can be")
         return self._storage(pid)
 
     def tensor(self, flat: Tensor, offset: int, shape: Any, stride: Any, *_: object) -> Tensor:  # noqa: ANN401
-        """torch checks that no element lies outside the storage."""
+        """Return a view of a storage; torch checks that no element lies outside of it."""
         return torch.as_strided(flat, shape, stride, offset)
 
     def parameter(self, data: Tensor, *_: object) -> Tensor:
@@ -171,21 +197,21 @@ class Reader(pickle.Unpickler):
 
 
 def read_pickle(path: Path) -> Any:  # noqa: ANN401  whatever was saved
-    """What torch.save wrote to `path`, with unknown objects emptied."""
+    """Return what torch.save wrote to `path`, with objects of unknown classes empty."""
     try:
         with path.open("rb") as file:
             return read_zip(file) if zipfile.is_zipfile(file) else read_legacy(file, path.stat().st_size)
     except CallRefusedError as error:
         raise UsageError(
-            f"{path} wants {error} to be called when it is read; nothing was called, and the file is not used: "
-            "take weights from a file that holds only tensors and plain values"
+            f"{path} asks for {error} to be called when it is read; nothing was called and the file was not used: "
+            "use a file that holds only tensors and plain values"
         ) from None
-    except Exception as error:  # a damaged pickle can fail in any way
+    except Exception as error:  # a damaged pickle can raise anything
         raise UsageError(f"{path} cannot be read as a checkpoint of torch ({error or type(error).__name__})") from None
 
 
 def read_zip(file: IO[bytes]) -> Any:  # noqa: ANN401
-    """Since PyTorch 1.6: a zip of data.pkl and one member for each storage."""
+    """Read the format since PyTorch 1.6: a zip of data.pkl and a file for each storage."""
     with zipfile.ZipFile(file) as archive:
         (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         folder = pickled.removesuffix("data.pkl")
@@ -205,36 +231,37 @@ def read_zip(file: IO[bytes]) -> Any:  # noqa: ANN401
 
 
 def read_legacy(file: IO[bytes], size: int) -> Any:  # noqa: ANN401
-    """Before PyTorch 1.6: pickles one after another, then the bytes of the storages."""
+    """Read the format before PyTorch 1.6: pickles one after another, then the bytes of the storages."""
     file.seek(0)
     if file.read(4) == b"PK\x03\x04":
-        raise ValueError("it begins as a zip and does not end as one: the file is cut")
+        raise ValueError("it is a zip file without its end: the file is incomplete")
     file.seek(0)
     if Reader(file).load() != MAGIC:
-        raise ValueError("it does not begin as one")
+        raise ValueError("it does not begin like one")
     Reader(file).load()  # version of the format
     if not Reader(file).load().get("little_endian", True):
         raise ValueError("it was written on a big-endian machine")
     flats: dict[str, Tensor] = {}
 
-    def storage(pid: Any) -> Tensor:  # noqa: ANN401
+    def storage_of(pid: Any) -> Tensor:  # noqa: ANN401
         _, dtype, key, _, count, view = pid
         if not 0 <= count * dtype.itemsize <= size:
             raise ValueError(f"a storage of {count} elements is larger than the file")
-        whole = flats.setdefault(key, torch.zeros(count, dtype=dtype))
-        return whole if view is None else whole[view[1] : view[1] + view[2]]
+        storage = flats.setdefault(key, torch.zeros(count, dtype=dtype))
+        return storage if view is None else storage[view[1] : view[1] + view[2]]
 
-    found = Reader(file, storage).load()
+    found = Reader(file, storage_of).load()
     for key in Reader(file).load():
         count = int.from_bytes(file.read(8), "little")
-        mine = flats[key]
-        if count != len(mine):
-            raise ValueError(f"a storage has {count} elements where {len(mine)} were announced")
-        mine.copy_(flat(bytearray(file.read(count * mine.itemsize)), mine.dtype, count))
+        storage = flats[key]
+        if count != len(storage):
+            raise ValueError(f"a storage has {count} elements instead of {len(storage)}")
+        storage.copy_(flat(bytearray(file.read(count * storage.itemsize)), storage.dtype, count))
     return found
 
 
 def flat(data: bytearray, dtype: torch.dtype, count: int) -> Tensor:
+    """Return the elements of a storage as a tensor of one dimension."""
     if len(data) != count * dtype.itemsize:
-        raise ValueError(f"a storage has {len(data)} bytes where {count * dtype.itemsize} belong")
+        raise ValueError(f"a storage has {len(data)} bytes instead of {count * dtype.itemsize}")
     return torch.frombuffer(data, dtype=dtype) if count else torch.empty(0, dtype=dtype)

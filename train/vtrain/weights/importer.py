@@ -1,17 +1,18 @@
-"""Weights that others have published become ours."""
+"""Import of weights that others published."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from vprep.errors import UsageError
-from vtrain.weights.backbone_file import blank, check_target, fitted, misfits, save_weights, sentence
+from vtrain.weights.backbone_file import adapted, as_sentence, check_target, mismatches, on_meta, save_weights
 from vtrain.weights.checkpoint_file import read_checkpoint
+from vtrain.weights.info import WeightsInfo
 from vtrain.weights.normalisation import as_words, spelled
-from vtrain.weights.origins.origin import rename
+from vtrain.weights.origins.origin import Named, Renames, rename
 from vtrain.weights.origins.pace import PACE
 from vtrain.weights.origins.prp import PRP
 from vtrain.weights.origins.rspnet import RSPNET
@@ -23,73 +24,85 @@ ORIGINS = {"rspnet": RSPNET, "prp": PRP, "pace": PACE, "vcop": VCOP, "torchvisio
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A backbone's state dict out of a foreign file; `heads` are tensors of no backbone that there is a module for."""
+    """The state dict of a backbone from a foreign file, and what else the file held."""
 
-    backbone: str
     state: dict[str, Tensor]
-    heads: dict[str, Tensor]
-    facts: dict[str, Any]
-    skipped: dict[str, int]  # how many tensors of what
+    heads: dict[str, Tensor]  # tensors of heads that there is a module for here
+    info: WeightsInfo
+    skipped: dict[str, int]  # number of tensors of each kind that was left out
     report: str
 
 
 def import_file(path: Path, origin: str, out: Path, wanted: str | None = None) -> dict[str, Any]:
-    """Write the backbone in `path` to `out`; returns what it is, and what else was in the file."""
+    """Write the backbone in `path` to `out`; return what is known of it, and what else was in the file."""
     check_target(out, path, (".safetensors",))
     found = import_weights(path, origin, wanted)
-    facts = {**found.facts, "normalisation": spelled(found.facts["normalisation"])}
     replaced = out.exists()
-    save_weights(out, found.state, facts)
+    save_weights(out, found.state, found.info)
     left = {"heads": heads_of(found.heads), "skipped": found.skipped}
-    return {**facts, **left, "out": str(out), "replaced": replaced, "report": found.report}
+    return {**found.info, **left, "out": str(out), "replaced": replaced, "report": found.report}
 
 
-def as_lines(facts: dict[str, Any]) -> str:
-    """The same for people."""
-    clip, seen = " x ".join(map(str, facts["clip"])), as_words(facts["normalisation"])
-    lines = [facts["report"], f"backbone {facts['backbone']}, {facts['dim']} channels, for clips of {clip}, {seen}"]
-    if facts["heads"]:
-        lines.append(f"not written, since they are of no backbone: {', '.join(facts['heads'])}")
-    return "\n".join([*lines, f"{'replaced' if facts['replaced'] else 'written'}: {facts['out']}"])
+def as_lines(result: dict[str, Any]) -> str:
+    """Return what `import_file` returned as text for people."""
+    clip, normalised = " x ".join(map(str, result["clip"])), as_words(result["normalisation"])
+    about = f"backbone {result['backbone']}, {result['dim']} channels, for clips of {clip}, {normalised}"
+    lines = [result["report"], about]
+    if result["heads"]:
+        lines.append(f"not written, because they belong to no backbone: {', '.join(result['heads'])}")
+    return "\n".join([*lines, f"{'replaced' if result['replaced'] else 'written'}: {result['out']}"])
 
 
 def import_weights(path: Path, origin: str, wanted: str | None = None) -> Imported:
-    """Every tensor of the file finds its place, or its name in the report, or the import is refused."""
+    """Read a backbone from a foreign file. A tensor that is neither used nor known to be left out is an error."""
     if origin not in ORIGINS:
         raise UsageError(f"no origin '{origin}'; there are {', '.join(ORIGINS)}")
     table = ORIGINS[origin]
     if wanted is not None and wanted not in table.renames:
-        raise UsageError(f"no backbone '{wanted}' comes from {origin}; there are {', '.join(table.renames)}")
+        raise UsageError(f"{origin} has no backbone '{wanted}'; it has {', '.join(table.renames)}")
     rest, heads, skipped = table.sort(read_checkpoint(path))
-    found: dict[str, dict[str, list[str]]] = {}
+    wrong: dict[str, dict[str, list[str]]] = {}
     for name, renames in table.renames.items():
-        net = blank(name, {})
-        named = {rename(key, renames): tensor for key, tensor in rest.items()}
-        state = fitted(named, net)
-        found[name] = misfits(state, net)
-        if len(named) != len(rest):
-            found[name]["under one name"] = [key for key in rest if rename(key, renames) in rest]
-        if not found[name]:
+        state, dim, wrong[name] = as_backbone(name, renames, rest)
+        if not wrong[name]:
             if wanted not in (None, name):
                 raise UsageError(
-                    f"{path} holds backbone '{name}', wanted is '{wanted}'; write --backbone {name} or none"
+                    f"{path} holds backbone '{name}', not '{wanted}'; write --backbone {name} or leave it out"
                 )
-            facts = {"backbone": name, "settings": {}, "dim": net.dim, **table.facts(name), "file": path.name}
-            return Imported(name, state, heads, facts, skipped, report(origin, len(named), heads, skipped))
-    nearest = wanted or min(found, key=lambda name: sum(map(len, found[name].values())))
+            info = WeightsInfo(
+                backbone=name,
+                dim=dim,
+                clip=table.clip(name),
+                normalisation=spelled(asdict(table.normalisation)),
+                origin=table.name,
+                file=path.name,
+            )
+            return Imported(state, heads, info, skipped, report(origin, len(rest), heads, skipped))
+    nearest = wanted or min(wrong, key=lambda name: sum(map(len, wrong[name].values())))
     raise UsageError(
-        f"{path} holds none of the networks of {origin} ({', '.join(found)}); "
-        f"what keeps it from being {nearest}: {sentence(found[nearest])}"
+        f"{path} holds none of the networks of {origin} ({', '.join(wrong)}); "
+        f"it differs from {nearest} by: {as_sentence(wrong[nearest])}"
     )
 
 
+def as_backbone(name: str, renames: Renames, tensors: Named) -> tuple[Named, int, dict[str, list[str]]]:
+    """Rename the tensors to those of backbone `name`; return its state dict, its channels, and why it is not one."""
+    net = on_meta(name, {})
+    renamed = {rename(key, renames): tensor for key, tensor in tensors.items()}
+    state = adapted(renamed, net)
+    wrong = mismatches(state, net)
+    if len(renamed) != len(tensors):
+        wrong["under one name"] = [key for key in tensors if rename(key, renames) in tensors]
+    return state, net.dim, wrong
+
+
 def heads_of(tensors: dict[str, Tensor]) -> dict[str, int]:
-    """How many tensors each head has."""
+    """Return the number of tensors of each head."""
     return dict(Counter(name.partition(".")[0] for name in tensors))
 
 
 def report(origin: str, loaded: int, heads: dict[str, Tensor], skipped: dict[str, int]) -> str:
-    """`rspnet: 120 tensors loaded, 4 skipped (fc1, fc2)`."""
+    """Return a line like `rspnet: 120 tensors loaded, 4 skipped (fc1, fc2)`."""
     words = f"{origin}: {loaded} tensors loaded"
     if heads:
         words += f", {len(heads)} of heads ({', '.join(heads_of(heads))})"

@@ -1,11 +1,11 @@
-"""How clips were normalised, in numbers, and in the word that the data path has for them."""
+"""How clips are normalised: the numbers, and the data path's word for them."""
 
 from dataclasses import asdict
 from typing import Any
 
 from vtrain.weights.origins.origin import Normalisation
 
-# As vtrain.data.look.Normalise has them.
+# The words of vtrain.data.augment.config.Normalise.
 WORDS = {
     "imagenet": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
     "unit": Normalisation(),
@@ -13,8 +13,11 @@ WORDS = {
 }
 
 
-def spelled(found: Any) -> dict[str, Any] | None:  # noqa: ANN401  a word, numbers, or what a file has instead
-    """`word` (None where there is none for it), scale, channels, mean and std; None where nothing is known."""
+def spelled(found: Any) -> dict[str, Any] | None:  # noqa: ANN401  a word, numbers, or whatever a file has instead
+    """Return `word`, scale, channels, mean and std; None when nothing is known.
+
+    `word` is None for numbers that the data path has no word for.
+    """
     if isinstance(found, str) and found in WORDS:
         return {"word": found, **asdict(WORDS[found])}
     if not isinstance(found, dict):
@@ -25,9 +28,9 @@ def spelled(found: Any) -> dict[str, Any] | None:  # noqa: ANN401  a word, numbe
 
 
 def as_words(normalisation: dict[str, Any] | None) -> str:
-    """`normalised as imagenet`, or with which numbers."""
+    """Return `normalised as 'imagenet'`, or the numbers."""
     if normalisation is None:
-        return "with no word on how they are normalised"
+        return "with unknown normalisation"
     if normalisation["word"]:
         return f"normalised as '{normalisation['word']}'"
     numbers = ", ".join(f"{key} {value}" for key, value in normalisation.items() if key != "word")

@@ -1,4 +1,4 @@
-"""Cropping, flipping and colouring clips in batch, on their device."""
+"""Crops, flips and colours clips in batch, on their device."""
 
 from vtrain.data.augment.apply import Augment as Augment
 from vtrain.data.augment.config import AugmentConfig as AugmentConfig

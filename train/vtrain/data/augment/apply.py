@@ -1,7 +1,7 @@
-"""Makes of stored clips what the network sees, on their device and in batch; what is done was drawn before (`config`).
+"""Turns stored clips into the input of a network, in batch and on their device, with parameters drawn by `config`.
 
 B samples, N views, M = B x N clips, K boxes a clip, R = M x K rows, T time, C channels, H W stored, S side.
-Everything that decides which op meets which clip is on the host, so a step neither draws nor waits.
+The parameters are on the host, which decides by them which op to apply to which clip. So no step draws or waits.
 """
 
 from collections.abc import Sequence
@@ -17,38 +17,41 @@ from vtrain.data.augment.config import Array, AugmentConfig, Normalise
 from vtrain.data.augment.crop import crop
 from vtrain.data.augment.to_device import send
 
-# What all views of a batch share.
+# Fields that must be the same in the configs of all views.
 SHARED = ("size", "order", "normalise", "crops", "blur_kernel", "solarise_threshold", "jitter_per")
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
-# How many floats are worked on at a time. On a CPU one clip after another stays in its cache; elsewhere it is a
-# bound on memory, of which several times as much is taken: 4 bytes x 2**27 are 222 clips of 16 x 112 x 112.
+# The number of floats that are processed at a time. On a CPU that is one clip, which stays in the cache. On other
+# devices it bounds the memory, of which several times as much is used: 4 bytes x 2**27 are 222 clips of 16 x 112 x 112.
 AT_A_TIME = {"cpu": 1}
 AT_A_TIME_ELSEWHERE = 2**27
 
 
 class Augment:
-    """Applies what the looks drew: one look for all views, or one for each group of them."""
+    """Augments batches. `looks` says how: one config for all views, or one for each group of them."""
 
     def __init__(self, looks: Sequence[AugmentConfig]) -> None:
-        self.look = looks[0]
+        self.config = looks[0]  # for the fields that all configs share
         for name in SHARED:
-            values = list(dict.fromkeys(getattr(look, name) for look in looks))
+            values = list(dict.fromkeys(getattr(config, name) for config in looks))
             if len(values) > 1:
                 raise UsageError(
                     f"{name} is {' and '.join(map(str, values))} in the looks of one batch; "
-                    "its clips are worked on together: write one value in all looks"
+                    "all views are augmented together: write the same value in all looks"
                 )
 
     @torch.no_grad()
-    def __call__(self, clips_BNTHWC: Tensor, draws: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
-        """Clips [B, N x K, C, T, S, S]; with B, N and K as one they are channels_last_3d.
+    def __call__(
+        self, clips_BNTHWC: Tensor, augmentation: dict[str, Tensor], dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Return clips [B, N x K, C, T, S, S]; with the first two dimensions flattened they are channels_last_3d.
 
-        The clips are uint8 RGB and may be anywhere; the draws (`look.stack`, as tensors) are on the CPU.
+        The stored clips are uint8 RGB on any device. `augmentation` holds their drawn parameters as tensors on the
+        CPU, as `Batch.augmentation` does.
         """
         samples, views, frames, _, _, channels = clips_BNTHWC.shape
-        crops, size = self.look.crops, self.look.size
-        rows = _by_row(self.look, clips_BNTHWC, draws)
+        crops, size = self.config.crops, self.config.size
+        rows = _per_box(self.config, clips_BNTHWC, augmentation)
         clips_MTHWC = clips_BNTHWC.flatten(0, 1)
         out_RCTSS = torch.empty(
             (len(clips_MTHWC) * crops, channels, frames, size, size),
@@ -60,28 +63,28 @@ class Augment:
         step = max(1, at_a_time // (crops * channels * frames * size**2))
         for start in range(0, len(clips_MTHWC), step):
             part = slice(start * crops, (start + step) * crops)
-            some = {name: array[part] for name, array in rows.items()}
-            pixels_RTCSS = self._looked(clips_MTHWC[start : start + step], some)
-            _normalise(pixels_RTCSS, out_RCTSS[part], self.look.normalise)
+            rows_of_part = {name: array[part] for name, array in rows.items()}
+            pixels_RTCSS = self._augmented(clips_MTHWC[start : start + step], rows_of_part)
+            _normalise(pixels_RTCSS, out_RCTSS[part], self.config.normalise)
         return out_RCTSS.view(samples, views * crops, *out_RCTSS.shape[1:])
 
-    def _looked(self, clips_MTHWC: Tensor, rows: dict[str, Array]) -> Tensor:
-        """Cropped, flipped and coloured pixels [R, T, C, S, S], from 0 to 255."""
-        # A flip changes place with every op, so it costs nothing here.
-        pixels = crop(clips_MTHWC, rows["box"], rows["flip"], self.look.size)
-        if self.look.normalise == "bgr255":
+    def _augmented(self, clips_MTHWC: Tensor, rows: dict[str, Array]) -> Tensor:
+        """Return cropped, flipped and coloured pixels [R, T, C, S, S], from 0 to 255."""
+        # A flip commutes with every op, so wherever it stands in the order it is part of the crop, at no cost.
+        pixels = crop(clips_MTHWC, rows["box"], rows["flip"], self.config.size)
+        if self.config.normalise == "bgr255":
             pixels = pixels.flip(2)
-        for name in self.look.order:
+        for name in self.config.order:
             if name == "jitter":
-                alone = self.look.jitter_per == "frame"
-                items = pixels.flatten(0, 1).unsqueeze(1) if alone else pixels
+                per_frame = self.config.jitter_per == "frame"
+                items = pixels.flatten(0, 1).unsqueeze(1) if per_frame else pixels
                 colour.jitter(items, rows["jitter"].reshape(-1, 4), rows["jitter_order"].reshape(-1, 4))
             elif name != "flip":
                 self._apply(name, pixels, rows)
         return pixels
 
     def _apply(self, name: str, pixels_RTCSS: Tensor, rows: dict[str, Array]) -> None:
-        """Grey, blur or solarise those rows for which it was drawn."""
+        """Apply grey, blur or solarise to the rows for which it was drawn."""
         wanted = np.flatnonzero(rows["sigma" if name == "blur" else name])
         if not len(wanted):
             return
@@ -90,39 +93,40 @@ class Augment:
         if name == "grey":
             colour.grey(chosen_RTCSS)
         elif name == "solarise":
-            colour.solarise(chosen_RTCSS, self.look.solarise_threshold)
+            colour.solarise(chosen_RTCSS, self.config.solarise_threshold)
         else:
-            colour.blur(chosen_RTCSS, send(rows["sigma"][wanted], pixels_RTCSS.device), self.look.blur_kernel)
+            colour.blur(chosen_RTCSS, send(rows["sigma"][wanted], pixels_RTCSS.device), self.config.blur_kernel)
         if index is not None:
             pixels_RTCSS.index_copy_(0, index, chosen_RTCSS)
 
 
-def _by_row(look: AugmentConfig, clips_BNTHWC: Tensor, draws: dict[str, Tensor]) -> dict[str, Array]:
-    """What was drawn, one row for each box of each clip; a wrong shape would else end as wrong pixels."""
+def _per_box(config: AugmentConfig, clips_BNTHWC: Tensor, augmentation: dict[str, Tensor]) -> dict[str, Array]:
+    """Return the parameters with a row for each box of each clip; raise if they do not fit the clips."""
     samples, views, frames, height, width, _ = clips_BNTHWC.shape
     if clips_BNTHWC.dtype != torch.uint8:
-        raise ValueError(f"clips are {clips_BNTHWC.dtype}; stored pixels are torch.uint8: hand over what was decoded")
-    per_clip = {name: drawn.numpy() for name, drawn in draws.items()}
-    given, alone = per_clip["box"].shape, frames if look.jitter_per == "frame" else 1
-    if given != (samples, views, look.crops, 4) or per_clip["jitter"].shape[2] != alone:
+        raise ValueError(f"clips are {clips_BNTHWC.dtype}; they must be torch.uint8, as the loader decodes them")
+    per_clip = {name: drawn.numpy() for name, drawn in augmentation.items()}
+    boxes, jitters = per_clip["box"].shape, per_clip["jitter"].shape
+    needed = (samples, views, config.crops, 4), (samples, views, frames if config.jitter_per == "frame" else 1, 4)
+    if boxes != needed[0] or jitters[2] != needed[1][2]:
         raise ValueError(
-            f"boxes are {given} and jitters {per_clip['jitter'].shape}; these clips and this look need "
-            f"{(samples, views, look.crops, 4)} and {(samples, views, alone, 4)}: draw with the look that is applied"
+            f"boxes are {boxes} and jitters {jitters}; these clips and this config need "
+            f"{needed[0]} and {needed[1]}: draw with the config that is applied"
         )
     rows = {name: drawn.reshape(samples * views, *drawn.shape[2:]) for name, drawn in per_clip.items()}
-    repeated = {name: np.repeat(drawn, look.crops, axis=0) for name, drawn in rows.items()}
+    repeated = {name: np.repeat(drawn, config.crops, axis=0) for name, drawn in rows.items()}
     repeated |= {name: rows[name].reshape(-1, *rows[name].shape[2:]) for name in ("box", "flip")}
     far = (repeated["box"][:, :2] + repeated["box"][:, 2:]).max(0, initial=0)
     if repeated["box"].min(initial=0) < 0 or far[0] > height or far[1] > width:
         raise ValueError(
-            f"a box ends at {far[0]:g} x {far[1]:g} in frames of {height} x {width}; a box lies within its frame: "
-            "draw it for the frames that are handed over"
+            f"a box ends at {far[0]:g} x {far[1]:g} in frames of {height} x {width}; "
+            "draw boxes for the size of the clips"
         )
     return repeated
 
 
 def _normalise(pixels_RTCSS: Tensor, out_RCTSS: Tensor, normalise: Normalise) -> None:
-    """The last pass is also the one that changes layout and type; by channel it takes half as long on a CPU."""
+    """Write normalised pixels into `out`, in its layout and type; channel by channel takes half as long on a CPU."""
     for channel, (mean, deviation) in enumerate(zip(MEAN, DEVIATION, strict=True)):
         pixels_RTSS, out_RTSS = pixels_RTCSS[:, :, channel], out_RCTSS[:, channel]
         if normalise == "bgr255":

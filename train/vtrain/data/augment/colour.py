@@ -1,8 +1,8 @@
-"""What is done to the colours of many clips at once, in place.
+"""Changes the colours of many clips at once, in place.
 
-I items (clips, or single frames where each has its own numbers), T time, C channels (three), H W.
-Pixels are float32 from 0 to WHITE: stored pixels need no scaling on the way in, and every op here is the same at
-any scale. Numbers of an item come as [I, 1, 1, 1, 1]. Nothing is read back from the device.
+I items (clips, or single frames if each has its own factors), T time, C channels (three), H W.
+Pixels are float32 from 0 to WHITE: stored pixels need no scaling, and every op here is the same at any scale.
+A parameter has the shape [I, 1, 1, 1, 1]. Nothing is read back from the device.
 """
 
 from contextlib import nullcontext
@@ -35,7 +35,7 @@ def brightness(pixels_ITCHW: Tensor, factor: Tensor) -> None:
 
 
 def contrast(pixels_ITCHW: Tensor, factor: Tensor) -> None:
-    # The mean of the grey is the grey of the mean: nothing of the size of the clip is made.
+    # The mean of the luma is the luma of the mean, which needs no memory of the size of the clip.
     mean = luma(pixels_ITCHW.mean((1, 3, 4), keepdim=True))
     pixels_ITCHW.mul_(factor).add_(mean * (1 - factor)).clamp_(0, WHITE)
 
@@ -46,26 +46,26 @@ def saturation(pixels_ITCHW: Tensor, factor: Tensor) -> None:
 
 
 def hue(pixels_ITCHW: Tensor, turns: Tensor) -> None:
-    """Turn the hue of HSV; 1 is all the way round.
+    """Turn the hue of HSV; 1 turn is the full circle.
 
-    In sixths, red has its place at 0, green at 2 and blue at 4. A channel is at its highest as far as 1 from its
-    place, at its lowest from 2 on, and goes straight in between. With channels scaled so that the lowest is 0 and the
-    highest 1, a colour is therefore 1 + green + blue - red from red's place, on green's side or on that of blue:
-    no pixel needs a choice between formulas, which would take most of the time.
+    In sixths of the circle, red is at 0, green at 2 and blue at 4. A channel has its highest value up to a distance of
+    1 from there, its lowest value from 2 on, and is linear in between. With channels scaled so that the lowest is 0
+    and the highest 1, a colour therefore has the distance 1 + green + blue - red from red, towards green or blue.
+    So no pixel needs a choice between formulas, which would take most of the time.
     """
     red, green, blue = pixels_ITCHW.unbind(2)
     high, low = pixels_ITCHW.amax(2), pixels_ITCHW.amin(2)
     chroma = high - low
     sixths = (green + blue).sub_(red).sub_(low).add_(chroma)
-    spare = low  # from here on one buffer serves all that is short-lived
-    sixths.div_(torch.clamp(chroma, min=1e-20, out=spare))  # grey has no hue, and a chroma of 0 keeps it as it is
+    spare = low  # from here on this buffer holds every temporary
+    sixths.div_(torch.clamp(chroma, min=1e-20, out=spare))  # grey has no hue; with a chroma of 0 it stays as it is
     sixths.copysign_(torch.sub(green, blue, out=spare)).add_(turns.squeeze(2) * 6)
-    sixths.sub_(torch.div(sixths, 6, out=spare).floor_(), alpha=6)  # half the time of remainder
-    # Now the share of chroma by which each channel is below its highest. Red's place is at both ends, so it is seen
-    # from the middle; the far sides of the others are beyond 2 anyway.
+    sixths.sub_(torch.div(sixths, 6, out=spare).floor_(), alpha=6)  # takes half the time of remainder
+    # Now the share of the chroma by which each channel is below its highest value. Red is at both ends, so its distance
+    # is taken from the middle; those of green and blue need no wrapping: the other way round is always beyond 2.
     torch.addcmul(high, chroma, torch.sub(sixths, 3, out=spare).abs_().neg_().add_(2).clamp_(0, 1), value=-1, out=red)
-    for place, channel in ((2, green), (4, blue)):
-        share = torch.sub(sixths, place, out=spare).abs_().sub_(1).clamp_(0, 1)
+    for hue_of, channel in ((2, green), (4, blue)):
+        share = torch.sub(sixths, hue_of, out=spare).abs_().sub_(1).clamp_(0, 1)
         torch.addcmul(high, chroma, share, value=-1, out=channel)
 
 
@@ -75,8 +75,8 @@ JITTERS = (brightness, contrast, saturation, hue)
 def jitter(pixels_ITCHW: Tensor, factors_I4: Array, order_I4: Array) -> None:
     """Apply brightness, contrast, saturation and hue to each item in its own order.
 
-    The items are sorted so that those with the same next op lie together, those with the hue at the same place
-    first of all: 4 calls of hue, by far the longest op, and at most 60 of the others serve any batch.
+    The items are sorted so that those with the same next op are contiguous, first of all by when the hue comes: any
+    batch takes 4 calls of hue, by far the slowest op, and at most 60 of the others.
     """
     idle = np.take_along_axis(factors_I4 == np.array(IDENTITY, np.float32), order_I4, axis=1)
     ops_I4 = np.where(idle, NOTHING, order_I4)
@@ -100,14 +100,14 @@ def jitter(pixels_ITCHW: Tensor, factors_I4: Array, order_I4: Array) -> None:
 
 
 def solarise(pixels_ITCHW: Tensor, threshold: float) -> None:
-    """Invert what is at least as bright as the threshold, a share of white."""
+    """Invert values that are at least `threshold`, a share of white."""
     torch.where(pixels_ITCHW >= threshold * WHITE, WHITE - pixels_ITCHW, pixels_ITCHW, out=pixels_ITCHW)
 
 
 def blur(pixels_ITCHW: Tensor, sigmas: Tensor, kernel: int) -> None:
     """Gaussian blur, reflected at the borders, as two products with a band matrix per item.
 
-    It reads and writes a clip twice, where adding `kernel` shifted copies for each axis would do so 2 x `kernel` times.
+    That reads and writes a clip twice; adding `kernel` shifted copies along each axis would do so 2 x `kernel` times.
     """
     squares_3SS = _squares(pixels_ITCHW.shape[-1], kernel, pixels_ITCHW.device)
     weights_ISS = torch.exp(squares_3SS / (-2 * sigmas.view(-1, 1, 1, 1) ** 2)).sum(1)
@@ -120,10 +120,10 @@ def blur(pixels_ITCHW: Tensor, sigmas: Tensor, kernel: int) -> None:
 
 @cache
 def _squares(size: int, kernel: int, device: torch.device) -> Tensor:
-    """Squared distances from pixel i to pixel j and to both of its reflections; infinite outside of the kernel."""
+    """Return squared distances from pixel i to pixel j and its two reflections; infinite outside of the kernel."""
     i, j = np.arange(size)[:, None], np.arange(size)[None]
-    left = np.where(j > 0, -j, np.inf)  # the outermost pixels are not repeated by a reflection
+    left = np.where(j > 0, -j, np.inf)  # a reflection does not repeat the outermost pixels
     right = np.where(j < size - 1, 2 * (size - 1) - j, np.inf)
-    distances = np.stack([np.broadcast_to(place, (size, size)) - i for place in (j, left, right)])
+    distances = np.stack([np.broadcast_to(x, (size, size)) - i for x in (j, left, right)])
     distances[np.abs(distances) > kernel // 2] = np.inf
     return send((distances**2).astype(np.float32), device)

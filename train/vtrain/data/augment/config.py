@@ -1,16 +1,16 @@
-"""What may be done to how a clip looks, and what is done to one clip: numbers drawn in a worker, without torch.
+"""How clips are augmented (`AugmentConfig`), and the parameters drawn for each clip, in a worker and without torch.
 
-The same `random.Random` gives the same numbers, so a sample looks the same with 1 or 16 workers. The device only
-applies them (`augment.py`).
+The same `random.Random` draws the same parameters, so a sample is the same with 1 worker or 16. The device only applies
+them (`apply.py`).
 
-`AugmentConfig.draw` returns these parameters for one clip, or for several clips that must look alike. `stack` makes
-arrays of them (K boxes, F = 1 or one a frame):
+`AugmentConfig.draw` returns the parameters of one clip, or of several clips that must be augmented alike. `stack` makes
+arrays of them (K boxes; F = 1, or one for each frame):
     box           float32 [K, 4]  top, left, height, width in stored pixels, whole numbers
     flip          bool    [K]
     grey          bool    []
     jitter        float32 [F, 4]  factors of brightness, contrast and saturation, shift of the hue in turns
-    jitter_order  uint8   [F, 4]  in which order these four come
-    sigma         float32 []      of the blur in pixels of the network's input; 0: none
+    jitter_order  uint8   [F, 4]  the order of these four
+    sigma         float32 []      of the blur, in pixels of the network's input; 0: no blur
     solarise      bool    []
 """
 
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from vprep.errors import UsageError
 
 Array = npt.NDArray[Any]
-Draw = dict[str, Any]
+DrawnParameters = dict[str, Any]
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 Crop = Literal["area", "random", "centre", "three", "ten"]
@@ -44,47 +44,47 @@ KINDS: dict[str, npt.DTypeLike] = {
     "sigma": np.float32,
     "solarise": np.bool_,
 }
-CROPS = {"three": 3, "ten": 10}  # all others give one
-THIRDS = (0.0, 0.5, 1.0)  # where the boxes of "three" lie on their way along the longer side
-TRIES = 10  # of an area crop, before it falls back to the centre
+CROPS = {"three": 3, "ten": 10}  # boxes of a clip; other crops have one
+THIRDS = (0.0, 0.5, 1.0)  # positions of the boxes of "three" along the longer side
+TRIES = 10  # to draw an area crop, before it becomes the largest box in the centre
 PERMUTATIONS = tuple(permutations(range(4)))
-IDENTITY = (1.0, 1.0, 1.0, 0.0)  # factors of a jitter that changes nothing
+IDENTITY = (1.0, 1.0, 1.0, 0.0)  # the jitter that changes nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentConfig:
-    """What may be done to a clip; chances are of a clip, and each sample draws its own."""
+    """How clips are augmented. Chances count for each clip, and each sample draws its own parameters."""
 
-    size: int = 112  # side of the square that the network sees
+    size: int = 112  # side of the square that the network gets, in pixels
     crop: Crop = "area"
-    crop_size: int | None = None  # side in stored pixels for all but "area"; None: the largest square
-    scale: tuple[float, float] = (0.4, 1.0)  # of "area": its share of the frame
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # of "area": width to height
-    flip: float = 0.5  # "ten" shows every box both ways, whatever this is
-    jitter: tuple[float, float, float, float] = (0, 0, 0, 0)  # strengths: brightness, contrast, saturation, hue
+    crop_size: int | None = None  # side of the box in stored pixels, except for "area"; None: the largest square
+    scale: tuple[float, float] = (0.4, 1.0)  # "area": least and greatest share of the frame
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)  # "area": least and greatest width / height
+    flip: float = 0.5  # chance; "ten" has each box both ways in any case
+    jitter: tuple[float, float, float, float] = (0, 0, 0, 0)  # strengths of brightness, contrast, saturation, hue
     jitter_chance: float = 1.0
-    jitter_per: Per = "clip"  # Pace jitters each frame on its own
-    grey: float = 0.0
-    blur: float = 0.0
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    blur_kernel: int = 11
-    solarise: float = 0.0
-    solarise_threshold: float = 0.5  # as a share of white
+    jitter_per: Per = "clip"  # what shares its factors; Pace draws them for each frame
+    grey: float = 0.0  # chance
+    blur: float = 0.0  # chance
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # least and greatest, in pixels
+    blur_kernel: int = 11  # width in pixels
+    solarise: float = 0.0  # chance
+    solarise_threshold: float = 0.5  # share of white from which pixels are inverted
     order: tuple[str, ...] = OPS
     normalise: Normalise = "imagenet"
 
     def __post_init__(self) -> None:
-        _check_words(self)
+        _check_choices(self)
         _check_numbers(self)
         _check_pairs(self)
 
     @property
     def crops(self) -> int:
-        """How many boxes are cut from a clip."""
+        """The number of boxes that are cut out of a clip."""
         return CROPS.get(self.crop, 1)
 
-    def draw(self, rng: Random, height: int, width: int, frames: int) -> Draw:
-        """The numbers for a clip of frames of height x width stored pixels."""
+    def draw(self, rng: Random, height: int, width: int, frames: int) -> DrawnParameters:
+        """Draw the parameters for a clip of `frames` frames of `height` x `width` stored pixels."""
         boxes = self._boxes(rng, height, width)
         flips = self._flips(rng)
         grey = rng.random() < self.grey
@@ -102,7 +102,7 @@ class AugmentConfig:
         }
 
     def fixed_box(self, height: int, width: int) -> tuple[int, int] | None:
-        """Height and width of the box if every draw gives one of that size, so that a worker may cut it itself."""
+        """Return height and width of the box if these do not vary, so that a worker can cut it out; else None."""
         if self.crop not in ("random", "centre"):
             return None
         side = self._side(height, width)
@@ -157,55 +157,57 @@ class AugmentConfig:
         return factors, order
 
 
-def stack(draws: Sequence[Sequence[Draw]]) -> dict[str, Array]:
-    """The draws of a batch, [B samples][N views], as arrays that begin with [B, N]."""
-    return {name: np.array([[view[name] for view in sample] for sample in draws], kind) for name, kind in KINDS.items()}
+def stack(parameters: Sequence[Sequence[DrawnParameters]]) -> dict[str, Array]:
+    """Return the parameters of a batch, [B samples][N views], as arrays of shape [B, N, ...]."""
+    return {
+        name: np.array([[view[name] for view in sample] for sample in parameters], kind) for name, kind in KINDS.items()
+    }
 
 
-def _demand(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise UsageError(otherwise)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)
 
 
-def _check_words(look: AugmentConfig) -> None:
+def _check_choices(config: AugmentConfig) -> None:
     for name, kind in (("crop", Crop), ("jitter_per", Per), ("normalise", Normalise)):
-        value, known = getattr(look, name), get_args(kind)
-        _demand(value in known, f"{name} is '{value}'; it is one of {', '.join(known)}: write one of these")
-    said = ", ".join(look.order)
-    _demand(
-        sorted(look.order) == sorted(OPS),
-        f"order is '{said}'; each of {', '.join(OPS)} comes exactly once: an op with chance 0 stays in it, unused",
+        value, known = getattr(config, name), get_args(kind)
+        _require(value in known, f"{name} is '{value}'; write one of {', '.join(known)}")
+    order = ", ".join(config.order)
+    _require(
+        sorted(config.order) == sorted(OPS),
+        f"order is '{order}'; write each of {', '.join(OPS)} exactly once, also those with chance 0",
     )
 
 
-def _check_numbers(look: AugmentConfig) -> None:
+def _check_numbers(config: AugmentConfig) -> None:
     for name in ("size", "crop_size"):
-        value = getattr(look, name)
-        _demand(value is None or value >= 1, f"{name} is {value}; a side has at least 1 pixel: write a larger one")
-    _demand(
-        look.crop != "area" or look.crop_size is None,
-        f"crop_size is {look.crop_size} with crop 'area', which draws its own sizes: leave crop_size out, or set scale",
+        value = getattr(config, name)
+        _require(value is None or value >= 1, f"{name} is {value}; it must be at least 1 pixel")
+    _require(
+        config.crop != "area" or config.crop_size is None,
+        f"crop_size is {config.crop_size} with crop 'area', which draws its sizes by scale: leave crop_size out",
     )
     for name in ("flip", "jitter_chance", "grey", "blur", "solarise", "solarise_threshold"):
-        value = getattr(look, name)
-        _demand(0 <= value <= 1, f"{name} is {value}; it is a share from 0 to 1: write one of these")
-    kernel, most = look.blur_kernel, 2 * look.size - 1
-    _demand(
+        value = getattr(config, name)
+        _require(0 <= value <= 1, f"{name} is {value}; it must be from 0 to 1")
+    kernel, most = config.blur_kernel, 2 * config.size - 1
+    _require(
         kernel % 2 == 1 and 1 <= kernel <= most,
-        f"blur_kernel is {kernel}; it is odd and from 1 to {most}, twice the size less one: write such a number",
+        f"blur_kernel is {kernel}; it must be odd, and from 1 to {most}, which is 2 x size - 1",
     )
 
 
-def _check_pairs(look: AugmentConfig) -> None:
+def _check_pairs(config: AugmentConfig) -> None:
     for name, bound, most in (("scale", " up to 1", 1.0), ("ratio", "", np.inf), ("blur_sigma", "", np.inf)):
-        pair = tuple(getattr(look, name))
-        _demand(
+        pair = tuple(getattr(config, name))
+        _require(
             len(pair) == 2 and 0 < pair[0] <= pair[1] <= most,
-            f"{name} is {pair}; it is two numbers above 0{bound}, the smaller one first: write such a pair",
+            f"{name} is {pair}; it must be two numbers above 0{bound}, the smaller first",
         )
-    strengths = tuple(look.jitter)
-    _demand(
+    strengths = tuple(config.jitter)
+    _require(
         len(strengths) == 4 and min(strengths) >= 0 and strengths[3] <= 0.5,
-        f"jitter is {strengths}; it is four strengths from 0 (brightness, contrast, saturation, hue), "
-        "that of the hue up to 0.5: write four such numbers",
+        f"jitter is {strengths}; it must be four strengths from 0 on, of brightness, contrast, saturation and hue, "
+        "the last one up to 0.5",
     )

@@ -1,8 +1,8 @@
 """Cuts the boxes out of stored frames, resizes them to the network's square, and flips them.
 
-M clips, K boxes a clip, R = M x K rows, T time, C channels, H W stored, S side of the square. Out comes what
-F.interpolate (bilinear, no antialias) makes of each cut-out box alone: no pixel outside of it has a say.
-A box that is S x S already is copied bit by bit.
+M clips, K boxes a clip, R = M x K rows, T time, C channels, H W stored, S side of the square. The result is that of
+F.interpolate (bilinear, no antialias) on each box alone: no pixel outside of a box has an effect.
+A box of S x S pixels is copied bit by bit.
 """
 
 import numpy as np
@@ -15,23 +15,24 @@ from vtrain.data.augment.to_device import send
 
 
 def crop(clips_MTHWC: Tensor, box_R4: Array, flip_R: Array, size: int) -> Tensor:
-    """Float pixels [R, T, C, S, S] from 0 to 255, contiguous; the rows of a clip lie together."""
-    # An accelerator waits for launches, a CPU for memory: there, grid_sample takes twice as long as F.interpolate,
+    """Return float pixels [R, T, C, S, S] from 0 to 255, contiguous; the rows of a clip are contiguous."""
+    # Launches limit an accelerator, and memory limits a CPU: there, grid_sample takes twice as long as F.interpolate,
     # and an index for each pixel takes 80 times as long as a slice.
-    ways = crop_each if clips_MTHWC.device.type == "cpu" else crop_at_once
-    return ways(clips_MTHWC, box_R4, flip_R, size)
+    cropped = crop_each if clips_MTHWC.device.type == "cpu" else crop_at_once
+    return cropped(clips_MTHWC, box_R4, flip_R, size)
 
 
 def crop_each(clips_MTHWC: Tensor, box_R4: Array, flip_R: Array, size: int) -> Tensor:
+    """Crop box by box, for CPUs."""
     clips, frames, _, _, channels = clips_MTHWC.shape
     out_RTCSS = clips_MTHWC.new_empty((len(box_R4), frames, channels, size, size), dtype=torch.float32)
-    boxes, a_clip = box_R4.astype(int).tolist(), len(box_R4) // clips
+    boxes, per_clip = box_R4.astype(int).tolist(), len(box_R4) // clips
     for row, ((top, left, height, width), flipped) in enumerate(zip(boxes, flip_R, strict=True)):
-        box_THWC = clips_MTHWC[row // a_clip, :, top : top + height, left : left + width]
-        # Moving bytes and then converting takes a third of the time of both at once.
+        box_THWC = clips_MTHWC[row // per_clip, :, top : top + height, left : left + width]
+        # To move bytes first and then to convert them takes a third of the time of both at once.
         pixels_TCHW = box_THWC.permute(0, 3, 1, 2).contiguous().float()
         if (height, width) != (size, size):
-            # With the frames as channels; three channels alone go a slower way when there is one thread.
+            # With the frames as channels: for three channels alone torch takes a slower path when it has one thread.
             folded_1NHW = pixels_TCHW.flatten(0, 1)[None]
             resized_1NSS = F.interpolate(folded_1NHW, (size, size), mode="bilinear", align_corners=False)
             pixels_TCHW = resized_1NSS.view(frames, channels, size, size)
@@ -40,7 +41,7 @@ def crop_each(clips_MTHWC: Tensor, box_R4: Array, flip_R: Array, size: int) -> T
 
 
 def crop_at_once(clips_MTHWC: Tensor, box_R4: Array, flip_R: Array, size: int) -> Tensor:
-    """The same in a fixed number of launches, for any number of clips."""
+    """Crop all boxes in a fixed number of launches, for accelerators."""
     box_R5 = np.column_stack((box_R4, flip_R)).astype(np.float32)
     clip_R = np.arange(len(box_R4)) // (len(box_R4) // len(clips_MTHWC))
     exact = np.flatnonzero((box_R4[:, 2:] == size).all(1))
@@ -54,10 +55,10 @@ def crop_at_once(clips_MTHWC: Tensor, box_R4: Array, flip_R: Array, size: int) -
 
 
 def _copied(clips_MTHWC: Tensor, clip_R: Array, box_R5: Array, size: int) -> Tensor:
-    """Boxes of S x S."""
+    """Return the pixels of boxes that are S x S."""
     device = clips_MTHWC.device
-    facts = send(np.column_stack((clip_R, box_R5)).astype(np.int64), device).view(-1, 6, 1, 1, 1)
-    clip, top, left, _, _, flipped = facts.unbind(1)
+    row_R6 = send(np.column_stack((clip_R, box_R5)).astype(np.int64), device).view(-1, 6, 1, 1, 1)
+    clip, top, left, _, _, flipped = row_R6.unbind(1)
     steps = torch.arange(size, device=device)
     rows, columns = (top + steps.view(-1, 1)), left + torch.where(flipped > 0, size - 1 - steps, steps)
     frames = torch.arange(clips_MTHWC.shape[1], device=device).view(-1, 1, 1)
@@ -66,13 +67,13 @@ def _copied(clips_MTHWC: Tensor, clip_R: Array, box_R5: Array, size: int) -> Ten
 
 
 def _resized(clips_MTHWC: Tensor, box_R5: Array, size: int) -> Tensor:
-    """All boxes in one grid_sample, the frames as channels, the boxes of a clip below each other."""
+    """Resize all boxes by one grid_sample, with the frames as channels and the boxes of a clip below each other."""
     clips, frames, height, width, channels = clips_MTHWC.shape
     pixels_MTCHW = clips_MTHWC.permute(0, 1, 4, 2, 3).to(torch.float32, memory_format=torch.contiguous_format)
     top, left, tall, wide, flipped = send(box_R5, clips_MTHWC.device).view(-1, 5, 1).unbind(1)
     steps = torch.arange(size, device=clips_MTHWC.device)
-    y_RS = _places(steps, top, tall, size, height)
-    x_RS = _places(torch.where(flipped > 0, size - 1 - steps, steps), left, wide, size, width)
+    y_RS = _coordinates(steps, top, tall, size, height)
+    x_RS = _coordinates(torch.where(flipped > 0, size - 1 - steps, steps), left, wide, size, width)
     square = (-1, size, size)
     grid_RSS2 = torch.stack((x_RS[:, None, :].expand(square), y_RS[:, :, None].expand(square)), dim=-1)
     boxes_MYS2 = grid_RSS2.view(clips, -1, size, 2)
@@ -81,7 +82,7 @@ def _resized(clips_MTHWC: Tensor, box_R5: Array, size: int) -> Tensor:
     return boxes_MTCKSS.movedim(3, 1).reshape(-1, frames, channels, size, size)
 
 
-def _places(steps: Tensor, start: Tensor, length: Tensor, size: int, whole: int) -> Tensor:
-    """Where, from -1 to 1, the steps through [start, start + length) lie in the whole, never outside of their box."""
+def _coordinates(steps: Tensor, start: Tensor, length: Tensor, size: int, full: int) -> Tensor:
+    """Return coordinates from -1 to 1 in an axis of `full` pixels, for steps in [start, start + length)."""
     inside = torch.minimum(((steps + 0.5) * (length / size) - 0.5).clamp_min(0), length - 1)
-    return (start + inside) * (2 / max(whole - 1, 1)) - 1
+    return (start + inside) * (2 / max(full - 1, 1)) - 1

@@ -1,4 +1,4 @@
-"""Small arrays go to the device without anyone waiting for it."""
+"""Sends small arrays to a device while the host goes on."""
 
 import torch
 from torch import Tensor
@@ -7,6 +7,6 @@ from vtrain.data.augment.config import Array
 
 
 def send(array: Array, device: torch.device) -> Tensor:
-    """The array on the device; from memory that is not pinned, CUDA may first wait for all that is under way."""
+    """Return the array on the device. It is pinned first: else CUDA may wait for all work that is queued."""
     tensor = torch.from_numpy(array)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

@@ -1,1 +1,1 @@
-"""How others name the tensors of their published weights; one file for each origin."""
+"""The tables that translate the tensor names of published weights; a file for each origin."""

@@ -1,23 +1,23 @@
-"""How names in a foreign checkpoint become ours. One file an origin holds the table; nothing is guessed.
+"""How names in a foreign checkpoint become ours. Each origin has a file with its table; nothing is guessed.
 
-A name is read from the left: what `prefix` matches is taken off, what `skipped` matches is left out and named in the
-report, what `heads` renames is no backbone's, and the rest must come out of one of `renames` as a backbone's state
-dict: every tensor of it, and no other.
+First `prefix` is removed from the front of a name. A rest that begins with one of `skipped` is left out and counted in
+the report, and one that `heads` renames belongs to a head. All others together must become, by one of `renames`, the
+complete state dict of a backbone.
 """
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
-Renames = tuple[tuple[str, str], ...]  # patterns and what replaces them, one after another on the whole name
+Renames = tuple[tuple[str, str], ...]  # patterns and their replacements, applied to a name one after another
 Named = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalisation:
-    """What the network wants to see: pixels in [0, scale], then (x - mean) / std for each channel."""
+    """What a network takes: pixels in [0, scale], then (x - mean) / std for each channel."""
 
     scale: Literal[1, 255] = 1
     channels: Literal["rgb", "bgr"] = "rgb"
@@ -27,24 +27,22 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where checkpoints come from: `renames` by the name of our backbone."""
+    """A source of published checkpoints. `renames` has a table for each of our backbones that it published."""
 
     name: str
     prefix: str
     skipped: tuple[str, ...]
     renames: dict[str, Renames]
     normalisation: Normalisation
-    clips: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # of a backbone, where not 16 x 112 x 112
+    clips: dict[str, tuple[int, int, int]] = field(default_factory=dict)  # by backbone, where not 16 x 112 x 112
     heads: Renames = ()
 
-    def facts(self, backbone: str) -> dict[str, Any]:
-        """What weights of this origin say about themselves when they are stored as ours."""
-        from_to = self.normalisation
-        shown = {"scale": from_to.scale, "channels": from_to.channels, "mean": from_to.mean, "std": from_to.std}
-        return {"origin": self.name, "clip": self.clips.get(backbone, (16, 112, 112)), "normalisation": shown}
+    def clip(self, backbone: str) -> list[int]:
+        """Return frames, height and width of the clips that the published backbone takes."""
+        return list(self.clips.get(backbone, (16, 112, 112)))
 
     def sort(self, tensors: Named) -> tuple[Named, Named, dict[str, int]]:
-        """The backbone's tensors and those of known heads, without prefix, and how many are skipped of what."""
+        """Return the backbone's tensors and those of known heads, without prefix, and how many were skipped by kind."""
         rest: Named = {}
         heads: Named = {}
         skipped: dict[str, int] = {}
@@ -53,13 +51,14 @@ class Origin:
             if found := re.match(rf"(?:{'|'.join(self.skipped)})(?=\.|$)", bare):
                 skipped[found.group()] = skipped.get(found.group(), 0) + 1
                 continue
-            head = rename(bare, self.heads)
-            place, key = (heads, head) if head != bare else (rest, bare)
-            place[name if key in place else key] = tensor  # two tensors of one name: the second stays unknown
+            of_head = rename(bare, self.heads)
+            group, key = (heads, of_head) if of_head != bare else (rest, bare)
+            group[name if key in group else key] = tensor  # two tensors of one name: the second stays unknown
         return rest, heads, skipped
 
 
 def rename(name: str, renames: Renames) -> str:
+    """Apply each pattern to the name in turn."""
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
     return name

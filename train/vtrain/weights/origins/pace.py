@@ -1,4 +1,4 @@
-"""Pace: what laura-wang/video-pace writes; the authors gave out no weights."""
+"""Pace: checkpoints of laura-wang/video-pace. The authors published the code and no weights."""
 
 from vtrain.weights.origins.origin import Normalisation, Origin, Renames
 from vtrain.weights.origins.vcop import C3D, R2PLUS1D, R3D
@@ -24,7 +24,7 @@ PACE = Origin(
     prefix=r"(?:state_dict\.)?(?:module\.)?",
     skipped=("linear", "fc", "opt_dict"),
     renames={"c3d": C3D, "r3d": R3D, "r2plus1d": R2PLUS1D, "s3dg_pace": S3DG},
-    # Frames go in as OpenCV reads them.
+    # The network takes frames as OpenCV reads them.
     normalisation=Normalisation(scale=255, channels="bgr"),
     clips={"s3dg_pace": (64, 224, 224)},
 )

@@ -28,7 +28,7 @@ S3DG: Renames = (
 RSPNET = Origin(
     name="rspnet",
     prefix=r"(?:model\.)?(?:module\.)?(?:encoder_q\.)?(?:encoder\.)?",
-    # fc1 is the head of appearance, fc2 that of motion; fc and linear are left inside the encoder and never used.
+    # fc1 is the appearance head and fc2 the motion head; the encoder also has fc and linear, which are never used.
     skipped=("encoder_k", "queue", "queue_ptr", "fc1", "fc2", "fc", "linear", "optimizer", "scheduler"),
     renames={"resnet3d18": RESNET, "c3d": C3D, "r2plus1d": R2PLUS1D, "s3dg": S3DG},
     normalisation=Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),

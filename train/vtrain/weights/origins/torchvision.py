@@ -24,10 +24,10 @@ R2PLUS1D18: Renames = (
     (r"\.conv([12])\.0\.1\.", r".conv\1.bn."),
     (r"\.conv([12])\.0\.3\.", r".conv\1.temporal."),
 )
-PLACES = {0: "conv1", 2: "conv2.b", 3: "conv2.c", 5: "conv3.b", 6: "conv3.c", 14: "conv5.b", 15: "conv5.c"}
-PLACES |= {8 + number: f"conv4.{letter}" for number, letter in enumerate("bcdef")}
+STAGES = {0: "conv1", 2: "conv2.b", 3: "conv2.c", 5: "conv3.b", 6: "conv3.c", 14: "conv5.b", 15: "conv5.c"}
+STAGES |= {8 + number: f"conv4.{letter}" for number, letter in enumerate("bcdef")}
 S3D: Renames = (
-    *((rf"^features\.{number}\.", f"{place}.") for number, place in PLACES.items()),
+    *((rf"^features\.{number}\.", f"{stage}.") for number, stage in STAGES.items()),
     (r"^(conv1|conv2\.c)\.0\.", r"\1.spatial."),
     (r"^(conv1|conv2\.c)\.1\.", r"\1.temporal."),
     (r"\.branch0\.", ".branch0.point."),

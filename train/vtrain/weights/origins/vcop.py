@@ -1,6 +1,6 @@
-"""VCOP. Xu et al.: Self-supervised spatiotemporal learning via video clip order prediction (CVPR 2019).
+"""VCOP, by Xu et al.: Self-supervised spatiotemporal learning via video clip order prediction (CVPR 2019).
 
-PRP, Pace and RSPNet took its networks over, and with them its names.
+PRP, Pace and RSPNet use its networks and their names.
 """
 
 from vtrain.weights.origins.origin import Normalisation, Origin, Renames

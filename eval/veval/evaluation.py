@@ -1,0 +1,171 @@
+"""The values that one command works on: a network, videos, the protocol, and how the work is executed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from os import environ
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import nn
+
+from veval.protocol import Protocol, Task
+from vtrain.backbones import Backbone
+from vtrain.data.chunks import OnError
+from vtrain.data.dataset import Videos
+from vtrain.data.shard_set import ShardSet
+from vtrain.inference import Precision, uses_bf16
+
+RANDOM = "random"  # stands for the path of a network that has learned nothing
+
+Info = dict[str, Any]  # JSON as it stands in results and in feature files
+Progress = Callable[[int, int], None]  # called with the number of finished videos, and of all videos of this process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsInfo:
+    """What results say about weights. None: not known."""
+
+    path: str
+    hash: str
+    method: str | None = None  # the method that trained them, or the origin of imported weights
+    recipe: str | None = None
+    backbone: str
+    settings: dict[str, Any] = field(default_factory=dict)  # of the backbone
+    dim: int
+    step: int | None = None
+    epochs: float | None = None
+    clip: list[int] | None = None  # frames, height and width
+    seed: int | None = None
+    crop: int | str | None = None  # side in stored pixels of the square that training cropped, or "largest"
+    normalisation: str | None = None
+    data: Any = None  # on which they were trained, as their file says
+    like: str | None = None  # of a random network in the place of a run: the run's method
+
+    @property
+    def is_random(self) -> bool:
+        return self.path == RANDOM
+
+    def as_dict(self) -> Info:
+        info = asdict(self)
+        if not self.is_random:
+            del info["like"]
+        return info
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """A backbone in eval mode, and what results say about it."""
+
+    net: Backbone
+    info: WeightsInfo
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classifier:
+    """A network that predicts the class of each clip, [R, C, T, S, S] -> [R, K]; K classes, by number.
+
+    `trained_on` is how its clips were sampled and cropped in training, in the words of a protocol.
+    """
+
+    net: nn.Module
+    info: WeightsInfo
+    classes: list[str]
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataInfo:
+    """What results say about videos."""
+
+    shards: str  # the SPEC
+    name: str
+    side: int | None  # the shortest side of the frames in pixels
+    hash: str  # of the whole set
+    split: str  # joined by commas
+    fold: int
+    subset: str | None
+    videos: dict[str, int]  # number by split
+    fingerprints: dict[str, str]  # by split
+
+    def as_dict(self) -> Info:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Data:
+    """Videos by split, from shards that are open."""
+
+    shards: ShardSet
+    videos: Mapping[str, Videos]
+    info: DataInfo
+
+    @classmethod
+    def select(
+        cls, shards: ShardSet, splits: Sequence[str] | None, *, fold: int = 1, subset: Path | None = None
+    ) -> "Data":
+        """Select the videos of each split; without `splits` all videos, as a split that is called "all"."""
+        wanted = {"all": None} if splits is None else {split: split for split in splits}
+        videos = {name: shards.select(split, subset=subset, fold=fold) for name, split in wanted.items()}
+        info = DataInfo(
+            shards=shards.spec,
+            name=shards.name,
+            side=shards.smallest_side,
+            hash=shards.fingerprint,
+            split=",".join(videos),
+            fold=fold,
+            subset=None if subset is None else str(subset),
+            videos={split: len(chosen) for split, chosen in videos.items()},
+            fingerprints={split: chosen.fingerprint for split, chosen in videos.items()},
+        )
+        return cls(shards=shards, videos=videos, info=info)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How the work is done. With float32 on a CPU, results do not depend on any of it."""
+
+    device: torch.device | str = "cpu"
+    precision: Precision = "auto"
+    batch: int | None = None  # videos; None: what suits the device
+    workers: int = 0
+    on_error: OnError = "raise"
+    budget: float = 0.001  # share of the videos that may be unreadable when these are skipped
+    rank: int | None = None  # None: as torchrun says
+    world: int | None = None
+    patience: float = 600  # seconds without a new part, after which the other processes count as dead
+    progress: Progress = field(default=lambda done, videos: None)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """This process' number, and how many processes there are."""
+        rank = int(environ.get("RANK", 0)) if self.rank is None else self.rank
+        world = int(environ.get("WORLD_SIZE", 1)) if self.world is None else self.world
+        return rank, world
+
+    @property
+    def number_format(self) -> str:
+        """The format that the network computes in; it changes the last digits."""
+        return "bf16" if uses_bf16(self.precision, torch.device(self.device)) else "float32"
+
+
+Network = TypeVar("Network", Weights, Classifier)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation(Generic[Network]):
+    """Everything one command works on."""
+
+    network: Network
+    data: Data
+    protocol: Protocol
+    execution: Execution = field(default_factory=Execution)
+
+    def info(self, task: Task) -> Info:
+        """Return what the numbers of `task` depend on, as results and feature files hold it."""
+        return {
+            "weights": self.network.info.as_dict(),
+            "protocol": self.protocol.as_dict(task),
+            "data": self.data.info.as_dict(),
+            "precision": self.execution.number_format,
+        }

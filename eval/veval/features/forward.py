@@ -1,0 +1,79 @@
+"""The outputs of a network for each clip of videos, in the order of the videos.
+
+V videos, R clips and crops of a video, C channels, T time, S side, D feature
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from veval.evaluation import Execution, Info
+from veval.inputs import KINETICS
+from veval.protocol import Protocol
+from vtrain.data.batch import Bad
+from vtrain.data.dataset import Videos
+from vtrain.data.loader import Loader
+from vtrain.data.sampling import EvenClips
+from vtrain.inference import outputs
+
+CLIPS = 128  # per batch on a GPU
+VIDEOS = 4  # per batch on a CPU, where the clips of one video go through the network at a time
+
+Net = Callable[[Tensor], Tensor]
+
+
+class Standardise(nn.Module):
+    """Puts another mean and deviation than the loader knows in front of a network."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, net: nn.Module, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1, 1))
+        self.register_buffer("deviation", torch.tensor(deviation).view(-1, 1, 1, 1))
+
+    def forward(self, clips_RCTSS: Tensor) -> Any:  # noqa: ANN401  what the network returns
+        return self.net((clips_RCTSS - self.mean) / self.deviation)
+
+
+def for_clips(net: nn.Module, protocol: Protocol, device: torch.device | str) -> nn.Module:
+    """Return the network on the device, for clips as the protocol's loader makes them."""
+    return (Standardise(net, *KINETICS).eval() if protocol.normalise == "kinetics" else net).to(device)
+
+
+def stream(
+    net: Net, videos: Videos, plan: EvenClips, execution: Execution, bad: list[Info], *, of: int | None = None
+) -> Iterator[tuple[int, list[int], Tensor]]:
+    """Yield for each batch how many videos are finished, the rows of its videos, and the outputs [V, R, D].
+
+    Videos that cannot be read are added to `bad` instead. They may be a share of `of` videos; None: of these.
+    """
+    device = torch.device(execution.device)
+    crops = plan.looks[0].crops
+    size = execution.batch or (VIDEOS if device.type == "cpu" else max(1, CLIPS // (plan.clips * crops)))
+    loader = Loader(
+        videos,
+        plan,
+        batch=size,
+        workers=execution.workers,
+        epochs=1,
+        shuffled=False,
+        on_error=execution.on_error,
+        budget=execution.budget * (of or len(videos)) / len(videos),
+        device=device,
+    )
+    at = 0
+    for batch, made in outputs(loader, net, looks=plan.looks, device=device, precision=execution.precision):
+        rows = [row for row, valid in zip(range(at, at + len(batch)), batch.valid.tolist(), strict=True) if valid]
+        bad += [_described(video) for video in batch.bad]
+        at += len(batch)
+        yield at, rows, made[batch.valid]
+
+
+def _described(bad: Bad) -> Info:
+    return {"key": bad.key, "shard": Path(bad.shard).name, "what": bad.what}

@@ -1,1 +1,0 @@
-"""A whole set: the plan of it, and its shards."""
