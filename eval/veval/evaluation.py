@@ -41,6 +41,7 @@ class WeightsInfo:
     normalisation: str | None = None
     data: Any = None  # on which they were trained, as their file says
     like: str | None = None  # of a random network in the place of a run: the run's method
+    protocol: str | None = None  # of a method from outside, as the run says; results name the protocol that was used
 
     @property
     def is_random(self) -> bool:
@@ -48,6 +49,7 @@ class WeightsInfo:
 
     def as_dict(self) -> Info:
         info = asdict(self)
+        del info["protocol"]
         if not self.is_random:
             del info["like"]
         return info

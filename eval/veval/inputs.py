@@ -63,6 +63,7 @@ def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = N
         crop=like.crop if like else None,
         normalisation=like.normalisation if like else None,
         like=like.method if like else None,
+        protocol=like.protocol if like else None,
     )
     return Weights(inference_ready(net), info)
 
@@ -137,6 +138,7 @@ def info_of(path: Path, found: Mapping[str, Any]) -> WeightsInfo:
         crop=crop_of(recipe),
         normalisation=normalisation_of(found.get("normalisation")),
         data=found.get("data"),
+        protocol=found.get("protocol"),
     )
 
 

@@ -195,7 +195,8 @@ def default_name(task: Task, weights: "WeightsInfo") -> str:
         method = recipe.split("-")[1]
         if task == "testing" and method == "rspnet" and "ssv2" in recipe.split("-"):
             return "rspnet-ssv2"
-    wanted, names = protocol_of(method), names_for(task)
+    outside = None if method in METHODS else weights.protocol
+    wanted, names = outside or protocol_of(method), names_for(task)
     return next((name for name in names if name == wanted or name.startswith(f"{wanted}-")), DEFAULT)
 
 

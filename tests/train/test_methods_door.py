@@ -75,6 +75,7 @@ def test_the_example_trains_resumes_and_is_evaluated_where_its_code_is_not(
     words = ("retrieval", "--weights", folder / "run", "--shards", shards, "clips=2", "--json")
     found = real("veval", *words, cwd=tmp_path / "elsewhere").json
     assert found["weights"]["method"] == "rotation"
+    assert found["protocol"]["name"] == "vcop, changed"  # the entry's, with the two clips that the command names
     assert 0 <= found["top1"] <= 100
 
 

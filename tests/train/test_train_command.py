@@ -90,6 +90,11 @@ def outside(shards: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_the_next_command_names_a_backbone_from_outside_too(outside: Path) -> None:
+    done = vtrain("pace", "--resume", "--out", "run", *OUTSIDE[:2], cwd=outside)
+    assert done.stdout.splitlines()[-1] == "next: veval retrieval --weights run --backbone my_nets:build"
+
+
 def test_a_backbone_from_outside_is_in_the_recipe_under_its_word(outside: Path) -> None:
     assert json.loads((outside / "run" / "recipe.json").read_text())["backbone"] == "my_nets:build"
     assert torch.load(outside / "run" / "last.pt", weights_only=True)["backbone"] == "my_nets:build"

@@ -112,7 +112,8 @@ def _resume(
 def _for_people(summary: dict[str, Any]) -> str:
     numbers = {name.replace("_", " "): value for name, value in summary.items() if isinstance(value, float)}
     listed = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+    backbone = f" --backbone {summary['backbone']}" if ":" in summary["backbone"] else ""
     return "\n".join((
         f"{summary['run']}: {summary['steps']} steps of {summary['recipe']}, {listed}",
-        f"next: veval retrieval --weights {summary['run']}",
+        f"next: veval retrieval --weights {summary['run']}{backbone}",
     ))  # fmt: skip

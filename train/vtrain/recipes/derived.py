@@ -26,7 +26,7 @@ def recipes_of(entry: MethodEntry) -> dict[str, Make]:
     main = default(entry) if not own else own[entry.main or next(iter(own))]()
     tiny = on_a_laptop(f"{entry.name}-tiny", change(main.method, _tiny_settings(main)), steps=400)
     return {
-        main.name: fixed(main, f"{entry.name}, derived: for any data."),
+        main.name: fixed(main, f"{entry.name}, default settings, any data: derived from its config."),
         tiny.name: fixed(tiny, f"{entry.name}, tiny, any data: to try on a CPU."),
         **own,
     }

@@ -85,6 +85,7 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
     return {
         "run": str(training.folder),
         "method": recipe.method_name,
+        "backbone": recipe.backbone,
         "recipe": recipe.name,
         "steps": run.step,
         "seconds": round(seconds, 1),

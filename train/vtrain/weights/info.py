@@ -10,6 +10,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "origin": (str,),
     "file": (str,),
     "method": (str,),
+    "protocol": (str,),
     "step": (int,),
     "epochs": (int, float),
     "data": (dict,),
@@ -34,6 +35,7 @@ class WeightsInfo(Mapping[str, Any]):
     origin: str | None = None  # of imported weights: who published them
     file: str | None = None  # of imported weights: the published file's name
     method: str | None = None
+    protocol: str | None = None  # of a run: by which evaluation measures the method's weights
     step: int | None = None
     epochs: float | None = None
     data: dict[str, Any] | None = None  # of a run: the videos it learned from
