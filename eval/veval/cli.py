@@ -35,7 +35,12 @@ Tuned = Annotated[
     str | None, typer.Option(help="Fine-tuned run. [default: the one saved last in runs/finetuned/ or runs/]")
 ]
 Shards = Annotated[str | None, typer.Option(help="Shards: a folder, glob, list or range. [default: data_shards/]")]
-Backbone = Annotated[str | None, typer.Option(help="Backbone to initialise at random. [default: r3d]")]
+Backbone = Annotated[
+    str | None, typer.Option(help="Backbone to initialise at random: a name, or module:name. [default: r3d]")
+]
+OutsideBackbone = Annotated[
+    str | None, typer.Option("--backbone", help="Backbone of the run, if it is from outside vtrain: module:name.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of random weights and of everything drawn.")]
 Fold = Annotated[int, typer.Option(help="Fold of the splits: 1, 2 or 3.")]
 Named = Annotated[str | None, typer.Option(help="Name of a paper's protocol. [default: by the weights' method]")]
@@ -62,7 +67,7 @@ def retrieval(
     features: Kept = None, subset: Subset = None, out: Out = None, workers: Workers = None, device: Device = "",
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """Measure how often a nearest video of the gallery has a query's class."""
+    """Search the gallery for videos of each query's class."""
     from veval import commands
 
     if duplicates not in ("keep", "leave out"):
@@ -124,7 +129,7 @@ def knn(
     few: Few = None, features: Kept = None, out: Out = None, workers: Workers = None, device: Device = "",
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """Let the nearest labelled videos vote on the class of each video."""
+    """Let the nearest labelled videos vote on the class."""
     from veval import commands
     from veval.tasks.knn import Voting
 
@@ -154,7 +159,10 @@ def features(
     protocol: Named = None, subset: Subset = None, workers: Workers = None, device: Device = "",
     skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """Write the features of videos to a file. Stopped and run again, it goes on."""
+    """Write the features of videos to a file.
+
+    If the command is stopped, the same command goes on.
+    """
     from veval.features import extract
     from veval.features.feature_file import read_info
 
@@ -175,11 +183,14 @@ def features(
 @app.command("test")
 def accuracy(
     settings: Settings = None, weights: Tuned = None, shards: Shards = None, fold: Fold = 1, split: Tested = "test",
-    protocol: Named = None,
+    protocol: Named = None, backbone: OutsideBackbone = None,
     logits: Annotated[Path | None, typer.Option(help="File to keep each clip's logits in, .parquet or .npz.")] = None,
     out: Out = None, workers: Workers = None, device: Device = "", skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """Test a fine-tuned network on whole videos, by default on ten clips each."""
+    """Test a fine-tuned network on whole videos.
+
+    The default is ten clips per video.
+    """
     from veval import commands, inputs
     from veval.evaluation import Evaluation
     from veval.protocol import for_weights
@@ -188,6 +199,7 @@ def accuracy(
     from vtrain.data.shard_spec import upscaling_note
 
     output.prepare(out)
+    _allow(backbone)
     network = load_classifier(weights or newest_tuned())
     evaluation = Evaluation(
         network=network,
@@ -231,7 +243,10 @@ def finetune(
     run: Run = None,
     out: Out = None, workers: Workers = None, skip_bad: Skip = False, json: Json = False,
 ) -> None:  # fmt: skip
-    """Train all layers on labels, then test on ten clips per video."""
+    """Train all layers on labels, then test on whole videos.
+
+    The default is ten clips per video.
+    """
     from veval import commands, inputs
     from veval.evaluation import Data
     from veval.tasks.finetune import TUNED, FineTuning, holding_out, recipe_for
@@ -239,6 +254,7 @@ def finetune(
     from vtrain.training.processes import processes
 
     output.prepare(out)
+    _allow(backbone)
     start = inputs.weights(weights, backbone=backbone, seed=seed or 0)
     opened = inputs.open_shards(shards)
     sets = [Data.select(opened, (split,), fold=number) for number in (_numbers(folds) if folds else [fold])]
@@ -283,7 +299,10 @@ def report(
     folds: Annotated[bool, typer.Option("--folds", help="Average the folds of the same measurement.")] = False,
     json: Json = False,
 ) -> None:
-    """Compare results with the published ones, and with networks from scratch."""
+    """Compare results with published ones and with scratch.
+
+    Numbers of another protocol are never compared; what differs is printed.
+    """
     from veval.results import report as tables
 
     words = files or [output.RESULTS]
@@ -322,11 +341,20 @@ def _evaluation(
     twice = next((word for word in splits or () if list(splits or ()).count(word) > 1), None)
     if twice:
         raise UsageError(f"split '{twice}' is named twice; name splits that share no video")
+    _allow(backbone)
     network = inputs.weights(weights, backbone=backbone, seed=seed)
     data = inputs.open_data(shards, splits, fold=fold, subset=subset)
     shown = for_weights("features", network.info, protocol, settings or [])
     output.announce(network.info, data.info, shown.line("features"), upscaling_note(data.info.side, shown.size))
     return Evaluation(network=network, data=data, protocol=shown, execution=execution)
+
+
+def _allow(backbone: str | None) -> None:
+    """Let vtrain import a backbone from outside that the user has typed; a name in a weights file imports nothing."""
+    from vtrain.backbones import allow
+
+    if backbone is not None:
+        allow(backbone)
 
 
 def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":

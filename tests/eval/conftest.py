@@ -31,9 +31,7 @@ def shards(run_vprep: RunVprep, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("eval")
     made = run_vprep("synth", "--out", folder / "videos", "--classes", 4, "--per-class", 6, "--seconds", 0.8)
     assert made.returncode == 0, made.stderr
-    done = run_vprep("shard", folder / "videos", "--out", folder / "shards", "--shards", 3, "--size", "24x32")
-    assert done.returncode == 0, done.stderr
-    return folder / "shards"
+    return sharded(run_vprep, folder, 3)
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +43,12 @@ def grey(make_video: MakeVideo, run_vprep: RunVprep, tmp_path_factory: pytest.Te
             luma = f"lutyuv=y={40 + BRIGHT * label}:u=128:v=128"
             path = folder / "videos" / name / f"{name[0]}{number}.mp4"
             make_video(path, "-vf", luma, pattern="color", size="64x48", seconds=seconds)
-    done = run_vprep("shard", folder / "videos", "--out", folder / "shards", "--shards", 2, "--size", "24x32")
+    return sharded(run_vprep, folder, 2)
+
+
+def sharded(run_vprep: RunVprep, folder: Path, shards: int) -> Path:
+    """Shard the folder's videos, and return the set."""
+    done = run_vprep("shard", folder / "videos", "--out", folder / "shards", "--shards", shards, "--size", "24x32")
     assert done.returncode == 0, done.stderr
     return folder / "shards"
 

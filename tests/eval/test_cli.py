@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commands import run, veval
 from small_recipes import small
 
@@ -44,6 +45,36 @@ def test_each_dataset_json_is_opened_once_by_a_command(here: Path) -> None:
     ):
         done = run(counting, *words, *PLACE, "--shards", shards, cwd=here, env=None)
         assert (done.returncode, done.stderr.splitlines()[-1]) == (0, str(sets)), done.stderr
+
+
+OUTSIDE = """
+from pathlib import Path
+from torch import nn
+Path("imported").touch()
+def build():
+    return nn.Conv3d(3, 8, 3, stride=2, padding=1)
+"""
+
+
+def test_a_backbone_from_outside_is_imported_when_the_user_names_it_and_never_because_a_file_does(here: Path) -> None:
+    (here / "my_nets.py").write_text(OUTSIDE)
+    words = ("retrieval", *PLACE, "clips=1", "frames=4", "size=16", "--weights")
+    state = torch.load(here / "runs" / "newer" / "last.pt", weights_only=True)
+    torch.save(state | {"backbone": "my_nets:build"}, here / "outside.pt")
+    done = veval(*words, "outside.pt", cwd=here)
+    assert (done.returncode, (here / "imported").exists()) == (2, False)
+    assert "my_nets:build" in done.stderr
+    found = veval(*words, "random", "--backbone", "my_nets:build", "--json", cwd=here).json
+    assert (found["weights"]["backbone"], found["weights"]["dim"]) == ("my_nets:build", 8)
+    assert (here / "imported").exists()
+    tuned = veval("finetune", *PLACE, *FEW_STEPS, "frames=4", "size=16", "test.clips=1", "--weights", "random",
+        "--backbone", "my_nets:build", "--recipe", "finetune-tiny", "--into", "tuned", "--json", cwd=here,
+    ).json  # fmt: skip
+    (here / "imported").unlink()
+    test = ("test", *PLACE, "clips=1", "--weights", "tuned")
+    assert (veval(*test, cwd=here).returncode, (here / "imported").exists()) == (2, False)
+    tested = veval(*test, "--backbone", "my_nets:build", "--json", cwd=here).json
+    assert tested["predictions"] == tuned["predictions"]
 
 
 def test_every_command_explains_itself_and_loads_nothing_heavy() -> None:

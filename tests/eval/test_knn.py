@@ -5,19 +5,11 @@ from math import exp, fsum, sqrt
 
 import numpy as np
 import pytest
+from feature_tables import features
 
 from veval.features.table import Features
 from veval.tasks.knn import Voting, classify
 from vprep.errors import UsageError
-
-
-def features(array: object, label: object, keys: list[str] | None = None) -> Features:
-    labels = np.array(label, np.int64)
-    return Features(
-        keys=keys or [f"v{number}" for number in range(len(labels))],
-        label=labels,
-        features=np.array(array, np.float32),
-    )
 
 
 def slowly(train: Features, test: Features, k: int, temperature: float) -> list[int]:

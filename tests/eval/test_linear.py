@@ -7,6 +7,7 @@ from math import sqrt
 import numpy as np
 import pytest
 import torch
+from feature_tables import features
 
 from veval.features.table import Features
 from veval.tasks.linear import classify, few, held_out, trained
@@ -18,15 +19,6 @@ Rng = np.random.Generator
 @pytest.fixture
 def rng() -> Rng:
     return np.random.default_rng(21)
-
-
-def features(array: object, label: object, keys: list[str] | None = None) -> Features:
-    labels = np.array(label, np.int64)
-    return Features(
-        keys=keys or [f"v{number}" for number in range(len(labels))],
-        label=labels,
-        features=np.array(array, np.float32),
-    )
 
 
 def clouds(rng: Rng, videos: int, apart: float) -> Features:
@@ -113,7 +105,7 @@ def test_the_number_does_not_depend_on_the_order_of_the_videos(rng: Rng) -> None
 
 def test_all_videos_of_a_film_are_held_out_together_and_no_class_is_lost() -> None:
     keys = [f"v_{name}_g{group:02}_c{clip:02}" for name in "AB" for group in range(1, 11) for clip in range(1, 5)]
-    known = features(np.zeros((80, 1)), np.repeat([0, 1], 40), keys)
+    known = features(np.zeros((80, 1)), np.repeat([0, 1], 40), keys=keys)
     held = held_out(known, 0)
     assert len(held) == 16  # a fifth of 40 in each class are two films of four
     groups = {keys[row].rsplit("_", 1)[0] for row in held}

@@ -7,6 +7,7 @@ from math import fsum, sqrt
 
 import numpy as np
 import pytest
+from feature_tables import features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,18 +23,6 @@ Rng = np.random.Generator
 @pytest.fixture
 def rng() -> Rng:
     return np.random.default_rng(20)
-
-
-def features(
-    array: object, label: object, *, keys: list[str] | None = None, group: list[str] | None = None
-) -> Features:
-    labels = np.array(label, np.int64)
-    return Features(
-        keys=keys or [f"v{number}" for number in range(len(labels))],
-        label=labels,
-        group=group,
-        features=np.array(array, np.float32),
-    )
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

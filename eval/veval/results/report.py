@@ -25,8 +25,8 @@ SHORT = ("fusion", "pool", "level", "few", "k", "selection")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One number, and the published ones beside it."""
+class Measured:
+    """What was measured, as the first cells of a line."""
 
     task: str
     metric: str
@@ -34,6 +34,12 @@ class Line:
     fold: str
     method: str
     backbone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line(Measured):
+    """One number, and the published ones beside it."""
+
     recipe: str
     weights: str
     protocol: str
@@ -48,15 +54,9 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Against:
+class Against(Measured):
     """The gain from pre-training, in points."""
 
-    task: str
-    metric: str
-    data: str
-    fold: str
-    method: str
-    backbone: str
     protocol: str
     value: float
     over: str  # what the value is a mean over
