@@ -3,62 +3,52 @@
 import json
 import resource
 import signal
+from collections.abc import Callable
 from importlib import metadata
-from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
 
+from vprep.checks import Check, as_table
 from vprep.errors import UsageError
 from vtrain import doctor
-from vtrain.doctor import Check
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 H200 = {"name": "NVIDIA H200", "memory": 150e9, "capability": "9.0"}
 
 
 @pytest.fixture(scope="module")
-def facts() -> dict[str, Any]:
-    return doctor.report()
+def found() -> list[Check]:
+    return doctor.run_checks()
 
 
-def of(name: str, facts: dict[str, Any]) -> dict[str, Any]:
-    return next(check for check in facts["checks"] if check["name"] == name)
+def test_nothing_fails_on_a_machine_where_the_tests_run(found: list[Check]) -> None:
+    assert [check for check in found if check.ok is False] == []
 
 
-def test_nothing_fails_on_a_machine_where_the_tests_run(facts: dict[str, Any]) -> None:
-    assert [check for check in facts["checks"] if check["ok"] is False] == []
-    assert facts["ok"] is True
-
-
-def test_all_that_training_rests_on_is_looked_at_once(facts: dict[str, Any]) -> None:
-    names = [check["name"] for check in facts["checks"]]
+def test_every_check_that_training_rests_on_is_made_once(found: list[Check]) -> None:
+    names = [check.name for check in found]
     assert len(set(names)) == len(names)
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     wanted = {"torch", "packages", "open files", "cuda", f"bf16 on {device}", f"channels_last_3d on {device}"}
     assert wanted | {"bf16 gradients on a CPU", "convolutions on a CPU", "distributed", "onnxscript"} <= set(names)
 
 
-def test_what_was_found_is_json(facts: dict[str, Any]) -> None:
-    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
-    assert facts["environment"]["versions"]["torch"] == torch.__version__
-
-
-def test_people_see_every_check_with_what_to_do(facts: dict[str, Any]) -> None:
+def test_the_table_has_every_check_with_its_advice(found: list[Check]) -> None:
     console = Console(width=400)
     with console.capture() as seen:
-        console.print(doctor.as_table(facts))
-    for check in facts["checks"]:
-        assert check["found"] in seen.get()
-        assert check["advice"] in seen.get()
+        console.print(as_table(found))
+    for check in found:
+        assert check.found in seen.get()
+        assert check.advice in seen.get()
 
 
 def test_a_line_begins_with_how_bad_it_is() -> None:
-    checks = [{"name": str(ok), "ok": ok, "found": "[it]", "advice": ""} for ok in (True, None, False)]
+    checks = [Check(str(ok), ok, "[it]") for ok in (True, None, False)]
     console = Console(width=60)
     with console.capture() as seen:
-        console.print(doctor.as_table({"checks": checks}))
+        console.print(as_table(checks))
     lines = [line.split() for line in seen.get().splitlines()]
     assert lines == [["ok", "True", "[it]"], ["note", "None", "[it]"], ["fails", "False", "[it]"]]
 
@@ -103,7 +93,7 @@ def test_packages_that_are_old_or_missing_are_named_with_how_to_get_them() -> No
 
 
 def test_threads_that_do_not_sleep_while_they_wait_are_noted() -> None:
-    advice = "threads that wait take processors from the loader's workers: export OMP_WAIT_POLICY=PASSIVE"
+    advice = "waiting threads keep processors busy that the loader's workers need: export OMP_WAIT_POLICY=PASSIVE"
     assert doctor.wait_policy("passive") == Check("OMP_WAIT_POLICY", True, "PASSIVE")
     assert doctor.wait_policy("ACTIVE") == Check("OMP_WAIT_POLICY", None, "ACTIVE", advice)
     assert doctor.wait_policy(None) == Check("OMP_WAIT_POLICY", None, "not set", advice)
@@ -131,7 +121,7 @@ def test_bf16_that_is_not_faster_on_a_gpu_is_noted_and_wrong_numbers_fail() -> N
     assert doctor.bf16(GPU, 0.010, 0.004, 0.003) == Check("bf16 on cuda:0", True, "conv3d in 4.0 ms, 10.0 in float32")
     slow = doctor.bf16(GPU, 0.010, 0.0101, 0.003)
     assert (slow.ok, slow.found) == (None, "conv3d in 10.1 ms, 10.0 in float32")
-    assert slow.advice.startswith("it should be faster: take cuDNN 9.15 or later")
+    assert slow.advice.startswith("it should be faster: use cuDNN 9.15 or later")
     wrong = doctor.bf16(GPU, 0.010, 0.004, float("inf"))
     assert (wrong.ok, wrong.found) == (False, "conv3d in 4.0 ms, 10.0 in float32, inf off")
 
@@ -172,7 +162,7 @@ def test_nan_in_bf16_gradients_is_why_a_cpu_trains_in_float32() -> None:
 def test_a_cpu_whose_convolutions_are_wrong_fails_where_it_would_train(code: int | None, last: str, found: str) -> None:
     check = doctor.cpu_convolutions(code, last, trains=True)
     assert (check.ok, check.found) == (False, found)
-    assert check.advice == "take another version of torch, or train on a GPU"
+    assert check.advice == "use another version of torch, or train on a GPU"
     assert doctor.cpu_convolutions(code, last, trains=False).ok is None
 
 
@@ -184,15 +174,15 @@ def test_right_convolutions_pass_and_a_test_program_that_fails_is_a_note() -> No
     assert (failed.ok, failed.found) == (None, "the test program failed: ImportError: no torch")
 
 
-def test_the_convolutions_of_this_cpu_are_right(facts: dict[str, Any]) -> None:
-    check = of("convolutions on a CPU", facts)
-    assert (check["ok"], check["found"]) == (True, "their gradients are right")
+def test_the_convolutions_of_this_cpu_are_right(found: list[Check]) -> None:
+    check = next(check for check in found if check.name == "convolutions on a CPU")
+    assert (check.ok, check.found) == (True, "their gradients are right")
 
 
 def test_several_gpus_want_nccl_and_a_cpu_gloo() -> None:
     assert doctor.distributed(["gloo", "nccl"], 8) == Check("distributed", True, "gloo, nccl")
     assert doctor.distributed(["gloo"], 0) == Check("distributed", True, "gloo")
-    advice = "torchrun needs nccl here: take another build of torch"
+    advice = "torchrun needs nccl here: use another build of torch"
     assert doctor.distributed(["gloo"], 8) == Check("distributed", None, "gloo", advice)
     assert doctor.distributed([], 0).found == "none"
 
@@ -201,3 +191,12 @@ def test_an_extra_that_is_not_there_is_a_note_with_what_it_is_for() -> None:
     assert doctor.optional("onnxruntime", "1.22.0") == Check("onnxruntime", True, "1.22.0")
     advice = "vtrain export --out x.onnx needs it: pip install 'playspeed[onnx]'"
     assert doctor.optional("onnxruntime", None) == Check("onnxruntime", None, "not installed", advice)
+
+
+def test_the_command_prints_the_checks_and_the_environment_as_one_json_object(
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    code, stdout, _ = command("doctor", "--json")
+    found = json.loads(stdout)
+    assert (code, found["ok"]) == (0, True)
+    assert found["environment"]["versions"]["torch"] == torch.__version__

@@ -67,11 +67,14 @@ def recipes(
 @app.command()
 def doctor(json: Json = False) -> None:
     """Check whether this machine can train. Looks at versions, cuDNN, and convolutions that can go wrong."""
-    from vtrain import doctor as checks
+    from vprep import checks
+    from vtrain.doctor import run_checks
+    from vtrain.machine import environment
 
-    facts = checks.report()
-    show(facts, json, checks.as_table)
-    if not facts["ok"]:
+    found = run_checks()
+    info = checks.as_info(found)
+    show(info | {"environment": environment()}, json, lambda _: checks.as_table(found))
+    if not info["ok"]:
         raise typer.Exit(1)
 
 

@@ -1,25 +1,22 @@
-"""Is this machine fit for training? What training rests on is tried on small tensors, not only looked up."""
+"""Check whether this machine can train: versions are looked up, convolutions are tried on small tensors."""
 
 import math
-import re
 import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
+from vprep.checks import Check, version_numbers
 from vprep.errors import UsageError
-from vtrain.machine import environment, installed
+from vtrain.machine import environment, installed, wait_for
 
 NOT_TRAINING = ("torch", "ffmpeg-python", "imageio-ffmpeg")  # the first has a line of its own, the others make shards
 EXTRAS = {
@@ -64,60 +61,30 @@ print("right" if all(ratio < {MOST_OFF} for ratio in off) else "wrong")
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at; `ok` is None when training works all the same."""
-
-    name: str
-    ok: bool | None
-    found: str
-    advice: str = ""
-
-
-def report() -> dict[str, Any]:
-    """Everything that was found, for JSON; `ok` tells whether nothing failed."""
-    known = environment()
-    devices = [f"cuda:{number}" for number in range(len(known["gpus"]))] or ["cpu"]
-    checks = [
-        Check("python", True, f"{known['python']} on {known['platform']}"),
-        torch_version(known["versions"]["torch"]),
+def run_checks() -> list[Check]:
+    """Look up and try everything that training rests on."""
+    here = environment()
+    devices = [f"cuda:{number}" for number in range(len(here["gpus"]))] or ["cpu"]
+    return [
+        Check("python", True, f"{here['python']} on {here['platform']}"),
+        torch_version(here["versions"]["torch"]),
         packages(metadata.requires("playspeed") or []),
-        Check("processors", True, f"{known['processors']} usable, {known['threads']} threads, {known['instructions']}"),
-        wait_policy(known["OMP_WAIT_POLICY"]),
+        Check("processors", True, f"{here['processors']} usable, {here['threads']} threads, {here['instructions']}"),
+        wait_policy(here["OMP_WAIT_POLICY"]),
         open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-        cuda(known["gpus"], known["cuda"]),
-        *([cudnn(known["cudnn"])] if known["gpus"] else []),
+        cuda(here["gpus"], here["cuda"]),
+        *([cudnn(here["cudnn"])] if here["gpus"] else []),
         *(check for device in devices for check in convolutions(torch.device(device))),
         bf16_on_small_maps(*_runs_with_nan()),
-        cpu_convolutions(*_cpu_convolutions(), trains=not known["gpus"]),
-        distributed(_backends(), len(known["gpus"])),
+        cpu_convolutions(*_cpu_convolutions(), trains=not here["gpus"]),
+        distributed(_backends(), len(here["gpus"])),
         *(optional(name, installed(name)) for name in EXTRAS),
     ]
-    return {
-        "ok": all(check.ok is not False for check in checks),
-        "checks": [asdict(check) for check in checks],
-        "environment": known,
-    }
-
-
-def as_table(facts: dict[str, Any]) -> Table:
-    """The checks for people."""
-    words = {True: ("ok", "green"), None: ("note", "yellow"), False: ("fails", "red")}
-    lines = Table(box=None, show_header=False, pad_edge=False)
-    lines.add_column()
-    lines.add_column(no_wrap=True)
-    lines.add_column(overflow="fold")
-    for check in facts["checks"]:
-        found = Text(check["found"])
-        if check["advice"]:
-            found.append(f"\n{check['advice']}", "bold")
-        lines.add_row(Text(*words[check["ok"]]), Text(check["name"]), found)
-    return lines
 
 
 def refuse_bad_torch(version: str) -> None:
-    """A torch that trains wrongly or many times slower than it should is not trained with."""
-    numbers = _numbers(version)
+    """Refuse a version of torch that trains wrongly, or many times slower than it should."""
+    numbers = version_numbers(version)
     if numbers[:2] == [2, 9]:  # pytorch/pytorch 166643
         raise UsageError(
             f"torch is {version}, which turns cuDNN off for half-precision conv3d, so that it takes 4 times as long "
@@ -137,7 +104,7 @@ def torch_version(version: str) -> Check:
 
 
 def packages(required: Sequence[str]) -> Check:
-    """What else training needs, by the requirements of this distribution, as in 'numpy>=1.26'."""
+    """Check the other packages that training needs; `required` are requirements such as 'numpy>=1.26'."""
     found, wanted = [], []
     for line in (line for line in required if "extra ==" not in line):
         name, _, least = line.partition(">=")
@@ -145,20 +112,16 @@ def packages(required: Sequence[str]) -> Check:
             continue
         there = installed(name)
         found.append(f"{name} {there or 'not installed'}")
-        if there is None or _numbers(there) < _numbers(least):
+        if there is None or version_numbers(there) < version_numbers(least):
             wanted.append(f"'{line}'")
     return Check("packages", not wanted, ", ".join(found), f"pip install {' '.join(wanted)}" if wanted else "")
-
-
-def _numbers(version: str) -> list[int]:
-    return [int(part) for part in re.split(r"[^\d.]", version)[0].split(".") if part]
 
 
 def wait_policy(policy: str | None) -> Check:
     if (policy or "").upper() == "PASSIVE":
         return Check("OMP_WAIT_POLICY", True, "PASSIVE")
     # Measured with all processors busy: augmentation took 50 times as long (benchmarks/LOG.md).
-    advice = "threads that wait take processors from the loader's workers: export OMP_WAIT_POLICY=PASSIVE"
+    advice = "waiting threads keep processors busy that the loader's workers need: export OMP_WAIT_POLICY=PASSIVE"
     return Check("OMP_WAIT_POLICY", None, policy or "not set", advice)
 
 
@@ -170,16 +133,14 @@ def open_files(limit: int) -> Check:
 
 
 def cuda(gpus: Sequence[dict[str, Any]], built: str | None) -> Check:
-    """`built` is the version of CUDA that torch was built for, None when for none."""
+    """Check the GPUs; `built` is the version of CUDA that torch was built for, None when it was built for none."""
     if gpus:
         words = [f"{gpu['name']} ({gpu['memory'] / 1e9:.0f} GB, capability {gpu['capability']})" for gpu in gpus]
         return Check("cuda", True, f"{built or 'unknown version'}: {', '.join(words)}")
-    slow = "the CPU does for recipe tiny; for more"
+    slow = "a CPU is enough for the recipes `tiny`; for larger ones"
     if built is None:
-        return Check(
-            "cuda", None, "torch is built without it", f"{slow}, install torch for CUDA: pytorch.org tells how"
-        )
-    return Check("cuda", None, f"torch is built for {built} and sees no GPU", f"{slow}, nvidia-smi tells what is wrong")
+        return Check("cuda", None, "torch is built without it", f"{slow}, install torch for CUDA; pytorch.org says how")
+    return Check("cuda", None, f"torch is built for {built} and sees no GPU", f"{slow}, nvidia-smi says what is wrong")
 
 
 def cudnn(version: int | None) -> Check:
@@ -195,8 +156,9 @@ def convolutions(device: torch.device) -> list[Check]:
         plain, last = _timed(device, torch.channels_last_3d, torch.float32)
         half, rounded = _timed(device, torch.channels_last_3d, torch.bfloat16)
     except RuntimeError as error:  # no memory left, no kernel for this GPU, a driver too old
-        said, advice = str(error).partition("\n")[0], "another program may fill the GPU, or torch not be made for it"
-        return [Check(f"conv3d on {device}", False, said, advice)]
+        reason = str(error).partition("\n")[0]
+        advice = "another program may fill the GPU, or this build of torch may not support it"
+        return [Check(f"conv3d on {device}", False, reason, advice)]
     kept = last[0].is_contiguous(memory_format=torch.channels_last_3d)
     return [channels_last(device, _off(last, usual), kept), bf16(device, plain, half, _off(rounded, usual))]
 
@@ -209,19 +171,14 @@ def _timed(device: torch.device, layout: torch.memory_format, dtype: torch.dtype
     inputs = [clips.requires_grad_(), weight.mul_(0.02).requires_grad_()]
     seconds, found = math.inf, []
     for _ in range(TURNS):
-        _wait_for(device)
+        wait_for(device)
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=dtype is torch.bfloat16):
             out = F.conv3d(clips, weight, padding=1)
         gradients = torch.autograd.grad(out, inputs, back.to(out.dtype))
-        _wait_for(device)
+        wait_for(device)
         seconds, found = min(seconds, time.perf_counter() - began), [out.detach(), *gradients]
     return seconds, found
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _off(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
@@ -235,7 +192,9 @@ def channels_last(device: torch.device, off: float, kept: bool) -> Check:
     """Judge float32 in channels-last; `off` is its difference from the contiguous layout."""
     name = f"channels_last_3d on {device}"
     if off > MOST_OFF:
-        return Check(name, False, f"float32 is {off:.2g} off", "convolutions are computed wrongly: take another torch")
+        return Check(
+            name, False, f"float32 is {off:.2g} off", "convolutions are computed wrongly: use another version of torch"
+        )
     return Check(name, True, "kept by conv3d" if kept else "right; conv3d returns its result in the contiguous layout")
 
 
@@ -245,11 +204,11 @@ def bf16(device: torch.device, plain: float, half: float, off: float) -> Check:
     if device.type == "cpu":
         return Check(name, True if off <= MOST_OFF else None, f"{times}, {off:.2g} off; not used on a CPU")
     if off > MOST_OFF:
-        advice = "gradients in bf16 would be wrong: take another torch or cuDNN"
+        advice = "gradients in bf16 would be wrong: use another version of torch or cuDNN"
         return Check(name, False, f"{times}, {off:.2g} off", advice)
     if half >= plain:
-        # torch tells by cuDNN's version whether to use it for half-precision conv3d (pytorch/pytorch 166643).
-        advice = "it should be faster: take cuDNN 9.15 or later; GPUs before capability 8.0 have no bf16"
+        # torch decides by cuDNN's version whether to use it for half-precision conv3d (pytorch/pytorch 166643).
+        advice = "it should be faster: use cuDNN 9.15 or later; GPUs before capability 8.0 have no bf16"
         return Check(name, None, times, advice)
     return Check(name, True, times)
 
@@ -289,7 +248,7 @@ def _cpu_convolutions() -> tuple[int | None, str]:
 def cpu_convolutions(code: int | None, last_line: str, *, trains: bool) -> Check:
     """Judge the gradients of our convolutions on the CPU; `trains` says whether training would use it."""
     name, failed = "convolutions on a CPU", False if trains else None
-    advice = "take another version of torch, or train on a GPU"
+    advice = "use another version of torch, or train on a GPU"
     if (code, last_line) == (0, "right"):
         return Check(name, True, "their gradients are right")
     if code == 0:
@@ -313,7 +272,7 @@ def distributed(backends: Sequence[str], gpus: int) -> Check:
     wanted = "nccl" if gpus else "gloo"
     if wanted in backends:
         return Check("distributed", True, found)
-    return Check("distributed", None, found, f"torchrun needs {wanted} here: take another build of torch")
+    return Check("distributed", None, found, f"torchrun needs {wanted} here: use another build of torch")
 
 
 def optional(name: str, version: str | None) -> Check:
