@@ -144,6 +144,16 @@ def test_a_method_that_only_a_file_names_is_not_imported(run: Path, folder: Path
         assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
+def test_a_file_cannot_name_a_module_in_the_place_of_a_method(run: Path, folder: Path) -> None:
+    (folder / "evil.py").write_text("raise SystemExit('imported')\n")
+    path = run / "recipe.json"
+    path.write_text(path.read_text().replace('"rotation"', '"evil:METHOD"'))
+    for words in (("pace", "--recipe", path), ("pace", "--resume", "--out", run), ("recipes", path)):
+        done = vtrain(*words, cwd=folder)
+        assert done.returncode == 2
+        assert f"{path} is of method 'evil:METHOD', which is not known here; " in done.stderr
+
+
 def test_a_run_is_named_with_the_word_that_the_user_wrote(run: Path, folder: Path) -> None:
     other = folder / "other.py"
     other.write_text(EXAMPLE.read_text().replace('"rotation"', '"other"'))
