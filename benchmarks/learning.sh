@@ -1,12 +1,12 @@
-# Do they learn? Each method by its recipe `tiny`, with three seeds: its own task on videos it has not seen, retrieval,
-# a linear layer on what the network sees, and fine-tuning; all of it also for the same network before it has learned.
+# Show that each method learns. Its recipe `tiny` is trained with three seeds and measured by its own task on new videos,
+# by retrieval, by a linear layer on the features, and by fine-tuning; so is the same network before training.
 #
 #   sh benchmarks/learning.sh SHARDS OUT [METHODS] [SEEDS]    SHARDS has splits of fold 1, as UCF101 has
 #
-# Each job has one thread, and as many jobs as there are processors run at once. OUT/report.md has the tables.
+# Each job has one thread, and one job runs per processor. OUT/report.md has the tables.
 set -eu
 SHARDS=$1 OUT=$2 METHODS=${3:-rspnet ascnet prp pace} SEEDS=${4:-0 1 2}
-PROCESSORS=$(nproc)  # which heeds what comes next
+PROCESSORS=$(nproc)  # before OMP_NUM_THREADS is set, which nproc obeys
 export OMP_NUM_THREADS=1 SHARDS OUT
 mkdir -p "$OUT/runs" "$OUT/results"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from veval.protocol import OF_METHOD, PRESETS, Protocol, Task
+from veval.protocol import Protocol, Task, names_for, preset, usual_for
 from veval.results.match_published import end_of
 from veval.results.published import BACKBONES, METHODS, Published, load
 from vtrain.recipes import RECIPES
@@ -127,10 +127,11 @@ def _tuning(row: Published) -> str:
 def _preset(row: Published) -> str:
     """Return the option that names the protocol, where the method's own pools otherwise."""
     method = _short(METHODS, row.method)
-    usual = PRESETS["features"][OF_METHOD["features"][method]]
+    usual = preset("features", usual_for("features", method))
     if not row.pools or set(usual.pools) & set(row.pools.split("|")):
         return ""
-    return f" --protocol {next(n for n, p in PRESETS['features'].items() if set(p.pools) == set(row.pools.split('|')))}"
+    pools = {name: set(preset("features", name).pools) for name in names_for("features")}
+    return f" --protocol {next(name for name in pools if pools[name] == set(row.pools.split('|')))}"
 
 
 def _word(row: Published) -> str:
@@ -145,7 +146,7 @@ def _short(names: dict[str, str], printed: str) -> str:
 
 def protocols(task: Task) -> str:
     """Return the protocols of a task, each with its settings."""
-    rows = [(f"`{name}`", *_settings(protocol, task), _methods(name, task)) for name, protocol in PRESETS[task].items()]
+    rows = [(f"`{name}`", *_settings(preset(task, name), task), _methods(name, task)) for name in names_for(task)]
     last = ("averaged",) if task == "testing" else ("pooled",)
     head = ("name", "clips", "frames", "where", "short videos", "crop", "pixels in", *last, "usual for")
     return table(head, rows)
@@ -161,7 +162,7 @@ def _settings(protocol: Protocol, task: Task) -> tuple[str, ...]:
 
 
 def _methods(name: str, task: Task) -> str:
-    return ", ".join(method for method, preset in OF_METHOD[task].items() if preset == name) or "-"
+    return ", ".join(method for method in (*PAPERS, "vcop") if usual_for(task, method) == name) or "-"
 
 
 def write_all(folder: Path) -> None:

@@ -159,7 +159,7 @@ def features_of(evaluation: Evaluation[Weights], file: Path | None, gallery: str
     """
     for videos in evaluation.data.videos.values():
         demand_labels(videos, evaluation.data.info)
-    rank, world = evaluation.execution.place
+    rank, world = evaluation.execution.rank_and_world
     if file is None:
         if world > 1:
             raise UsageError(

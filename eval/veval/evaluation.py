@@ -40,7 +40,7 @@ class WeightsInfo:
     crop: int | str | None = None  # side in stored pixels of the square that training cropped, or "largest"
     normalisation: str | None = None
     data: Any = None  # on which they were trained, as their file says
-    like: str | None = None  # of a random network in the place of a run: the run's method
+    like: str | None = None  # method of the run that a random network stands for
     protocol: str | None = None  # of a method from outside, as the run says; results name the protocol that was used
 
     @property
@@ -83,7 +83,7 @@ class DataInfo:
     shards: str  # the SPEC
     name: str
     side: int | None  # the shortest side of the frames in pixels
-    hash: str  # of the whole set
+    hash: str  # of the complete set
     split: str  # joined by commas
     fold: int
     subset: str | None
@@ -139,8 +139,8 @@ class Execution:
     progress: Progress = field(default=lambda done, videos: None)
 
     @property
-    def place(self) -> tuple[int, int]:
-        """This process' number, and how many processes there are."""
+    def rank_and_world(self) -> tuple[int, int]:
+        """The number of this process, and the number of processes."""
         rank = int(environ.get("RANK", 0)) if self.rank is None else self.rank
         world = int(environ.get("WORLD_SIZE", 1)) if self.world is None else self.world
         return rank, world

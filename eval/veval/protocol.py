@@ -132,8 +132,8 @@ _PACE = replace(_VCOP, normalise="bgr255", short="restart", fusion="softmax")
 # Retrieval of RSPNet: the code takes `gap`, the paper says spatial max-pooling; both are computed.
 _RSPNET = Protocol(short="stretch", pools=("gap", "spatial-max"))
 
-# Weights of method or origin M are measured by preset M. Where the task has none, by the first preset called M-...,
-# and where it has none of those, by DEFAULT.
+# Weights are measured by the preset that the entry of their method names; weights from an origin by the preset of that
+# name. If the task has no preset P, then by its first preset P-...; if it has none of those either, by DEFAULT.
 PRESETS = _named(
     {
         "rspnet": Preset(_RSPNET),
@@ -195,11 +195,13 @@ def default_name(task: Task, weights: "WeightsInfo") -> str:
         method = recipe.split("-")[1]
         if task == "testing" and method == "rspnet" and "ssv2" in recipe.split("-"):
             return "rspnet-ssv2"
-    outside = None if method in METHODS else weights.protocol
-    wanted, names = outside or protocol_of(method), names_for(task)
-    return next((name for name in names if name == wanted or name.startswith(f"{wanted}-")), DEFAULT)
+    return usual_for(task, method, weights.protocol)
 
 
-def protocol_of(method: str) -> str:
-    """Return the name of a method's protocol, or of an origin's, which is its own name."""
-    return METHODS[method].protocol if method in METHODS else method
+def usual_for(task: Task, method: str, outside: str | None = None) -> str:
+    """Return the name of the preset for weights of a method, or from an origin.
+
+    `outside` is the protocol that a run names itself; it counts for methods that this package does not have.
+    """
+    wanted = METHODS[method].protocol if method in METHODS else outside or method
+    return next((name for name in names_for(task) if name == wanted or name.startswith(f"{wanted}-")), DEFAULT)

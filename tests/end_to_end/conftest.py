@@ -1,4 +1,4 @@
-"""The commands as people start them, in a folder of their own."""
+"""Run the commands as users do, in a folder of their own."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Run:
-    """`python -m MODULE WORDS` in the folder, which has to end well; with `processes`, so many started by torchrun."""
+    """Run `python -m MODULE WORDS` in the folder, by torchrun for several `processes`; it must succeed."""
 
     def started(module: str, *words: object, processes: int = 1) -> subprocess.CompletedProcess[str]:
         several = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
@@ -36,7 +36,7 @@ def run(folder: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def shards(folder: Path, run: Run) -> Path:
-    """16 videos of 20 frames and 4 classes, where shards go by default."""
+    """16 videos of 20 frames and 4 classes, in the default folder for shards."""
     run("vprep.cli", "synth", "--out", "videos", "--classes", 4, "--per-class", 4, "--seconds", 0.8)
     run("vprep.cli", "shard", "videos", "--shards", 2, "--size", "24x32")
     return folder / "data_shards"

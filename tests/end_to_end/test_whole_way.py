@@ -16,7 +16,7 @@ def cells(line: str) -> list[str]:
 
 
 def table(markdown: str, first: str) -> list[dict[str, str]]:
-    """The rows of the table that has a column of this name, each by the names of the columns."""
+    """Return the rows of the table that has the column `first`; each row maps the columns' names to its cells."""
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     heads = [number for number, line in enumerate(lines) if set(line) == {"|", "-"}]
     for at, end in zip(heads, [number - 1 for number in heads[1:]] + [len(lines)], strict=True):
@@ -68,7 +68,7 @@ def test_two_processes_make_one_run_and_one_result(run: Run, folder: Path, shard
     assert f"{made.name}: 3 steps of pace-tiny" in done.stdout
 
     words = ("finetune", "--weights", made, "--into", "tuned", "batch=4", "steps=3", "--folds", "1,2", "--json")
-    told = json.loads(run("veval", *words, "--workers", 0, processes=2).stdout)
-    assert [one["data"]["fold"] for one in told["folds"]] == [1, 2]
+    found = json.loads(run("veval", *words, "--workers", 0, processes=2).stdout)
+    assert [one["data"]["fold"] for one in found["folds"]] == [1, 2]
     assert len(set(folder.glob("results/*")) - before[1]) == 2
     assert {path.name for path in folder.glob("tuned*")} == {"tuned-fold1", "tuned-fold2"}

@@ -46,19 +46,19 @@ def test_one_file_of_features_serves_retrieval_linear_and_knn(here: Path) -> Non
 def test_features_of_two_processes_are_those_of_one(here: Path) -> None:
     words = ("features", *PLACE, "clips=2")
     assert veval(*words, "--out", "one.parquet", cwd=here).returncode == 0
-    said = [here / "first", here / "second"]
+    printed = [here / "first", here / "second"]
     both = []
-    for rank, folder in enumerate(said):
+    for rank, folder in enumerate(printed):
         folder.mkdir()
         env = {"RANK": str(rank), "WORLD_SIZE": "2"}
-        both.append(begin(*words, "--out", "two.parquet", "--json", cwd=here, env=env, said=folder))
+        both.append(begin(*words, "--out", "two.parquet", "--json", cwd=here, env=env, printed=folder))
     for process in both:
         process.join()
         assert process.exitcode == 0
     assert (here / "two.parquet").read_bytes() == (here / "one.parquet").read_bytes()
-    told = json.loads((said[0] / "stdout").read_text())
+    told = json.loads((printed[0] / "stdout").read_text())
     assert (told["videos"], told["dropped"]) == ({"all": 24}, [])
-    assert [(said[1] / name).read_text() for name in ("stdout", "stderr")] == ["", ""]
+    assert [(printed[1] / name).read_text() for name in ("stdout", "stderr")] == ["", ""]
 
 
 def test_retrieval_by_two_processes_prints_one_result(here: Path) -> None:
@@ -70,7 +70,7 @@ def test_retrieval_by_two_processes_prints_one_result(here: Path) -> None:
     ))  # fmt: skip
     env = {"RANK": "1", "WORLD_SIZE": "2"}
     (here / "second").mkdir()
-    other = begin(*words, "--features", "f.npz", cwd=here, env=env, said=here / "second")
+    other = begin(*words, "--features", "f.npz", cwd=here, env=env, printed=here / "second")
     found = veval(*words, "--features", "f.npz", cwd=here, env={"RANK": "0", "WORLD_SIZE": "2"}).json
     other.join()
     assert (other.exitcode, (here / "second" / "stdout").read_text()) == (0, "")
@@ -82,7 +82,7 @@ def test_extraction_goes_on_after_it_was_killed(here: Path, monkeypatch: pytest.
     words = ("features", *PLACE, "--out")
     assert veval(*words, "whole.parquet", cwd=here).returncode == 0
     folder = here / "killed.parquet.parts"
-    process = begin(*words, "killed.parquet", cwd=here, said=here)
+    process = begin(*words, "killed.parquet", cwd=here, printed=here)
     while len(list(folder.glob("all-*.parquet"))) < 3 and process.is_alive():
         time.sleep(0.001)
     process.kill()

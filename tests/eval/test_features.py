@@ -75,9 +75,9 @@ def make(shards: Path, out: Path, protocol: Protocol = SMALL, seed: int = 0, **e
 
 
 @pytest.fixture(scope="module")
-def whole(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def complete(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The features of SMALL, written without interruption."""
-    out = tmp_path_factory.mktemp("whole") / "features.parquet"
+    out = tmp_path_factory.mktemp("complete") / "features.parquet"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(extract, "PART_VIDEOS", 3)
         make(shards, out)
@@ -91,8 +91,8 @@ def start(shards: Path, out: Path, wait: float = 0.0, **env: str) -> "subprocess
     )  # fmt: skip
 
 
-def test_a_feature_is_the_mean_of_the_networks_outputs_over_the_clips(shards: Path, whole: Path) -> None:
-    kept, net = feature_file.read(whole), inputs.weights("random", backbone="tiny").net
+def test_a_feature_is_the_mean_of_the_networks_outputs_over_the_clips(shards: Path, complete: Path) -> None:
+    kept, net = feature_file.read(complete), inputs.weights("random", backbone="tiny").net
     plan, row = SMALL.plan(), 0
     for split in SPLITS:
         for batch in Loader(ShardSet.open(shards).select(split=split, fold=2), plan, batch=1, epochs=1, shuffled=False):
@@ -107,14 +107,16 @@ def test_a_feature_is_the_mean_of_the_networks_outputs_over_the_clips(shards: Pa
 
 
 @pytest.mark.parametrize("how", [{"batch": 7}, {"batch": 1, "workers": 2}, {"batch": 30, "workers": 1}])
-def test_batch_and_workers_do_not_change_a_byte(shards: Path, whole: Path, tmp_path: Path, how: dict[str, Any]) -> None:
-    assert make(shards, tmp_path / "f.parquet", **how) == whole.read_bytes()
+def test_batch_and_workers_do_not_change_a_byte(
+    shards: Path, complete: Path, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    assert make(shards, tmp_path / "f.parquet", **how) == complete.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["f.parquet"]
 
 
 @pytest.mark.parametrize("world", [2, 5, 12])
 def test_the_shares_of_several_processes_are_merged_to_the_same_file(
-    shards: Path, whole: Path, tmp_path: Path, world: int
+    shards: Path, complete: Path, tmp_path: Path, world: int
 ) -> None:
     out = tmp_path / "f.parquet"
     with pytest.raises(WorkError):  # there is no first one yet
@@ -124,21 +126,21 @@ def test_the_shares_of_several_processes_are_merged_to_the_same_file(
     for rank in range(1, world):
         extract.write(extract.work_of(evaluation(shards, rank=rank, world=world), "train"), out)
         assert not out.exists()
-    assert make(shards, out, rank=0, world=world, patience=0) == whole.read_bytes()
+    assert make(shards, out, rank=0, world=world, patience=0) == complete.read_bytes()
 
 
 @pytest.mark.slow
-def test_processes_of_torchrun_share_the_work(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_processes_of_torchrun_share_the_work(shards: Path, complete: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
     processes = [start(shards, out, RANK=str(rank), WORLD_SIZE="2") for rank in (1, 0)]
     for process in processes:
         _, words = process.communicate(timeout=120)
         assert process.returncode == 0, words
-    assert out.read_bytes() == whole.read_bytes()
+    assert out.read_bytes() == complete.read_bytes()
 
 
 def test_nobody_waits_forever_for_a_dead_process_and_its_share_can_be_computed_later(
-    shards: Path, whole: Path, tmp_path: Path
+    shards: Path, complete: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "f.parquet"
     with pytest.raises(WorkError) as error:
@@ -148,11 +150,11 @@ def test_nobody_waits_forever_for_a_dead_process_and_its_share_can_be_computed_l
         f"5 of 9 parts in {out}.parts are missing, and no process has written one for 0.2 s; "
         "the finished parts stay: run the same command again to go on"
     )
-    assert make(shards, out) == whole.read_bytes()
+    assert make(shards, out) == complete.read_bytes()
 
 
 @pytest.mark.slow
-def test_killed_at_any_time_and_run_again_the_file_is_the_same(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_killed_at_any_time_and_run_again_the_file_is_the_same(shards: Path, complete: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
     process = start(shards, out, wait=0.15)
     until = time.monotonic() + 60
@@ -164,22 +166,22 @@ def test_killed_at_any_time_and_run_again_the_file_is_the_same(shards: Path, who
     kept = list(tmp_path.glob("*.parts/*.parquet"))
     assert kept
     seen: list[tuple[int, int]] = []
-    assert make(shards, out, progress=lambda done, of: seen.append((done, of))) == whole.read_bytes()
+    assert make(shards, out, progress=lambda done, of: seen.append((done, of))) == complete.read_bytes()
     assert seen[-1] == (24 - 3 * len(kept),) * 2  # finished parts are not computed again
     assert [path.name for path in tmp_path.iterdir()] == ["f.parquet"]
 
 
-def test_a_finished_file_is_not_computed_again(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_finished_file_is_not_computed_again(shards: Path, complete: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
-    shutil.copy(whole, out)
+    shutil.copy(complete, out)
     seen: list[tuple[int, int]] = []
     make(shards, out, progress=lambda done, of: seen.append((done, of)))
     assert not seen
 
 
-def test_a_file_or_parts_of_other_work_are_refused(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_file_or_parts_of_other_work_are_refused(shards: Path, complete: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
-    shutil.copy(whole, out)
+    shutil.copy(complete, out)
     with pytest.raises(UsageError) as error:
         make(shards, out, replace(SMALL, clips=3))
     assert str(error.value) == f"{out} was made with protocol clips 2, not 3; remove it, or choose another --out"
@@ -193,10 +195,10 @@ def test_a_file_or_parts_of_other_work_are_refused(shards: Path, whole: Path, tm
         make(shards, out)
 
 
-def test_both_kinds_of_file_hold_the_same(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_both_kinds_of_file_hold_the_same(shards: Path, complete: Path, tmp_path: Path) -> None:
     npz = tmp_path / "f.npz"
     first = make(shards, npz)
-    one, other = feature_file.read(whole), feature_file.read(npz)
+    one, other = feature_file.read(complete), feature_file.read(npz)
     assert one.keys == other.keys
     assert one.info == other.info
     assert np.array_equal(one.label, other.label)
@@ -209,26 +211,26 @@ def test_both_kinds_of_file_hold_the_same(shards: Path, whole: Path, tmp_path: P
     assert make(shards, npz) == first
 
 
-def test_the_file_says_what_its_features_depend_on(whole: Path) -> None:
-    info = json.loads(pq.read_schema(whole).metadata[b"veval"])
+def test_the_file_says_what_its_features_depend_on(complete: Path) -> None:
+    info = json.loads(pq.read_schema(complete).metadata[b"veval"])
     assert info["protocol"] == SMALL.as_dict("features")
     assert info["weights"]["method"] == "random"
     assert info["data"]["videos"] == {"train": 20, "test": 4}
     assert (info["precision"], info["dropped"]) == ("float32", [])
 
 
-def test_at_the_level_of_clips_each_clip_has_its_own(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_at_the_level_of_clips_each_clip_has_its_own(shards: Path, complete: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"
     make(shards, out, replace(SMALL, level="clip", crop="three"))
     kept = feature_file.read(out)
     assert kept.arrays["gap"].shape == (24, 6, 128)
     make(shards, tmp_path / "g.parquet", replace(SMALL, level="clip"))
     clips = feature_file.read(tmp_path / "g.parquet").arrays["gap"]
-    assert np.allclose(clips.mean(1), feature_file.read(whole).arrays["gap"], atol=1e-6)
+    assert np.allclose(clips.mean(1), feature_file.read(complete).arrays["gap"], atol=1e-6)
 
 
-def test_a_split_and_a_pool_are_read_as_a_table(whole: Path) -> None:
-    kept = feature_file.read(whole)
+def test_a_split_and_a_pool_are_read_as_a_table(complete: Path) -> None:
+    kept = feature_file.read(complete)
     test = kept.of("test", "spatial-max")
     assert test.features.shape == (4, 128)
     assert test.keys == kept.keys[20:]
@@ -257,20 +259,20 @@ def test_features_in_memory_are_those_of_a_file_to_the_last_bit(
     assert seen[-1] == (24, 24)
 
 
-def test_the_gallery_as_released_is_drawn_at_random_once_for_all_and_lacks_its_last_batch(
-    shards: Path, whole: Path, tmp_path: Path
+def test_the_released_gallery_is_cropped_at_random_once_for_all_clips_and_lacks_its_last_batch(
+    shards: Path, complete: Path, tmp_path: Path
 ) -> None:
     protocol = replace(SMALL, gallery="released")
     first = make(shards, tmp_path / "f.parquet", protocol)
     assert make(shards, tmp_path / "g.parquet", protocol, batch=5) == first
-    released, plain = feature_file.read(tmp_path / "f.parquet"), feature_file.read(whole)
+    released, plain = feature_file.read(tmp_path / "f.parquet"), feature_file.read(complete)
     assert (released.split == "train").sum() == 16  # of 20, in batches of 8
     assert np.array_equal(released.of("test").features, plain.of("test").features)
     rows = [plain.keys.index(key) for key in released.of("train").keys]
     assert not np.allclose(released.of("train").features, plain.arrays["gap"][rows], atol=1e-4)
 
 
-def test_a_video_that_cannot_be_read_is_left_out_and_named(shards: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_video_that_cannot_be_read_is_left_out_and_listed(shards: Path, complete: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "shards"
     shutil.copytree(shards, damaged)
     row = next(row for row in pq.read_table(shards / "index.parquet").to_pylist() if row["split2"] == "test")
@@ -283,7 +285,7 @@ def test_a_video_that_cannot_be_read_is_left_out_and_named(shards: Path, whole: 
     kept = feature_file.read(tmp_path / "f.parquet")
     computed = extract.compute(extract.work_of(evaluation(damaged, on_error="skip")))
     assert (computed.keys, computed.info["dropped"]) == (kept.keys, kept.info["dropped"])
-    assert sorted(kept.keys) == sorted(set(feature_file.read(whole).keys) - {row["key"]})
+    assert sorted(kept.keys) == sorted(set(feature_file.read(complete).keys) - {row["key"]})
     (dropped,) = kept.info["dropped"]
     assert (dropped["key"], dropped["split"], dropped["shard"]) == (row["key"], "test", row["shard"])
 

@@ -289,17 +289,17 @@ def test_the_last_state_is_tried_also_after_a_part_of_an_epoch(run: Path, shards
 def test_a_stopped_fine_tuning_goes_on_with_the_same_command(run: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "data_shards").symlink_to(shards)
     words = ("--weights", run, "--into", "tuned", "--workers", 0, "batch=4", "steps=30", "test.clips=1")
-    process = begin("finetune", *words, "save_every=1", cwd=tmp_path, said=tmp_path)
+    process = begin("finetune", *words, "save_every=1", cwd=tmp_path, printed=tmp_path)
     while not (tmp_path / "tuned" / "last.pt").exists() and process.is_alive():
         time.sleep(0.001)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGINT)
     process.join()
-    said = (tmp_path / "stderr").read_text()
+    printed = (tmp_path / "stderr").read_text()
     step = saved(tmp_path / "tuned")["step"]
-    assert process.exitcode == 1, said
-    assert f"\nveval: stopped at step {step} of 30, which is saved; go on with: " in said
-    assert "training in tuned; if it is stopped, --into tuned goes on\n" in said
+    assert process.exitcode == 1, printed
+    assert f"\nveval: stopped at step {step} of 30, which is saved; go on with: " in printed
+    assert "training in tuned; if it is stopped, --into tuned goes on\n" in printed
     assert not list((tmp_path / "results").iterdir())
 
     other = veval("finetune", *words, "--seed", 1, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""Commands in processes of their own. They are forked, for a new Python needs longer to load torch than they do."""
+"""Run commands in processes of their own, forked: a new Python would take longer to load torch than a command runs."""
 
 import importlib
 import json
@@ -20,12 +20,12 @@ from veval import cli
 from vtrain import cli as vtrain_cli
 
 for late in ("torch._dynamo", "veval.features.extract", "veval.commands", "vtrain.recipes", "vtrain.training.train"):
-    importlib.import_module(late)  # once, and not in each forked process
+    importlib.import_module(late)  # once here instead of in each forked process
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a command has left behind."""
+    """How a command ended, and what it printed."""
 
     returncode: int
     stdout: str
@@ -33,7 +33,7 @@ class Done:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The one object on stdout, which nothing else is on."""
+        """The JSON object on stdout, where nothing else may be."""
         assert self.returncode == 0, self.stderr
         assert len(self.stdout.splitlines()) == 1, self.stdout
         found: dict[str, Any] = json.loads(self.stdout)
@@ -41,18 +41,18 @@ class Done:
 
 
 def veval(*words: object, cwd: Path, env: dict[str, str] | None = None) -> Done:
-    """`veval WORDS` in the folder `cwd`."""
+    """Run `veval WORDS` in the folder `cwd`."""
     return run(cli.main, *words, cwd=cwd, env=env)
 
 
 def vtrain(*words: object, cwd: Path, env: dict[str, str] | None = None) -> Done:
-    """`vtrain WORDS` in the folder `cwd`."""
+    """Run `vtrain WORDS` in the folder `cwd`."""
     return run(vtrain_cli.main, *words, cwd=cwd, env=env)
 
 
 def run(main: Callable[[list[str]], None], *words: object, cwd: Path, env: dict[str, str] | None) -> Done:
     with TemporaryDirectory() as name:
-        process = begin(*words, cwd=cwd, env=env, said=Path(name), main=main)
+        process = begin(*words, cwd=cwd, env=env, printed=Path(name), main=main)
         process.join()
         assert process.exitcode is not None
         return Done(process.exitcode, *((Path(name) / stream).read_text() for stream in ("stdout", "stderr")))
@@ -62,21 +62,21 @@ def begin(
     *words: object,
     cwd: Path,
     env: dict[str, str] | None = None,
-    said: Path,
+    printed: Path,
     main: Callable[[list[str]], None] = cli.main,
 ) -> ForkProcess:
-    """The same, begun; what it says goes to the files stdout and stderr in `said`."""
+    """Start a command; its output goes to the files stdout and stderr in `printed`."""
     process = multiprocessing.get_context("fork").Process(
-        target=_forked, args=(lambda: main([str(word) for word in words]), cwd, env or {}, said)
+        target=_forked, args=(lambda: main([str(word) for word in words]), cwd, env or {}, printed)
     )
     process.start()
     return process
 
 
-def _forked(main: Callable[[], None], cwd: Path, env: dict[str, str], said: Path) -> None:
+def _forked(main: Callable[[], None], cwd: Path, env: dict[str, str], printed: Path) -> None:
     os.setpgrp()
     for number, name in ((1, "stdout"), (2, "stderr")):
-        os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.dup2(os.open(printed / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = (os.fdopen(os.dup(number), "w", buffering=1) for number in (1, 2))
     os.chdir(cwd)
     os.environ.update(env)

@@ -45,10 +45,10 @@ class Work:
         """Videos of a part; the same number in all processes, so that any of them can go on with a part."""
         return max(1, min(PART_VIDEOS, PART_BYTES // sum(4 * prod(shape) for shape in self.shapes.values())))
 
-    def flat(self, made_VRD: Tensor) -> Tensor:
+    def flat(self, outputs_VRD: Tensor) -> Tensor:
         """Return what is kept of each video, in a row: the outputs for its clips, or their mean."""
         widths = [shape[-1] for shape in self.shapes.values()]
-        pools = zip(self.shapes.values(), made_VRD.split_with_sizes(widths, 2), strict=True)
+        pools = zip(self.shapes.values(), outputs_VRD.split_with_sizes(widths, 2), strict=True)
         return torch.cat([(pool if len(shape) > 1 else pool.mean(1)).flatten(1) for shape, pool in pools], 1)
 
     def arrays(self, flat_VF: Tensor) -> dict[str, Array]:
@@ -85,10 +85,10 @@ def compute(work: Work) -> FeatureTables:
     for name, videos in work.videos.items():
         bad: list[Info] = []
         left_out = work.left_out.get(name, set())
-        for at, rows, made in stream(work.net, videos, work.plans[name], work.execution, bad):
+        for at, rows, outputs in stream(work.net, videos, work.plans[name], work.execution, bad):
             kept = [number for number, video in enumerate(rows) if video not in left_out]
             chosen, here = [rows[number] for number in kept], slice(row, row + len(kept))
-            for pool, array in work.arrays(work.flat(made[kept])).items():
+            for pool, array in work.arrays(work.flat(outputs[kept])).items():
                 arrays[pool][here] = array
             keys += videos.keys.take(pa.array(chosen, pa.int64())).to_pylist()
             label[here], split[here] = videos.label[chosen], name
@@ -107,7 +107,7 @@ def write(work: Work, out: Path) -> None:
     first one merges them, and returns when `out` is there.
     """
     feature_file.refuse_kind(out)
-    rank, world = work.execution.place
+    rank, world = work.execution.rank_and_world
     patience, info = work.execution.patience, as_json(work.info)
 
     def finished() -> bool:
@@ -148,8 +148,8 @@ def _write_parts(work: Work, runs: list[list[Part]]) -> None:
         held: list[tuple[int, Tensor]] = []
         waiting = list(run)
         whole = len(work.videos[split])
-        for at, rows, made in stream(work.net, videos, work.plans[split], work.execution, bad, of=whole):
-            held += [(first + row, flat) for row, flat in zip(rows, work.flat(made), strict=True)]
+        for at, rows, outputs in stream(work.net, videos, work.plans[split], work.execution, bad, of=whole):
+            held += [(first + row, flat) for row, flat in zip(rows, work.flat(outputs), strict=True)]
             while waiting and first + at >= waiting[0].end:
                 part = waiting.pop(0)
                 inside = [item for item in held if item[0] < part.end]
@@ -159,12 +159,12 @@ def _write_parts(work: Work, runs: list[list[Part]]) -> None:
         before += len(videos)
 
 
-def _write_part(part: Part, made: list[tuple[int, Tensor]], bad: list[Info], work: Work) -> None:
+def _write_part(part: Part, outputs: list[tuple[int, Tensor]], bad: list[Info], work: Work) -> None:
     videos = work.videos[part.split]
-    made = [item for item in made if item[0] not in work.left_out.get(part.split, ())]
-    rows = np.array([row for row, _ in made], np.int64)
+    outputs = [item for item in outputs if item[0] not in work.left_out.get(part.split, ())]
+    rows = np.array([row for row, _ in outputs], np.int64)
     width = sum(prod(shape) for shape in work.shapes.values())
-    arrays = work.arrays(torch.stack([flat for _, flat in made]) if made else torch.empty(0, width))
+    arrays = work.arrays(torch.stack([flat for _, flat in outputs]) if outputs else torch.empty(0, width))
     keys = videos.keys.take(pa.array(rows)).to_pylist()
     inside = set(videos.keys.slice(part.begin, part.end - part.begin).to_pylist())
     dropped = [{"split": part.split, **video} for video in bad if video["key"] in inside]

@@ -100,7 +100,7 @@ def open_parts(parts: Parts, rank: int, patience: float, finished: Callable[[], 
     since = time.monotonic()
     while not path.exists() and not finished():
         if time.monotonic() - since > patience:
-            raise WorkError(f"the first process has not made {path} within {patience:g} s; run all processes again")
+            raise WorkError(f"the first process has not written {path} within {patience:g} s; run all processes again")
         time.sleep(POLL)
     if not finished():
         refuse_others(parts.folder, json.loads(path.read_bytes()), parts.info)

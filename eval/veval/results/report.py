@@ -47,7 +47,7 @@ class Line(Measured):
     interval: tuple[float, float] | None
     deviation: float | None
     over: str  # what the value is a mean over; empty for a single result
-    published: list[dict[str, Any]]  # value and place of numbers that were measured in the same way
+    published: list[dict[str, Any]]  # value and table of numbers that were measured in the same way
     nearest: dict[str, Any] | None
     difference: float | None  # to the first published value
     notes: list[str]

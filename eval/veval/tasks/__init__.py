@@ -1,1 +1,1 @@
-"""What is measured of a network: retrieval, nearest neighbours, a linear layer, fine-tuning."""
+"""The tasks by which networks are measured: retrieval, k-NN, a linear layer, fine-tuning, accuracy on videos."""

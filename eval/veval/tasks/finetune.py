@@ -133,7 +133,7 @@ def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
     if tuning.selection != "last":
         recipe = replace(recipe, keep_every=max(1, round(per_epoch)))
     summary = run_training(recipe, tuning.folder, tuning.test_videos, shards)
-    if tuning.execution.place[0] > 0:
+    if tuning.execution.rank_and_world[0] > 0:
         return None
     state, tried = tuning.folder, list[Info]()
     if tuning.selection != "last":

@@ -62,13 +62,13 @@ def classify(
     refuse_unusable_pair(train, test)
     if not strengths or min(strengths) <= 0:
         raise UsageError(f"strengths are {list(strengths)}; one or more are needed, each above 0")
-    known, asked = train.taken(train.labelled()), test.taken(test.labelled())
-    labels, class_V = np.unique(known.label, return_inverse=True)
-    features_VD, target_V = torch.tensor(by_video(known), device=device), torch.tensor(class_V, device=device)
-    held = held_out(known, seed)
+    learned, tested = train.taken(train.labelled()), test.taken(test.labelled())
+    labels, class_V = np.unique(learned.label, return_inverse=True)
+    features_VD, target_V = torch.tensor(by_video(learned), device=device), torch.tensor(class_V, device=device)
+    held = held_out(learned, seed)
     strength, tried = _best_strength(features_VD, target_V, held, strengths)
     fit = trained(features_VD, target_V, len(labels), strength)
-    predicted_V = fit.predict(torch.tensor(by_video(asked), device=device)).cpu().numpy()
+    predicted_V = fit.predict(torch.tensor(by_video(tested), device=device)).cpu().numpy()
     details = {
         **counts(train, test),
         "strength": strength,
@@ -78,7 +78,7 @@ def classify(
         "train_top1": fit.accuracy(features_VD, target_V),
         "optimum": "reached" if fit.gradient < FLAT else f"not reached, gradient {fit.gradient:.1e}",
     }
-    return Classified(keys=asked.keys, label=asked.label, predicted=labels[predicted_V], details=details)
+    return Classified(keys=tested.keys, label=tested.label, predicted=labels[predicted_V], details=details)
 
 
 def few(features: Features, k: int, seed: int = 0) -> Features:

@@ -30,6 +30,7 @@ ROWS = 1 << 29  # more than a gallery has: a rounded cosine and a row number fit
 NONE = torch.iinfo(torch.int64).min
 SPARE = 14  # candidates beyond the wanted ones, so that a tie at the last place is noticed
 TINY = 1e-300  # less than the norm of any float32 row but zeros
+IN_CACHE = 1 << 20  # bytes of float64 that stay in a processor's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +50,9 @@ class Gallery:
     part: int
     device: torch.device
 
-    def unit(self, rows: slice | NDArray[np.int64]) -> Tensor:
-        """Return rows of length 1 in float64."""
-        return _unit(self.table[rows], self.device)
+    def unit(self, rows: slice | NDArray[np.int64], dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return rows of length 1."""
+        return _unit(self.table[rows], self.device, dtype)
 
 
 def nearest(
@@ -87,7 +88,7 @@ def _keys_of_nearest(queries_QD: Tensor, closed_P2: Tensor, gallery: Gallery, de
     key_QN = _keys(near_QN.double(), row_QN).masked_fill(near_QN == -torch.inf, NONE)
     close = near_QN[:, :-1] - near_QN[:, 1:] < unsure
     query_P, place_P = (F.pad(close, (0, 1)) | F.pad(close, (1, 0))).nonzero(as_tuple=True)
-    for at in parts(len(query_P), 16 * queries_QD.shape[1], gallery.part):
+    for at in parts(len(query_P), 16 * queries_QD.shape[1], IN_CACHE):
         row_P = row_QN[query_P[at], place_P[at]]
         cosine_P = (gallery.unit(row_P.cpu().numpy()) * queries_QD[query_P[at]]).sum(1)
         key_QN[query_P[at], place_P[at]] = _keys(cosine_P, row_P)
@@ -110,7 +111,7 @@ def _search(queries_QD: Tensor, closed_P2: Tensor, gallery: Gallery, keep: int) 
     best_QN = torch.full((queries, keep), lowest, dtype=score_type, device=gallery.device)
     row_QN = torch.full(best_QN.shape, -1, device=gallery.device)
     for rows in parts(len(gallery.table), queries_QD.element_size() * max(width, queries), gallery.part):
-        score_QG = queries_QD @ gallery.unit(rows).to(queries_QD.dtype).T
+        score_QG = queries_QD @ gallery.unit(rows, queries_QD.dtype).T
         if exact:
             score_QG = _keys(score_QG, torch.arange(rows.start, rows.stop, device=gallery.device))
         here_P2 = closed_P2[(closed_P2[:, 1] >= rows.start) & (closed_P2[:, 1] < rows.stop)]
@@ -127,9 +128,14 @@ def _keys(cosine: Tensor, row: Tensor) -> Tensor:
     return (cosine * GRID).round_().long().mul_(ROWS).add_(ROWS - 1 - row)
 
 
-def _unit(rows_GD: Table, device: torch.device) -> Tensor:
-    rows = torch.from_numpy(rows_GD if rows_GD.flags.writeable else rows_GD.copy()).to(device).double()
-    return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_(min=TINY))
+def _unit(rows_GD: Table, device: torch.device, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Return rows of length 1, normalised in float64: float32 has no squares of very large and very small numbers."""
+    table_GD = torch.from_numpy(rows_GD if rows_GD.flags.writeable else rows_GD.copy()).to(device)
+    unit_GD = torch.empty_like(table_GD, dtype=dtype)
+    for at in parts(len(table_GD), 8 * table_GD.shape[1], IN_CACHE):
+        exact_GD = table_GD[at].double()
+        unit_GD[at] = exact_GD / torch.linalg.vector_norm(exact_GD, dim=1, keepdim=True).clamp_(min=TINY)
+    return unit_GD
 
 
 def _unsure(width: int) -> float:

@@ -48,7 +48,7 @@ def measure(evaluation: Evaluation[Classifier], logits: Path | None = None) -> I
     network, protocol, execution = evaluation.network, evaluation.protocol, evaluation.execution
     demand_labels(videos, evaluation.data.info)
     demand_classes(network.classes, videos, evaluation.data.info)
-    rank, world = execution.place
+    rank, world = execution.rank_and_world
     if world > 1 and logits is None:
         raise UsageError(f"{world} processes share a test through a file; name one with --logits FILE.parquet")
     net = for_clips(network.net, protocol, execution.device)
