@@ -44,7 +44,7 @@ def main() -> None:
     batch = next(iter(loader))
     print("\nstored clips", tuple(batch.clips.shape), batch.clips.dtype, "of", ", ".join(batch.keys))
     print("paces to predict", batch.targets["pace"].tolist())
-    print("a network sees", tuple(augment(batch.clips, batch.draws).shape))
+    print("a network sees", tuple(augment(batch.clips, batch.augmentation).shape))
     print("to go on from here: position =", loader.position)
     del batch, loader
 
@@ -70,8 +70,9 @@ def main() -> None:
     import vtrain
 
     net, info = vtrain.load_backbone("pace.safetensors")
-    maps = net(torch.rand(1, 3, *info["clip"]))
-    print("\nbackbone", info["backbone"], "gives a map", tuple(maps.shape), "of a clip", tuple(info["clip"]))
+    clip = info.clip or [8, 40, 40]
+    maps = net(torch.rand(1, 3, *clip))
+    print("\nbackbone", info.backbone, "gives a map", tuple(maps.shape), "of a clip", tuple(clip))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Python on the front page runs as it stands there."""
+"""The Python on the front page and on the pages of the documentation runs as it stands there."""
 
 import re
 import subprocess
@@ -8,24 +8,37 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parent.parent / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+ROOT = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/shards.md", "docs/evaluation.md")
+BLOCKS = [
+    pytest.param(block, id=f"{page}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL))
+]
 
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_there_is_python_on_the_page() -> None:
-    assert BLOCKS
+@pytest.mark.parametrize("page", PAGES)
+def test_there_is_python_on_the_page(page: str) -> None:
+    assert "```python\n" in (ROOT / page).read_text()
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_the_python_on_the_page_runs(number: int, run_vprep: RunVprep, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, run_vprep: RunVprep) -> Path:
+    """A folder with a small set where the pages have theirs."""
+    folder = tmp_path_factory.mktemp("pages")
     for words in (
-        ("synth", "--out", tmp_path / "videos", "--classes", 2, "--per-class", 8, "--seconds", 1.5),
-        ("shard", tmp_path / "videos", "--out", tmp_path / "data_shards", "--shards", 2),
+        ("synth", "--out", folder / "videos", "--classes", 2, "--per-class", 8, "--seconds", 1.5),
+        ("shard", folder / "videos", "--out", folder / "data_shards", "--shards", 2),
     ):
         assert run_vprep(*words).returncode == 0
-    words = [sys.executable, "-W", "error", "-c", BLOCKS[number]]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    return folder
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_python_on_the_page_runs(block: str, folder: Path) -> None:
+    words = [sys.executable, "-W", "error", "-c", block]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

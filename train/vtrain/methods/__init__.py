@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from vtrain.methods.method import MethodEntry
 
+__all__ = ["METHODS"]
+
 NAMES = ("rspnet", "ascnet", "prp", "pace", "supervised")
 Value = TypeVar("Value")
 
