@@ -5,15 +5,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Never
+from typing import TYPE_CHECKING, Never
 
 import typer
 
+from veval import options as opt
 from veval import output
 from vprep.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
-    from veval.evaluation import Evaluation, Execution, Weights
+    from veval.evaluation import DataInfo, Evaluation, Execution, Weights, WeightsInfo
     from vtrain.recipes.recipe import Recipe
 
 WIDTH = 240  # characters per line of a report that does not go to a terminal
@@ -26,46 +27,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Changes of the protocol.")]
-FromWeights = Annotated[
-    str | None,
-    typer.Option(help="Weights: a run, a file, random, or random:RUN. [default: the run saved last]"),
-]
-Tuned = Annotated[
-    str | None, typer.Option(help="Fine-tuned run. [default: the one saved last in runs/finetuned/ or runs/]")
-]
-Shards = Annotated[str | None, typer.Option(help="Shards: a folder, glob, list or range. [default: data_shards/]")]
-Backbone = Annotated[
-    str | None, typer.Option(help="Backbone to initialise at random: a name, or module:name. [default: r3d]")
-]
-OutsideBackbone = Annotated[
-    str | None, typer.Option("--backbone", help="Backbone of the run, if it is from outside vtrain: module:name.")
-]
-Seed = Annotated[int, typer.Option(help="Seed of random weights and of everything drawn.")]
-Fold = Annotated[int, typer.Option(help="Fold of the splits: 1, 2 or 3.")]
-Named = Annotated[str | None, typer.Option(help="Name of a paper's protocol. [default: by the weights' method]")]
-Queries = Annotated[str, typer.Option(help="Split whose videos are the queries.")]
-Gallery = Annotated[str, typer.Option(help="Split that is searched.")]
-Tested = Annotated[str, typer.Option(help="Split to test on.")]
-Learned = Annotated[str, typer.Option(help="Split to learn from.")]
-Kept = Annotated[Path | None, typer.Option(help="File to keep the features in and reuse them from, .parquet or .npz.")]
-Subset = Annotated[Path | None, typer.Option(help="File of vprep subset; only its videos are used.")]
-Out = Annotated[Path | None, typer.Option(help="File for the result. [default: a new one in results/]")]
-Few = Annotated[int | None, typer.Option(min=1, help="Use only N labelled videos per class. [default: all]")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Number of worker processes. [default: by the machine]")]
-Device = Annotated[str, typer.Option(help="Device to compute on: cpu or cuda. [default: cuda if there is one]")]
-Skip = Annotated[bool, typer.Option("--skip-bad", help="Leave out videos that cannot be read, and list them.")]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
-
 
 @app.command()
 def retrieval(
-    settings: Settings = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
-    seed: Seed = 0, fold: Fold = 1, split: Queries = "test", gallery: Gallery = "train", protocol: Named = None,
-    duplicates: Annotated[str, typer.Option(help="Videos of a query's content: keep, or leave out.")] = "keep",
-    engine: Annotated[str, typer.Option(help="Search engine; exact is the only one.")] = "exact",
-    features: Kept = None, subset: Subset = None, out: Out = None, workers: Workers = None, device: Device = "",
-    skip_bad: Skip = False, json: Json = False,
+    settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Queries = "test",
+    gallery: opt.Gallery = "train", protocol: opt.Named = None, duplicates: opt.Duplicates = "keep",
+    engine: opt.Engine = "exact", features: opt.Kept = None, subset: opt.Subset = None, out: opt.Out = None,
+    workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Search the gallery for videos of each query's class."""
     from veval import commands
@@ -76,17 +45,9 @@ def retrieval(
         raise UsageError(f"--engine is '{engine}'; there is exact")
     output.prepare(out)
     evaluation = _evaluation(
-        weights,
-        shards,
-        backbone,
-        seed,
-        (split, gallery),
-        fold,
-        subset,
-        protocol,
-        settings,
+        weights, shards, backbone, seed, (split, gallery), fold, subset, protocol, settings,
         _execution(device, workers, skip_bad),
-    )
+    )  # fmt: skip
     found = commands.retrieval(
         evaluation, features=features, leave_out="same content" if duplicates == "leave out" else "nothing"
     )
@@ -95,39 +56,31 @@ def retrieval(
 
 @app.command()
 def linear(
-    settings: Settings = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
-    seed: Seed = 0, fold: Fold = 1, split: Tested = "test", gallery: Learned = "train", protocol: Named = None,
-    few: Few = None, features: Kept = None, out: Out = None, workers: Workers = None, device: Device = "",
-    skip_bad: Skip = False, json: Json = False,
+    settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Tested = "test",
+    gallery: opt.Learned = "train", protocol: opt.Named = None, few: opt.Few = None, features: opt.Kept = None,
+    out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False,
+    json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train a linear layer on frozen features, and test it."""
     from veval import commands
 
     output.prepare(out)
     evaluation = _evaluation(
-        weights,
-        shards,
-        backbone,
-        seed,
-        (split, gallery),
-        fold,
-        None,
-        protocol,
-        settings,
+        weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
         _execution(device, workers, skip_bad),
-    )
+    )  # fmt: skip
     output.finish(commands.linear(evaluation, features=features, few=few, seed=seed), out, json)
 
 
 @app.command()
 def knn(
-    settings: Settings = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
-    seed: Seed = 0, fold: Fold = 1, split: Tested = "test", gallery: Learned = "train", protocol: Named = None,
-    k: Annotated[int, typer.Option(min=1, help="Number of neighbours that vote.")] = 20,
-    temperature: Annotated[float, typer.Option(min=1e-6, help="Temperature of votes by similarity.")] = 0.07,
-    votes: Annotated[str, typer.Option(help="Weight of a vote: similarity, or same for all.")] = "similarity",
-    few: Few = None, features: Kept = None, out: Out = None, workers: Workers = None, device: Device = "",
-    skip_bad: Skip = False, json: Json = False,
+    settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Tested = "test",
+    gallery: opt.Learned = "train", protocol: opt.Named = None, k: opt.Neighbours = 20,
+    temperature: opt.Temperature = 0.07, votes: opt.Votes = "similarity", few: opt.Few = None,
+    features: opt.Kept = None, out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "",
+    skip_bad: opt.Skip = False, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Let the nearest labelled videos vote on the class."""
     from veval import commands
@@ -136,28 +89,18 @@ def knn(
     output.prepare(out)
     voting = Voting(k=k, temperature=temperature, votes=votes)
     evaluation = _evaluation(
-        weights,
-        shards,
-        backbone,
-        seed,
-        (split, gallery),
-        fold,
-        None,
-        protocol,
-        settings,
+        weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
         _execution(device, workers, skip_bad),
-    )
+    )  # fmt: skip
     output.finish(commands.knn(evaluation, features=features, few=few, seed=seed, voting=voting), out, json)
 
 
 @app.command()
 def features(
-    settings: Settings = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
-    seed: Seed = 0, fold: Fold = 1,
-    splits: Annotated[str, typer.Option(help="Splits with commas, as in test,train. [default: all videos]")] = "",
-    out: Annotated[Path, typer.Option(help="File for the features, .parquet or .npz.")] = Path("features.parquet"),
-    protocol: Named = None, subset: Subset = None, workers: Workers = None, device: Device = "",
-    skip_bad: Skip = False, json: Json = False,
+    settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, splits: opt.Splits = "",
+    out: opt.FeatureFile = Path("features.parquet"), protocol: opt.Named = None, subset: opt.Subset = None,
+    workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Write the features of videos to a file.
 
@@ -169,8 +112,9 @@ def features(
     output.prepare(out)
     words = [word for word in splits.split(",") if word] or None
     evaluation = _evaluation(
-        weights, shards, backbone, seed, words, fold, subset, protocol, settings, _execution(device, workers, skip_bad)
-    )
+        weights, shards, backbone, seed, words, fold, subset, protocol, settings,
+        _execution(device, workers, skip_bad),
+    )  # fmt: skip
     extract.write(extract.work_of(evaluation), out)
     if output.is_first():
         counts, dropped = evaluation.data.info.videos, read_info(out)["dropped"]
@@ -182,10 +126,10 @@ def features(
 
 @app.command("test")
 def accuracy(
-    settings: Settings = None, weights: Tuned = None, shards: Shards = None, fold: Fold = 1, split: Tested = "test",
-    protocol: Named = None, backbone: OutsideBackbone = None,
-    logits: Annotated[Path | None, typer.Option(help="File to keep each clip's logits in, .parquet or .npz.")] = None,
-    out: Out = None, workers: Workers = None, device: Device = "", skip_bad: Skip = False, json: Json = False,
+    settings: opt.Settings = None, weights: opt.Tuned = None, shards: opt.Shards = None, fold: opt.Fold = 1,
+    split: opt.Tested = "test", protocol: opt.Named = None, backbone: opt.OutsideBackbone = None,
+    logits: opt.Logits = None, out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "",
+    skip_bad: opt.Skip = False, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Test a fine-tuned network on whole videos.
 
@@ -212,36 +156,14 @@ def accuracy(
     output.finish(commands.accuracy(evaluation, logits=logits), out, json)
 
 
-Tuning = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="key=value ...", help="Changes of the recipe; with test.KEY, of the test's protocol."),
-]
-# torchrun takes --run, wherever it stands, for the beginning of an option of its own.
-INTO = ("--into", "--run")
-Run = Annotated[
-    Path | None, typer.Option(*INTO, help="Folder of the training. [default: a new one in runs/finetuned/]")
-]
-RecipeName = Annotated[
-    str, typer.Option("--recipe", help="Recipe: released, paper, or a name. [default: by weights and data]")
-]
-
-
 @app.command()
 def finetune(
-    settings: Tuning = None, weights: FromWeights = None, shards: Shards = None, backbone: Backbone = None,
-    recipe_name: RecipeName = "",
-    seed: Annotated[int | None, typer.Option(help="Seed of the training. [default: the recipe's]")] = None,
-    fold: Fold = 1,
-    folds: Annotated[str, typer.Option(help="Several folds, as in 1,2,3, with one result each.")] = "",
-    split: Tested = "test",
-    select: Annotated[str, typer.Option(help="Epoch to test: last, best-on-test or best-on-held-out.")] = "last",
-    hold_out: Annotated[
-        int | None, typer.Option(min=0, help="Number of training videos to hold out. [default: the recipe's]")
-    ] = None,
-    val_groups: Annotated[bool, typer.Option("--val-groups", help="Hold out whole groups of UCF101.")] = False,
-    protocol: Named = None,
-    run: Run = None,
-    out: Out = None, workers: Workers = None, skip_bad: Skip = False, json: Json = False,
+    settings: opt.Tuning = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    backbone: opt.Backbone = None, recipe_name: opt.RecipeName = "", seed: opt.TrainingSeed = None,
+    fold: opt.Fold = 1, folds: opt.Folds = "", split: opt.Tested = "test", select: opt.Select = "last",
+    hold_out: opt.HoldOut = None, val_groups: opt.ValGroups = False, protocol: opt.Named = None,
+    run: opt.Run = None, out: opt.Out = None, workers: opt.Workers = None, skip_bad: opt.Skip = False,
+    json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train all layers on labels, then test on whole videos.
 
@@ -249,7 +171,7 @@ def finetune(
     """
     from veval import commands, inputs
     from veval.evaluation import Data
-    from veval.tasks.finetune import TUNED, FineTuning, holding_out, recipe_for
+    from veval.tasks.finetune import FineTuning, holding_out, recipe_for
     from vtrain.overrides import change
     from vtrain.training.processes import processes
 
@@ -259,32 +181,30 @@ def finetune(
     opened = inputs.open_shards(shards)
     sets = [Data.select(opened, (split,), fold=number) for number in (_numbers(folds) if folds else [fold])]
     recipe, note = recipe_for(start.info, opened.name, recipe_name)
-    words = [word for word in settings or [] if not word.startswith("test.")]
-    options = {"data.shards": opened.spec, "seed": seed, "workers": workers}
-    words = [f"{name}={value}" for name, value in options.items() if value is not None] + words
-    recipe = change(holding_out(recipe, hold_out, "group" if val_groups else None), words)
+    recipe = holding_out(recipe, hold_out, "group" if val_groups else None)
+    chosen = {"data.shards": opened.spec, "seed": seed, "workers": workers}
+    words = [f"{name}={value}" for name, value in chosen.items() if value is not None]
+    recipe = change(recipe, words + [word for word in settings or [] if not word.startswith("test.")])
     if start.info.is_random:
         start = inputs.weights(weights, backbone=backbone, seed=recipe.seed)
     execution = _execution("", workers, skip_bad)
+    tunings = [
+        FineTuning(
+            weights=start, recipe=_of_fold(recipe, data.info.fold, skip_bad), data=data, execution=execution,
+            folder=_folder(run, start.info, data.info, several=bool(folds)), selection=select, protocol=protocol,
+            words=[word.removeprefix("test.") for word in settings or [] if word.startswith("test.")],
+        )
+        for data in sets
+    ]  # fmt: skip
     results = []
     with processes():  # several trainings can only follow each other in one process group
-        for data in sets:
-            end = f"-fold{data.info.fold}"
-            name = f"{output.short_name(Path(start.info.path))}-{opened.name}{end}"
-            folder = output.fresh(TUNED, name) if run is None else run
-            folder = folder.with_name(folder.name + end) if folds and run else folder
-            resume = f"training in {folder}; if it is stopped, --into {folder} goes on"
-            output.announce(start.info, data.info, note, resume)
-            found = commands.finetune(
-                FineTuning(
-                    weights=start, recipe=_of_fold(recipe, data.info.fold, skip_bad), folder=folder, data=data,
-                    execution=execution, selection=select, protocol=protocol,
-                    words=[word.removeprefix("test.") for word in settings or [] if word.startswith("test.")],
-                )
-            )  # fmt: skip
+        for tuning in tunings:
+            resume = f"training in {tuning.folder}; if it is stopped, --into {tuning.folder} goes on"
+            output.announce(start.info, tuning.data.info, note, resume)
+            found = commands.finetune(tuning)
             if found is not None:
                 results.append(found)
-                file = out.with_stem(out.stem + end) if folds and out else out
+                file = out.with_stem(f"{out.stem}-fold{tuning.data.info.fold}") if folds and out else out
                 output.finish(found, file, "later" if json and folds else json)
     if json and folds and results:
         print(jsonlib.dumps({"folds": results}, ensure_ascii=False))
@@ -292,12 +212,10 @@ def finetune(
 
 @app.command()
 def report(
-    files: Annotated[
-        list[Path] | None, typer.Argument(help="Files of results, or folders of them. [default: results/]")
-    ] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
-    folds: Annotated[bool, typer.Option("--folds", help="Average the folds of the same measurement.")] = False,
-    json: Json = False,
+    files: opt.Files = None,
+    markdown: opt.Markdown = False,
+    folds: opt.AverageFolds = False,
+    json: opt.Json = False,
 ) -> None:
     """Compare results with published ones and with scratch.
 
@@ -374,6 +292,15 @@ def _of_fold(recipe: "Recipe", fold: int, skip_bad: bool) -> "Recipe":
     from vtrain.overrides import change
 
     return change(recipe, [f"data.fold={fold}", *(["data.on_error=skip"] if skip_bad else [])])
+
+
+def _folder(run: Path | None, weights: "WeightsInfo", data: "DataInfo", *, several: bool) -> Path:
+    """Return the folder of a training: `run`, which for several folds ends in the fold, or a new one."""
+    from veval.tasks.finetune import TUNED
+
+    if run is None:
+        return output.fresh(TUNED, f"{output.short_name(Path(weights.path))}-{data.name}-fold{data.fold}")
+    return run.with_name(f"{run.name}-fold{data.fold}") if several else run
 
 
 def _numbers(text: str) -> list[int]:

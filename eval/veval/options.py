@@ -1,0 +1,67 @@
+"""The options of the commands."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Changes of the protocol.")]
+FromWeights = Annotated[
+    str | None,
+    typer.Option(help="Weights: a run, a file, random, or random:RUN. [default: the run saved last]"),
+]
+Tuned = Annotated[
+    str | None, typer.Option(help="Fine-tuned run. [default: the one saved last in runs/finetuned/ or runs/]")
+]
+Shards = Annotated[str | None, typer.Option(help="Shards: a folder, glob, list or range. [default: data_shards/]")]
+Backbone = Annotated[
+    str | None, typer.Option(help="Backbone to initialise at random: a name, or module:name. [default: r3d]")
+]
+OutsideBackbone = Annotated[
+    str | None, typer.Option("--backbone", help="Backbone of the run, if it is from outside vtrain: module:name.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of random weights and of everything drawn.")]
+Fold = Annotated[int, typer.Option(help="Fold of the splits: 1, 2 or 3.")]
+Named = Annotated[str | None, typer.Option(help="Name of a paper's protocol. [default: by the weights' method]")]
+Queries = Annotated[str, typer.Option(help="Split whose videos are the queries.")]
+Gallery = Annotated[str, typer.Option(help="Split that is searched.")]
+Tested = Annotated[str, typer.Option(help="Split to test on.")]
+Learned = Annotated[str, typer.Option(help="Split to learn from.")]
+Kept = Annotated[Path | None, typer.Option(help="File to keep the features in and reuse them from, .parquet or .npz.")]
+Subset = Annotated[Path | None, typer.Option(help="File of vprep subset; only its videos are used.")]
+Out = Annotated[Path | None, typer.Option(help="File for the result. [default: a new one in results/]")]
+Few = Annotated[int | None, typer.Option(min=1, help="Use only N labelled videos per class. [default: all]")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Number of worker processes. [default: by the machine]")]
+Device = Annotated[str, typer.Option(help="Device to compute on: cpu or cuda. [default: cuda if there is one]")]
+Skip = Annotated[bool, typer.Option("--skip-bad", help="Leave out videos that cannot be read, and list them.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+Tuning = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="key=value ...", help="Changes of the recipe; with test.KEY, of the test's protocol."),
+]
+# torchrun takes --run, wherever it stands, for the beginning of an option of its own.
+INTO = ("--into", "--run")
+Run = Annotated[
+    Path | None, typer.Option(*INTO, help="Folder of the training. [default: a new one in runs/finetuned/]")
+]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="Recipe: released, paper, or a name. [default: by weights and data]")
+]
+Duplicates = Annotated[str, typer.Option(help="Videos of a query's content: keep, or leave out.")]
+Engine = Annotated[str, typer.Option(help="Search engine; exact is the only one.")]
+Neighbours = Annotated[int, typer.Option(min=1, help="Number of neighbours that vote.")]
+Temperature = Annotated[float, typer.Option(min=1e-6, help="Temperature of votes by similarity.")]
+Votes = Annotated[str, typer.Option(help="Weight of a vote: similarity, or same for all.")]
+Splits = Annotated[str, typer.Option(help="Splits with commas, as in test,train. [default: all videos]")]
+FeatureFile = Annotated[Path, typer.Option(help="File for the features, .parquet or .npz.")]
+Logits = Annotated[Path | None, typer.Option(help="File to keep each clip's logits in, .parquet or .npz.")]
+TrainingSeed = Annotated[int | None, typer.Option(help="Seed of the training. [default: the recipe's]")]
+Folds = Annotated[str, typer.Option(help="Several folds, as in 1,2,3, with one result each.")]
+Select = Annotated[str, typer.Option(help="Epoch to test: last, best-on-test or best-on-held-out.")]
+ValGroups = Annotated[bool, typer.Option("--val-groups", help="Hold out whole groups of UCF101.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
+AverageFolds = Annotated[bool, typer.Option("--folds", help="Average the folds of the same measurement.")]
+HoldOut = Annotated[
+    int | None, typer.Option(min=0, help="Number of training videos to hold out. [default: the recipe's]")
+]
+Files = Annotated[list[Path] | None, typer.Argument(help="Files of results, or folders of them. [default: results/]")]
