@@ -16,7 +16,15 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "veval": (),
 }
 # Of vprep, vtrain uses the modules that describe shards and veval not even those; both use what all commands share.
-SHARED = ("vprep.errors", "vprep.atomic", "vprep.checks", "vprep.hashing", "vprep.plugins", "vprep.processors")
+SHARED = (
+    "vprep.errors",
+    "vprep.atomic",
+    "vprep.checks",
+    "vprep.hashing",
+    "vprep.plugins",
+    "vprep.processors",
+    "vprep.progress",
+)
 OPEN = {"vtrain": ("vprep.format", *SHARED), "veval": SHARED}
 
 

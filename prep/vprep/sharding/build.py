@@ -19,7 +19,7 @@ from vprep.sharding.assemble import finish, is_finished, reopen
 from vprep.sharding.estimate import shard_count
 from vprep.sharding.lock import only_writer
 from vprep.sharding.plan import Plan, Planned, divide, interleaved, keys_of, planned_videos, read_plan, write_plan
-from vprep.sharding.progress import Progress
+from vprep.sharding.progress import VideoProgress
 from vprep.sharding.shard_writer import WORK, ShardWriter, load
 from vprep.sharding.worker_pool import in_order
 from vprep.video.failures import Failure
@@ -105,12 +105,12 @@ def _make_shards(job: Job, plan: Plan, names: set[str], result_of: Callable[[str
     items = ((name, planned) for name, videos in planned_videos(job.out, names) for planned in videos)
     results = in_order(lambda item: (*item, result_of(*item)), items, workers=job.workers, size=_size, stop=job.stop)
     done = plan.videos - sum(plan.shards[name] for name in names)
-    with contextlib.closing(results), Progress(plan.videos, done) as progress:
+    with contextlib.closing(results), VideoProgress(plan.videos, done) as progress:
         for name, triples in itertools.groupby(results, key=lambda triple: triple[0]):
             _make_shard(job.out, name, triples, progress)
 
 
-def _make_shard(out: Path, name: str, triples: Iterator[tuple[str, Planned, Result]], progress: Progress) -> None:
+def _make_shard(out: Path, name: str, triples: Iterator[tuple[str, Planned, Result]], progress: VideoProgress) -> None:
     writer = ShardWriter(out, name)
     try:
         for _, planned, result in triples:

@@ -4,20 +4,14 @@ import contextlib
 import importlib.util
 import json
 import sys
-import time
 from math import inf
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
+from typing import Any
 
 from vprep.atomic import atomic_write
+from vprep.progress import Progress
 from vtrain.distributed import rank
 
-EVERY = 10.0  # seconds between lines, where there is no terminal
 SHOWN = 4  # numbers of a step on the terminal, beside the loss
 
 
@@ -71,57 +65,23 @@ def note(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
-class Progress:
-    """The progress of a training: a bar on a terminal, lines elsewhere."""
+class StepProgress(Progress):
+    """The steps of a training that are done, with the last numbers."""
 
     def __init__(self, first: int, steps: int, per_epoch: float) -> None:
-        self.steps, self.per_epoch = steps, per_epoch
-        self._began, self._first, self._printed = time.monotonic(), first, 0.0
-        self._bar: Bar | None = None
-        if rank() == 0 and sys.stderr.isatty():
-            numbers = TextColumn("{task.fields[numbers]}")
-            self._bar = Bar(BarColumn(), MofNCompleteColumn(), numbers, console=Console(stderr=True))
-            self._task = self._bar.add_task("", total=steps, completed=first, numbers="")
+        super().__init__(steps, first, visible=rank() == 0)
+        self._per_epoch = per_epoch
+        self._printed = -inf  # the first numbers are printed at once
 
-    def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def step(self, step: int) -> None:
-        if self._bar:
-            self._bar.update(self._task, completed=step)
-
-    def show(self, step: int, numbers: dict[str, Any]) -> None:
-        """Show the numbers of the last steps; without a terminal, a line every `EVERY` seconds."""
-        line = self._line(step, numbers)
-        if self._bar:
-            self._bar.update(self._task, completed=step, numbers=line)
-        elif time.monotonic() - self._printed > EVERY or step == self.steps:
-            self._printed = time.monotonic()
-            print(f"step {step}/{self.steps}, {line}", file=sys.stderr, flush=True)
-
-    def _line(self, step: int, numbers: dict[str, Any]) -> str:
+    def numbers(self, step: int, numbers: dict[str, Any]) -> None:
+        """Show the numbers of the last steps."""
         shown = [name for name in numbers if name.endswith("accuracy") or name.startswith("watch_")][:SHOWN]
         parts = [
-            f"epoch {step / self.per_epoch:.1f}",
+            f"epoch {step / self._per_epoch:.1f}",
             f"loss {numbers['loss']:.3f}",
             *(f"{name.replace('_', ' ')} {numbers[name]:.2f}" for name in shown),
             f"{numbers['clips_per_s']:.0f} clips/s",
             f"waiting {numbers['wait']:.0%}",
         ]
-        left = (self.steps - step) * (time.monotonic() - self._began) / max(1, step - self._first)
-        return ", ".join([*parts, f"{clock(left)} left"])
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as M:SS or H:MM:SS."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        self.move(step)
+        self.show(", ".join(parts), unit="steps", now=step == self.total)

@@ -10,7 +10,7 @@ import torch
 from vprep.errors import WorkError
 from vtrain import run_folder
 from vtrain.distributed import rank
-from vtrain.training.log import Metrics, Progress
+from vtrain.training.log import Metrics, StepProgress
 from vtrain.training.loop import Feed
 from vtrain.training.run import Observation, Run
 from vtrain.training.training import Training
@@ -31,7 +31,7 @@ class Monitor:
         self._info, self._device = training.info.as_dict(), training.place.device
         self._validate, self._watch = validate, watch
         self._metrics = Metrics(self.folder / run_folder.METRICS, first) if rank() == 0 else None
-        self.progress = Progress(first, self.length.steps, self.length.per_epoch)
+        self.progress = StepProgress(first, self.length.steps, self.length.per_epoch)
         self._since = (time.perf_counter(), first, 0.0)  # of the last line: time, step and seconds waited so far
         self._paused = 0.0
 
@@ -44,7 +44,7 @@ class Monitor:
         if last or stopping or keep or run.step % self.recipe.save_every == 0:
             self.save(run, keep)
         if rank() == 0:
-            self.progress.step(run.step)
+            self.progress.move(run.step)
 
     def close(self) -> None:
         if self._metrics is not None:
@@ -84,7 +84,7 @@ class Monitor:
         self._since, self._paused = (now, run.step, self.feed.waited), 0.0
         if self._metrics is not None:
             self._write_line(self._metrics)
-            self.progress.show(run.step, self.last)
+            self.progress.numbers(run.step, self.last)
 
     def _write_line(self, metrics: Metrics) -> None:
         try:

@@ -1,0 +1,68 @@
+"""Progress on stderr: a bar on a terminal, a line now and then in a log."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+
+EVERY = 10.0  # seconds between lines
+
+
+class Progress:
+    """How much of the work is done. Only a `visible` one shows anything."""
+
+    def __init__(self, total: int, done: int = 0, *, visible: bool = True) -> None:
+        self.total, self.done, self.first = total, done, done
+        self._visible = visible
+        self._began = time.monotonic()
+        self._printed = self._began
+        self._bar: Bar | None = None
+        if visible and sys.stderr.isatty():
+            text = TextColumn("{task.fields[text]}")
+            self._bar = Bar(BarColumn(), MofNCompleteColumn(), text, console=Console(stderr=True))
+            self._task = self._bar.add_task("", total=total, completed=done, text="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def move(self, done: int) -> None:
+        """Move the bar, if there is one."""
+        self.done = done
+        if self._bar:
+            self._bar.update(self._task, completed=done)
+
+    def show(self, text: str, *, unit: str, now: bool = False) -> None:
+        """Put `text` beside the bar; in a log print it when the last line is old enough, or `now`."""
+        text = f"{text}, {clock(self.seconds_left)} left"
+        if self._bar:
+            self._bar.update(self._task, text=text)
+        elif self._visible and (now or time.monotonic() - self._printed > EVERY):
+            self._printed = time.monotonic()
+            print(f"{self.done}/{self.total} {unit}, {text}", file=sys.stderr, flush=True)
+
+    @property
+    def per_second(self) -> float:
+        return (self.done - self.first) / max(time.monotonic() - self._began, 1e-9)
+
+    @property
+    def seconds_left(self) -> float:
+        return (self.total - self.done) / self.per_second if self.per_second else 0.0
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as M:SS or H:MM:SS."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
