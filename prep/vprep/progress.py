@@ -43,14 +43,14 @@ class Progress:
         if self._bar:
             self._bar.update(self._task, completed=done)
 
-    def show(self, text: str, *, unit: str, now: bool = False) -> None:
-        """Put `text` beside the bar; in a log print it when the last line is old enough, or `now`."""
+    def show(self, count: str, text: str, *, now: bool = False) -> None:
+        """Put `text` beside the bar; in a log print `count` and `text` when the last line is old enough, or `now`."""
         text = f"{text}, {clock(self.seconds_left)} left"
         if self._bar:
             self._bar.update(self._task, text=text)
         elif self._visible and (now or time.monotonic() - self._printed > EVERY):
             self._printed = time.monotonic()
-            print(f"{self.done}/{self.total} {unit}, {text}", file=sys.stderr, flush=True)
+            print(f"{count}, {text}", file=sys.stderr, flush=True)
 
     @property
     def per_second(self) -> float:

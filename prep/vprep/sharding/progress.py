@@ -18,4 +18,5 @@ class VideoProgress(Progress):
             self.failures[cause] += 1
         self.move(self.done + 1)
         failed = sum(self.failures.values())
-        self.show(f"{self.per_second:.1f} videos/s, {failed} failed", unit="videos", now=self.done == self.total)
+        text = f"{self.per_second:.1f} videos/s, {failed} failed"
+        self.show(f"{self.done}/{self.total} videos", text, now=self.done == self.total)

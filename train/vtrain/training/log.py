@@ -84,4 +84,4 @@ class StepProgress(Progress):
             f"waiting {numbers['wait']:.0%}",
         ]
         self.move(step)
-        self.show(", ".join(parts), unit="steps", now=step == self.total)
+        self.show(f"step {step}/{self.total}", ", ".join(parts), now=step == self.total)
