@@ -14,6 +14,7 @@ from small_recipes import small
 
 import vtrain
 from vprep.errors import UsageError
+from vtrain import backbones
 from vtrain.backbones import allow, backbone, known
 from vtrain.inference import Features
 from vtrain.training.train import train
@@ -68,6 +69,7 @@ def examples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("nets", None)
+    monkeypatch.setattr(backbones, "_allowed", set())  # what a test allows is not allowed in the next
     for word in ("my_nets:build", "nets:Vector", "nets:OnlyWithNumbers", "nets:OneSize"):
         allow(word)
     return tmp_path
