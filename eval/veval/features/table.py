@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from vprep.errors import UsageError
 
-Floats = NDArray[np.floating]
 Ints = NDArray[np.int64]
 
 PART = 64 << 20  # bytes of features that are processed at a time
