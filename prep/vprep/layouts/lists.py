@@ -134,12 +134,14 @@ def _text(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file with their ends, without the byte order mark that some editors put first."""
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError:
-        raise bad_line(path, number, "not UTF-8; save the file as UTF-8") from None
+            lines = file.readlines()  # all at once: who stops at a bad line must not leave the file open
     except OSError as error:
         raise _unreadable(path, error) from None
+    for number, line in enumerate(lines, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise bad_line(path, number, "not UTF-8; save the file as UTF-8") from None
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
