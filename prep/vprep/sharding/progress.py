@@ -1,4 +1,4 @@
-"""The progress of sharding: videos that are done, and how many of them failed."""
+"""The progress of sharding: the number of finished videos, and how many of them failed."""
 
 from collections import Counter
 

@@ -54,7 +54,7 @@ class ShardWriter:
         self._rows.append(row | {"shard": self.record.name, "offset": at, "size": len(result.mjpeg)})
 
     def finish(self) -> Record:
-        """Move the shard into place and return its record. The record is saved first: a shard without one is redone."""
+        """Move the shard into place and return its record, saved first: a shard without a record is made again."""
         self._write(TRAILER)
         self._file.flush()
         os.fsync(self._file.fileno())
