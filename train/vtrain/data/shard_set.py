@@ -1,4 +1,4 @@
-"""Open shards: what their sets say about themselves, and the selection of videos from them."""
+"""Open shards, read the descriptions of their sets, and select videos from them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,12 +28,12 @@ class ShardSet:
     opening the same shards again.
     """
 
-    spec: str  # the SPEC as the user wrote it, several words joined by commas
+    spec: str  # the SPEC as the user wrote it, its words joined by commas
     parts: list[Part]  # one for each set
 
     @classmethod
     def open(cls, spec: Spec) -> "ShardSet":
-        """Open the shards that `spec` names; each must be there with the size it was written with."""
+        """Open the shards that `spec` names; each must exist with the size that it was written with."""
         return cls(spec if isinstance(spec, str) else ",".join(pieces(spec)), read_spec(spec))
 
     @property
@@ -44,13 +44,13 @@ class ShardSet:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the contents of all sets, whichever of their shards are open."""
+        """A hash of the contents of all sets, including shards that are not open."""
         hashes = [part.info["hash"] for part in self.parts]
         return hashes[0] if len(hashes) == 1 else hash_of("/".join(hashes).encode())
 
     @property
     def smallest_side(self) -> int | None:
-        """The shortest side of a frame in pixels; None if no set says how its frames were made."""
+        """The shortest side of a frame in pixels; None when no set records how its frames were made."""
         return min(filter(None, (part.smallest_side for part in self.parts)), default=None)
 
     @property
@@ -99,7 +99,7 @@ class ShardSet:
         return ", ".join(str(part.folder) for part in self.parts)
 
     def _asked_for(self, split: str | None, fold: int, subset: Path | None) -> str:
-        """Describe the videos that were asked for, and the splits that there are."""
+        """Return a description of the videos that were asked for, and of the splits that exist."""
         words = [f"of split '{split}' in fold {fold}"] if split is not None else []
         words += [f"of the subset {subset}"] if subset is not None else []
         words += [f"in the {sum(len(part.shards) for part in self.parts)} shards that were named"]
@@ -145,7 +145,7 @@ def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, l
 
 
 def _in_shards(part: Part, rows: pa.Table) -> pa.ChunkedArray:
-    """Return for each row whether its shard is one of those that were named."""
+    """Return for each row whether its shard is among the named shards."""
     return pc.is_in(rows["shard"], pa.array([shard["name"] for shard in part.shards]))
 
 
