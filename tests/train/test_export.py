@@ -188,7 +188,7 @@ def test_a_file_that_computes_something_else_is_not_kept(
     out.write_bytes(b"older")
     code, output, error = command("export", run, "--out", out)
     assert (code, output) == (1, "")
-    assert error.startswith("vtrain: the written file computes something else than the network (relative error ")
+    assert error.startswith("vtrain: the output of the written file differs from the network's (relative error ")
     assert error.endswith(f"); {out} was not written\n")
     assert (os.listdir(tmp_path), out.read_bytes()) == ([out.name], b"older")
 

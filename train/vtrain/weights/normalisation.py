@@ -1,4 +1,4 @@
-"""How clips are normalised: the numbers, and the data path's word for them."""
+"""Normalisations of clips: their numbers, and the data path's words for them."""
 
 from dataclasses import asdict
 from typing import Any
