@@ -84,7 +84,7 @@ def use_kernels(net: nn.Module, kernels: Kernels) -> None:
 
 
 def sequence(**steps: nn.Module | None) -> nn.Sequential:
-    """Return modules one after another, by name, without those that are None."""
+    """Return the modules one after another, by name, without those that are None."""
     return nn.Sequential(OrderedDict((name, step) for name, step in steps.items() if step is not None))
 
 

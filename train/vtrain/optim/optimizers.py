@@ -106,7 +106,7 @@ def build(module: nn.Module, config: Optim, lr_factors: Mapping[str, float] | No
 
 
 def parameter_groups(module: nn.Module, config: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Return groups with each trainable parameter once; of several keys that fit its name, the longest counts."""
+    """Return groups with each trainable parameter once; if several keys fit its name, the longest counts."""
     names = [name for name, _ in module.named_parameters()]
     for start in lr_factors:
         if not any(name.startswith(start) for name in names):
