@@ -298,7 +298,7 @@ def test_a_stopped_fine_tuning_goes_on_with_the_same_command(run: Path, shards: 
     printed = (tmp_path / "stderr").read_text()
     step = saved(tmp_path / "tuned")["step"]
     assert process.exitcode == 1, printed
-    assert f"\nveval: stopped at step {step} of 30, which is saved; go on with: " in printed
+    assert f"\nveval: stopped at step {step} of 30, which is saved; continue with: " in printed
     assert "training in tuned; if it is stopped, --into tuned goes on\n" in printed
     assert not list((tmp_path / "results").iterdir())
 

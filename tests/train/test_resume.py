@@ -247,7 +247,7 @@ def test_a_signal_saves_and_says_how_to_go_on(name: str, real: bool, shards: Pat
     step = saved(folder)["step"]
     (said,) = [line for line in words.read_text().splitlines() if not line.startswith("step ")]
     assert said == (
-        f"vtrain: stopped at step {step} of 100000, which is saved; go on with: vtrain supervised --resume "
+        f"vtrain: stopped at step {step} of 100000, which is saved; continue with: vtrain supervised --resume "
         f"--out {folder}"
     )
     until(lambda: not any(map(alive, workers)))
@@ -271,7 +271,7 @@ def test_a_scheduler_that_ends_the_workers_too_leaves_the_last_step_saved(shards
         os.kill(worker, signal.SIGCONT)
     assert wait() == 1
     assert words.read_text().splitlines()[-1] == (
-        f"vtrain: stopped at step {step} of 100000, which is saved; go on with: vtrain pace --resume --out {folder}"
+        f"vtrain: stopped at step {step} of 100000, which is saved; continue with: vtrain pace --resume --out {folder}"
     )
     until(lambda: not any(map(alive, workers)))
     shorter = change(recipe, [f"steps={step + 2}", "workers=0"])
@@ -325,6 +325,6 @@ def test_a_second_ctrl_c_ends_it_at_once(shards: Path, tmp_path: Path) -> None:
         os.kill(worker, signal.SIGCONT)
     assert wait() == 1
     assert "KeyboardInterrupt" in words.read_text()
-    assert "go on with" not in words.read_text()
+    assert "continue with: " not in words.read_text()
     assert not (folder / "last.pt").exists()
     until(lambda: not any(map(alive, workers)))

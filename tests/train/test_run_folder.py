@@ -335,7 +335,7 @@ def test_a_full_disk_leaves_the_older_state_and_the_run_resumes_when_there_is_sp
     name = "last.pt" if keep == "0" else "kept/step_0000002.pt"
     assert words == (
         f"step {2 * first} could not be saved to {folder / name} (no space left on device); the last good state is "
-        f"{folder / 'last.pt'}, of step {first}: mend that and continue with --resume --out {folder}"
+        f"{folder / 'last.pt'}, of step {first}: fix that and continue with --resume --out {folder}"
     )
     assert not [one for one in left if one.startswith(".")]
     train(recipe, tmp_path / "wanted")
@@ -362,7 +362,7 @@ def test_a_full_disk_stops_the_metrics_with_a_sentence(shards: Path, tmp_path: P
     (kind, words), written = on_a_disk(folder, 16384, act)
     assert kind == "WorkError"
     assert words == (
-        f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: mend that and "
+        f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: fix that and "
         f"delete {folder} and start again"
     )
     assert len(written) % 4096 == 0
