@@ -1,8 +1,8 @@
-"""A result: one JSON object with numbers in percent, the protocol they were measured by, and what was measured.
+"""A result: one JSON object with numbers in percent, the protocol of the measurement, the weights and the videos.
 
 top1, top5, ...  the metrics
 protocol         flat words and numbers
-weights, data    what is known about them
+weights, data    their descriptions
 intervals        the interval of a metric, by its name
 dropped          the videos that could not be read
 videos           whether each video was correct: by `label` and `predicted`; by `hit`, from 0 to 1; or by `first`, the
@@ -103,7 +103,7 @@ def versions() -> dict[str, str]:
 
 
 def described(result: Mapping[str, Any]) -> str:
-    """Return a result as text: the numbers first, then how they were measured, then what was dropped."""
+    """Return a result as text: the numbers, then how they were measured, then the dropped videos."""
     intervals = result.get("intervals", {})
     lines = []
     for name in metrics(result):
@@ -178,7 +178,7 @@ def _problem(found: Any) -> str | None:  # noqa: ANN401  whatever a file holds
 
 
 def _problem_beside(found: dict[str, Any]) -> str | None:
-    """Check what a result may lack."""
+    """Return the problem of an entry that a result may lack; None without a problem."""
     intervals = found.get("intervals", {})
     if not isinstance(intervals, dict) or not all(map(_is_interval, intervals.values())):
         return "its intervals are not two percentages each"
