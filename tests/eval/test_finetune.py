@@ -299,7 +299,7 @@ def test_a_stopped_fine_tuning_goes_on_with_the_same_command(run: Path, shards: 
     step = saved(tmp_path / "tuned")["step"]
     assert process.exitcode == 1, printed
     assert f"\nveval: stopped at step {step} of 30, which is saved; continue with: " in printed
-    assert "training in tuned; if it is stopped, --into tuned goes on\n" in printed
+    assert "training in tuned; if it is stopped, continue with --into tuned\n" in printed
     assert not list((tmp_path / "results").iterdir())
 
     other = veval("finetune", *words, "--seed", 1, cwd=tmp_path)

@@ -347,7 +347,7 @@ def test_a_full_disk_before_the_first_state_is_one_sentence(run: Path, shards: P
     words = on_a_disk(folder, (run / "last.pt").stat().st_size // 2, lambda mount: failed(recipe, folder))
     assert words == [
         "WorkError",
-        f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: mend "
+        f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: fix "
         f"that and delete {folder} and start again",
     ]
 
