@@ -18,7 +18,7 @@ from vtrain.inference import Precision, uses_bf16
 
 RANDOM = "random"  # the path of a network without training
 
-Info = dict[str, Any]  # JSON as it stands in results and in feature files
+Info = dict[str, Any]  # JSON in the form of results and feature files
 Progress = Callable[[int, int], None]  # called with the number of finished videos, and of all videos of this process
 
 

@@ -142,7 +142,7 @@ def info_of(path: Path, found: Mapping[str, Any]) -> WeightsInfo:
     )
 
 
-def first_look(recipe: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  whatever a file says
+def first_look(recipe: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  any value of a file
     """Return the augmentation of a recipe's first view; None where the recipe does not say."""
     try:
         augmentation: Mapping[str, Any] = recipe["method"]["sampling"]["looks"][0]
@@ -151,7 +151,7 @@ def first_look(recipe: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  whatev
     return augmentation if isinstance(augmentation, dict) and {"crop", "crop_size"} <= set(augmentation) else None
 
 
-def crop_of(recipe: Any) -> int | str | None:  # noqa: ANN401  whatever a file says
+def crop_of(recipe: Any) -> int | str | None:  # noqa: ANN401  any value of a file
     """Return the side in stored pixels of the crops that the network was trained on; None where it is not known."""
     augmentation = first_look(recipe)
     if augmentation is None:
@@ -160,7 +160,7 @@ def crop_of(recipe: Any) -> int | str | None:  # noqa: ANN401  whatever a file s
     return LARGEST if side is None else side
 
 
-def normalisation_of(found: Any) -> str | None:  # noqa: ANN401  whatever a file says
+def normalisation_of(found: Any) -> str | None:  # noqa: ANN401  any value of a file
     """Return the protocol's word for a normalisation; None where the file has none.
 
     Weights with a normalisation that has no word are refused: no protocol has such clips.

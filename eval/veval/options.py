@@ -11,7 +11,7 @@ FromWeights = Annotated[
     typer.Option(help="Weights: a run, a file, random, or random:RUN. [default: the run saved last]"),
 ]
 Tuned = Annotated[
-    str | None, typer.Option(help="Fine-tuned run. [default: the one saved last in runs/finetuned/ or runs/]")
+    str | None, typer.Option(help="Fine-tuned run. [default: the run saved last in runs/finetuned/ or runs/]")
 ]
 Shards = Annotated[str | None, typer.Option(help="Shards: a folder, glob, list or range. [default: data_shards/]")]
 Backbone = Annotated[

@@ -16,7 +16,7 @@ class UsageError(Exception):
 
 
 class WorkError(Exception):
-    """The work stopped before its end, or its result is not what it should be."""
+    """The work stopped before its end, or its result is wrong."""
 
 
 def exit_code(program: str, command: Callable[[], object]) -> int:

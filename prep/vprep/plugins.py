@@ -76,7 +76,7 @@ def _imported(what: str, name: str) -> ModuleType:
                 f"folder to PYTHONPATH"
             ) from None
         raise _failed_import(what, name, error) from error
-    except (Exception, SystemExit) as error:  # whatever the user's module does
+    except (Exception, SystemExit) as error:  # the user's module may raise any error
         raise _failed_import(what, name, error) from error
 
 

@@ -1,4 +1,4 @@
-"""The processors that this process may use: those that the system lets it run on, and a container's quota of time."""
+"""The processors that this process may use, by the system's affinity and by a container's quota of time."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Count what is in a set, from its index alone; only a few of its columns are held in memory."""
+"""Count the contents of a set from its index alone; only a few of its columns are held in memory."""
 
 from collections import Counter, defaultdict
 from pathlib import Path

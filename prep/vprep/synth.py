@@ -84,7 +84,7 @@ def synth(
     seed: int = 0,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Make the videos and their lists; a second call with the same settings makes only what is missing."""
+    """Make the videos and their lists; a second call with the same settings makes only missing videos."""
     config = SynthConfig(classes=classes, per_class=per_class, seconds=seconds, seed=seed)
     clips = [clip for name in config.names for clip in _clips(name, config)]
     find()  # fails before anything is written when there is no ffmpeg

@@ -77,7 +77,7 @@ def test_retrieval_by_two_processes_prints_one_result(here: Path) -> None:
     assert found["videos"] == alone["videos"]
 
 
-def test_extraction_goes_on_after_it_was_killed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extraction_continues_after_it_was_killed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("veval.features.extract.PART_VIDEOS", 2)  # videos of a part, which is what is lost
     words = ("features", *PLACE, "--out")
     assert veval(*words, "whole.parquet", cwd=here).returncode == 0
@@ -141,7 +141,7 @@ def test_a_report_for_a_pipe_is_wide_enough(here: Path) -> None:
     assert "| 1 | knn | UCF101 | 1 | Pace | tiny | " in markdown
 
 
-def test_one_hot_labels_in_the_place_of_features_are_always_correct(here: Path) -> None:
+def test_one_hot_labels_as_features_are_always_correct(here: Path) -> None:
     """The file is the command's own, but for the features in it."""
     words = ("clips=1", "--features", "f.npz", "--json")
     assert veval("retrieval", *PLACE, *words, cwd=here).returncode == 0

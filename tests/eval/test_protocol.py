@@ -110,7 +110,7 @@ def test_weights_decide_the_preset_the_clip_and_the_normalisation() -> None:
     assert for_weights("features", pace, "vcop", ["size=56"]).clip == (64, 56, 56)
 
 
-def test_a_fine_tuned_network_is_shown_what_it_was_trained_on_unless_a_protocol_is_named() -> None:
+def test_a_fine_tuned_network_gets_clips_as_in_its_training_unless_a_protocol_is_named() -> None:
     trained_on = {"how": "cover", "clips": 2, "crop_size": 112}
     assert for_weights("testing", UNKNOWN, trained_on=trained_on).as_dict("testing")["name"] == "rspnet, changed"
     assert for_weights("testing", UNKNOWN, trained_on=trained_on).crop_size == 112

@@ -166,7 +166,7 @@ def test_a_cpu_whose_convolutions_are_wrong_fails_where_it_would_train(code: int
     assert doctor.cpu_convolutions(code, last, trains=False).ok is None
 
 
-def test_right_convolutions_pass_and_a_test_program_that_fails_is_a_note() -> None:
+def test_correct_convolutions_pass_and_a_test_program_that_fails_is_a_note() -> None:
     assert doctor.cpu_convolutions(0, "correct", trains=True) == Check(
         "convolutions on a CPU", True, "their gradients are correct"
     )
@@ -174,7 +174,7 @@ def test_right_convolutions_pass_and_a_test_program_that_fails_is_a_note() -> No
     assert (failed.ok, failed.found) == (None, "the test program failed: ImportError: no torch")
 
 
-def test_the_convolutions_of_this_cpu_are_right(found: list[Check]) -> None:
+def test_the_convolutions_of_this_cpu_are_correct(found: list[Check]) -> None:
     check = next(check for check in found if check.name == "convolutions on a CPU")
     assert (check.ok, check.found) == (True, "their gradients are correct")
 

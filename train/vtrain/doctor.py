@@ -145,7 +145,7 @@ def cuda(gpus: Sequence[dict[str, Any]], built: str | None) -> Check:
 
 def cudnn(version: int | None) -> Check:
     if version is None or not torch.backends.cudnn.enabled:
-        return Check("cudnn", False, "none that torch uses", "3D convolutions need it: install torch for CUDA anew")
+        return Check("cudnn", False, "none that torch uses", "3D convolutions need it: install torch for CUDA again")
     return Check("cudnn", True, str(version))
 
 

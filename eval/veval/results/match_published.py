@@ -88,7 +88,7 @@ def row_of(result: Mapping[str, Any], folds: str | None = None) -> dict[str, str
     return {name: None if value is None else str(value) for name, value in found.items()}
 
 
-def end_of(recipe: Any) -> str | None:  # noqa: ANN401  whatever a file says
+def end_of(recipe: Any) -> str | None:  # noqa: ANN401  any value of a file
     """Return the words after METHOD-BACKBONE-DATA in a recipe's name; `main` where there are none."""
     if recipe is None:
         return None

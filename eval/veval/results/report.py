@@ -150,7 +150,7 @@ def _against(gain: Gain) -> Against:
     if gain.why:
         notes.append(f"no interval: {gain.why}")
     if gain.others:
-        notes.append(f"{gain.others} more from scratch would fit, with other numbers")
+        notes.append(f"further networks from scratch that fit, with other numbers: {gain.others}")
     return Against(
         **_names(gain.group, gain.metric),
         value=gain.group.value(gain.metric),
@@ -200,7 +200,7 @@ def _notes(group: Group, answer: Answer) -> list[str]:
     if answer.differs:
         notes.append("; ".join(answer.differs))
     if answer.unknown:
-        notes.append(f"not said of these weights: {', '.join(answer.unknown)}")
+        notes.append(f"not known for these weights: {', '.join(answer.unknown)}")
     if any(entry["protocol"].get("selection") == ON_TEST for entry in group.results):
         notes.append("the epoch was chosen on the test videos")
     dropped = sum(len(entry.get("dropped") or []) for entry in group.results)

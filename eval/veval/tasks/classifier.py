@@ -59,7 +59,7 @@ def load_classifier(word: str | None = None) -> Classifier:
     return Classifier(net_with_head, info_of(path, found), classes, sampled_like(checkpoint.get("recipe")))
 
 
-def sampled_like(recipe: Any) -> Mapping[str, Any]:  # noqa: ANN401  whatever a file says
+def sampled_like(recipe: Any) -> Mapping[str, Any]:  # noqa: ANN401  any value of a file
     """Return how fine-tuning sampled and cropped its clips, in the words of a protocol."""
     augmentation = first_look(recipe)
     if augmentation is None:

@@ -65,7 +65,7 @@ class ShardWriter:
         return self.record
 
     def discard(self) -> None:
-        """Remove what is left of the draft."""
+        """Remove the draft, if it still exists."""
         with contextlib.suppress(OSError):  # a full disk refuses the bytes that are still buffered
             self._file.close()
         self.draft.unlink(missing_ok=True)

@@ -41,7 +41,7 @@ class Outcome:
 
 @cache
 def find() -> Ffmpeg:
-    """Return the ffmpeg named by VPREP_FFMPEG, else the static one that came with the installation."""
+    """Return the ffmpeg named by VPREP_FFMPEG, else the static ffmpeg that was installed with this package."""
     named = os.environ.get(VARIABLE)
     path = named or bundled()
     origin = f"{VARIABLE}={named}" if named else path

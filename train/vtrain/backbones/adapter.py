@@ -56,7 +56,7 @@ def channels(name: str, net: FeatureMap) -> int:
                 return trial().shape[1]
             except UsageError:
                 raise
-            except Exception as error:  # whatever a module does with a clip of that size
+            except Exception as error:  # a module may raise any error for a clip of that size
                 errors.append(error)
     sizes = ", ".join(" x ".join(map(str, size)) for size in TRIALS)
     message = next(iter(str(errors[-1]).splitlines()), "no message")

@@ -55,7 +55,7 @@ class Sample:
 class Plan(Protocol):
     """How a method samples a video: `views` clips of `length` frames each, and how these are augmented.
 
-    A plan draws speeds before it uses the length of the video, so that a video that replaces a short one is shown at
+    A plan draws speeds before it uses the length of the video, so that a video that replaces a short video is shown at
     the same speeds.
     """
 

@@ -64,7 +64,7 @@ class ShardSet:
         return any(split in part.splits(fold) for part in self.parts)
 
     def select(self, split: str | None = None, *, fold: int = 1, subset: Path | None = None) -> Videos:
-        """Return the videos of a split, or all; with `subset`, a file of `vprep subset`, only those that it lists.
+        """Return the videos of a split, or all videos; with `subset`, a file of `vprep subset`, only its videos.
 
         A subset also brings its own labels and classes.
         """
@@ -121,7 +121,7 @@ def _refuse_old(path: Path, schema: pa.Schema) -> None:
     missing = [name for name in INDEX_SCHEMA.names if name not in schema.names]
     if missing:
         what = f"{path} has no column '{missing[0]}', which this version needs"
-        raise UsageError(f"{what}; make the set anew with vprep shard, or for tars of other tools: vprep index")
+        raise UsageError(f"{what}; make the set again with vprep shard, or for tars of other tools: vprep index")
 
 
 def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
@@ -158,7 +158,7 @@ def _read(part: Part, index: pq.ParquetFile, columns: list[str]) -> pa.Table:
 
 def _unreadable(path: Path, error: Exception) -> UsageError:
     reason = str(error).splitlines()[0]
-    return UsageError(f"{path} cannot be read ({reason}); make it anew with: vprep index {path.parent}")
+    return UsageError(f"{path} cannot be read ({reason}); make it again with: vprep index {path.parent}")
 
 
 def _read_subset(path: Path) -> pa.Table:

@@ -144,8 +144,10 @@ def size_fault(path: Path, size: int) -> str | None:
     try:
         found = path.stat().st_size
     except FileNotFoundError:
-        again = "run the vprep shard that made the set again: only this shard is made anew"
-        return f"{path} is gone; " + (again if path.suffix == ".tar" else f"make it anew: vprep index {path.parent}")
+        again = "run the vprep shard that made the set again: only this shard is made again"
+        return f"{path} is missing; " + (
+            again if path.suffix == ".tar" else f"make it again: vprep index {path.parent}"
+        )
     if found == size:
         return None
     state = "is cut off" if found < size else "is not the file that the set was finished with"

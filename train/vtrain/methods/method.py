@@ -60,7 +60,7 @@ class Method(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodEntry:
-    """One method: what its command, recipes, benchmarks and evaluation are derived from."""
+    """A method's entry, from which its command, recipes, benchmarks and evaluation are derived."""
 
     summary: str  # one line for `vtrain --help`
     module: Callable[[Backbone, Any], nn.Module]

@@ -133,7 +133,7 @@ class RSPNet(nn.Module):
             loss = config.motion_weight * motion + config.appearance_weight * appearance  # equation 1
 
         if self.training:
-            # The code's choice: so half of the queue is at each speed, whatever the query's speed is.
+            # The code's choice: half of the queue is at each speed, for any speed of the query.
             self.queue.push(keys=all_far_a if config.appearance == "a-vid" else all_near_a)
         return {
             "loss": loss,

@@ -20,7 +20,7 @@ LIMITS = {"momentum": (0, 0.9999), "weight_decay": (0, inf), "eta": (0, inf)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optim:
-    """How gradients become steps; a `Schedule` gives the learning rate."""
+    """The optimiser's settings; a `Schedule` gives the learning rate."""
 
     name: Name = "sgd"
     momentum: float = 0.9  # AdamW's first beta; the second is 0.999

@@ -94,7 +94,7 @@ def as_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _name(entry: MethodEntry, word: str, recipes: dict[str, Make]) -> str:
-    """Return the name of the recipe that `word` stands for; any other word is a name already."""
+    """Return the recipe's name for `released`, `paper` and `tiny`; any other word is a name already."""
     if word == "tiny":
         return f"{entry.name}-tiny"
     if word not in ("released", "paper"):

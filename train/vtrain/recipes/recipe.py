@@ -78,7 +78,7 @@ class Recipe:
     workers: int | None = None  # of each process's loader; None: as many as processors are left
     log_every: int = 10
     save_every: int = 500
-    keep_every: int = 0  # steps after which the checkpoint is also kept for good; 0: never
+    keep_every: int = 0  # steps after which the checkpoint is also kept in kept/; 0: never
 
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "repeat", "log_every", "save_every"):
@@ -134,7 +134,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
-    """How long a training is."""
+    """The length of a training."""
 
     steps: int
     per_epoch: float  # steps

@@ -78,7 +78,7 @@ def refuse_dtypes(path: Path, tensors: dict[str, Tensor]) -> None:
             raise UsageError(f"{path}: tensor '{name}' is {word}; convert it to float32 first")
 
 
-def load(path: Path) -> Any:  # noqa: ANN401  whatever was saved
+def load(path: Path) -> Any:  # noqa: ANN401  any saved object
     """Return the object that torch.save wrote to `path`, with its tensors on the CPU."""
     try:
         with warnings.catch_warnings():
@@ -196,7 +196,7 @@ class Reader(pickle.Unpickler):
         return data
 
 
-def read_pickle(path: Path) -> Any:  # noqa: ANN401  whatever was saved
+def read_pickle(path: Path) -> Any:  # noqa: ANN401  any saved object
     """Return what torch.save wrote to `path`, with objects of unknown classes empty."""
     try:
         with path.open("rb") as file:

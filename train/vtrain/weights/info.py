@@ -69,7 +69,7 @@ class WeightsInfo(Mapping[str, Any]):
 _NAMES = tuple(each.name for each in fields(WeightsInfo))
 
 
-def clip_of(found: Any) -> list[int] | None:  # noqa: ANN401  whatever a file says
+def clip_of(found: Any) -> list[int] | None:  # noqa: ANN401  any value of a file
     """Return frames, height and width; None when `found` is neither those nor a recipe's frames and size."""
     if isinstance(found, dict):
         found = [found.get("frames"), found.get("size"), found.get("size")]
