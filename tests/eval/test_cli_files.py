@@ -56,8 +56,8 @@ def test_features_of_two_processes_are_those_of_one(here: Path) -> None:
         process.join()
         assert process.exitcode == 0
     assert (here / "two.parquet").read_bytes() == (here / "one.parquet").read_bytes()
-    told = json.loads((printed[0] / "stdout").read_text())
-    assert (told["videos"], told["dropped"]) == ({"all": 24}, [])
+    found = json.loads((printed[0] / "stdout").read_text())
+    assert (found["videos"], found["dropped"]) == ({"all": 24}, [])
     assert [(printed[1] / name).read_text() for name in ("stdout", "stderr")] == ["", ""]
 
 
@@ -128,14 +128,14 @@ def test_a_video_that_cannot_be_read_is_an_error_and_with_skip_bad_it_is_counted
         assert len(feature_file.read(here / "features.parquet").keys) == 23
         return
     assert found["queries" if command == "retrieval" else "videos"] == 7
-    told = veval("report", cwd=here)
-    assert "1 videos could not be read and are left out" in told.stdout
+    report = veval("report", cwd=here)
+    assert "1 videos could not be read and are left out" in report.stdout
 
 
 def test_a_report_for_a_pipe_is_wide_enough(here: Path) -> None:
     assert veval("knn", *PLACE, "clips=1", cwd=here).returncode == 0
-    told = veval("report", cwd=here).stdout
-    assert any("knn" in line and "UCF101" in line and "tiny" in line for line in told.splitlines())
+    report = veval("report", cwd=here).stdout
+    assert any("knn" in line and "UCF101" in line and "tiny" in line for line in report.splitlines())
     markdown = veval("report", "--markdown", "results", cwd=here).stdout
     assert markdown.startswith("|  | task | data | fold | method | backbone | recipe | ")
     assert "| 1 | knn | UCF101 | 1 | Pace | tiny | " in markdown

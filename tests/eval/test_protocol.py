@@ -26,7 +26,7 @@ def box(protocol: Protocol) -> tuple[float, ...]:
 
 def test_rspnet_shows_ten_clips_from_the_first_frame_to_the_last_and_the_largest_square() -> None:
     protocol = preset("features", "rspnet")
-    # 24 frames of room: 0, 2.67, 5.33, 8, 10.67, 13.33, 16, 18.67, 21.33, 24
+    # 24 possible frames to start at: 0, 2.67, 5.33, 8, 10.67, 13.33, 16, 18.67, 21.33, 24
     assert starts(protocol) == [0, 3, 5, 8, 11, 13, 16, 19, 21, 24]
     assert box(protocol) == (0, 22, 128, 128)
 

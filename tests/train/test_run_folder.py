@@ -327,7 +327,7 @@ def test_a_full_disk_leaves_the_older_state_and_the_run_resumes_when_there_is_sp
         train(recipe, folder, resume=True)
         return words, left, step, lines(folder)
 
-    # Rooms for one state and a half; and the last one is not there twice, though it has two names.
+    # Space for one state and a half. The last state is stored once, although it has two names.
     (kind, words), left, step, numbers = on_a_disk(folder, size * 3 // 2 + 30_000, act)
     assert kind == "WorkError"
     first = 2 if keep == "0" else 1
