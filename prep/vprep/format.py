@@ -77,7 +77,7 @@ JSON_FIELDS = ("key", *(name for name, _ in _FROM_LISTS), *(name for name, _ in 
 
 
 def check_of(frame: bytes | memoryview) -> str:
-    """Return the check of one frame: the lower 32 bits of its XXH3-64. Readers of a few frames compare only theirs."""
+    """Return the check of one frame, the lower 32 bits of its XXH3-64; a reader of a few frames compares only these."""
     return xxhash.xxh3_64_hexdigest(frame)[-CHECK_DIGITS:]
 
 

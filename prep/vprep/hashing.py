@@ -13,7 +13,7 @@ def hash_of(data: bytes | memoryview) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Return `hash_of` a file's content, which is read in pieces."""
+    """Return the same hash for the content of a file, which is read in pieces."""
     state = xxhash.xxh3_128()
     with path.open("rb") as file:
         while piece := file.read(_PIECE):

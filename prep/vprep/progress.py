@@ -13,7 +13,7 @@ EVERY = 10.0  # seconds between lines
 
 
 class Progress:
-    """Counts the finished parts of a work, and shows them if `visible`."""
+    """Counts the finished items of the work, and shows them if `visible`."""
 
     def __init__(self, total: int, done: int = 0, *, visible: bool = True) -> None:
         self.total, self.done, self.first = total, done, done

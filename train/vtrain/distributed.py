@@ -1,4 +1,4 @@
-"""Communication between the processes of a training. In a single process, each function returns its argument."""
+"""Communication between the processes of a training. In a single process, nothing is exchanged."""
 
 from typing import TypeVar, cast
 

@@ -1,4 +1,4 @@
-"""A csv of the user: `path,label[,split][,start,end]`, or split1, split2, split3 instead of split.
+"""The user's csv: `path,label[,split][,start,end]`, or split1, split2, split3 instead of split.
 
 Paths are below the root. start and end are seconds into the file; one file may be in several rows with different
 times. Labels that are all integers are the label ids themselves.

@@ -13,7 +13,7 @@ KERNELS = {"cudnn_default": "cuDNN's choice of kernels", "cudnn_benchmark": "cuD
 
 
 def bottleneck(measured: Measured) -> str:
-    """Return which side is the slower one: loader or model, or the processors that both share on a CPU."""
+    """Return the slower side: loader or model, or the processors that both share on a CPU."""
     if measured["device"] == "cpu" and measured["ratio"] < ENOUGH:
         return "processors"
     return "loader" if measured["loader"]["videos_per_s"] < measured["model"]["videos_per_s"] else "model"

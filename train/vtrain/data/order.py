@@ -72,7 +72,7 @@ class Order:
 def share(first: int, batch: int, end: int | None, rank: int, world: int) -> range:
     """Return the positions of `rank` in the global batch that begins at `first`.
 
-    The last batch of a finite pass may be short. Positions from `end` on fill it up, so that all ranks have as many.
+    The last batch of a finite pass may be short. Positions from `end` on fill it up to the same size on all ranks.
     """
     size = batch if end is None else min(batch, end - first)
     part = -(-size // world)

@@ -157,7 +157,7 @@ def _take_box(parameters: DrawnParameters) -> Box:
 
 
 def _slots(sample: Sample) -> dict[int, list[int]]:
-    """Return the slots that show a frame, by frame."""
+    """Return the slots that show each frame, by frame."""
     slots: dict[int, list[int]] = {}
     slot = 0
     for view in sample.views:

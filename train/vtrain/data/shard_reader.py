@@ -22,7 +22,7 @@ from vtrain.data.shard_spec import size_fault
 
 MOST_OPEN = 64  # files at once
 GAP = 4 << 10  # bytes between two frames that are read and not used: a second read costs as much as copying them
-NEAR = 1 << 20  # bytes: the system is asked to read a complete shorter stretch from disk, used or not
+NEAR = 1 << 20  # bytes: the system is asked to read a shorter stretch from disk completely, used or not
 JSON_BYTES, JSON_BYTES_PER_FRAME = 2048, 20  # expected size of a json; more is read when it is larger
 MAGIC, MAGIC_AT = b"ustar\x0000", 257  # of a tar header, and its offset there
 NAME_BYTES, SIZE_AT, SIZE_DIGITS = 100, 124, 11  # in a tar header: the name comes first; the size is octal

@@ -144,7 +144,7 @@ def size_fault(path: Path, size: int) -> str | None:
     try:
         found = path.stat().st_size
     except FileNotFoundError:
-        again = "run the vprep shard that made the set again: only this shard is made again"
+        again = "run the same vprep shard command again: only this shard is made again"
         return f"{path} is missing; " + (
             again if path.suffix == ".tar" else f"make it again: vprep index {path.parent}"
         )
