@@ -37,8 +37,8 @@ The last table says what pre-training was worth here; on so few and such simple 
 Written: demo_run/shards (a verified set), demo_run/runs (weights, metrics), demo_run/results (numbers), sheet.png.
 Next, on your own videos (.venv/bin/..., or activate .venv):
     vprep plan  VIDEOS                       what is there, how much disk and time it takes
-    vprep shard VIDEOS --out data_shards/    run it again to go on after a stop
+    vprep shard VIDEOS --out data_shards/    run it again to continue after a stop
     vtrain recipes                           all configurations; --recipe tiny for a laptop
-    vtrain rspnet                            training on data_shards/; --resume goes on
+    vtrain rspnet                            training on data_shards/; --resume continues it
     veval retrieval; veval finetune; veval report
 END

@@ -163,10 +163,10 @@ def heading(device: torch.device, samples: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def show(facts: dict[str, Any], rows: list[Row], ops: dict[str, float]) -> None:
+def show(info: dict[str, Any], rows: list[Row], ops: dict[str, float]) -> None:
     """Print the results as tables."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print("  ".join(f"{name} {value}" for name, value in facts.items()), markup=False)
+    console.print("  ".join(f"{name} {value}" for name, value in info.items()), markup=False)
     table = Table("config", "batch, ms", "clip by clip, ms", "times as fast", "drawing for a clip, µs")
     for row in rows:
         table.add_row(row.config, *(f"{value:.3g}" for value in (row.batch, row.loop, row.ratio, row.draw)))
@@ -189,14 +189,14 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     samples = args.samples or (64 if device.type == "cuda" else 4)
     torch.manual_seed(0)
-    facts = heading(device, samples, args.rounds)
+    info = heading(device, samples, args.rounds)
     with torch.no_grad():
         rows = [compare(name, samples, args.rounds, device) for name in CONFIGS]
         ops = each_op(samples, args.rounds, device)
     if args.json:
-        print(json.dumps(facts | {"looks": [asdict(row) for row in rows], "ops": ops}))
+        print(json.dumps(info | {"looks": [asdict(row) for row in rows], "ops": ops}))
     else:
-        show(facts, rows, ops)
+        show(info, rows, ops)
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def heading(args: argparse.Namespace, load: tuple[float, float, float]) -> dict[
     }
 
 
-def show(facts: dict[str, Any], sections: list[Section]) -> None:
+def show(about: dict[str, Any], sections: list[Section]) -> None:
     """Print Markdown, for a log."""
     for title, rows in sections:
         print(f"\n{title}\n\n| measured | | goal |\n|---|---|---|")
@@ -207,7 +207,7 @@ def show(facts: dict[str, Any], sections: list[Section]) -> None:
             value = f"**{value}**" if row.met is False else value
             goal = f"<= {row.most:,g}" if row.most is not None else f">= {row.least:g}" if row.least is not None else ""
             print(f"| {row.what} | {value} {row.unit}".rstrip() + f" | {goal} |")
-    print("\n" + "; ".join(f"{name} {value}" for name, value in facts.items()))
+    print("\n" + "; ".join(f"{name} {value}" for name, value in about.items()))
 
 
 def letters(text: str) -> list[str]:
@@ -249,12 +249,12 @@ def main() -> None:
         sections.append(time_section(args.rounds))
     if "D" in args.only:
         sections.append(memory_section())
-    facts = heading(args, load)
+    about = heading(args, load)
     if args.json:
         rows = [{"title": title, "rows": [asdict(row) | {"met": row.met} for row in rows]} for title, rows in sections]
-        print(json.dumps(facts | {"sections": rows}))
+        print(json.dumps(about | {"sections": rows}))
     else:
-        show(facts, sections)
+        show(about, sections)
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def large_set(bench: Bench, rows: int) -> Path:
     """Make a set of `rows` videos, whose shards are links to those of the short videos; return its folder."""
     few, out = short_set(bench), bench.work / "large-set"
     out.mkdir()
-    facts = read_dataset(few)
-    known = {shard["name"]: shard for shard in facts["shards"]}
+    info = read_dataset(few)
+    known = {shard["name"]: shard for shard in info["shards"]}
     tables = list(tables_by_shard(few / INDEX))
     totals, shards, count = Totals(), [], -(-rows // PER_SHARD)
     with (out / INDEX).open("wb") as file, IndexWriter(file) as index:
@@ -95,7 +95,7 @@ def large_set(bench: Bench, rows: int) -> Path:
             totals.add(table)
             (out / name).symlink_to(few / source)
             shards.append(known[source] | {"name": name, "videos": size})
-    (out / DATASET).write_bytes(write_dataset(dataset_info(out, facts["settings"], facts["classes"], shards, totals)))
+    (out / DATASET).write_bytes(write_dataset(dataset_info(out, info["settings"], info["classes"], shards, totals)))
     return out
 
 
@@ -278,14 +278,14 @@ def main() -> None:
         print("making videos", file=sys.stderr)
         gathered = json.loads(watched(RIVAL, "gather", str(work / "videos"), str(args.count), *given).said)
         bench = Bench(work, work / "videos", args.count, gathered["different"], args.repeats, find())
-        facts = heading(bench, load) | {name: installed(name) for name in ("torch", *PACKAGES)}
-        facts |= {"rows": args.rows, "batch": args.batch}
+        info = heading(bench, load) | {name: installed(name) for name in ("torch", *PACKAGES)}
+        info |= {"rows": args.rows, "batch": args.batch}
         sections = measure(bench, args)
     if args.json:
         rows = [{"title": title, "rows": [asdict(row) | {"met": row.met} for row in rows]} for title, rows in sections]
-        print(json.dumps(facts | {"sections": rows}))
+        print(json.dumps(info | {"sections": rows}))
     else:
-        show(facts, sections)
+        show(info, sections)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How the pages are built: `make docs`, where each warning is an error."""
+"""Build the pages: `make docs`, where each warning is an error."""
 
 import sys
 from pathlib import Path

@@ -114,7 +114,7 @@ def evaluation(row: Published) -> str:
 
 
 def _tuning(row: Published) -> str:
-    """Return the option that names a recipe, where the one for these weights and videos is another one."""
+    """Return the option that names a recipe, if these weights and videos have another recipe by default."""
     method = next(name for name, paper in PAPERS.items() if paper == row.paper)
     start = f"finetune-{method}-{_word(row)}-{SETS[row.dataset]}"
     there = {name: RECIPES[name]().clip for name in RECIPES if name == start or name.startswith(f"{start}-")}
@@ -125,7 +125,7 @@ def _tuning(row: Published) -> str:
 
 
 def _preset(row: Published) -> str:
-    """Return the option that names the protocol, where the method's own pools otherwise."""
+    """Return the option that names the protocol, if the method's own protocol has another pool."""
     method = _short(METHODS, row.method)
     usual = preset("features", usual_for("features", method))
     if not row.pools or set(usual.pools) & set(row.pools.split("|")):

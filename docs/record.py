@@ -1,4 +1,4 @@
-"""Run the tutorial's script and keep what it prints, with the date, the machine and the versions.
+"""Run the tutorial's script and record its output, with the date, the machine and the versions.
 
 python docs/record.py            # writes docs/whole_way.txt
 """

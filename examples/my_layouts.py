@@ -1,4 +1,4 @@
-"""A layout of your own: a folder of videos with one file `videos.jsonl` that says what each of them is.
+"""A layout of your own: a folder of videos with one file `videos.jsonl` that describes each video.
 
     {"file": "clips/0001.mp4", "class": "jump", "split": "train"}
     {"file": "clips/0002.mp4", "class": "fall", "split": "test"}
@@ -25,7 +25,7 @@ SPLITS = ("train", "val", "test", None)
 
 
 def read_jsonl(source: Source) -> Listing:
-    """Return the videos of the folder with what videos.jsonl (or the file behind --labels) says about them."""
+    """Return the videos of the folder with their classes and splits in videos.jsonl, or in the file of --labels."""
     if source.splits is not None:
         raise UsageError("splits stand in videos.jsonl; leave --splits out")
     path = source.labels or source.root / "videos.jsonl"

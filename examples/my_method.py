@@ -36,7 +36,7 @@ class Config:
 
 
 class Rotation(nn.Module):
-    """A backbone and a linear layer that predicts the turn. Evaluation uses what is called `backbone`."""
+    """A backbone and a linear layer that predicts the turn. Evaluation uses only the attribute `backbone`."""
 
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Rotation(nn.Module):
         return {"loss": F.cross_entropy(logits, label), "rotation_accuracy": accuracy}
 
     def after_step(self, progress: float) -> None:
-        """Nothing changes without gradients here; a momentum copy would be updated in this place."""
+        """Do nothing; a method with a momentum copy would update it here."""
 
 
 METHOD = MethodEntry(summary="Rotation prediction (Jing et al., 2018).", module=Rotation, config=Config)

@@ -21,12 +21,12 @@ def unit(channels: int, dim: int, kernel: tuple[int, int, int], stride: int = 1,
 
 
 class Block(nn.Module):
-    """An inverted residual block: widen, look around over space and then over time channel by channel, narrow."""
+    """An inverted residual block: widen, convolve over space and then over time channel by channel, narrow."""
 
     def __init__(self, channels: int, dim: int, stride: int, widen: int = 3) -> None:
         super().__init__()
         inner = widen * channels
-        self.look = nn.Sequential(
+        self.convolve = nn.Sequential(
             unit(channels, inner, (1, 1, 1)),
             unit(inner, inner, (1, 3, 3), stride, groups=inner),
             unit(inner, inner, (3, 1, 1), groups=inner),
@@ -35,7 +35,7 @@ class Block(nn.Module):
         self.is_residual = stride == 1 and channels == dim
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.narrow(self.look(x))
+        y: Tensor = self.narrow(self.convolve(x))
         return x + y if self.is_residual else y
 
 

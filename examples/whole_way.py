@@ -1,4 +1,4 @@
-"""The whole way on videos made on the spot: shards, clips, learning without labels, and what it is worth.
+"""All steps on videos that the script makes itself: shards, clips, learning without labels, and evaluation.
 
     python examples/whole_way.py FOLDER [STEPS]    # about three minutes on two processors, with 400 steps
 
@@ -29,11 +29,11 @@ def main() -> None:
     # %% Videos: eight classes, each a kind of motion, 20 videos of each
     command("vprep", "synth", "--out", "videos")
 
-    # %% Shards: what is there, then the work, then a check of every byte
+    # %% Shards: make them, then check every frame
     command("vprep", "shard", "videos", "--out", "shards", "--shards", "4")
     command("vprep", "verify", "shards", "--depth", "frames")
 
-    # %% Clips in Python: the loader gives stored pixels, and the augmentation makes of them what a network sees
+    # %% Clips in Python: the loader gives stored pixels, and the augmentation turns them into a network's input
     from vtrain.data import open_shards
     from vtrain.data.augment import Augment
     from vtrain.methods import pace
@@ -51,7 +51,7 @@ def main() -> None:
     # %% Learning without labels: which of four paces is a clip played at?
     command("vtrain", "pace", "--recipe", "tiny", "--shards", "shards", "--out", "runs/pace", f"steps={steps}")
 
-    # %% What has it learned? Videos of the same motion should be neighbours; the same network before is the yardstick
+    # %% What has it learned? Videos of the same motion should be neighbours; compare with the network before training
     for weights in ("runs/pace", "random:runs/pace"):
         command("veval", "retrieval", "--weights", weights, "--shards", "shards", "clips=4")
 

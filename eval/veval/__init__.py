@@ -1,1 +1,1 @@
-"""Evaluation of video representations, each number with the protocol it was measured by."""
+"""Evaluation of video representations; each number comes with the protocol of its measurement."""

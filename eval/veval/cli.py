@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints."""
+"""The command line of veval: parse the arguments, call the command, print the result."""
 
 import json as jsonlib
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 240  # characters per line of a report that does not go to a terminal
 
 app = typer.Typer(
-    help="Measure what a network has learned; each result holds the protocol it was measured by.",
+    help="Measure what a network has learned; each result holds the protocol of its measurement.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -104,7 +104,7 @@ def features(
 ) -> None:  # fmt: skip
     """Write the features of videos to a file.
 
-    If the command is stopped, the same command goes on.
+    If the command is stopped, run it again to continue.
     """
     from veval.features import extract
     from veval.features.feature_file import read_info
@@ -199,7 +199,7 @@ def finetune(
     results = []
     with processes():  # several trainings can only follow each other in one process group
         for tuning in tunings:
-            resume = f"training in {tuning.folder}; if it is stopped, --into {tuning.folder} goes on"
+            resume = f"training in {tuning.folder}; if it is stopped, continue with --into {tuning.folder}"
             output.announce(start.info, tuning.data.info, note, resume)
             found = commands.finetune(tuning)
             if found is not None:
@@ -219,7 +219,7 @@ def report(
 ) -> None:
     """Compare results with published ones and with scratch.
 
-    Numbers of another protocol are never compared; what differs is printed.
+    Only numbers of the same protocol are compared; for others, the differences are printed.
     """
     from veval.results import report as tables
 
@@ -227,7 +227,7 @@ def report(
     folders = {word for word in words if word == output.RESULTS or word.is_dir()}
     paths = [path for word in words for path in (sorted(word.glob("*.json")) if word in folders else [word])]
     if not paths:
-        raise UsageError(f"there are no results in {words[0]}; the other commands of veval write some")
+        raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
     found = tables.report(paths, "averaged" if folds else "separate")
     if json:
         print(jsonlib.dumps(tables.as_dict(found), ensure_ascii=False))
@@ -241,7 +241,7 @@ def report(
 
 
 def main(argv: list[str] | None = None) -> Never:
-    """Run the command and exit: 0 done, 1 failed while working, 2 asked wrongly."""
+    """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as vtrain does
     sys.exit(exit_code("veval", lambda: app(argv, prog_name="veval", standalone_mode=True)))
 

@@ -1,4 +1,4 @@
-"""What each command computes: from an evaluation to a result. Any program may call these.
+"""Compute the result of each command from an evaluation. Any program may call these functions.
 
 A result is one JSON object: the numbers at its top, and everything that they depend on.
 """
@@ -30,7 +30,7 @@ from vprep.errors import UsageError
 def retrieval(
     evaluation: Evaluation[Weights], *, features: Path | None = None, leave_out: LeaveOut = "nothing"
 ) -> Result | None:
-    """Search the second split for the videos of the first; None in all processes but the first."""
+    """Search the second split for the videos of the first split; return None in all processes but the first."""
     began = time.monotonic()
     split, gallery = evaluation.data.videos
     tables = features_of(evaluation, features, gallery)
@@ -60,7 +60,7 @@ def _short(numbers: Info) -> Info:
 def linear(
     evaluation: Evaluation[Weights], *, features: Path | None = None, few: int | None = None, seed: int = 0
 ) -> Result | None:
-    """Train a linear layer on frozen features of the second split, and test it on the first."""
+    """Train a linear layer on frozen features of the second split, and test it on the first split."""
     began = time.monotonic()
     refuse_few(evaluation.data, few, seed)
     tables = features_of(evaluation, features)
@@ -75,7 +75,7 @@ def knn(
     evaluation: Evaluation[Weights], *, features: Path | None = None, few: int | None = None, seed: int = 0,
     voting: neighbours.Voting | None = None,
 ) -> Result | None:  # fmt: skip
-    """Let the nearest labelled videos of the second split vote on the class of each video of the first."""
+    """Let the nearest labelled videos of the second split vote on the class of each video of the first split."""
     began = time.monotonic()
     voting = voting or neighbours.Voting()
     refuse_few(evaluation.data, few, seed)
@@ -136,7 +136,7 @@ def with_interval(numbers: Info) -> Info:
 
 
 def finished(kind: str, numbers: Info, info: Info, began: float, **more: Any) -> Result:  # noqa: ANN401  flat JSON
-    """Return the complete result; `more` adds to the protocol what is not None."""
+    """Return the complete result; the entries of `more` that are not None are added to the protocol."""
     added = {name: value for name, value in more.items() if value is not None}
     return {
         "schema": result.SCHEMA,
@@ -171,5 +171,5 @@ def features_of(evaluation: Evaluation[Weights], file: Path | None, gallery: str
 
 
 def with_content(features: Features, hashes: dict[str, str]) -> Features:
-    """Add the hashes of the videos' frames, by which duplicates are found."""
+    """Add the hashes of the videos' frames, which identify duplicates."""
     return replace(features, group=[hashes.get(key) or "" for key in features.keys])

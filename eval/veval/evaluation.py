@@ -1,4 +1,4 @@
-"""The values that one command works on: a network, videos, the protocol, and how the work is executed."""
+"""The inputs of a command: a network, videos, the protocol, and how the work is executed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,15 +16,15 @@ from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
 from vtrain.inference import Precision, uses_bf16
 
-RANDOM = "random"  # stands for the path of a network that has learned nothing
+RANDOM = "random"  # the path of a network without training
 
-Info = dict[str, Any]  # JSON as it stands in results and in feature files
+Info = dict[str, Any]  # JSON in the form of results and feature files
 Progress = Callable[[int, int], None]  # called with the number of finished videos, and of all videos of this process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsInfo:
-    """What results say about weights. None: not known."""
+    """The description of weights in results. None: not known."""
 
     path: str
     hash: str
@@ -39,9 +39,9 @@ class WeightsInfo:
     seed: int | None = None
     crop: int | str | None = None  # side in stored pixels of the square that training cropped, or "largest"
     normalisation: str | None = None
-    data: Any = None  # on which they were trained, as their file says
-    like: str | None = None  # method of the run that a random network stands for
-    protocol: str | None = None  # of a method from outside, as the run says; results name the protocol that was used
+    data: Any = None  # on which they were trained, according to their file
+    like: str | None = None  # method of the run whose untrained network this is
+    protocol: str | None = None  # of a method from outside, from its run; results name the protocol that was used
 
     @property
     def is_random(self) -> bool:
@@ -57,7 +57,7 @@ class WeightsInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """A backbone in eval mode, and what results say about it."""
+    """A backbone in eval mode, and its description in results."""
 
     net: Backbone
     info: WeightsInfo
@@ -78,7 +78,7 @@ class Classifier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataInfo:
-    """What results say about videos."""
+    """The description of videos in results."""
 
     shards: str  # the SPEC
     name: str
@@ -106,7 +106,7 @@ class Data:
     def select(
         cls, shards: ShardSet, splits: Sequence[str] | None, *, fold: int = 1, subset: Path | None = None
     ) -> "Data":
-        """Select the videos of each split; without `splits` all videos, as a split that is called "all"."""
+        """Select the videos of each split; without `splits`, all videos, as a split with the name "all"."""
         wanted = {"all": None} if splits is None else {split: split for split in splits}
         videos = {name: shards.select(split, subset=subset, fold=fold) for name, split in wanted.items()}
         info = DataInfo(
@@ -133,7 +133,7 @@ class Execution:
     workers: int = 0
     on_error: OnError = "raise"
     budget: float = 0.001  # share of the videos that may be unreadable when these are skipped
-    rank: int | None = None  # None: as torchrun says
+    rank: int | None = None  # None: from torchrun
     world: int | None = None
     patience: float = 600  # seconds without a new part, after which the other processes count as dead
     progress: Progress = field(default=lambda done, videos: None)
@@ -156,7 +156,7 @@ Network = TypeVar("Network", Weights, Classifier)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Evaluation(Generic[Network]):
-    """Everything one command works on."""
+    """All inputs of a command."""
 
     network: Network
     data: Data
@@ -164,7 +164,7 @@ class Evaluation(Generic[Network]):
     execution: Execution = field(default_factory=Execution)
 
     def info(self, task: Task) -> Info:
-        """Return what the numbers of `task` depend on, as results and feature files hold it."""
+        """Return everything that the numbers of `task` depend on, for results and feature files."""
         return {
             "weights": self.network.info.as_dict(),
             "protocol": self.protocol.as_dict(task),

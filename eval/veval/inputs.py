@@ -1,4 +1,4 @@
-"""Weights and videos, found by the names that users write."""
+"""Find weights and videos by the names that users write."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ RUNS = Path("runs")
 SHARDS = Path("data_shards")
 LIKE = f"{RANDOM}:"
 LARGEST = "largest"  # square of a frame
-RANDOM_BACKBONE = "r3d"  # with which VCOP, PRP and Pace show what untrained networks come to
+RANDOM_BACKBONE = "r3d"  # VCOP, PRP and Pace report results of this network without training
 DATASET = "dataset.json"
 KINETICS = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)  # mean and deviation of torchvision's networks
 
@@ -29,7 +29,7 @@ KINETICS = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)  # mean an
 def weights(word: str | None = None, *, backbone: str | None = None, seed: int = 0) -> Weights:
     """Return the weights that `word` names: a run's folder, a file, `random`, or `random:RUN`; None: the newest run.
 
-    `random:RUN` is the network of a run before training, which is shown the same clips as the run.
+    `random:RUN` is the network of a run before training, which gets the same clips as the run.
     """
     if word == RANDOM:
         return random_weights(backbone or RANDOM_BACKBONE, seed)
@@ -45,7 +45,7 @@ def weights(word: str | None = None, *, backbone: str | None = None, seed: int =
 
 
 def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = None) -> Weights:
-    """Return a network without training, the same one for the same seed; `like` describes the run it stands for."""
+    """Return a network without training, the same for the same seed; `like` describes the run that it represents."""
     name = backbone or (like.backbone if like else RANDOM_BACKBONE)
     settings = like.settings if like and name == like.backbone else {}
     with torch.random.fork_rng(devices=[]):
@@ -95,7 +95,7 @@ def sets_here(folder: Path = SHARDS) -> str:
     """Return the default folder for shards if it holds a set, or its only subfolder with one."""
     inside = sorted(path.parent for path in folder.glob(f"*/{DATASET}"))
     if (folder / DATASET).exists() or not inside:
-        return str(folder)  # a folder that is missing is an error where it is opened
+        return str(folder)  # opening it raises the error for a missing folder
     if len(inside) > 1:
         raise UsageError(
             f"there are {len(inside)} sets in {folder}: {', '.join(map(str, inside))}; choose one with --shards"
@@ -104,13 +104,13 @@ def sets_here(folder: Path = SHARDS) -> str:
 
 
 def demand_labels(videos: Videos, info: DataInfo) -> None:
-    """Refuse videos without labels, which every number of an evaluation is computed from."""
+    """Refuse videos without labels, which every number of an evaluation needs."""
     if (videos.label == NO_LABEL).all():
         why = "its sets have different classes" if videos.classes is None else "its videos were sharded without"
         raise UsageError(f"{info.shards} has no labels ({why}); shard it with --labels FILE, or name a single set")
 
 
-def inference_ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, which stays what it is
+def inference_ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, whose class stays the same
     """Return the network in eval mode, and in the memory layout in which 3D convolutions are fastest."""
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
@@ -120,7 +120,7 @@ def file_of(path: Path) -> Path:
 
 
 def info_of(path: Path, found: Mapping[str, Any]) -> WeightsInfo:
-    """Return what results say about the weights in `path`, of which `found` is what their file says."""
+    """Return the description of the weights in `path` for results; `found` is that in their file."""
     recipe = found.get("recipe")
     recipe = recipe if isinstance(recipe, dict) else {}
     return WeightsInfo(
@@ -142,28 +142,28 @@ def info_of(path: Path, found: Mapping[str, Any]) -> WeightsInfo:
     )
 
 
-def first_look(recipe: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  whatever a file says
+def first_look(recipe: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  any value of a file
     """Return the augmentation of a recipe's first view; None where the recipe does not say."""
     try:
-        look: Mapping[str, Any] = recipe["method"]["sampling"]["looks"][0]
+        augmentation: Mapping[str, Any] = recipe["method"]["sampling"]["looks"][0]
     except (KeyError, TypeError, IndexError):
         return None
-    return look if isinstance(look, dict) and {"crop", "crop_size"} <= set(look) else None
+    return augmentation if isinstance(augmentation, dict) and {"crop", "crop_size"} <= set(augmentation) else None
 
 
-def crop_of(recipe: Any) -> int | str | None:  # noqa: ANN401  whatever a file says
-    """Return the side in stored pixels of what the network was trained on; None where the recipe does not say."""
-    look = first_look(recipe)
-    if look is None:
+def crop_of(recipe: Any) -> int | str | None:  # noqa: ANN401  any value of a file
+    """Return the side in stored pixels of the crops that the network was trained on; None where it is not known."""
+    augmentation = first_look(recipe)
+    if augmentation is None:
         return None
-    side: int | None = None if look["crop"] == "area" else look["crop_size"]
+    side: int | None = None if augmentation["crop"] == "area" else augmentation["crop_size"]
     return LARGEST if side is None else side
 
 
-def normalisation_of(found: Any) -> str | None:  # noqa: ANN401  whatever a file says
+def normalisation_of(found: Any) -> str | None:  # noqa: ANN401  any value of a file
     """Return the protocol's word for a normalisation; None where the file has none.
 
-    Weights with a normalisation that has no word are refused: no protocol can show them such clips.
+    Weights with a normalisation that has no word are refused: no protocol has such clips.
     """
     spelt = spelled(found)
     if spelt is None or spelt["word"]:

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Changes of the protocol.")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Protocol settings to change.")]
 FromWeights = Annotated[
     str | None,
     typer.Option(help="Weights: a run, a file, random, or random:RUN. [default: the run saved last]"),
 ]
 Tuned = Annotated[
-    str | None, typer.Option(help="Fine-tuned run. [default: the one saved last in runs/finetuned/ or runs/]")
+    str | None, typer.Option(help="Fine-tuned run. [default: the run saved last in runs/finetuned/ or runs/]")
 ]
 Shards = Annotated[str | None, typer.Option(help="Shards: a folder, glob, list or range. [default: data_shards/]")]
 Backbone = Annotated[
@@ -20,7 +20,7 @@ Backbone = Annotated[
 OutsideBackbone = Annotated[
     str | None, typer.Option("--backbone", help="Backbone of the run, if it is from outside vtrain: module:name.")
 ]
-Seed = Annotated[int, typer.Option(help="Seed of random weights and of everything drawn.")]
+Seed = Annotated[int, typer.Option(help="Seed of random weights and of all random choices.")]
 Fold = Annotated[int, typer.Option(help="Fold of the splits: 1, 2 or 3.")]
 Named = Annotated[str | None, typer.Option(help="Name of a paper's protocol. [default: by the weights' method]")]
 Queries = Annotated[str, typer.Option(help="Split whose videos are the queries.")]
@@ -37,9 +37,9 @@ Skip = Annotated[bool, typer.Option("--skip-bad", help="Leave out videos that ca
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 Tuning = Annotated[
     list[str] | None,
-    typer.Argument(metavar="key=value ...", help="Changes of the recipe; with test.KEY, of the test's protocol."),
+    typer.Argument(metavar="key=value ...", help="Recipe settings to change; test.KEY=value changes the protocol."),
 ]
-# torchrun takes --run, wherever it stands, for the beginning of an option of its own.
+# torchrun reads --run, in any position, as an abbreviation of an option of its own.
 INTO = ("--into", "--run")
 Run = Annotated[
     Path | None, typer.Option(*INTO, help="Folder of the training. [default: a new one in runs/finetuned/]")
@@ -47,7 +47,7 @@ Run = Annotated[
 RecipeName = Annotated[
     str, typer.Option("--recipe", help="Recipe: released, paper, or a name. [default: by weights and data]")
 ]
-Duplicates = Annotated[str, typer.Option(help="Videos of a query's content: keep, or leave out.")]
+Duplicates = Annotated[str, typer.Option(help="Gallery videos with a query's content: keep, or leave out.")]
 Engine = Annotated[str, typer.Option(help="Search engine; exact is the only one.")]
 Neighbours = Annotated[int, typer.Option(min=1, help="Number of neighbours that vote.")]
 Temperature = Annotated[float, typer.Option(min=1e-6, help="Temperature of votes by similarity.")]

@@ -1,4 +1,4 @@
-"""What commands print, and where results are written."""
+"""Print progress and results of commands, and write results to files."""
 
 import json as jsonlib
 import os
@@ -19,7 +19,7 @@ EVERY = 10.0  # seconds between two lines of progress
 
 
 def progress() -> "Progress":
-    """Return a function that prints how far the work is, every few seconds."""
+    """Return a function that prints the progress every few seconds."""
     last = time.monotonic()
 
     def report(done: int, videos: int) -> None:
@@ -50,7 +50,7 @@ def is_first() -> bool:
 
 
 def short_name(path: Path) -> str:
-    """Return a name for the weights in `path`: that of their run, or of their file."""
+    """Return the name of the run or of the file that holds the weights in `path`."""
     return path.parent.name if path.name == "last.pt" else path.stem
 
 
@@ -67,7 +67,7 @@ def prepare(out: Path | None) -> None:
 
 
 def finish(found: dict[str, Any] | None, out: Path | None, json: bool | Literal["later"]) -> None:
-    """Write the result and print it, unless it is printed later; all processes but the first have none."""
+    """Write the result and print it, unless it is printed later; only the first process has a result."""
     if found is None:
         return
     weights, data = found["weights"], found["data"]

@@ -1,7 +1,7 @@
 """A protocol: everything that a number depends on besides the weights and the videos. Results hold it.
 
-`PRESETS` has the papers' protocols by name; a new one is one more entry. What a paper does not say is marked [?] and
-taken from the paper that it follows.
+`PRESETS` has the papers' protocols by name; add an entry for a new protocol. Settings that a paper does not state are
+marked [?] and taken from the paper that it follows.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,15 +22,15 @@ Normalise = Literal["imagenet", "unit", "bgr255", "kinetics"]
 Fusion = Literal["logits", "softmax"]
 Pool = Literal["gap", "spatial-max", "pool5", "p4"]
 
-# Both tasks show clips in the same way. These settings are about what follows, so only one of the tasks has them.
+# Both tasks take clips in the same way. These settings are about the outputs, so only one of the tasks has them.
 ONLY: dict[Task, tuple[str, ...]] = {"features": ("pools", "level", "gallery"), "testing": ("fusion",)}
-OF_WEIGHTS = ("frames", "size", "normalise")  # what the weights decide in a preset
+OF_WEIGHTS = ("frames", "size", "normalise")  # settings of a preset that the weights decide
 RELEASED_BATCH = 8  # videos of a batch in RSPNet's code for retrieval, which leaves out the last, partial batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """How videos are shown to a network, and what becomes of its outputs."""
+    """How clips are taken from videos, and how the network's outputs are used."""
 
     name: str = "own"  # of the preset that it was made from
     clips: int = 10  # per video
@@ -66,15 +66,15 @@ class Protocol:
         return self.clips * self.plan().looks[0].crops
 
     def plan(self, *, of_gallery: bool = False) -> EvenClips:
-        """Return how the loader takes the clips of a video; for the gallery that may differ."""
+        """Return how the loader takes the clips of a video; the gallery may have clips of its own."""
         # The loader does not know "kinetics"; `Standardise` does the rest.
         normalise = "unit" if self.normalise == "kinetics" else self.normalise
-        look = AugmentConfig(size=self.size, crop=self.crop, crop_size=self.crop_size, flip=0.0, normalise=normalise)
+        augment = AugmentConfig(size=self.size, crop=self.crop, crop_size=self.crop_size, flip=0.0, normalise=normalise)
         if of_gallery and self.gallery == "released":
             # All clips of a video share one crop and one flip: in that code they are a single long clip.
-            look = AugmentConfig(size=self.size, crop="area", scale=(0.25, 1.0), flip=0.5, normalise=normalise)
+            augment = AugmentConfig(size=self.size, crop="area", scale=(0.25, 1.0), flip=0.5, normalise=normalise)
         return EvenClips(
-            clips=self.clips, frames=self.frames, step=self.step, how=self.how, short=self.short, looks=(look,)
+            clips=self.clips, frames=self.frames, step=self.step, how=self.how, short=self.short, looks=(augment,)
         )
 
     def as_dict(self, task: Task) -> dict[str, Any]:
@@ -101,14 +101,14 @@ class Protocol:
         )
 
     def _label(self, task: Task) -> str:
-        """Return the preset's name; followed by "changed" if more differs from the preset than the weights decide."""
+        """Return the preset's name, with "changed" if settings differ from it that the weights do not decide."""
         known = PRESETS.get(self.name)
         if known is None or task not in known.tasks:
             return self.name
         preset = known.protocol
         free = {name: getattr(self, name) for name in OF_WEIGHTS}
         free["crop_size"] = self.size if preset.crop_size == preset.size else preset.crop_size  # as in `for_weights`
-        # Some of the preset's pools are no change.
+        # A part of the preset's pools counts as no change.
         pools = self.pools if set(self.pools) <= set(preset.pools) else preset.pools
         return self.name if self == replace(preset, **free, pools=pools) else f"{self.name}, changed"
 
@@ -127,17 +127,17 @@ def _named(presets: dict[str, Preset]) -> dict[str, Preset]:
 
 # VCOP: 112 of 128 x 171 stored pixels; its own code fails where a video is shorter than a clip [?].
 _VCOP = Protocol(how="centres", crop_size=112, normalise="unit", pools=("pool5",))
-# Pace says: 10 clips, evenly, centre crop, softmax; all else [?] is VCOP's, and its own loop for short videos.
+# Pace says: 10 clips, evenly, centre crop, softmax; the other settings [?] are VCOP's, but short videos restart.
 _PACE = replace(_VCOP, normalise="bgr255", short="restart", fusion="softmax")
 # Retrieval of RSPNet: the code takes `gap`, the paper says spatial max-pooling; both are computed.
 _RSPNET = Protocol(short="stretch", pools=("gap", "spatial-max"))
 
-# Weights are measured by the preset that the entry of their method names; weights from an origin by the preset of that
-# name. If the task has no preset P, then by its first preset P-...; if it has none of those either, by DEFAULT.
+# The entry of a method names the preset P for its weights; for imported weights, P is the name of their origin. If the
+# task has no preset P, its first preset P-... is used; without such a preset, DEFAULT.
 PRESETS = _named(
     {
         "rspnet": Preset(_RSPNET),
-        # ASCNet says 10 clips, evenly, and a centre crop; where they lie, short videos [?] and the pool [?] as RSPNet.
+        # ASCNet says 10 clips, evenly, and a centre crop; their positions, short videos [?] and the pool [?] as RSPNet.
         "ascnet": Preset(Protocol(fusion="softmax")),
         "vcop": Preset(_VCOP),
         "prp": Preset(_VCOP),
@@ -189,7 +189,7 @@ def for_weights(
 
 
 def default_name(task: Task, weights: "WeightsInfo") -> str:
-    """Return the name of the preset by which weights are measured when the user names none."""
+    """Return the name of the preset for weights when the user names no preset."""
     method, recipe = str(weights.like or weights.method), str(weights.recipe)
     if recipe.startswith("finetune-"):  # finetune-METHOD-BACKBONE-DATA: tested as METHOD's authors do
         method = recipe.split("-")[1]
@@ -201,7 +201,7 @@ def default_name(task: Task, weights: "WeightsInfo") -> str:
 def usual_for(task: Task, method: str, outside: str | None = None) -> str:
     """Return the name of the preset for weights of a method, or from an origin.
 
-    `outside` is the protocol that a run names itself; it counts for methods that this package does not have.
+    `outside` is the protocol that a run names; it counts only for methods from outside this package.
     """
     wanted = METHODS[method].protocol if method in METHODS else outside or method
     return next((name for name in names_for(task) if name == wanted or name.startswith(f"{wanted}-")), DEFAULT)

@@ -1,4 +1,4 @@
-"""Files are complete or absent: they are written beside their place, flushed to the disk, and renamed."""
+"""Write files that are complete or absent: a draft is written beside the file, flushed to the disk, and renamed."""
 
 import contextlib
 import os

@@ -13,7 +13,7 @@ _WORDS = {True: ("ok", "green"), None: ("note", "yellow"), False: ("fails", "red
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one check; `ok` is None when the work can be done all the same."""
+    """The result of one check; `ok` is None for a note, which does not prevent the work."""
 
     name: str
     ok: bool | None

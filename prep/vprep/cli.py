@@ -1,4 +1,4 @@
-"""The command line of vprep: parse the words, call the command, print the result."""
+"""The command line of vprep: parse the arguments, call the command, print the result."""
 
 import contextlib
 import json as jsonlib
@@ -47,8 +47,8 @@ Seed = Annotated[int, typer.Option(help="Seed of the order in which videos are s
 Layout = Annotated[
     str,
     typer.Option(
-        help=f"Layout of SOURCE: auto, {', '.join(LAYOUTS)}; or module:name for one of your own; or another name that "
-        f"an installed package offers."
+        help=f"Layout of SOURCE: auto, {', '.join(LAYOUTS)}; or module:name for your own layout; or a name that an "
+        f"installed package offers."
     ),
 ]
 Labels = Annotated[
@@ -142,7 +142,7 @@ def plan(
     timeout: Timeout = 300.0,
     json: Json = False,
 ) -> None:
-    """Estimate what vprep shard would find, make and take. Writes nothing."""
+    """Estimate the shards, disk space and time of vprep shard. Writes nothing."""
     from vprep import layouts, summary
     from vprep.sharding import estimate
     from vprep.video import ffmpeg
@@ -257,7 +257,7 @@ def doctor_command(
 
 
 def main(argv: list[str] | None = None) -> Never:
-    """Run a command and exit: 0 done, 1 failed while working, 2 asked wrongly."""
+    """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a script's background job starts with SIGINT ignored
         signal.signal(number, _interrupt)
     sys.exit(exit_code("vprep", lambda: app(argv, prog_name="vprep", standalone_mode=True)))

@@ -1,4 +1,4 @@
-"""Check that this machine can make shards. What vprep depends on is tried, not only looked up."""
+"""Check that this machine can make shards: try what vprep depends on, instead of only looking up versions."""
 
 import contextlib
 import fcntl
@@ -81,7 +81,7 @@ def _ffmpeg() -> list[Check]:
     except UsageError as error:
         found, _, advice = str(error).partition("; ")
         return [Check("ffmpeg", False, found, advice)]
-    other = f"name another ffmpeg in {VARIABLE}, or unset it for the one of imageio-ffmpeg"
+    other = f"name another ffmpeg in {VARIABLE}, or unset it to use that of imageio-ffmpeg"
     encoders, decoders, filters = (_listed(ffmpeg, what) for what in ("-encoders", "-decoders", "-filters"))
     return [
         Check("ffmpeg", True, f"{ffmpeg.version} at {ffmpeg.path}"),
@@ -94,7 +94,7 @@ def _ffmpeg() -> list[Check]:
 
 
 def _listed(ffmpeg: Ffmpeg, what: str) -> set[str]:
-    """Return the names of ffmpeg's filters or coders, and of the formats that the coders are for."""
+    """Return the names of ffmpeg's filters or codecs, and of the formats that the codecs are for."""
     text = run([ffmpeg.path, "-hide_banner", what], timeout=DEADLINE).output.decode("utf-8", "replace")
     return set(re.findall(r"^ [A-Z.|]+ +(\S+)", text, re.MULTILINE)) | set(re.findall(r"\(codec (\S+)\)", text))
 
@@ -106,7 +106,7 @@ def _has(name: str, wanted: tuple[str, ...], there: set[str], lacking: bool | No
 
 
 def _round_trip(ffmpeg: Ffmpeg, advice: str) -> Check:
-    """Transcode one second of a test picture as every video is, and compare the frames with the original."""
+    """Transcode one second of a test picture in the same way as a video, and compare the frames with the original."""
     name, settings = "round trip", Settings()
     scale = f"scale={settings.width}:{settings.height}"
     with tempfile.TemporaryDirectory(prefix="vprep-doctor-") as folder:
@@ -135,7 +135,7 @@ def _compared(name: str, mjpeg: bytes, expected: np.ndarray[Any, np.dtype[np.uin
         return Check(name, False, f"{len(decoded)} frames of {len(expected)} came back", advice)
     pairs = list(zip(decoded, expected, strict=True))
     light = float(np.mean([cv2.absdiff(_grey(picture), _grey(wanted)) for picture, wanted in pairs]))
-    # The median: JPEG keeps colours at half the resolution, so they are far off along the edges of the test picture.
+    # The median: JPEG keeps colours at half the resolution, so they differ much along the edges of the test picture.
     colour = float(np.median([cv2.absdiff(picture, wanted) for picture, wanted in pairs]))
     found = f"{len(pairs)} frames, light {light:.1f} and colours {colour:.1f} levels off"
     return Check(name, True, found) if max(light, colour) <= MOST_DIFFERENCE else Check(name, False, found, advice)
@@ -183,7 +183,7 @@ def _disk(folder: Path) -> Check:
 
 
 def _files(folder: Path) -> list[Check]:
-    """Try what keeps a set safe, in a folder that is removed again."""
+    """Try the file operations that keep a set safe, in a folder that is removed afterwards."""
     tries: dict[str, Callable[[Path], None]] = {"fsync and rename": _rename, "lock": _lock}
     try:
         with tempfile.TemporaryDirectory(prefix=".vprep-doctor-", dir=folder) as inner:
@@ -196,7 +196,7 @@ def _tried(name: str, attempt: Callable[[Path], None], folder: Path) -> Check:
     try:
         attempt(folder)
     except OSError as error:
-        found = f"not at {folder.parent}: {reason(error)}"
+        found = f"fails at {folder.parent}: {reason(error)}"
         return Check(name, False, found, "a set is not safe on such a disk; choose another --out")
     return Check(name, True, "work")
 

@@ -1,7 +1,7 @@
 """The errors that users see, and their exit codes.
 
-UsageError   2   asked wrongly: nothing was done, the message says what to write instead
-WorkError    1   failed while working: what is finished stays, the message says how to continue
+UsageError   2   the command cannot be done as asked: nothing was done, the message says what to write instead
+WorkError    1   the work failed: finished parts stay, the message says how to continue
 """
 
 import contextlib
@@ -16,7 +16,7 @@ class UsageError(Exception):
 
 
 class WorkError(Exception):
-    """The work stopped before its end, or its result is not what it should be."""
+    """The work stopped before its end, or its result is wrong."""
 
 
 def exit_code(program: str, command: Callable[[], object]) -> int:
@@ -32,7 +32,7 @@ def exit_code(program: str, command: Callable[[], object]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except OSError as error:  # a disk or a file that refuses is no bug
+    except OSError as error:  # an error of a disk or of a file is no bug
         file = f"{error.filename}: " if error.filename else ""
         print(f"{program}: {file}{reason(error)}; fix that and run it again", file=sys.stderr)
         return 1
@@ -40,7 +40,7 @@ def exit_code(program: str, command: Callable[[], object]) -> int:
 
 
 def reason(error: OSError) -> str:
-    """Return the system's words for an error, as in `no space left on device`."""
+    """Return the system's message for an error, as in `no space left on device`."""
     return (error.strerror or str(error)).lower()
 
 
@@ -56,5 +56,5 @@ def writing(out: Path) -> Iterator[None]:
 def close_to(word: str, words: Iterable[str]) -> str:
     """Return the end of a sentence about `word`: which of `words` may have been meant; empty when none is close."""
     known = list(words)
-    close = [one for one in known if word and word in one][:3] or difflib.get_close_matches(word, known, n=3)
+    close = [name for name in known if word and word in name][:3] or difflib.get_close_matches(word, known, n=3)
     return f"; close to it: {', '.join(map(repr, close))}" if close else ""

@@ -27,7 +27,7 @@ BLOCK = 512  # tar's unit: headers are one block, contents are padded to full bl
 TRAILER = bytes(2 * BLOCK)
 PER_FRAME = ("frame_offsets", "frame_checks")  # the large columns: a reader that lists videos omits them
 CHECK_DIGITS = 8  # per frame in frame_checks
-ROWS_PER_GROUP = 4096  # of the index, so that a reader can hold only a part of it
+ROWS_PER_GROUP = 4096  # of the index, so that a reader can hold a part of it in memory
 
 _FROM_LISTS = [
     ("source", pa.string()),
@@ -77,7 +77,7 @@ JSON_FIELDS = ("key", *(name for name, _ in _FROM_LISTS), *(name for name, _ in 
 
 
 def check_of(frame: bytes | memoryview) -> str:
-    """Return the lower 32 bits of a frame's XXH3 with 64 bits: readers of a few frames check those alone."""
+    """Return the check of one frame, the lower 32 bits of its XXH3-64; a reader of a few frames compares only these."""
     return xxhash.xxh3_64_hexdigest(frame)[-CHECK_DIGITS:]
 
 

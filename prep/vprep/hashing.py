@@ -1,4 +1,4 @@
-"""XXH3, the hash that sets, weights and results are identified by."""
+"""XXH3, the hash that identifies sets, weights and results."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def hash_of(data: bytes | memoryview) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Return the same hash of a file's content, which is read in pieces."""
+    """Return the same hash for the content of a file, which is read in pieces."""
     state = xxhash.xxh3_128()
     with path.open("rb") as file:
         while piece := file.read(_PIECE):

@@ -1,6 +1,6 @@
 """Rebuild the index of a set from its tars, or make one for other WebDataset tars.
 
-A sample of another program is indexed when it holds JPEG pictures: one packed member (.mjpeg), or one member per
+A sample by another program is indexed when it holds JPEG pictures: one packed member (.mjpeg), or one member per
 frame. In the latter case `offset` and `size` span all of them, and a frame's bytes reach to the start of the next
 one: a JPEG decoder stops at the end marker and does not read the tar header behind it.
 """
@@ -96,7 +96,7 @@ def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
 
 
 def _known_hashes(folder: Path) -> dict[str, str]:
-    """Return the hashes that the shards were written with; empty when dataset.json is lost."""
+    """Return the hashes of the shards when they were written; empty when dataset.json is lost."""
     try:
         return {shard["name"]: shard["hash"] for shard in read_dataset(folder)["shards"]}
     except UsageError:
@@ -106,7 +106,7 @@ def _known_hashes(folder: Path) -> dict[str, str]:
 def samples(tar: Path) -> Iterator[Sample]:
     """Yield the samples of a tar by WebDataset's rule: the name up to its first dot is the key.
 
-    Python's tarfile silently takes a damaged header for the end of the archive, so the end is checked.
+    Python's tarfile silently treats a damaged header as the end of the archive, so the end is checked.
     """
     sample = None
     try:
@@ -157,7 +157,7 @@ def _row(tar: Path, file: IO[bytes], sample: Sample) -> dict[str, Any] | None:
     data = _read(file, begin, size)
     own = info.get("schema") == SCHEMA
     if own and hash_of(data) != info["hash"]:
-        raise WorkError(f"{tar}, video '{sample.key}': its frames are not those that were written")
+        raise WorkError(f"{tar}, video '{sample.key}': its frames differ from what was written")
     columns = {name: info.get(name) for name in JSON_FIELDS} if own else _columns_of(info, file, sample, frames, data)
     return columns | {"key": sample.key, "shard": tar.name, "offset": begin, "size": size}
 

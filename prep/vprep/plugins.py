@@ -1,7 +1,7 @@
 """Layouts, methods and backbones from outside this package.
 
-A user names one as `module:name` on the command line, or an installed package offers it as an entry point. Nothing
-else is ever imported: a name that was read from a file must never come here.
+A user names an object as `module:name` on the command line, or an installed package offers it as an entry point.
+Nothing else is imported: a name that was read from a file must never come here.
 """
 
 import importlib
@@ -26,10 +26,10 @@ def named(word: str) -> bool:
 
 
 def load(kind: str, word: str) -> Any:  # noqa: ANN401 - what a user's module holds
-    """Import the module of `word`, which is `module:name`, and return what has that name in it.
+    """Import the module of `word`, which is `module:name`, and return the object of that name.
 
-    `kind` is the word for it in messages: layout, method, backbone. Modules in the current folder are found, too, as
-    by `python -m`.
+    Messages call the object a `kind`: layout, method or backbone. Modules in the current folder are found, too, as by
+    `python -m`.
     """
     if not named(word):
         raise UsageError(f"'{word}' is no {kind} from a module; write module:name, as in my_package.my_{kind}s:name")
@@ -44,11 +44,11 @@ def installed(kind: str) -> dict[str, EntryPoint]:
 
 
 def choices(kind: str, built_in: Iterable[str]) -> str:
-    """Return the names that a user may write, for an error. A built-in name wins over an installed one of that name."""
+    """Return the names that a user may write, for an error. A built-in name hides an installed package's."""
     known = list(built_in)
     offered = sorted(set(installed(kind)).difference(known))
     others = f", from installed packages {', '.join(offered)}" if offered else ""
-    return f"{', '.join(known)}{others}, or module:name for one of your own"
+    return f"{', '.join(known)}{others}, or module:name for your own {kind}"
 
 
 def load_installed(kind: str, name: str) -> Any:  # noqa: ANN401 - what a user's module holds
@@ -76,7 +76,7 @@ def _imported(what: str, name: str) -> ModuleType:
                 f"folder to PYTHONPATH"
             ) from None
         raise _failed_import(what, name, error) from error
-    except (Exception, SystemExit) as error:  # whatever the user's module does
+    except (Exception, SystemExit) as error:  # the user's module may raise any error
         raise _failed_import(what, name, error) from error
 
 
@@ -98,7 +98,7 @@ def _raised_at(error: BaseException) -> str:
 
 
 def _attribute(what: str, module: ModuleType, name: str) -> Any:  # noqa: ANN401 - what a user's module holds
-    """Return the attribute `name` of `module`, in which dots may lead further; the module when `name` is empty."""
+    """Return the attribute `name` of `module`, as in `Class.method`; the module itself when `name` is empty."""
     try:
         return reduce(getattr, filter(None, name.split(".")), module)
     except AttributeError:
@@ -107,7 +107,7 @@ def _attribute(what: str, module: ModuleType, name: str) -> Any:  # noqa: ANN401
 
 
 def _search_current_folder() -> None:
-    """Put the current folder first on sys.path and leave it there: the module may import others of it later."""
+    """Put the current folder first on sys.path and leave it there: the module may import others from it later."""
     here = str(Path.cwd())
     if not sys.flags.safe_path and here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)

@@ -35,7 +35,7 @@ VIDEO_OPTIONS = {
 
 
 def show(folder: Path, key: str, out: Path) -> dict[str, Any]:
-    """Write the video `key` of the set in `folder` to `out`, whose ending decides about the form."""
+    """Write the video `key` of the set in `folder` to `out`, in the form that the ending of `out` names."""
     ending = out.suffix.lower()
     if ending not in (*PICTURES, *VIDEO_OPTIONS):
         raise UsageError(f"--out is '{out.name}'; it must end in one of {', '.join((*PICTURES, *VIDEO_OPTIONS))}")

@@ -1,4 +1,4 @@
-"""The processors that this process may use: those that the system lets it run on, and a container's quota of time."""
+"""The processors that this process may use, by the system's affinity and by a container's quota of time."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _V1_FOLDERS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")  # where systems mount versi
 
 
 def processors(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> list[int]:
-    """Return the numbers of the usable processors, only as many as a container's quota of time is worth."""
+    """Return the numbers of the usable processors; no more than a container's quota of time allows."""
     allowed = hasattr(os, "sched_getaffinity")  # not on macOS
     usable = sorted(os.sched_getaffinity(0)) if allowed else list(range(os.cpu_count() or 1))
     granted = quota(cgroups, membership)
@@ -55,7 +55,7 @@ def _groups(membership: Path) -> tuple[str, str]:
 def _upwards(root: Path, group: str) -> Iterator[Path]:
     """Yield the folder of `group` below `root`, then those around it up to `root`.
 
-    In a container the path is often the host's and is not there; `root` itself is the container's group then.
+    In a container the path is often the host's and does not exist; `root` itself is then the container's group.
     """
     parts = [part for part in group.split("/") if part not in ("", "..")]
     for length in range(len(parts), -1, -1):
@@ -63,7 +63,7 @@ def _upwards(root: Path, group: str) -> Iterator[Path]:
 
 
 def _words(path: Path, count: int) -> list[str]:
-    """Return the words of a file, empty when it is not there or has not `count` of them."""
+    """Return the words of a file; empty when it does not exist or has another number of words than `count`."""
     try:
         words = path.read_text().split()
     except OSError:

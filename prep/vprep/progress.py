@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line now and then in a log."""
+"""Progress on stderr: a bar on a terminal, a line every few seconds in a log."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ EVERY = 10.0  # seconds between lines
 
 
 class Progress:
-    """How much of the work is done. Only a `visible` one shows anything."""
+    """Counts the finished items of the work, and shows them if `visible`."""
 
     def __init__(self, total: int, done: int = 0, *, visible: bool = True) -> None:
         self.total, self.done, self.first = total, done, done

@@ -9,7 +9,7 @@ from vprep.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that decides about the bytes of a set, besides its videos."""
+    """Everything that the bytes of a set depend on, besides its videos."""
 
     height: int = 128
     width: int = 171

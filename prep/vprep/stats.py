@@ -1,4 +1,4 @@
-"""Count what is in a set, from its index alone; only a few of its columns are held in memory."""
+"""Count the contents of a set from its index alone; only a few of its columns are held in memory."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -17,7 +17,7 @@ from vprep.index_rows import batches
 from vprep.summary import class_sizes, size
 
 SPLITS = ("split1", "split2", "split3")
-_IDENTITY = ("source_hash", "start", "end", "key", *SPLITS)  # the columns that duplicates are found by
+_IDENTITY = ("source_hash", "start", "end", "key", *SPLITS)  # the columns that identify duplicates
 _COUNT = ("label", "class_name", "frames", "fps", "size", "damaged", "rotation", "variable_rate", "audio")
 COLUMNS = (*_IDENTITY, *_COUNT, "source_fps", "codec")
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
@@ -104,7 +104,7 @@ def _class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | No
 
 
 def _duplicates(identities: list[pa.RecordBatch]) -> dict[str, Any]:
-    """Return the groups of videos with the same content and times, and the groups that are in train and elsewhere."""
+    """Return the groups of videos with the same content and times, and which of them are in train and elsewhere."""
     rows = pa.Table.from_batches(identities) if identities else None
     groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     if rows is not None:

@@ -60,7 +60,7 @@ def set_text(info: dict[str, Any]) -> str:
 
 
 def refuse_failures(out: Path, info: dict[str, Any], limit: float) -> None:
-    """Fail when more than the share `limit` of the videos failed; the set is finished then."""
+    """Fail when more than the share `limit` of the videos failed, although the set is finished."""
     lost, total = info["failures"], info["failures"] + info["videos"]
     if lost > limit * total:
         raise WorkError(

@@ -4,7 +4,7 @@ out/<Class>/v_<Class>_gNN_cMM.mp4
 out/ucfTrainTestlist/classInd.txt, trainlist01.txt, testlist01.txt, and both for splits 2 and 3
 
 The videos of a group share background and colours, and each group has all classes; no group is in both train and test
-of a split. So a network gains nothing from learning the background, and gains from learning the motion.
+of a split. So learning the background does not help a network, and learning the motion does.
 """
 
 import json
@@ -25,7 +25,7 @@ from vprep.sharding.worker_pool import in_order
 from vprep.video.encode import encode
 from vprep.video.ffmpeg import find
 
-MARK = ".synth.json"  # the settings of the videos in a folder; a folder with it was made by synth
+MARK = ".synth.json"  # the settings of the videos in a folder; it marks a folder that synth made
 LISTS = "ucfTrainTestlist"
 HARMLESS = {".DS_Store", ".gitkeep"}
 RATES = {3: 30.0, 7: 12.5}  # by the last digit of a video's number in its class; the others have 25
@@ -38,7 +38,7 @@ VIDEO_OPTIONS = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynthConfig:
-    """Everything that decides about the bytes of the videos."""
+    """Everything that the bytes of the videos depend on."""
 
     classes: int
     per_class: int
@@ -84,7 +84,7 @@ def synth(
     seed: int = 0,
     workers: int | None = None,
 ) -> dict[str, Any]:
-    """Make the videos and their lists; a second call with the same settings makes only what is missing."""
+    """Make the videos and their lists; a second call with the same settings makes only missing videos."""
     config = SynthConfig(classes=classes, per_class=per_class, seconds=seconds, seed=seed)
     clips = [clip for name in config.names for clip in _clips(name, config)]
     find()  # fails before anything is written when there is no ffmpeg

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEIGHT, WIDTH = 120, 160
-PERIOD = 1.6  # seconds that every motion takes, before the few percent by which videos differ
+PERIOD = 1.6  # seconds of every motion, before the few percent by which videos differ
 MARGIN = 24  # pixels of background beyond each edge, for the drift
 NOISE = 3.0  # standard deviation, in grey levels
 SUBPIXEL = 4  # bits; without them a slow motion would jerk from pixel to pixel

@@ -1,7 +1,7 @@
 """Check that a set is as it was written, at one of three depths; each includes those before it.
 
-sizes    every file is there with its size, and the index fits the shards
-hashes   every byte of every file is the one that was written; damage is narrowed down to the videos
+sizes    every file exists with its size, and the index fits the shards
+hashes   every byte of every file is as it was written; damage is narrowed down to the videos
 frames   every JPEG decodes to the size in the index
 """
 
@@ -110,7 +110,7 @@ def _shard(folder: Path, shard: dict[str, Any], table: pa.Table | None, level: i
     if size != shard["bytes"]:
         problems.append(Problem(name, None, f"has {size} bytes, and was written with {shard['bytes']}"))
     elif level and hash_file(path) != shard["hash"]:
-        problems.append(Problem(name, None, "holds bytes that are not those that were written"))
+        problems.append(Problem(name, None, "has bytes that differ from what was written"))
     if table is not None and (level or problems):
         problems += _videos(path, table, level, damaged=bool(problems))
     return problems
@@ -129,9 +129,9 @@ def _videos(path: Path, table: pa.Table, level: int, *, damaged: bool) -> Iterat
             tar.seek(row["offset"])
             mjpeg = tar.read(row["size"])
             if hash_of(mjpeg) != row["hash"]:
-                yield Problem(path.name, row["key"], "has frames that are not those that were written")
+                yield Problem(path.name, row["key"], "has frames that differ from what was written")
             elif damaged and row["source_hash"] and not _json_is_intact(tar, row):
-                yield Problem(path.name, row["key"], "has a json or a tar header that is not the one that was written")
+                yield Problem(path.name, row["key"], "has a json or a tar header that differs from what was written")
             elif level == DEPTHS.index("frames") and (what := _undecodable(mjpeg, row)):
                 yield Problem(path.name, row["key"], what)
 

@@ -209,7 +209,7 @@ def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> 
             "no split at all",
         ),
         ("features --splits test,test", "split 'test' is named twice; name splits that share no video"),
-        ("report", "there are no results in results; the other commands of veval write some"),
+        ("report", "there are no results in results; the other commands of veval write results"),
         ("report nothing.json", "there is no nothing.json; name results of veval"),
     ],
 )

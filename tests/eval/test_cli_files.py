@@ -56,8 +56,8 @@ def test_features_of_two_processes_are_those_of_one(here: Path) -> None:
         process.join()
         assert process.exitcode == 0
     assert (here / "two.parquet").read_bytes() == (here / "one.parquet").read_bytes()
-    told = json.loads((printed[0] / "stdout").read_text())
-    assert (told["videos"], told["dropped"]) == ({"all": 24}, [])
+    found = json.loads((printed[0] / "stdout").read_text())
+    assert (found["videos"], found["dropped"]) == ({"all": 24}, [])
     assert [(printed[1] / name).read_text() for name in ("stdout", "stderr")] == ["", ""]
 
 
@@ -77,7 +77,7 @@ def test_retrieval_by_two_processes_prints_one_result(here: Path) -> None:
     assert found["videos"] == alone["videos"]
 
 
-def test_extraction_goes_on_after_it_was_killed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_extraction_continues_after_it_was_killed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("veval.features.extract.PART_VIDEOS", 2)  # videos of a part, which is what is lost
     words = ("features", *PLACE, "--out")
     assert veval(*words, "whole.parquet", cwd=here).returncode == 0
@@ -128,20 +128,20 @@ def test_a_video_that_cannot_be_read_is_an_error_and_with_skip_bad_it_is_counted
         assert len(feature_file.read(here / "features.parquet").keys) == 23
         return
     assert found["queries" if command == "retrieval" else "videos"] == 7
-    told = veval("report", cwd=here)
-    assert "1 videos could not be read and are left out" in told.stdout
+    report = veval("report", cwd=here)
+    assert "1 videos could not be read and are left out" in report.stdout
 
 
 def test_a_report_for_a_pipe_is_wide_enough(here: Path) -> None:
     assert veval("knn", *PLACE, "clips=1", cwd=here).returncode == 0
-    told = veval("report", cwd=here).stdout
-    assert any("knn" in line and "UCF101" in line and "tiny" in line for line in told.splitlines())
+    report = veval("report", cwd=here).stdout
+    assert any("knn" in line and "UCF101" in line and "tiny" in line for line in report.splitlines())
     markdown = veval("report", "--markdown", "results", cwd=here).stdout
     assert markdown.startswith("|  | task | data | fold | method | backbone | recipe | ")
     assert "| 1 | knn | UCF101 | 1 | Pace | tiny | " in markdown
 
 
-def test_one_hot_labels_in_the_place_of_features_are_always_correct(here: Path) -> None:
+def test_one_hot_labels_as_features_are_always_correct(here: Path) -> None:
     """The file is the command's own, but for the features in it."""
     words = ("clips=1", "--features", "f.npz", "--json")
     assert veval("retrieval", *PLACE, *words, cwd=here).returncode == 0

@@ -148,7 +148,7 @@ def test_nobody_waits_forever_for_a_dead_process_and_its_share_can_be_computed_l
     # 20 videos to train in 7 parts, 4 to test in 2; the first four are those of the first process.
     assert str(error.value) == (
         f"5 of 9 parts in {out}.parts are missing, and no process has written one for 0.2 s; "
-        "the finished parts stay: run the same command again to go on"
+        "the finished parts stay: run the same command again to continue"
     )
     assert make(shards, out) == complete.read_bytes()
 

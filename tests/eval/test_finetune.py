@@ -286,7 +286,7 @@ def test_the_last_state_is_tried_also_after_a_part_of_an_epoch(run: Path, shards
     assert [one["step"] for one in found["tried"]] == [2]
 
 
-def test_a_stopped_fine_tuning_goes_on_with_the_same_command(run: Path, shards: Path, tmp_path: Path) -> None:
+def test_a_stopped_fine_tuning_continues_with_the_same_command(run: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "data_shards").symlink_to(shards)
     words = ("--weights", run, "--into", "tuned", "--workers", 0, "batch=4", "steps=30", "test.clips=1")
     process = begin("finetune", *words, "save_every=1", cwd=tmp_path, printed=tmp_path)
@@ -298,8 +298,8 @@ def test_a_stopped_fine_tuning_goes_on_with_the_same_command(run: Path, shards: 
     printed = (tmp_path / "stderr").read_text()
     step = saved(tmp_path / "tuned")["step"]
     assert process.exitcode == 1, printed
-    assert f"\nveval: stopped at step {step} of 30, which is saved; go on with: " in printed
-    assert "training in tuned; if it is stopped, --into tuned goes on\n" in printed
+    assert f"\nveval: stopped at step {step} of 30, which is saved; continue with: " in printed
+    assert "training in tuned; if it is stopped, continue with --into tuned\n" in printed
     assert not list((tmp_path / "results").iterdir())
 
     other = veval("finetune", *words, "--seed", 1, cwd=tmp_path)

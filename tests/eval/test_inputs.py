@@ -27,7 +27,7 @@ def save_run(folder: Path, sampling: OneClip | None = None, **other: Any) -> Pat
     torch.manual_seed(1)
     config = Config(classes=3, sampling=sampling or OneClip(frames=4))
     method = Supervised(backbone("tiny"), config)
-    facts = {
+    info = {
         "step": 7,
         "model": method.state_dict(),
         "method": "supervised",
@@ -41,7 +41,7 @@ def save_run(folder: Path, sampling: OneClip | None = None, **other: Any) -> Pat
     }
     folder.mkdir(parents=True)
     (folder / "recipe.json").write_text("{}")
-    torch.save(facts | other, folder / "last.pt")
+    torch.save(info | other, folder / "last.pt")
     return folder
 
 

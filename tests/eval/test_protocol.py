@@ -26,7 +26,7 @@ def box(protocol: Protocol) -> tuple[float, ...]:
 
 def test_rspnet_shows_ten_clips_from_the_first_frame_to_the_last_and_the_largest_square() -> None:
     protocol = preset("features", "rspnet")
-    # 24 frames of room: 0, 2.67, 5.33, 8, 10.67, 13.33, 16, 18.67, 21.33, 24
+    # 24 possible frames to start at: 0, 2.67, 5.33, 8, 10.67, 13.33, 16, 18.67, 21.33, 24
     assert starts(protocol) == [0, 3, 5, 8, 11, 13, 16, 19, 21, 24]
     assert box(protocol) == (0, 22, 128, 128)
 
@@ -110,7 +110,7 @@ def test_weights_decide_the_preset_the_clip_and_the_normalisation() -> None:
     assert for_weights("features", pace, "vcop", ["size=56"]).clip == (64, 56, 56)
 
 
-def test_a_fine_tuned_network_is_shown_what_it_was_trained_on_unless_a_protocol_is_named() -> None:
+def test_a_fine_tuned_network_gets_clips_as_in_its_training_unless_a_protocol_is_named() -> None:
     trained_on = {"how": "cover", "clips": 2, "crop_size": 112}
     assert for_weights("testing", UNKNOWN, trained_on=trained_on).as_dict("testing")["name"] == "rspnet, changed"
     assert for_weights("testing", UNKNOWN, trained_on=trained_on).crop_size == 112

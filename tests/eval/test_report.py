@@ -99,7 +99,7 @@ def test_a_number_stands_beside_that_of_the_same_protocol() -> None:
         (made(epochs=None), ["epochs of pre-training: 300 there, not said here"]),
     ],
 )
-def test_a_number_of_another_protocol_does_not_stand_beside_it_and_what_differs_is_said(
+def test_a_number_of_another_protocol_is_not_compared_and_the_differences_are_listed(
     one: Result, differs: list[str]
 ) -> None:
     answer = compare(one, "top1")
@@ -207,7 +207,7 @@ def test_of_several_groups_from_scratch_that_with_most_seeds_is_compared_and_a_n
     seeds = [scratch(seed=seed, hash=str(seed), top1=40.0 + seed) for seed in (0, 1)]
     other = scratch(seed=0, hash="0", top1=10.0, protocol={"name": "prp"})
     (one,) = of_results([made(top1=50.0), other, *seeds]).against
-    assert (one.scratch, one.notes[-1]) == (40.5, "1 more from scratch would fit, with other numbers")
+    assert (one.scratch, one.notes[-1]) == (40.5, "further networks from scratch that fit, with other numbers: 1")
 
 
 def test_retrieval_has_a_line_for_each_k() -> None:
@@ -300,13 +300,13 @@ def test_a_gain_is_never_that_over_another_protocol_or_network() -> None:
     assert len(of_results([made(protocol={"normalise": "unit"}), scratch()]).against) == 1
 
 
-def test_an_epoch_chosen_on_the_test_videos_is_said() -> None:
+def test_an_epoch_chosen_on_the_test_videos_is_noted() -> None:
     (line,) = of_results([made("finetune", {"selection": "best-on-test"})]).lines
     assert line.protocol == "pace 10x16x112 softmax best-on-test"
     assert "the epoch was chosen on the test videos" in line.notes
 
 
-def test_dropped_videos_are_said() -> None:
+def test_dropped_videos_are_noted() -> None:
     (line,) = of_results([made(dropped=["a", "b"])]).lines
     assert "2 videos could not be read and are left out" in line.notes
 
@@ -318,7 +318,7 @@ def test_a_note_says_that_clips_were_enlarged() -> None:
     assert not [note for note in line.notes if "enlarged" in note]
 
 
-def test_where_tables_of_papers_disagree_it_is_said() -> None:
+def test_a_disagreement_between_papers_tables_is_noted() -> None:
     pace = {"method": "pace", "recipe": "pace-s3dg-ucf101-paper", "backbone": "s3dg_pace", "epochs": 18}
     (line,) = of_results([made("finetune", {"frames": 64, "size": 224}, **pace)]).lines
     assert line.published == [{"value": 87.1, "place": "Pace table 3"}]

@@ -76,7 +76,7 @@ def test_neighbours_do_not_depend_on_the_size_of_the_parts(rng: Rng) -> None:
     assert first.row[:3].tolist() == slowly(asked[:3], table, 50, set())
 
 
-def test_features_that_float32_cannot_tell_apart_are_put_in_the_right_order(rng: Rng) -> None:
+def test_features_that_float32_cannot_discriminate_are_ordered_correctly(rng: Rng) -> None:
     # As from a network whose features collapsed: all cosines are 1 to seven digits.
     table = (1 + 1e-6 * rng.standard_normal((300, 64))).astype(np.float32)
     found = nearest(table[:4], table, 20, part=3000)

@@ -16,10 +16,10 @@ RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_every_command_explains_itself(run_vprep: RunVprep) -> None:
-    told = run_vprep("--help").stdout
+    printed = run_vprep("--help").stdout
     commands = ("shard", "retry", "plan", "verify", "stats", "show", "index", "subset", "synth", "doctor")
     for command in commands:
-        assert re.search(rf"^\s*{command} ", told, re.MULTILINE)
+        assert re.search(rf"^\s*{command} ", printed, re.MULTILINE)
         assert run_vprep(command, "--help").returncode == 0
 
 

@@ -106,7 +106,7 @@ def test_a_wrong_range_of_grey_fails_the_round_trip(wrapped: Path) -> None:
     )
     check = of("round trip", run_checks())
     assert check.ok is False
-    assert check.advice == "name another ffmpeg in VPREP_FFMPEG, or unset it for the one of imageio-ffmpeg"
+    assert check.advice == "name another ffmpeg in VPREP_FFMPEG, or unset it to use that of imageio-ffmpeg"
 
 
 def test_a_wrong_colour_matrix_fails_the_round_trip(wrapped: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_disk_without_locks_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     advice = "a set is not safe on such a disk; choose another --out"
-    assert of("lock", run_checks(tmp_path)) == Check("lock", False, f"not at {tmp_path}: no locks available", advice)
+    assert of("lock", run_checks(tmp_path)) == Check("lock", False, f"fails at {tmp_path}: no locks available", advice)
 
 
 def test_a_note_is_no_failure() -> None:

@@ -134,14 +134,14 @@ def full(out: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("shards", "room"),
+    ("shards", "spare"),
     [(0, 4 << 10), *(pytest.param(*one, marks=pytest.mark.slow) for one in ((0, 60 << 10), (1, 100 << 10)))],
 )
 def test_a_full_disk_ends_the_run_with_one_sentence_and_the_same_command_continues_once_there_is_space(
-    shards: int, room: int, source: Path, complete: Path, disk: Callable[[int], Disk], content: Content
+    shards: int, spare: int, source: Path, complete: Path, disk: Callable[[int], Disk], content: Content
 ) -> None:
     good = content(complete)
-    small = disk(room + sum(len(good[f"00{number}.tar"]) for number in range(shards)))
+    small = disk(spare + sum(len(good[f"00{number}.tar"]) for number in range(shards)))
     out = small.folder / "out"
     done = small.run(*VPREP, *words(source, out))
     assert sentence(done) == full(out)

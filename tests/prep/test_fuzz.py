@@ -336,8 +336,10 @@ def test_damage_gives_the_same_bytes_every_time(
     assert done.returncode == 0, done.stderr
     again = {row["source"]: row for name in TABLES for row in pq.read_table(out / name).to_pylist()}
     before = fuzzed.rows | fuzzed.failures
-    told = ("cause", "detail", "hash", "damaged")
-    differ = {source: [[one.get(name) for name in told] for one in (before[source], again[source])] for source in again}
+    columns = ("cause", "detail", "hash", "damaged")
+    differ = {
+        source: [[one.get(name) for name in columns] for one in (before[source], again[source])] for source in again
+    }
     assert {source: pair for source, pair in differ.items() if pair[0] != pair[1]} == {}
     assert content(out) == content(fuzzed.out)
 

@@ -79,7 +79,7 @@ def test_paths_may_be_absolute_or_roundabout_as_long_as_they_are_below_the_root(
     ("text", "wrong"),
     [
         ("path,name\na.mp4,x\n", "line 1: no column label; the header must have path, label"),
-        ("path,label,label\na.mp4,x,x\n", "line 1: column label is there twice; keep one"),
+        ("path,label,label\na.mp4,x,x\n", "line 1: column label appears twice; keep one"),
         ("path,label\n\na.mp4\n", "line 3: 1 fields where the header has 2; a field with a comma needs quotes"),
         ("path,label\na,b.mp4,x\n", "line 2: 3 fields where the header has 2; a field with a comma needs quotes"),
         ('path,label\n"a.mp4,x\n', "line 2: not csv (unexpected end of data)"),

@@ -101,8 +101,8 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
     known = "auto, csv, ucf101, hmdb51, ssv2, kinetics, folders, flat"
     refused = vprep(here, "plan", source, "--layout", "other", path=site)
     assert refused.stderr == (
-        f"vprep: no layout 'other'; there are {known}, from installed packages jsonl, or module:name for one of your "
-        "own\n"
+        f"vprep: no layout 'other'; there are {known}, from installed packages jsonl, or module:name for your own "
+        "layout\n"
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vtrain.backbones import Backbone, backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Video
-from vtrain.methods.ascnet import ONLINE, TARGET, ASCNet, Config, Sampling, fitting, nearest, next_one
+from vtrain.methods.ascnet import ONLINE, TARGET, ASCNet, Config, Sampling, fitting, nearest, next_fitting
 
 SMALL = Config(sampling=Sampling(frames=4, looks=(AugmentConfig(size=8),)), pool=16, queue=16, dim=8, hidden=16)
 FEATURE = replace(SMALL, memory="feature")
@@ -87,7 +87,7 @@ def test_the_next_fitting_sample_is_found_and_after_the_last_comes_the_first() -
     generator = torch.Generator().manual_seed(0)
     for count in (1, 2, 5, 8):
         fits = torch.rand(count, count, generator=generator) > 0.5
-        found = next_one(fits).tolist()
+        found = next_fitting(fits).tolist()
         for n in range(count):
             behind = [(n + step) % count for step in range(count)]
             wanted = next((other for other in behind if fits[n, other]), None)

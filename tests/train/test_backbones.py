@@ -274,7 +274,7 @@ def test_a_tsm_without_its_shift_sees_each_frame_as_a_picture_of_its_own() -> No
 
 
 @pytest.mark.parametrize(("name", "same"), [("s3dg", True), ("s3d", False), ("s3dg_pace", False)])
-def test_only_rspnets_s3dg_never_looks_at_every_second_frame(name: str, same: bool) -> None:
+def test_only_rspnets_s3dg_never_reads_every_second_frame(name: str, same: bool) -> None:
     net, x = narrow(name), clips()
     other = x.clone()
     other[:, :, 1::2] = 0

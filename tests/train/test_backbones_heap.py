@@ -53,7 +53,7 @@ def test_every_backbone_learns_on_a_clean_heap(isa: str, threads: str) -> None:
 
 @GLIBC
 @pytest.mark.slow
-def test_our_convolutions_are_right_on_a_clean_heap_where_those_of_torch_are_not() -> None:
+def test_the_backbones_convolutions_are_correct_on_a_clean_heap_where_torchs_are_not() -> None:
     """The strided shortcuts of R(2+1)D and TSM and the stem of S3D, against float64."""
     done = on_checked_heap(SWEEP, "--quick", "--isa", "AVX2", "DEFAULT", "--threads", "1", "--ways", "ours", "ours-3d")
     assert done.returncode == 0, done.stdout + done.stderr

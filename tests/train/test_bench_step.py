@@ -293,7 +293,7 @@ def both(model: float, loader: float, ratio: float, **others: str | int) -> dict
         ),
     ],
 )
-def test_the_bottleneck_is_named_with_what_helps(measured: dict[str, Any], who: str, advice: list[str]) -> None:
+def test_the_bottleneck_is_named_with_advice(measured: dict[str, Any], who: str, advice: list[str]) -> None:
     assert measured["bottleneck"] == who
     assert report.advice_on_both(measured) == advice
 

@@ -80,7 +80,7 @@ def test_torch_2_9_is_refused_for_its_slow_convolutions(version: str) -> None:
 def test_an_older_torch_is_refused(version: str) -> None:
     with pytest.raises(UsageError) as refused:
         doctor.refuse_bad_torch(version)
-    assert str(refused.value) == f"torch is {version}, and 2.10 or later is wanted; pip install 'torch>=2.10'"
+    assert str(refused.value) == f"torch is {version}, and 2.10 or later is needed; pip install 'torch>=2.10'"
 
 
 def test_packages_that_are_old_or_missing_are_named_with_how_to_get_them() -> None:
@@ -166,17 +166,17 @@ def test_a_cpu_whose_convolutions_are_wrong_fails_where_it_would_train(code: int
     assert doctor.cpu_convolutions(code, last, trains=False).ok is None
 
 
-def test_right_convolutions_pass_and_a_test_program_that_fails_is_a_note() -> None:
-    assert doctor.cpu_convolutions(0, "right", trains=True) == Check(
-        "convolutions on a CPU", True, "their gradients are right"
+def test_correct_convolutions_pass_and_a_test_program_that_fails_is_a_note() -> None:
+    assert doctor.cpu_convolutions(0, "correct", trains=True) == Check(
+        "convolutions on a CPU", True, "their gradients are correct"
     )
     failed = doctor.cpu_convolutions(1, "ImportError: no torch", trains=True)
     assert (failed.ok, failed.found) == (None, "the test program failed: ImportError: no torch")
 
 
-def test_the_convolutions_of_this_cpu_are_right(found: list[Check]) -> None:
+def test_the_convolutions_of_this_cpu_are_correct(found: list[Check]) -> None:
     check = next(check for check in found if check.name == "convolutions on a CPU")
-    assert (check.ok, check.found) == (True, "their gradients are right")
+    assert (check.ok, check.found) == (True, "their gradients are correct")
 
 
 def test_several_gpus_want_nccl_and_a_cpu_gloo() -> None:

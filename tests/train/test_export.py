@@ -147,7 +147,7 @@ def test_a_graph_computes_the_same_for_any_batch_and_size(name: str, tmp_path: P
 
 
 @pytest.mark.parametrize(("size", "stride"), [((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (2, 2, 2)), ((2, 2, 2), (2, 2, 2))])
-def test_a_pool_traced_at_one_size_is_right_for_any_other(size: Size, stride: Size) -> None:
+def test_a_pool_traced_at_one_size_is_correct_for_any_other(size: Size, stride: Size) -> None:
     pool, free = SamePool(size, stride), dict.fromkeys((2, 3, 4), torch.export.Dim.DYNAMIC)
     with export.quiet():
         program = torch.export.export(pool, (torch.rand(1, 2, 8, 12, 12),), dynamic_shapes=(free,))
@@ -188,7 +188,7 @@ def test_a_file_that_computes_something_else_is_not_kept(
     out.write_bytes(b"older")
     code, output, error = command("export", run, "--out", out)
     assert (code, output) == (1, "")
-    assert error.startswith("vtrain: the written file computes something else than the network (relative error ")
+    assert error.startswith("vtrain: the output of the written file differs from the network's (relative error ")
     assert error.endswith(f"); {out} was not written\n")
     assert (os.listdir(tmp_path), out.read_bytes()) == ([out.name], b"older")
 
@@ -317,7 +317,7 @@ assert load_backbone is vtrain.load_backbone and "torch" in sys.modules
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 @pytest.mark.parametrize("frames", [5, 6, 7])
-def test_s3ds_stem_learns_right_from_few_frames_where_torchs_kernel_overruns(
+def test_s3ds_stem_learns_correctly_from_few_frames_where_torchs_kernel_overruns(
     frames: int, layout: torch.memory_format
 ) -> None:
     conv = Conv3d(6, 8, (7, 1, 1), (2, 1, 1), (3, 0, 0), bias=False)

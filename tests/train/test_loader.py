@@ -79,7 +79,7 @@ def test_any_number_of_ranks_and_workers_makes_the_same_global_batches(
     batch=st.sampled_from([4, 7]),
 )
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_loader_resumed_with_other_workers_goes_on_with_the_same_batches(
+def test_a_loader_resumed_with_other_workers_continues_with_the_same_batches(
     shards: Path, plan: Plan, stop: int, before: int, after: int, batch: int
 ) -> None:
     straight = take(open_shards(shards, plan, batch=batch, seed=5), stop + 3)
@@ -214,13 +214,13 @@ def test_a_batch_made_in_several_chunks_is_complete(shards: Path, monkeypatch: p
             assert_same([one], other)
 
 
-def test_a_second_iteration_goes_on_at_the_position_of_the_loader(shards: Path) -> None:
+def test_a_second_iteration_continues_at_the_position_of_the_loader(shards: Path) -> None:
     loader = open_shards(shards, OneClip(frames=2), batch=4, workers=1)
     keys = [take(loader, 1)[0].keys for _ in range(3)]
     assert keys == [batch.keys for batch in take(open_shards(shards, OneClip(frames=2), batch=4), 3)]
 
 
-def test_a_video_that_replaces_a_short_one_is_shown_at_the_same_speed(
+def test_a_video_that_replaces_a_short_video_has_the_same_speed(
     make_video: Callable[..., Path], run_vprep: Callable[..., object], tmp_path: Path
 ) -> None:
     for number, seconds in enumerate((0.4, 0.8, 2.8, 3.0)):

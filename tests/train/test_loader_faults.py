@@ -88,7 +88,7 @@ def test_a_shard_deleted_while_training_is_an_error_that_names_it(copy: Path, wo
         list(islice(batches, 30))
     (gone,) = [path for path in map(str, sorted(choose_names(copy))) if path in str(error.value)]
     assert str(error.value) == (
-        f"{gone} is gone; run the vprep shard that made the set again: only this shard is made anew"
+        f"{gone} is missing; run the same vprep shard command again: only this shard is made again"
     )
 
 
@@ -101,7 +101,7 @@ def test_a_missing_shard_is_refused_at_the_start(copy: Path) -> None:
     with pytest.raises(UsageError) as error:
         walk(copy)
     assert str(error.value) == (
-        f"{copy}/004.tar is gone; run the vprep shard that made the set again: only this shard is made anew"
+        f"{copy}/004.tar is missing; run the same vprep shard command again: only this shard is made again"
     )
     assert len(walk(copy / "<000..003>.tar")) == 20  # those that are named are all that is needed
 

@@ -144,7 +144,7 @@ def test_a_method_that_only_a_file_names_is_not_imported(run: Path, folder: Path
         assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
-def test_a_file_cannot_name_a_module_in_the_place_of_a_method(run: Path, folder: Path) -> None:
+def test_a_file_cannot_name_a_module_instead_of_a_method(run: Path, folder: Path) -> None:
     (folder / "evil.py").write_text("raise SystemExit('imported')\n")
     path = run / "recipe.json"
     path.write_text(path.read_text().replace('"rotation"', '"evil:METHOD"'))

@@ -139,7 +139,7 @@ def killed_until_done(recipe: Recipe, folder: Path, rng: Random, kills: int, lon
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_a_training_goes_on_to_the_same_end(
+def test_a_training_killed_at_any_moment_resumes_to_the_same_end(
     undisturbed: Undisturbed, shards: Path, tmp_path: Path
 ) -> None:
     settings = ("steps=20", "log_every=3")
@@ -153,7 +153,7 @@ def test_killed_at_any_moment_a_training_goes_on_to_the_same_end(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [*((method,) for method in METHODS), *VARIANTS.values()], ids=" ".join)
-def test_killed_at_any_moment_every_method_and_setting_goes_on_to_the_same_end(
+def test_every_method_and_setting_killed_at_any_moment_resumes_to_the_same_end(
     settings: tuple[str, ...], undisturbed: Undisturbed, shards: Path, tmp_path: Path
 ) -> None:
     longer = (*settings, *(() if "steps=none" in settings else ("steps=25",)), "log_every=4")
@@ -165,7 +165,7 @@ def test_killed_at_any_moment_every_method_and_setting_goes_on_to_the_same_end(
         assert_same_run(folder, wanted)
 
 
-def test_killed_while_it_saves_a_training_goes_on_from_the_state_before(
+def test_a_training_killed_while_it_saves_resumes_from_the_state_before(
     undisturbed: Undisturbed, shards: Path, tmp_path: Path
 ) -> None:
     wanted = undisturbed("supervised", "steps=20")
@@ -235,7 +235,7 @@ def alive(number: int) -> bool:
 
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["forked", "real"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_saves_and_says_how_to_go_on(name: str, real: bool, shards: Path, tmp_path: Path) -> None:
+def test_a_signal_saves_and_says_how_to_continue(name: str, real: bool, shards: Path, tmp_path: Path) -> None:
     """A Ctrl-C reaches the workers, too."""
     recipe = small("supervised", shards, "steps=100000", "workers=2", "log_every=1", "save_every=100000")
     folder, words = tmp_path / "run", tmp_path / "words"
@@ -247,7 +247,7 @@ def test_a_signal_saves_and_says_how_to_go_on(name: str, real: bool, shards: Pat
     step = saved(folder)["step"]
     (said,) = [line for line in words.read_text().splitlines() if not line.startswith("step ")]
     assert said == (
-        f"vtrain: stopped at step {step} of 100000, which is saved; go on with: vtrain supervised --resume "
+        f"vtrain: stopped at step {step} of 100000, which is saved; continue with: vtrain supervised --resume "
         f"--out {folder}"
     )
     until(lambda: not any(map(alive, workers)))
@@ -271,7 +271,7 @@ def test_a_scheduler_that_ends_the_workers_too_leaves_the_last_step_saved(shards
         os.kill(worker, signal.SIGCONT)
     assert wait() == 1
     assert words.read_text().splitlines()[-1] == (
-        f"vtrain: stopped at step {step} of 100000, which is saved; go on with: vtrain pace --resume --out {folder}"
+        f"vtrain: stopped at step {step} of 100000, which is saved; continue with: vtrain pace --resume --out {folder}"
     )
     until(lambda: not any(map(alive, workers)))
     shorter = change(recipe, [f"steps={step + 2}", "workers=0"])
@@ -290,7 +290,7 @@ def stopped(workers: list[int], folder: Path) -> int:
     return int(step)
 
 
-def test_a_training_that_was_stopped_goes_on_to_the_same_end(shards: Path, tmp_path: Path) -> None:
+def test_a_training_that_was_stopped_resumes_to_the_same_end(shards: Path, tmp_path: Path) -> None:
     recipe = small("pace", shards, "steps=50", "log_every=7", "save_every=1000", "workers=1")
     train(recipe, tmp_path / "wanted")
     folder = tmp_path / "run"
@@ -325,6 +325,6 @@ def test_a_second_ctrl_c_ends_it_at_once(shards: Path, tmp_path: Path) -> None:
         os.kill(worker, signal.SIGCONT)
     assert wait() == 1
     assert "KeyboardInterrupt" in words.read_text()
-    assert "go on with" not in words.read_text()
+    assert "continue with: " not in words.read_text()
     assert not (folder / "last.pt").exists()
     until(lambda: not any(map(alive, workers)))

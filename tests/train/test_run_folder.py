@@ -327,7 +327,7 @@ def test_a_full_disk_leaves_the_older_state_and_the_run_resumes_when_there_is_sp
         train(recipe, folder, resume=True)
         return words, left, step, lines(folder)
 
-    # Rooms for one state and a half; and the last one is not there twice, though it has two names.
+    # Space for one state and a half. The last state is stored once, although it has two names.
     (kind, words), left, step, numbers = on_a_disk(folder, size * 3 // 2 + 30_000, act)
     assert kind == "WorkError"
     first = 2 if keep == "0" else 1
@@ -335,7 +335,7 @@ def test_a_full_disk_leaves_the_older_state_and_the_run_resumes_when_there_is_sp
     name = "last.pt" if keep == "0" else "kept/step_0000002.pt"
     assert words == (
         f"step {2 * first} could not be saved to {folder / name} (no space left on device); the last good state is "
-        f"{folder / 'last.pt'}, of step {first}: mend that and continue with --resume --out {folder}"
+        f"{folder / 'last.pt'}, of step {first}: fix that and continue with --resume --out {folder}"
     )
     assert not [one for one in left if one.startswith(".")]
     train(recipe, tmp_path / "wanted")
@@ -347,7 +347,7 @@ def test_a_full_disk_before_the_first_state_is_one_sentence(run: Path, shards: P
     words = on_a_disk(folder, (run / "last.pt").stat().st_size // 2, lambda mount: failed(recipe, folder))
     assert words == [
         "WorkError",
-        f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: mend "
+        f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: fix "
         f"that and delete {folder} and start again",
     ]
 
@@ -362,7 +362,7 @@ def test_a_full_disk_stops_the_metrics_with_a_sentence(shards: Path, tmp_path: P
     (kind, words), written = on_a_disk(folder, 16384, act)
     assert kind == "WorkError"
     assert words == (
-        f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: mend that and "
+        f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: fix that and "
         f"delete {folder} and start again"
     )
     assert len(written) % 4096 == 0

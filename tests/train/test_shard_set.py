@@ -221,7 +221,7 @@ def test_a_missing_index_is_refused_when_the_set_is_opened(copy: Path) -> None:
     (copy / "index.parquet").unlink()
     with pytest.raises(UsageError) as error:
         ShardSet.open(copy)
-    assert str(error.value) == f"{copy}/index.parquet is gone; make it anew: vprep index {copy}"
+    assert str(error.value) == f"{copy}/index.parquet is missing; make it again: vprep index {copy}"
 
 
 def test_a_missing_split_is_refused_with_the_splits_that_there_are(shards: Path) -> None:
@@ -275,6 +275,6 @@ def test_an_index_of_an_older_version_is_refused(copy: Path) -> None:
     with pytest.raises(UsageError) as error:
         ShardSet.open(copy).select()
     assert str(error.value) == (
-        f"{index} has no column 'frame_checks', which this version needs; make the set anew with vprep shard, "
+        f"{index} has no column 'frame_checks', which this version needs; make the set again with vprep shard, "
         "or for tars of other tools: vprep index"
     )

@@ -203,7 +203,7 @@ def test_all_ranks_stop_together(asked: tuple[int, ...], shards: Path, tmp_path:
         step = saved(folder)["step"]
         assert step % 3 == 0
         assert ranks.sentences()[0] == (
-            f"vtrain: stopped at step {step} of 100000, which is saved; go on with: "
+            f"vtrain: stopped at step {step} of 100000, which is saved; continue with: "
             f"vtrain supervised --resume --out {folder}"
         )
 

@@ -37,7 +37,7 @@ def resumable(copy: Path, folder: Path) -> Recipe:
     return change(recipe, ["steps=16"])
 
 
-def test_a_resumed_training_goes_on_counting_bad_videos(copy: Path, tmp_path: Path) -> None:
+def test_a_resumed_training_continues_to_count_bad_videos(copy: Path, tmp_path: Path) -> None:
     longer = resumable(copy, tmp_path / "run")
     train(longer, tmp_path / "run", resume=True)
     assert [line["skipped"] for line in lines(tmp_path / "run")[8:]] == [2] * 8

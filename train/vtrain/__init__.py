@@ -10,7 +10,7 @@ __version__ = version("playspeed")
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  the signature that Python calls
-    """Import `load_backbone` when it is asked for: torch takes a second to load."""
+    """Import `load_backbone` when it is first used: torch takes a second to load."""
     if name == "load_backbone":
         from vtrain.weights import load_backbone
 

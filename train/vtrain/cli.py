@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints."""
+"""The command line of vtrain: parse the arguments, call the command, print the result."""
 
 import os
 import sys
@@ -52,21 +52,21 @@ def recipes(
     json: Json = False,
 ) -> None:
     """List the recipes. With a name, show all its settings as key=value takes them."""
-    from vtrain import recipes as book
+    from vtrain import recipes as catalogue
     from vtrain.methods import registry
     from vtrain.overrides import as_json, change, listed
 
     if name is None:
-        rows = book.listed(method)
-        show({"recipes": rows}, json, lambda _: book.as_table(rows))
+        rows = catalogue.listed(method)
+        show({"recipes": rows}, json, lambda _: catalogue.as_table(rows))
     else:
-        recipe = change(book.named(name, registry.named(method) if method else None), settings or [])
+        recipe = change(catalogue.named(name, registry.named(method) if method else None), settings or [])
         show(as_json(recipe), json, lambda _: "\n".join(f"{key}={value}" for key, value in listed(recipe)))
 
 
 @app.command()
 def doctor(json: Json = False) -> None:
-    """Check whether this machine can train. Looks at versions, cuDNN, and convolutions that can go wrong."""
+    """Check whether this machine can train: versions, cuDNN, and convolutions that can go wrong."""
     from vprep import checks
     from vtrain.doctor import run_checks
     from vtrain.machine import environment
@@ -95,15 +95,15 @@ def bench_loader(
     fold: Fold = 1,
     json: Json = False,
 ) -> None:
-    """Measure the way from shards to the device. Says where the time goes, how many workers help, and what else."""
+    """Measure loading, from shards to the device. Shows the time of each stage and how many workers help."""
     from vtrain.bench import loader as measure
     from vtrain.data.shard_set import ShardSet
 
     videos = ShardSet.open(shards).select(split, fold=fold, subset=subset)
-    facts = measure.loader(
+    measured = measure.loader(
         videos, method, batch=batch, workers=measure.read_workers(workers), seconds=seconds, device=device
     )
-    show(facts, json, measure.as_table)
+    show(measured, json, measure.as_table)
 
 
 @bench.command("step")
@@ -137,7 +137,7 @@ def bench_all(
     subset: Subset = None,
     json: Json = False,
 ) -> None:
-    """Measure model and loader, alone and together. Says which of the two waits for the other."""
+    """Measure model and loader, alone and together. Shows which of the two waits for the other."""
     from vtrain.bench import step as measure
     from vtrain.data.shard_set import ShardSet
     from vtrain.overrides import change
@@ -148,8 +148,8 @@ def bench_all(
     opened = ShardSet.open(shards)
     chosen = resolved(change(find(method, recipe, backbone), first + (settings or [])), opened)
     videos, _ = selected(chosen, opened)
-    facts = measure.all(chosen, videos, workers=chosen.workers, seconds=seconds, device=device)
-    show(facts, json, measure.as_table)
+    measured = measure.all(chosen, videos, workers=chosen.workers, seconds=seconds, device=device)
+    show(measured, json, measure.as_table)
 
 
 @app.command("import")
@@ -162,7 +162,7 @@ def import_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Convert published weights. All of them or none; nothing in the file is ever executed."""
+    """Convert published weights, all or none. Nothing in the file is executed."""
     from vtrain.weights import importer
 
     show(importer.import_file(file, origin, out, backbone), json, importer.as_lines)
@@ -181,14 +181,14 @@ def export(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Export the backbone of a run, for use elsewhere. The file is checked against the network."""
+    """Export the backbone of a run for other programs. The file is checked against the network."""
     from vtrain.weights import export as exporter
 
     show(exporter.export(source, out, frames, size), json, exporter.as_lines)
 
 
 def main(argv: list[str] | None = None) -> Never:
-    """Run the command and exit: 0 done, 1 failed while working, 2 asked wrongly."""
+    """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
     # A thread of torch that waits for others must leave its processor to them and to the loader's workers: with all
     # processors busy, augmentation on the CPU took 50 times as long (benchmarks/LOG.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,8 +1,8 @@
-"""Values of a dataclass's fields from JSON or from text, each of its type.
+"""Convert JSON or text to the values of a dataclass's fields, each of the field's type.
 
-Types are converted by hand. Here text is exact (1e5 is a whole number, 1/3 a fraction), a key is corrected by the
-nearest one, and an error is one sentence with the full path. pydantic would need a validator for each of these types
-and a translation of its errors: more lines than the 75 that it would replace, and a dependency.
+Types are converted by hand. Here text is exact (1e5 is a whole number, 1/3 a fraction), the error for an unknown key
+names the nearest key, and an error is one sentence with the full path. pydantic would need a validator for each of
+these types and a translation of its errors: more lines than the 75 that it would replace, and a dependency.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,8 +16,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from vprep.errors import UsageError
 
 UNIONS = (Union, UnionType)
-NAME = "name"  # the key in JSON that tells which of several kinds a group is
-MOST_ZEROS = 400  # more than any float has; those of 1e-999999999 would be written out for hours
+NAME = "name"  # the key in JSON that names the kind of a group
+MOST_ZEROS = 400  # more than any float has; writing out those of 1e-999999999 would take hours
 MOST_NAMES = 20  # a sentence does not list more
 
 
@@ -25,28 +25,28 @@ MOST_NAMES = 20  # a sentence does not list more
 class Choice:
     """Marks a field whose group may be of several kinds: Annotated[Protocol, Choice(kinds)].
 
-    Each kind is a dataclass with its name as NAME. `kinds` returns those that are known, by name.
+    Each kind is a dataclass with its name as NAME. `kinds` returns the known kinds by name.
     """
 
     kinds: Callable[[], Mapping[str, type]]
 
 
 def choice_in(kind: Any) -> Choice | None:  # noqa: ANN401
-    """Return the Choice that a field's annotation carries, if it does."""
+    """Return the Choice in a field's annotation; None when it has none."""
     return next((mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Choice)), None)
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401
     """Return a value as `key=value` writes it."""
     if isinstance(value, tuple):
-        return ",".join(as_text(one) for one in value)
+        return ",".join(as_text(item) for item in value)
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def alternatives(word: str, choices: Iterable[str], many: str = "") -> str:
-    """Return what there is instead of a word that is not among `choices`, the nearest first.
+    """Return the choices for the error about an unknown `word`, the nearest first.
 
-    `many` takes the place of a list that is too long for a sentence.
+    `many` replaces a list that is too long for a sentence.
     """
     there = list(choices)
     close = get_close_matches(word, there, 1, 0.5)
@@ -55,7 +55,7 @@ def alternatives(word: str, choices: Iterable[str], many: str = "") -> str:
 
 
 def fit(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
-    """Return `value`, from JSON or as text, as a `kind`."""
+    """Return `value`, which comes from JSON or from text, as a `kind`."""
     if choice := choice_in(kind):
         return _chosen(choice.kinds(), value, where)
     origin = get_origin(kind)
@@ -69,7 +69,7 @@ def fit(kind: Any, value: Any, where: str) -> Any:  # noqa: ANN401
         return _tuple(get_args(kind), value, where)
     if origin is dict:
         _demand(isinstance(value, dict), where, value, "a group")
-        return {str(key): fit(get_args(kind)[1], one, f"{where}.{key}") for key, one in value.items()}
+        return {str(key): fit(get_args(kind)[1], item, f"{where}.{key}") for key, item in value.items()}
     return _plain(kind, value, where)
 
 
@@ -80,11 +80,11 @@ def _group(kind: type, value: Any, where: str) -> Any:  # noqa: ANN401
     for key in value:
         if key not in known:
             close = get_close_matches(key, known, 1, 0.5)
-            raise UsageError(f"no setting '{dot}{key}'; " + (f"did you mean '{close[0]}'?" if close else "take it out"))
+            raise UsageError(f"no setting '{dot}{key}'; " + (f"did you mean '{close[0]}'?" if close else "remove it"))
     for key, field in known.items():
         if key not in value and field.default is MISSING and field.default_factory is MISSING:
             raise UsageError(f"no value for '{dot}{key}'; write one")
-    return kind(**{key: fit(hints[key], one, dot + key) for key, one in value.items()})
+    return kind(**{key: fit(hints[key], item, dot + key) for key, item in value.items()})
 
 
 def _word(options: tuple[Any, ...], value: Any, where: str) -> Any:  # noqa: ANN401
@@ -116,13 +116,13 @@ def _either(kinds: tuple[Any, ...], value: Any, where: str) -> Any:  # noqa: ANN
 
 def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:  # noqa: ANN401
     if isinstance(value, str):
-        text = value.strip("()[] ").removesuffix(",")  # (1,) as Python has it
+        text = value.strip("()[] ").removesuffix(",")  # (1,) as Python writes it
         value = [word.strip() for word in text.split(",")] if text else []
     _demand(isinstance(value, list | tuple), where, value, "several values, such as 1,2")
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         kinds = kinds[:1] * len(value)
     _demand(len(kinds) == len(value), where, as_text(tuple(value)), f"{len(kinds)} values with commas")
-    return tuple(fit(kind, one, where) for kind, one in zip(kinds, value, strict=True))
+    return tuple(fit(kind, item, where) for kind, item in zip(kinds, value, strict=True))
 
 
 def _plain(kind: type, value: Any, where: str) -> Any:  # noqa: ANN401
@@ -144,7 +144,7 @@ def _plain(kind: type, value: Any, where: str) -> Any:  # noqa: ANN401
 
 
 def _number(text: str) -> Fraction:
-    """Return exactly the number that was written: 1e5 is a whole number, and 1/3 is not rounded."""
+    """Return the exact number in `text`: 1e5 is a whole number, and 1/3 is not rounded."""
     _, _, power = text.lower().partition("e")
     if power and abs(int(power)) > MOST_ZEROS:
         raise ValueError(text)

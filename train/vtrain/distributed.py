@@ -1,4 +1,4 @@
-"""Communication of the processes of a training. In a single process, each function returns what it was given."""
+"""Communication between the processes of a training. In a single process, nothing is exchanged."""
 
 from typing import TypeVar, cast
 
@@ -45,5 +45,5 @@ def gather_objects(item: Item) -> list[Item]:
 
 
 def own(gathered: Tensor) -> Tensor:
-    """Return this rank's part of what was gathered."""
+    """Return this rank's part of a gathered tensor."""
     return gathered.tensor_split(world())[rank()]

@@ -18,7 +18,7 @@ from vprep.checks import Check, version_numbers
 from vprep.errors import UsageError
 from vtrain.machine import environment, installed, wait_for
 
-NOT_TRAINING = ("torch", "ffmpeg-python", "imageio-ffmpeg")  # the first has a line of its own, the others make shards
+NOT_TRAINING = ("torch", "ffmpeg-python", "imageio-ffmpeg")  # torch has a line of its own, the others make shards
 EXTRAS = {
     "tensorboard": ("curves for TensorBoard need it", "tensorboard"),
     "onnxscript": ("vtrain export --out x.onnx needs it", "playspeed[onnx]"),
@@ -36,8 +36,8 @@ MOST_OFF = 0.01
 SMALL_MAPS = (8, 64, 2, 7, 7)
 SMALL_MAPS_SECONDS, SMALL_MAPS_RUNS = 1.0, 400
 
-# Our backbones' convolutions, forward and backward: shortcuts, blocks, S3D's stem. A wrong kernel may end the process
-# that runs this; it leaves no image of its memory behind.
+# The convolutions of the backbones, forward and backward: shortcuts, blocks, S3D's stem. A wrong kernel may end the
+# process that runs this; RLIMIT_CORE keeps it from writing its memory to disk.
 CPU_CONVOLUTIONS = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -55,14 +55,14 @@ for size, stride in ((1, (2, 1, 1)), (1, (1, 2, 2)), (1, 2), (3, 2), ((3, 1, 1),
         wanted = [tensor.detach().double().requires_grad_() for tensor in found]
         exact = torch.nn.functional.conv3d(*wanted, conv.bias.double(), conv.stride, conv.padding)
         gradients = torch.autograd.grad(conv(clips).square().sum(), found)
-        for tensor, right in zip(gradients, torch.autograd.grad(exact.square().sum(), wanted)):
-            off.append(((tensor - right).norm() / right.norm()).item())
-print("right" if all(ratio < {MOST_OFF} for ratio in off) else "wrong")
+        for tensor, correct in zip(gradients, torch.autograd.grad(exact.square().sum(), wanted)):
+            off.append(((tensor - correct).norm() / correct.norm()).item())
+print("correct" if all(ratio < {MOST_OFF} for ratio in off) else "wrong")
 """
 
 
 def run_checks() -> list[Check]:
-    """Look up and try everything that training rests on."""
+    """Return the results of all checks of what training depends on."""
     here = environment()
     devices = [f"cuda:{number}" for number in range(len(here["gpus"]))] or ["cpu"]
     return [
@@ -91,7 +91,7 @@ def refuse_bad_torch(version: str) -> None:
             "and 3 to 17 times the memory; pip install 'torch>=2.10'"
         )
     if numbers < [2, 10]:
-        raise UsageError(f"torch is {version}, and 2.10 or later is wanted; pip install 'torch>=2.10'")
+        raise UsageError(f"torch is {version}, and 2.10 or later is needed; pip install 'torch>=2.10'")
 
 
 def torch_version(version: str) -> Check:
@@ -133,7 +133,7 @@ def open_files(limit: int) -> Check:
 
 
 def cuda(gpus: Sequence[dict[str, Any]], built: str | None) -> Check:
-    """Check the GPUs; `built` is the version of CUDA that torch was built for, None when it was built for none."""
+    """Check the GPUs; `built` is the version of CUDA that torch was built for, None when it was built without CUDA."""
     if gpus:
         words = [f"{gpu['name']} ({gpu['memory'] / 1e9:.0f} GB, capability {gpu['capability']})" for gpu in gpus]
         return Check("cuda", True, f"{built or 'unknown version'}: {', '.join(words)}")
@@ -145,7 +145,7 @@ def cuda(gpus: Sequence[dict[str, Any]], built: str | None) -> Check:
 
 def cudnn(version: int | None) -> Check:
     if version is None or not torch.backends.cudnn.enabled:
-        return Check("cudnn", False, "none that torch uses", "3D convolutions need it: install torch for CUDA anew")
+        return Check("cudnn", False, "none that torch uses", "3D convolutions need it: install torch for CUDA again")
     return Check("cudnn", True, str(version))
 
 
@@ -164,7 +164,7 @@ def convolutions(device: torch.device) -> list[Check]:
 
 
 def _timed(device: torch.device, layout: torch.memory_format, dtype: torch.dtype) -> tuple[float, list[Tensor]]:
-    """Return the least seconds it takes, its output, and the gradients of clips and weight."""
+    """Return the shortest time of the convolution in seconds, its output, and the gradients of clips and weight."""
     draw, shape = torch.Generator().manual_seed(0), SHAPES[device.type]
     drawn = [torch.randn(size, generator=draw) for size in (shape, (64, 64, 3, 3, 3), shape)]
     clips, weight, back = (tensor.to(device, memory_format=layout) for tensor in drawn)
@@ -195,7 +195,7 @@ def channels_last(device: torch.device, off: float, kept: bool) -> Check:
         return Check(
             name, False, f"float32 is {off:.2g} off", "convolutions are computed wrongly: use another version of torch"
         )
-    return Check(name, True, "kept by conv3d" if kept else "right; conv3d returns its result in the contiguous layout")
+    return Check(name, True, "kept by conv3d" if kept else "correct; conv3d returns the contiguous layout")
 
 
 def bf16(device: torch.device, plain: float, half: float, off: float) -> Check:
@@ -246,11 +246,11 @@ def _cpu_convolutions() -> tuple[int | None, str]:
 
 
 def cpu_convolutions(code: int | None, last_line: str, *, trains: bool) -> Check:
-    """Judge the gradients of our convolutions on the CPU; `trains` says whether training would use it."""
+    """Judge the gradients of the backbones' convolutions on the CPU; `trains`: training would use the CPU."""
     name, failed = "convolutions on a CPU", False if trains else None
     advice = "use another version of torch, or train on a GPU"
-    if (code, last_line) == (0, "right"):
-        return Check(name, True, "their gradients are right")
+    if (code, last_line) == (0, "correct"):
+        return Check(name, True, "their gradients are correct")
     if code == 0:
         return Check(name, failed, "their gradients are wrong", advice)
     if code is None:

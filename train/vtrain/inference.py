@@ -1,4 +1,4 @@
-"""The outputs of a network for the clips of videos, without learning: for features, tests and validation.
+"""Compute the outputs of a network for the clips of videos, without training: for features, tests and validation.
 
 B videos, N clips of each, K crops of a clip, M clips, R = M x K rows, C channels, T time, H W height and width, S side,
 D feature
@@ -46,8 +46,8 @@ def outputs(
     out videos for which `Batch.valid` is false: they replace bad videos, or fill the last batch that several ranks
     share. `net` gets [R, C, T, S, S] in eval mode; it and the loader are on `device`.
 
-    On a CPU the clips of one video go through the network together, so the output is the same to the last bit whatever
-    the batch. Elsewhere, or with `clips_at_a_time`, clips of several videos go through it together.
+    On a CPU the clips of one video go through the network together, so the output is the same to the last bit for any
+    batch. Elsewhere, or with `clips_at_a_time`, clips of several videos go through it together.
     """
     forward = _Forward(net, looks, torch.device(device), clips_at_a_time, precision)
     previous: _Pending | None = None
@@ -67,7 +67,7 @@ def outputs(
 
 @contextmanager
 def evaluating(net: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Put `net` into eval mode for the block; afterwards each of its modules is in its former mode."""
+    """Put `net` into eval mode for the block, and afterwards each of its modules into its former mode."""
     modules = list(net.modules()) if isinstance(net, nn.Module) else []
     modes = [module.training for module in modules]
     for module in modules:
@@ -207,9 +207,9 @@ def pool5(maps: Maps) -> Tensor:
 
 
 def p4(maps: Maps) -> Tensor:
-    """Return Pace's second last pool: the map of conv4 after a max-pool of 2x2x2.
+    """Return Pace's second-to-last pool: the map of conv4 after a max-pool of 2x2x2.
 
-    In C3D that is pool4, with which our conv5 begins: 50,176 numbers of 512 x 2 x 7 x 7. Residual networks have no
+    In C3D that is pool4, with which conv5 begins here: 50,176 numbers of 512 x 2 x 7 x 7. Residual networks have no
     pool there, and the paper does not say what it used for them; here they give 25,088 numbers of 256 x 4 x 14 x 14.
     """
     return max_pool(maps["conv4"], (2, 2, 2))
@@ -252,7 +252,7 @@ class Features(nn.Module):
         return torch.cat([POOLS[name](maps) for name in self.pools], 1)
 
     def dims(self, clip: tuple[int, int, int]) -> dict[str, int]:
-        """Return how many numbers each pool gives for a clip of these frames, height and width."""
+        """Return how many numbers each pool gives for a clip with these frames, height and width."""
         maps: Maps = {}
         x = torch.empty(1, 3, *clip, device="meta")
         try:

@@ -25,7 +25,7 @@ PACKAGES = ("numpy", "webdataset", "pyarrow")
 
 
 def environment() -> dict[str, Any]:
-    """Return what a run's environment.json and `vtrain doctor` say about this machine, ready for JSON."""
+    """Return the description of this machine for a run's environment.json and for `vtrain doctor`."""
     return {
         "command": command(sys.argv),
         "python": platform.python_version(),
@@ -65,7 +65,7 @@ def memory(cgroups: Path = CGROUPS) -> int:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of this package and of those that decide its numbers."""
+    """Return the versions of this package and of those that its numbers depend on."""
     # The distributions of OpenCV have different names, and so have the builds of torch.
     imported = {"playspeed": __version__, "torch": str(torch.__version__), "cv2": str(cv2.__version__)}
     return imported | {name: installed(name) for name in PACKAGES}
@@ -113,7 +113,7 @@ def name_of(device: torch.device) -> str:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until the device has done all that it was asked to do."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -7,7 +7,7 @@ import typer
 
 
 def allow(word: str | None) -> str | None:
-    """Allow the import of a backbone that the user has named as module:name; return the word."""
+    """Return `word`, and allow the import of the backbone that it names as module:name."""
     if word is not None and ":" in word:
         from vtrain import backbones
 

@@ -1,7 +1,7 @@
-"""Frozen dataclasses as text and back: `key=value` changes one, JSON keeps one; every value must be of its type.
+"""Change frozen dataclasses by `key=value`, and convert them to JSON and back; every value must be of its type.
 
 A key is a path, as in `method.sampling.speeds`, or the last words of a path, when no other path ends with them. In a
-tuple of groups a number chooses one group (`looks.0.blur`), and without it all are changed.
+tuple of groups a number chooses one group (`looks.0.blur`); without a number, all groups are changed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -37,13 +37,13 @@ def as_json(config: Any) -> Any:  # noqa: ANN401  what JSON holds
 
 
 def from_json(kind: type[Config], found: Any, where: str = "") -> Config:  # noqa: ANN401
-    """Return a `kind` made of what JSON holds; UsageError names what does not fit."""
+    """Return a `kind` from the content of a JSON file; a UsageError names the value that does not fit."""
     config: Config = fit(kind, found, where)
     return config
 
 
 def change(config: Config, words: Iterable[str]) -> Config:
-    """Return the config with each `key=value` carried out, all at once: settings may need each other."""
+    """Return the config changed by each `key=value`, all at once, because settings may depend on each other."""
     found = as_json(config)
     for word in words:
         key, equals, text = word.partition("=")
@@ -65,8 +65,8 @@ def paths(config: Any, before: Path = ()) -> Iterator[Path]:  # noqa: ANN401
         if is_dataclass(value):
             yield from paths(value, path)
         elif isinstance(value, tuple) and value and is_dataclass(value[0]):
-            for number, one in enumerate(value):
-                yield from paths(one, (*path, str(number)))
+            for number, group in enumerate(value):
+                yield from paths(group, (*path, str(number)))
         elif isinstance(value, dict):
             yield from ((*path, key) for key in value)
         else:
@@ -74,7 +74,7 @@ def paths(config: Any, before: Path = ()) -> Iterator[Path]:  # noqa: ANN401
 
 
 def path_of(config: Any, key: str) -> Path:  # noqa: ANN401
-    """Return the path that `key` means, without a number where all groups of a tuple are meant."""
+    """Return the path that `key` stands for; it has no number where it stands for all groups of a tuple."""
     wanted = tuple(key.split("."))
     known = list(paths(config))
     plain = list(dict.fromkeys(tuple(word for word in path if not word.isdigit()) for path in known))
@@ -86,9 +86,9 @@ def path_of(config: Any, key: str) -> Path:  # noqa: ANN401
             return ends[0]
         if ends:
             raise UsageError(f"'{key}' may be {' or '.join('.'.join(path) for path in ends)}; write one of them")
-    spoken = [".".join(path) for path in plain]
-    close = get_close_matches(key, spoken + [path[-1] for path in plain], 1, 0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(spoken)}"
+    keys = [".".join(path) for path in plain]
+    close = get_close_matches(key, keys + [path[-1] for path in plain], 1, 0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(keys)}"
     raise UsageError(f"no setting '{key}'; {hint}")
 
 
@@ -104,16 +104,16 @@ def _at(config: Any, path: Path) -> Any:  # noqa: ANN401
 
 
 def _inside(config: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return what the next word of a path may choose, by that word."""
+    """Return the values that the next word of a path may choose, by that word."""
     if is_dataclass(config):
         return {field.name: getattr(config, field.name) for field in fields(config)}
     if isinstance(config, tuple):
-        return {str(number): one for number, one in enumerate(config)}
+        return {str(number): group for number, group in enumerate(config)}
     return config if isinstance(config, dict) else {}
 
 
 def _put(found: Any, path: Path, text: str) -> None:  # noqa: ANN401
-    """Write `text` where `path` leads in what `as_json` has returned."""
+    """Write `text` at `path` into the result of `as_json`."""
     word, rest = path[0], path[1:]
     if isinstance(found, list) and not word.isdigit():
         for group in found:

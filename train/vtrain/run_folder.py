@@ -4,7 +4,7 @@ recipe.json        everything that the result of the training depends on
 environment.json   machine and versions of each start
 metrics.jsonl      a line of numbers each `log_every` steps
 last.pt            the last state; torch.load(..., weights_only=True) opens it
-kept/              states of earlier steps that are kept for good
+kept/              states of earlier steps that are never replaced
 """
 
 import fcntl
@@ -31,7 +31,7 @@ State = dict[str, Any]
 
 
 def save(folder: Path, state: State, *, keep: bool = False) -> None:
-    """Save `state` as the last state; until it is complete, the older state stays."""
+    """Save `state` as the last state; the older state stays until the new one is complete."""
     last = folder / LAST
     target = folder / KEPT / f"step_{state['step']:07}.pt" if keep else last
     try:
@@ -43,7 +43,7 @@ def save(folder: Path, state: State, *, keep: bool = False) -> None:
             _link(target, last)
     except (OSError, RuntimeError) as error:
         raise WorkError(
-            f"step {state['step']} could not be saved to {target} ({reason(error)}); {standing(folder)}: mend that and "
+            f"step {state['step']} could not be saved to {target} ({reason(error)}); {standing(folder)}: fix that and "
             f"{how_to_go_on(folder)}"
         ) from None
 
@@ -62,7 +62,7 @@ def _link(path: Path, other: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """Return why a file could not be written. torch hides the system's reason behind an error of its own."""
+    """Return why a file could not be written; torch hides the system's reason behind an error of its own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, KeyboardInterrupt):
@@ -74,7 +74,7 @@ def reason(error: BaseException) -> str:
 
 
 def standing(folder: Path) -> str:
-    """Say which state the folder holds."""
+    """Return which state the folder holds, as a part of a sentence."""
     path = folder / LAST
     return (
         f"the last good state is {path}, of step {load(folder)['step']}" if path.exists() else "no state is saved yet"
@@ -82,7 +82,7 @@ def standing(folder: Path) -> str:
 
 
 def how_to_go_on(folder: Path) -> str:
-    """Say how the user continues, as the end of a sentence."""
+    """Return how the user continues, as the end of a sentence."""
     resumable = (folder / LAST).exists()
     return f"continue with --resume --out {folder}" if resumable else f"delete {folder} and start again"
 
@@ -106,7 +106,7 @@ def load(folder: Path) -> State:
 
 
 def newest(runs: Path, names: str = "*") -> Path | None:
-    """Return the run in a folder that saved last; None when no run has saved."""
+    """Return the run in `runs` that saved last; None when no run has saved."""
     saved = [path for path in runs.glob(f"{names}/{LAST}") if (path.parent / RECIPE).exists()]
     return max(saved, key=lambda path: path.stat().st_mtime_ns).parent if saved else None
 
@@ -136,7 +136,7 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  what JSON holds
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401
-    """Return what a JSON file of a run holds."""
+    """Return the content of a JSON file of a run."""
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -19,7 +19,7 @@ MAY_CHANGE = ("workers", "log_every", "save_every", "keep_every")  # settings th
 
 
 class Commands(TyperGroup):
-    """The commands of vtrain, and one for each method from outside; its package is imported when it is called."""
+    """The commands of vtrain, and one for each method from outside, whose package is imported when it is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401  a context of the click that typer has inside
         return list(dict.fromkeys([*super().list_commands(ctx), *plugins.installed("method")]))
@@ -29,7 +29,7 @@ class Commands(TyperGroup):
 
 
 def _outside(word: str) -> object:
-    """Return the command of a method from outside; None where `word` is none."""
+    """Return the command of a method from outside; None when `word` names no such method."""
     if ":" in word:
         from vtrain.methods import registry
 
@@ -44,7 +44,7 @@ def _outside(word: str) -> object:
 
 
 def training_by(word: str) -> Callable[..., None]:
-    """Return the function of the command that trains by the method that `word` names."""
+    """Return the function of the command that trains by the method `word`."""
 
     def command(
         settings: Settings = None,
@@ -84,7 +84,7 @@ def _start(word: str, recipe: str, backbone: str | None, changes: list[str], out
 def _resume(
     word: str, words: list[str], shards: str | None, backbone: str | None, out: Path | None, fixed: list[str]
 ) -> dict[str, Any]:
-    """Continue a run. `fixed` are the options that were given although the run's recipe decides."""
+    """Continue a run. `fixed` are the given options that only a new run may have."""
     from vtrain.methods import registry
     from vtrain.overrides import change
     from vtrain.run_folder import newest

@@ -1,1 +1,1 @@
-"""Features of videos: computed, and kept in a file."""
+"""Compute features of videos, and keep them in files."""

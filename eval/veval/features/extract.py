@@ -1,4 +1,4 @@
-"""Features of videos: what a network computes from their clips, in memory or in a file.
+"""Compute features of videos: the outputs of a network for their clips, in memory or in a file.
 
 V videos, R clips and crops of a video, D feature, F all numbers that are kept of a video
 """
@@ -25,12 +25,12 @@ from vtrain.data.order import epoch_order
 from vtrain.data.sampling import EvenClips
 from vtrain.inference import Features
 
-PART_VIDEOS, PART_BYTES = 256, 64 << 20  # of a part, at most: what is lost when the work is stopped
+PART_VIDEOS, PART_BYTES = 256, 64 << 20  # of a part, at most: the part that is lost when the work is stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What to compute for which videos: the outputs of `net` for each clip, split into `shapes`."""
+    """Outputs to compute: those of `net` for each clip of `videos`, split into `shapes`."""
 
     net: Net
     shapes: Shapes
@@ -42,24 +42,24 @@ class Work:
 
     @property
     def part(self) -> int:
-        """Videos of a part; the same number in all processes, so that any of them can go on with a part."""
+        """Videos of a part; the same number in all processes, so that any process can continue a part."""
         return max(1, min(PART_VIDEOS, PART_BYTES // sum(4 * prod(shape) for shape in self.shapes.values())))
 
     def flat(self, outputs_VRD: Tensor) -> Tensor:
-        """Return what is kept of each video, in a row: the outputs for its clips, or their mean."""
+        """Return a row of numbers for each video: the outputs for its clips, or their mean."""
         widths = [shape[-1] for shape in self.shapes.values()]
         pools = zip(self.shapes.values(), outputs_VRD.split_with_sizes(widths, 2), strict=True)
         return torch.cat([(pool if len(shape) > 1 else pool.mean(1)).flatten(1) for shape, pool in pools], 1)
 
     def arrays(self, flat_VF: Tensor) -> dict[str, Array]:
-        """Return the same by pool, in their shapes."""
+        """Return the numbers of each pool in its shape."""
         sizes = [prod(shape) for shape in self.shapes.values()]
         pools = zip(self.shapes.items(), flat_VF.split_with_sizes(sizes, 1), strict=True)
         return {name: array.reshape(-1, *shape).numpy() for (name, shape), array in pools}
 
 
 def work_of(evaluation: Evaluation[Weights], gallery: str = "") -> Work:
-    """Return the work of computing the features that an evaluation asks for; `gallery` is the split with that role."""
+    """Return the work of computing the features for an evaluation; `gallery` is the split with that role."""
     protocol = evaluation.protocol
     net = Features(evaluation.network.net, protocol.pools)
     clips = () if protocol.level == "video" else (protocol.rows,)
@@ -76,7 +76,7 @@ def work_of(evaluation: Evaluation[Weights], gallery: str = "") -> Work:
 
 
 def compute(work: Work) -> FeatureTables:
-    """Compute everything in memory; the numbers are those of a file, to the last bit."""
+    """Compute everything in memory; the numbers are the same as those in a file, to the last bit."""
     videos_in_all, before, row = sum(map(len, work.videos.values())), 0, 0
     arrays = {pool: np.empty((videos_in_all, *shape), np.float32) for pool, shape in work.shapes.items()}
     keys: list[str] = []
@@ -101,10 +101,10 @@ def compute(work: Work) -> FeatureTables:
 
 
 def write(work: Work, out: Path) -> None:
-    """Compute what is missing of `out`, a .parquet or .npz file.
+    """Compute the missing parts of `out`, a .parquet or .npz file.
 
-    The work can be stopped at any time, and goes on where it was. With several processes each computes its share; the
-    first one merges them, and returns when `out` is there.
+    The work can be stopped at any time; the next call continues it. With several processes, each computes its share;
+    the first process merges the shares, and returns when `out` is complete.
     """
     feature_file.refuse_kind(out)
     rank, world = work.execution.rank_and_world
@@ -133,7 +133,7 @@ def write(work: Work, out: Path) -> None:
 
 
 def as_json(info: Info) -> Info:
-    """Return `info` as it is read back from a file."""
+    """Return `info` in the form in which it is read back from a file."""
     found: Info = json.loads(json.dumps(info))
     return found
 
@@ -147,8 +147,8 @@ def _write_parts(work: Work, runs: list[list[Part]]) -> None:
         bad: list[Info] = []
         held: list[tuple[int, Tensor]] = []
         waiting = list(run)
-        whole = len(work.videos[split])
-        for at, rows, outputs in stream(work.net, videos, work.plans[split], work.execution, bad, of=whole):
+        in_split = len(work.videos[split])
+        for at, rows, outputs in stream(work.net, videos, work.plans[split], work.execution, bad, of=in_split):
             held += [(first + row, flat) for row, flat in zip(rows, work.flat(outputs), strict=True)]
             while waiting and first + at >= waiting[0].end:
                 part = waiting.pop(0)
@@ -172,7 +172,7 @@ def _write_part(part: Part, outputs: list[tuple[int, Tensor]], bad: list[Info], 
 
 
 def last_batch(videos: Videos, protocol: Protocol) -> set[int]:
-    """Return the rows that RSPNet's shuffled and cut gallery would lack; there, chance decides which ones."""
+    """Return the rows that RSPNet's shuffled gallery would lack without its last batch; there, they are random."""
     if protocol.gallery != "released":
         return set()
     over = len(videos) % RELEASED_BATCH

@@ -1,4 +1,4 @@
-"""The files that hold features.
+"""Read and write files with features.
 
 .parquet   a row for each video: key, label (-1: none), split, and for each pool a list of numbers of fixed length, or
            at the level of clips a list of such lists; `veval` in the schema's metadata is JSON that describes them
@@ -45,14 +45,14 @@ class FeatureTables:
     info: Info
 
     def of(self, split: str, pool: str | None = None) -> Features:
-        """Return the videos of a split with the features of a pool; without a name, of the first pool."""
+        """Return the videos of a split with the features of `pool`, by default of the first pool."""
         rows = np.flatnonzero(self.split == split)
         pool = pool or next(iter(self.arrays))
         if not len(rows) or pool not in self.arrays:
             there = f"splits {', '.join(np.unique(self.split))} and pools {', '.join(self.arrays)}"
             raise UsageError(f"there are no features of split '{split}' and pool '{pool}'; there are {there}")
         array = self.arrays[pool]
-        # The rows of a split usually follow each other: then no copy takes the memory of large features twice.
+        # The rows of a split are usually contiguous: then large features need no copy in memory.
         chosen = array[rows[0] : rows[-1] + 1] if rows[-1] - rows[0] + 1 == len(rows) else array[rows]
         return Features(keys=[self.keys[row] for row in rows], label=self.label[rows], features=chosen)
 
@@ -75,7 +75,7 @@ def schema_of(shapes: Shapes, info: Info) -> pa.Schema:
 def write_part(
     path: Path, keys: Sequence[str], label: Array, split: str, arrays: dict[str, Array], dropped: list[Info]
 ) -> None:
-    """Write some videos of a split, completely or not at all; `dropped` lists those that could not be read."""
+    """Write the features of videos, completely or not at all; `dropped` lists videos that could not be read."""
     schema = schema_of({pool: array.shape[1:] for pool, array in arrays.items()}, {"dropped": dropped})
     columns = [
         pa.array(list(keys), pa.string()),
@@ -104,7 +104,7 @@ def merge(paths: Sequence[Path], shapes: Shapes, info: Info, out: Path) -> None:
 
 
 def read_info(path: Path) -> Info:
-    """Return the JSON that says what the features in a file depend on."""
+    """Return the JSON in a file of features: everything that the features depend on."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
@@ -143,7 +143,7 @@ def read(path: Path) -> FeatureTables:
 
 
 def shape_of(kind: pa.DataType) -> tuple[int, ...]:
-    """Return the lengths of lists in lists."""
+    """Return the lengths of nested lists, the outermost first."""
     return (kind.list_size, *shape_of(kind.value_type)) if pa.types.is_fixed_size_list(kind) else ()
 
 
@@ -156,7 +156,7 @@ def _info(schema: pa.Schema) -> Info:
 
 
 def _writer(file: IO[bytes], schema: pa.Schema) -> Any:  # noqa: ANN401  pyarrow ships no types
-    """Return a writer without compression: numbers that are all different neither compress nor repeat."""
+    """Return a writer without compression, which would not make features smaller."""
     return pq.ParquetWriter(file, schema, compression="NONE", use_dictionary=["split"], write_statistics=False)
 
 
@@ -175,7 +175,7 @@ def _as_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Array:
 
 
 def _write_npz(file: IO[bytes], paths: Sequence[Path], shapes: Shapes, info: Info) -> None:
-    """Write array by array, each of them part by part."""
+    """Write the arrays one after another, each of them part by part."""
     named = [pq.read_table(path, columns=list(COLUMNS)) for path in paths]
     columns = {name: [value for table in named for value in table[name].to_pylist()] for name in COLUMNS}
     with zipfile.ZipFile(file, "w") as archive:

@@ -1,4 +1,4 @@
-"""The outputs of a network for each clip of videos, in the order of the videos.
+"""Compute the outputs of a network for each clip of videos, in the order of the videos.
 
 V videos, R clips and crops of a video, C channels, T time, S side, D feature
 """
@@ -20,13 +20,13 @@ from vtrain.data.sampling import EvenClips
 from vtrain.inference import outputs
 
 CLIPS = 128  # per batch on a GPU
-VIDEOS = 4  # per batch on a CPU, where the clips of one video go through the network at a time
+VIDEOS = 4  # per batch on a CPU, where the network gets the clips of one video at a time
 
 Net = Callable[[Tensor], Tensor]
 
 
 class Standardise(nn.Module):
-    """Puts another mean and deviation than the loader knows in front of a network."""
+    """Normalises clips before a network by a mean and deviation that the loader does not have."""
 
     mean: Tensor
     deviation: Tensor
@@ -42,7 +42,7 @@ class Standardise(nn.Module):
 
 
 def for_clips(net: nn.Module, protocol: Protocol, device: torch.device | str) -> nn.Module:
-    """Return the network on the device, for clips as the protocol's loader makes them."""
+    """Return the network on the device, for the clips of the protocol's loader."""
     return (Standardise(net, *KINETICS).eval() if protocol.normalise == "kinetics" else net).to(device)
 
 
@@ -51,7 +51,7 @@ def stream(
 ) -> Iterator[tuple[int, list[int], Tensor]]:
     """Yield for each batch how many videos are finished, the rows of its videos, and the outputs [V, R, D].
 
-    Videos that cannot be read are added to `bad` instead. They may be a share of `of` videos; None: of these.
+    Videos that cannot be read are added to `bad` instead. Their budget is a share of `of` videos; None: of `videos`.
     """
     device = torch.device(execution.device)
     crops = plan.looks[0].crops

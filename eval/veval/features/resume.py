@@ -1,10 +1,10 @@
-"""Work in parts, each of them a file: it can be stopped at any time, and several processes can share it.
+"""Divide work into parts, each of them a file: it can be stopped at any time, and several processes can share it.
 
-out.parts/facts.json       what the parts depend on
+out.parts/facts.json       everything that the parts depend on
 out.parts/train-00000.parquet ...
 
-Each process writes the parts of its own range; the first one waits for all parts and merges them. Processes do not talk
-to each other: a part that exists is finished. The folder is removed when `out` is complete.
+Each process writes the parts of its own range; the first process waits for all parts and merges them. Processes
+exchange no messages: a part that exists is finished. The folder is removed when `out` is complete.
 """
 
 import json
@@ -21,7 +21,7 @@ from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 
 INFO = "facts.json"
-BESIDE = ("path", "shards", "subset", "name")  # places and names, which may differ: hashes identify the content
+BESIDE = ("path", "shards", "subset", "name")  # paths and names, which may differ: hashes identify the content
 POLL = 0.1  # seconds between two checks for another process' parts
 
 
@@ -55,7 +55,7 @@ class Parts:
         return sum(not part.path.exists() for part in self.all)
 
     def wait(self, patience: float) -> None:
-        """Wait until all parts exist, for as long as other processes go on writing them."""
+        """Wait until all parts exist, as long as other processes continue to write them."""
         before, since = self.count_missing(), time.monotonic()
         while before:
             time.sleep(POLL)
@@ -65,11 +65,11 @@ class Parts:
             elif time.monotonic() - since > patience:
                 raise WorkError(
                     f"{now} of {len(self.all)} parts in {self.folder} are missing, and no process has written one for "
-                    f"{patience:g} s; the finished parts stay: run the same command again to go on"
+                    f"{patience:g} s; the finished parts stay: run the same command again to continue"
                 )
 
     def remove(self) -> None:
-        """Remove the folder. The description goes first: without it, nobody takes what is left for parts."""
+        """Remove the folder, its description first: without that, files that are left do not count as parts."""
         (self.folder / INFO).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -86,7 +86,7 @@ def plan_parts(out: Path, videos: Mapping[str, int], size: int, info: Info) -> P
 
 
 def open_parts(parts: Parts, rank: int, patience: float, finished: Callable[[], bool]) -> None:
-    """Make the folder, or go on with the parts in it; parts of other work are refused."""
+    """Make the folder, or continue with the parts in it; parts of other work are refused."""
     path = parts.folder / INFO
     if rank == 0 and not path.exists():
         strangers = [file.name for file in parts.folder.glob("*") if not file.name.startswith(".")]
@@ -107,7 +107,7 @@ def open_parts(parts: Parts, rank: int, patience: float, finished: Callable[[], 
 
 
 def refuse_others(path: Path, found: Info, wanted: Info) -> None:
-    """Refuse what was computed with other weights, other videos or another protocol."""
+    """Refuse outputs that were computed with other weights, other videos or another protocol."""
     difference = next(differences(found, wanted), None)
     if difference is not None:
         name, there, here = difference

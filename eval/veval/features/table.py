@@ -61,7 +61,7 @@ class Features:
 
 
 def refuse_unusable(features: Features, name: str) -> None:
-    """Refuse numbers that are not finite: every similarity with their video would be NaN."""
+    """Refuse features that are not finite: every similarity with their video would be NaN."""
     flat = features.features.reshape(len(features.keys), -1)
     for rows in parts(len(flat), 4 * flat.shape[1] if flat.size else 1):
         bad = np.flatnonzero(~np.isfinite(flat[rows]).all(axis=1))
@@ -85,7 +85,7 @@ def by_video(features: Features) -> NDArray[np.float32]:
 
 
 def film(key: str, content: str = "") -> str:
-    """Return the same word for videos that must stay together when a split is divided."""
+    """Return a name that is the same for videos that must stay together when a split is divided."""
     found = UCF101.match(key)
     return found.group(1) if found else content or key
 

@@ -1,1 +1,1 @@
-"""Results: written, compared with published ones, gathered into tables."""
+"""Write results, compare them with published values, and gather them into tables."""

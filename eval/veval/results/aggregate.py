@@ -1,4 +1,4 @@
-"""Groups of results: several seeds of one measurement become one line, and so do several folds if the user wants.
+"""Group results: several seeds of a measurement become one line, and so do several folds if the user wants.
 
 A measurement is a task, a protocol, videos and weights; the seeds of training do not count.
 """
@@ -37,35 +37,35 @@ class Group:
 
     @property
     def folds(self) -> list[int]:
-        return sorted({fold for one in self.results if (fold := one["data"].get("fold")) is not None})
+        return sorted({fold for entry in self.results if (fold := entry["data"].get("fold")) is not None})
 
     @property
     def over(self) -> str:
-        """What the value is a mean over, as in `3 seeds, 2 folds`; empty for a single result."""
-        counts = {"seeds": len({seeds(one) for one in self.results}), "folds": len(self.folds)}
+        """The seeds and folds that the value is a mean over, as in `3 seeds, 2 folds`; empty for a single result."""
+        counts = {"seeds": len({seeds(entry) for entry in self.results}), "folds": len(self.folds)}
         return ", ".join(f"{count} {name}" for name, count in counts.items() if count > 1)
 
     def value(self, metric: str) -> float:
-        return fmean(one[metric] for one in self.results)
+        return fmean(entry[metric] for entry in self.results)
 
     def deviation(self, metric: str) -> float | None:
         """Return the standard deviation over seeds, each the mean of its folds; for a single seed, over folds."""
         by_seed: dict[str, list[float]] = {}
-        for one in self.results:
-            by_seed.setdefault(seeds(one), []).append(one[metric])
+        for entry in self.results:
+            by_seed.setdefault(seeds(entry), []).append(entry[metric])
         means = [fmean(values) for values in by_seed.values()]
-        values = means if len(means) > 1 else [one[metric] for one in self.results]
+        values = means if len(means) > 1 else [entry[metric] for entry in self.results]
         return stdev(values) if len(values) > 1 else None
 
     def hits(self, metric: str) -> list[dict[str, float]] | None:
         """Return the hits of each seed by fold and key."""
         found: dict[str, dict[str, float]] = {}
-        for one in self.results:
-            hits = result.hits(one, metric)
+        for entry in self.results:
+            hits = result.hits(entry, metric)
             if hits is None:
                 return None
-            of_seed = found.setdefault(seeds(one), {})
-            of_seed |= {f"{one['data'].get('fold')}/{key}": hit for key, hit in hits.items()}
+            of_seed = found.setdefault(seeds(entry), {})
+            of_seed |= {f"{entry['data'].get('fold')}/{key}": hit for key, hit in hits.items()}
         return list(found.values())
 
 
@@ -78,18 +78,18 @@ class Gain:
     metric: str
     points: float
     interval: tuple[float, float] | None
-    why: str  # why there is no interval; empty when there is one
-    others: int  # further groups from scratch that would fit as well
+    why: str  # reason why there is no interval; empty when there is an interval
+    others: int  # further groups from scratch that fit as well
 
 
-def pool_by_pool(one: Result) -> list[Result]:
+def pool_by_pool(entry: Result) -> list[Result]:
     """Split a result of retrieval by the pools of its features, each of which has its own numbers."""
-    others = one.get("pools")
-    found = [one]
+    others = entry.get("pools")
+    found = [entry]
     for pool, numbers in others.items() if isinstance(others, dict) else ():
         if isinstance(numbers, dict) and "top1" in numbers:
-            protocol = one["protocol"] | {"pool": pool}
-            found.append({name: one.get(name) for name in SHARED} | numbers | {"protocol": protocol})
+            protocol = entry["protocol"] | {"pool": pool}
+            found.append({name: entry.get(name) for name in SHARED} | numbers | {"protocol": protocol})
     return found
 
 
@@ -100,14 +100,14 @@ def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
     numbers, are not averaged.
     """
     measured: dict[str, dict[str, Result]] = {}
-    for one in results:
-        measured.setdefault(_measurement(one, folds), {}).setdefault(_outcome(one), one)
+    for entry in results:
+        measured.setdefault(_measurement(entry, folds), {}).setdefault(_outcome(entry), entry)
     found = []
     for different in measured.values():
         members = list(different.values())
-        distinct = {(seeds(one), one["data"].get("fold")) for one in members}
+        distinct = {(seeds(entry), entry["data"].get("fold")) for entry in members}
         together = len(distinct) == len(members)
-        found += [Group(results=members)] if together else [Group(results=[one]) for one in members]
+        found += [Group(results=members)] if together else [Group(results=[entry]) for entry in members]
     return found
 
 
@@ -122,21 +122,23 @@ def gains(found: Sequence[Group]) -> list[Gain]:
         known = untrained.get(_apart_from_weights(group), [])
         if not known or is_scratch(group.first):
             continue
-        scratch = max(known, key=lambda one: len(one.results))
+        scratch = max(known, key=lambda entry: len(entry.results))
         shared = [metric for metric in result.metrics(group.first) if metric in scratch.first]
         compared += [_gain(group, scratch, metric, len(known) - 1) for metric in shared]
     return compared
 
 
-def is_scratch(one: Mapping[str, Any]) -> bool:
-    return METHODS.get(str(one["weights"].get("method"))) == "scratch"
+def is_scratch(entry: Mapping[str, Any]) -> bool:
+    return METHODS.get(str(entry["weights"].get("method"))) == "scratch"
 
 
-def seeds(one: Mapping[str, Any]) -> str:
+def seeds(entry: Mapping[str, Any]) -> str:
     """Return all seeds in a result: of its weights, of the fine-tuning, and of the measurement."""
-    tuned = one.get("fine_tuned")
-    trainings = (one["weights"], tuned if isinstance(tuned, dict) else {})
-    return json.dumps([training.get("seed") for training in trainings] + [one["protocol"].get(name) for name in SEEDS])
+    tuned = entry.get("fine_tuned")
+    trainings = (entry["weights"], tuned if isinstance(tuned, dict) else {})
+    return json.dumps(
+        [training.get("seed") for training in trainings] + [entry["protocol"].get(name) for name in SEEDS]
+    )
 
 
 def _gain(group: Group, scratch: Group, metric: str, others: int) -> Gain:
@@ -154,23 +156,23 @@ def _gain(group: Group, scratch: Group, metric: str, others: int) -> Gain:
     return Gain(group=group, scratch=scratch, metric=metric, points=points, interval=interval, why=why, others=others)
 
 
-def _measurement(one: Result, folds: Folds) -> str:
-    """Return the same word for results of the same measurement."""
-    data = {name: one["data"].get(name) for name in (*OF_DATA, *(() if folds == "averaged" else ("fold",)))}
-    weights = {name: one["weights"].get(name) for name in OF_WEIGHTS}
-    protocol = {name: value for name, value in one["protocol"].items() if name not in SEEDS}
-    return json.dumps([one["kind"], data, weights, protocol, result.metrics(one)], sort_keys=True)
+def _measurement(entry: Result, folds: Folds) -> str:
+    """Return a text that is the same for results of the same measurement."""
+    data = {name: entry["data"].get(name) for name in (*OF_DATA, *(() if folds == "averaged" else ("fold",)))}
+    weights = {name: entry["weights"].get(name) for name in OF_WEIGHTS}
+    protocol = {name: value for name, value in entry["protocol"].items() if name not in SEEDS}
+    return json.dumps([entry["kind"], data, weights, protocol, result.metrics(entry)], sort_keys=True)
 
 
-def _outcome(one: Result) -> str:
-    """Return the same word for two results with the same seeds, weights and numbers."""
-    numbers = {metric: one[metric] for metric in result.metrics(one)}
-    return json.dumps([seeds(one), one["data"].get("fold"), one["weights"].get("hash"), numbers], sort_keys=True)
+def _outcome(entry: Result) -> str:
+    """Return a text that is the same for results with the same seeds, weights and numbers."""
+    numbers = {metric: entry[metric] for metric in result.metrics(entry)}
+    return json.dumps([seeds(entry), entry["data"].get("fold"), entry["weights"].get("hash"), numbers], sort_keys=True)
 
 
 def _apart_from_weights(group: Group) -> str:
-    one = group.first
-    data = {name: one["data"].get(name) for name in OF_DATA}
-    network = {name: one["weights"].get(name) or None for name in ("backbone", "settings")}
-    protocol = {name: value for name, value in one["protocol"].items() if name not in (*SEEDS, *WITH_WEIGHTS)}
-    return json.dumps([one["kind"], data, group.folds, network, protocol], sort_keys=True)
+    entry = group.first
+    data = {name: entry["data"].get(name) for name in OF_DATA}
+    network = {name: entry["weights"].get(name) or None for name in ("backbone", "settings")}
+    protocol = {name: value for name, value in entry["protocol"].items() if name not in (*SEEDS, *WITH_WEIGHTS)}
+    return json.dumps([entry["kind"], data, group.folds, network, protocol], sort_keys=True)

@@ -1,9 +1,9 @@
-"""How much a percentage depends on which videos were in the test: the bootstrap of Efron (1979).
+"""Estimate how much a percentage depends on the choice of test videos, by the bootstrap of Efron (1979).
 
-Videos are drawn again with replacement, as many as there are, and the percentage is computed each time; the interval
-holds the middle 95 % of these. It does not say how much another training would differ. For the difference of two
-groups of several trainings, trainings are drawn in the same way; for few trainings, the interval is still too narrow.
-Where all videos are correct, or none is, the interval is a point.
+Each sample draws all videos again, with replacement, and gives a percentage; the interval holds the middle 95 % of the
+percentages. It does not show how much another training would differ. For the difference of two groups of several
+trainings, trainings are drawn in the same way; for few trainings, the interval is still too narrow. If all videos are
+correct, or none is, the interval is a point.
 
 S samples   R trainings   V videos
 """
@@ -24,7 +24,7 @@ def interval(hits: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def difference(hits_a: NDArray[np.floating], hits_b: NDArray[np.floating]) -> tuple[float, float, float]:
-    """Return by how many points a is better than b, and the interval of that.
+    """Return by how many points a is better than b, and the interval of this difference.
 
     Both have hits of the same videos in the same order, of one training [V] or of several [R, V].
     """
@@ -38,10 +38,10 @@ def difference(hits_a: NDArray[np.floating], hits_b: NDArray[np.floating]) -> tu
     means = np.empty(SAMPLES)
     step = max(1, DRAWN_AT_ONCE // counts[0])
     for begin in range(0, SAMPLES, step):
-        some = min(step, SAMPLES - begin)
-        a_SV, b_SV = (_of_drawn_trainings(hits_RV, some, rng) for hits_RV in sides)
-        drawn_SV = rng.integers(counts[0], size=(some, counts[0]))
-        means[begin : begin + some] = np.take_along_axis(a_SV - b_SV, drawn_SV, axis=1).mean(axis=1)
+        samples = min(step, SAMPLES - begin)
+        a_SV, b_SV = (_of_drawn_trainings(hits_RV, samples, rng) for hits_RV in sides)
+        drawn_SV = rng.integers(counts[0], size=(samples, counts[0]))
+        means[begin : begin + samples] = np.take_along_axis(a_SV - b_SV, drawn_SV, axis=1).mean(axis=1)
     points_V = 100 * (sides[0].mean(axis=0) - sides[1].mean(axis=0))
     low, high = np.quantile(100 * means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(points_V.mean()), float(low), float(high)

@@ -1,4 +1,4 @@
-"""Find published numbers that may stand beside a result: everything that the paper says about them agrees with it."""
+"""Find the published numbers for a result: all that the paper states about them must agree with the result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ COMPARED = {
     "crop": ("crop", 1),
     "fusion": ("fusion", 1),
 }
-OF_TRAINING = ("recipe", "epochs")  # not known of weights that were trained elsewhere
+OF_TRAINING = ("recipe", "epochs")  # not known for weights that were trained elsewhere
 NEAR = 0.1  # share by which epochs may differ
 NOT_SAID = "not said"
 
@@ -40,16 +40,16 @@ ABOUT = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The published numbers that were measured like ours; where there is none, the nearest one and what differs."""
+    """The published numbers that were measured like ours; if there is none, the nearest number and the differences."""
 
     rows: list[Published]
     nearest: Published | None
     differs: list[str]
-    unknown: list[str]  # what is not known about our weights, and may differ
+    unknown: list[str]  # properties of our weights that are not known, and may differ
 
 
 def compare(result: Mapping[str, Any], metric: str, folds: str | None = None) -> Answer:
-    """Find what was published for this metric. `folds` are those that the number is a mean over, as 1,2,3."""
+    """Find the published numbers for this metric. `folds` are the folds that it is a mean over, as 1,2,3."""
     ours = row_of(result, folds)
     task = TASKS.get(result["kind"])
     there = [row for row in load() if row.measured and (row.task, row.metric) == (task, metric)]
@@ -88,8 +88,8 @@ def row_of(result: Mapping[str, Any], folds: str | None = None) -> dict[str, str
     return {name: None if value is None else str(value) for name, value in found.items()}
 
 
-def end_of(recipe: Any) -> str | None:  # noqa: ANN401  whatever a file says
-    """Return what follows METHOD-BACKBONE-DATA in a recipe's name; `main` where nothing does."""
+def end_of(recipe: Any) -> str | None:  # noqa: ANN401  any value of a file
+    """Return the words after METHOD-BACKBONE-DATA in a recipe's name; `main` where there are none."""
     if recipe is None:
         return None
     words = str(recipe).split("-", 3)
@@ -99,7 +99,7 @@ def end_of(recipe: Any) -> str | None:  # noqa: ANN401  whatever a file says
 
 
 def _splits(data: Mapping[str, Any], folds: str | None) -> str | None:
-    """Return the folds in the words of the table, which are those of videos of a test list."""
+    """Return the folds in the words of the table, whose numbers are all about test lists."""
     split = str(data.get("split"))
     if data.get("subset") is not None:
         return f"a subset of {split}"

@@ -1,11 +1,11 @@
 """The numbers that the four papers published.
 
 published.csv has one row for each number in a table of RSPNet (AAAI 2021), ASCNet (ICCV 2021), PRP (CVPR 2020) and
-Pace (ECCV 2020), their own (own=1) and those they took from others, with what the paper says about the measurement.
-All rows use the same words in `method` and `backbone`; `printed` has the paper's own words where they differ. An empty
-cell: the paper does not say it; a|b: either. `recipe` names the recipes that train what the row has, by the end of
-their names. `epochs` of Pace on UCF101 are of ten times the list, as its authors count them. `note` says where the
-papers' tables contradict each other.
+Pace (ECCV 2020), their own (own=1) and those that they took from others, with the paper's description of the
+measurement. All rows use the same words in `method` and `backbone`; `printed` has the paper's own words where they
+differ. An empty cell: the paper does not say it; a|b: either. `recipe` names the recipes that train the network of the
+row, by the end of their names. `epochs` of Pace on UCF101 are of ten times the list, as its authors count them. `note`
+says where the papers' tables contradict each other.
 """
 
 import csv
@@ -95,6 +95,6 @@ def load() -> tuple[Published, ...]:
 
 
 def plain(word: str) -> str:
-    """Return the same word for all ways to write a name."""
+    """Return one spelling for all ways to write a name."""
     bare = re.sub(r"[^a-z0-9+()]", "", word.lower())
     return DATASETS.get(bare, bare)

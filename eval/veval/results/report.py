@@ -1,4 +1,4 @@
-"""Tables of results beside the published numbers, for a terminal and as Markdown, from the same lines."""
+"""Make tables of results beside the published numbers, for a terminal and as Markdown, from the same lines."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +26,7 @@ SHORT = ("fusion", "pool", "level", "few", "k", "selection")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What was measured, as the first cells of a line."""
+    """The description of a measurement: the first cells of a line."""
 
     task: str
     metric: str
@@ -38,7 +38,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line(Measured):
-    """One number, and the published ones beside it."""
+    """A measured number, and the published numbers for it."""
 
     recipe: str
     weights: str
@@ -46,7 +46,7 @@ class Line(Measured):
     value: float
     interval: tuple[float, float] | None
     deviation: float | None
-    over: str  # what the value is a mean over; empty for a single result
+    over: str  # the seeds and folds that the value is a mean over; empty for a single result
     published: list[dict[str, Any]]  # value and table of numbers that were measured in the same way
     nearest: dict[str, Any] | None
     difference: float | None  # to the first published value
@@ -59,7 +59,7 @@ class Against(Measured):
 
     protocol: str
     value: float
-    over: str  # what the value is a mean over
+    over: str  # the seeds and folds that the value is a mean over
     scratch: float
     scratch_over: str
     points: float
@@ -75,7 +75,7 @@ class Report:
 
 
 def report(files: Sequence[Path], folds: Folds = "separate") -> Report:
-    """Read results and put them beside the published numbers and beside the network from scratch."""
+    """Read results, and compare them with the published numbers and with the network from scratch."""
     if not files:
         raise UsageError("no results are named; name some that veval wrote")
     return of_results([result.read(path) for path in files], folds)
@@ -84,7 +84,7 @@ def report(files: Sequence[Path], folds: Folds = "separate") -> Report:
 def of_results(results: Sequence[Result], folds: Folds = "separate") -> Report:
     if folds not in get_args(Folds):
         raise UsageError(f"folds is '{folds}'; there are {', '.join(get_args(Folds))}")
-    found = groups([one for several in results for one in pool_by_pool(several)], folds)
+    found = groups([entry for several in results for entry in pool_by_pool(several)], folds)
     lines = [_line(group, metric) for group in found for metric in _shown(group.first)]
     return Report(lines=lines, against=[_against(gain) for gain in gains(found) if gain.metric == "top1"])
 
@@ -107,7 +107,7 @@ def terminal(found: Report) -> RenderableType:
 
 
 def markdown(found: Report) -> str:
-    """Return the same as Markdown."""
+    """Return the tables with their notes as Markdown."""
     parts = []
     for rows, notes in _tables(found):
         lines = [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
@@ -118,21 +118,21 @@ def markdown(found: Report) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _shown(one: Result) -> list[str]:
+def _shown(entry: Result) -> list[str]:
     """Return the metrics to print: every k of retrieval, as in the papers, but only top-1 of classifiers."""
-    return result.metrics(one) if one["kind"] == "retrieval" else ["top1"]
+    return result.metrics(entry) if entry["kind"] == "retrieval" else ["top1"]
 
 
 def _line(group: Group, metric: str) -> Line:
-    one = group.first
+    entry = group.first
     folds = ",".join(map(str, group.folds))
-    answer = compare(one, metric, folds or None)
+    answer = compare(entry, metric, folds or None)
     single = len(group.results) == 1
-    interval = one.get("intervals", {}).get(metric) if single else None
+    interval = entry.get("intervals", {}).get(metric) if single else None
     value = group.value(metric)
     return Line(
         **_names(group, metric),
-        recipe=str(one["weights"].get("recipe") or NONE),
+        recipe=str(entry["weights"].get("recipe") or NONE),
         weights=", ".join(str(each["weights"].get("hash") or NONE)[:8] for each in group.results),
         value=value,
         interval=(interval[0], interval[1]) if interval else None,
@@ -150,7 +150,7 @@ def _against(gain: Gain) -> Against:
     if gain.why:
         notes.append(f"no interval: {gain.why}")
     if gain.others:
-        notes.append(f"{gain.others} more from scratch would fit, with other numbers")
+        notes.append(f"further networks from scratch that fit, with other numbers: {gain.others}")
     return Against(
         **_names(gain.group, gain.metric),
         value=gain.group.value(gain.metric),
@@ -171,17 +171,17 @@ def shown_by(interval: tuple[float, float] | None) -> str:
 
 
 def _names(group: Group, metric: str) -> dict[str, str]:
-    """Return what is measured, and how, as cells of a table."""
-    one = group.first
-    method, backbone = str(one["weights"].get("method")), str(one["weights"].get("backbone"))
+    """Return the description of a measurement as cells of a table."""
+    entry = group.first
+    method, backbone = str(entry["weights"].get("method")), str(entry["weights"].get("backbone"))
     return {
-        "task": one["kind"],
+        "task": entry["kind"],
         "metric": metric,
-        "data": str(one["data"].get("name") or NONE),
+        "data": str(entry["data"].get("name") or NONE),
         "fold": ",".join(map(str, group.folds)) or NONE,
-        "method": METHODS.get(method, method if one["weights"].get("method") else NONE),
+        "method": METHODS.get(method, method if entry["weights"].get("method") else NONE),
         "backbone": BACKBONES.get(backbone, backbone),
-        "protocol": _short(one["protocol"]),
+        "protocol": _short(entry["protocol"]),
     }
 
 
@@ -200,13 +200,13 @@ def _notes(group: Group, answer: Answer) -> list[str]:
     if answer.differs:
         notes.append("; ".join(answer.differs))
     if answer.unknown:
-        notes.append(f"not said of these weights: {', '.join(answer.unknown)}")
-    if any(one["protocol"].get("selection") == ON_TEST for one in group.results):
+        notes.append(f"not known for these weights: {', '.join(answer.unknown)}")
+    if any(entry["protocol"].get("selection") == ON_TEST for entry in group.results):
         notes.append("the epoch was chosen on the test videos")
-    dropped = sum(len(one.get("dropped") or []) for one in group.results)
+    dropped = sum(len(entry.get("dropped") or []) for entry in group.results)
     if dropped:
         notes.append(f"{dropped} videos could not be read and are left out")
-    notes += [upscaling_note(one["data"].get("side"), one["protocol"].get("size") or 0) for one in group.results]
+    notes += [upscaling_note(entry["data"].get("side"), entry["protocol"].get("size") or 0) for entry in group.results]
     notes += [f"{row.place}: {row.note}" for row in rows if row.note]
     notes += [ABOUT[place] for place in dict.fromkeys((row.paper, row.task) for row in rows) if place in ABOUT]
     return list(dict.fromkeys(filter(None, notes)))
@@ -224,12 +224,12 @@ def _tables(found: Report) -> list[tuple[list[list[str]], list[str]]]:
     if found.against:
         head = ["", "task", "data", "fold", "method", "backbone", "protocol", "metric", "%"]
         rows = [[*head, "from scratch", "points", "pre-training is"]]
-        for number, one in enumerate(found.against, 1):
-            about = [str(number), one.task, one.data, one.fold, one.method, one.backbone, one.protocol, one.metric]
-            points = f"{one.points:+.2f}{_around(one.interval, '+.2f')}"
-            means = _mean(one.value, one.over), _mean(one.scratch, one.scratch_over)
-            rows.append([*about, *means, points, one.shown])
-        tables.append((rows, _numbered([one.notes for one in found.against])))
+        for number, item in enumerate(found.against, 1):
+            about = (item.task, item.data, item.fold, item.method, item.backbone, item.protocol, item.metric)
+            points = f"{item.points:+.2f}{_around(item.interval, '+.2f')}"
+            means = _mean(item.value, item.over), _mean(item.scratch, item.scratch_over)
+            rows.append([str(number), *about, *means, points, item.shown])
+        tables.append((rows, _numbered([item.notes for item in found.against])))
     return tables
 
 
@@ -260,14 +260,14 @@ def _published(line: Line) -> str:
 def _numbered(notes: list[list[str]]) -> list[str]:
     """Return each note once, after the numbers of its lines."""
     lines: dict[str, list[str]] = {}
-    for number, some in enumerate(notes, 1):
-        for note in some:
+    for number, of_line in enumerate(notes, 1):
+        for note in of_line:
             lines.setdefault(note, []).append(str(number))
     return [f"{', '.join(numbers)}: {note}" for note, numbers in lines.items()]
 
 
 def _printable(word: str) -> str:
-    """Replace control characters: words from a file may hold some that move a terminal's cursor."""
+    """Replace control characters, because words from a file could move a terminal's cursor."""
     return "".join(letter if letter.isprintable() else "?" for letter in word)
 
 

@@ -1,8 +1,8 @@
-"""A result: one JSON object with numbers in percent, the protocol they were measured by, and what was measured.
+"""A result: one JSON object with numbers in percent, the protocol of the measurement, the weights and the videos.
 
 top1, top5, ...  the metrics
 protocol         flat words and numbers
-weights, data    what is known about them
+weights, data    their descriptions
 intervals        the interval of a metric, by its name
 dropped          the videos that could not be read
 videos           whether each video was correct: by `label` and `predicted`; by `hit`, from 0 to 1; or by `first`, the
@@ -103,7 +103,7 @@ def versions() -> dict[str, str]:
 
 
 def described(result: Mapping[str, Any]) -> str:
-    """Return a result as text: the numbers first, then how they were measured, then what was dropped."""
+    """Return a result as text: the numbers, then how they were measured, then the dropped videos."""
     intervals = result.get("intervals", {})
     lines = []
     for name in metrics(result):
@@ -137,7 +137,7 @@ def _about(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"data      {', '.join(str(word) for word in where if word)} ({data.get('shards')})"
 
 
-def _key(dropped: Any) -> str:  # noqa: ANN401  a key, or what is known of a video
+def _key(dropped: Any) -> str:  # noqa: ANN401  a key, or the description of a video
     return str(dropped.get("key")) if isinstance(dropped, dict) else str(dropped)
 
 
@@ -156,7 +156,7 @@ def _no_number(word: str) -> float:
     raise ValueError(f"{word} is not a number")
 
 
-def _problem(found: Any) -> str | None:  # noqa: ANN401  whatever a file holds
+def _problem(found: Any) -> str | None:  # noqa: ANN401  any value of a file
     if not isinstance(found, dict):
         return "it is not a JSON object"
     if found.get("schema") != SCHEMA:
@@ -178,7 +178,7 @@ def _problem(found: Any) -> str | None:  # noqa: ANN401  whatever a file holds
 
 
 def _problem_beside(found: dict[str, Any]) -> str | None:
-    """Check what a result may lack."""
+    """Return the problem of an entry that a result may lack; None without a problem."""
     intervals = found.get("intervals", {})
     if not isinstance(intervals, dict) or not all(map(_is_interval, intervals.values())):
         return "its intervals are not two percentages each"
@@ -193,15 +193,15 @@ def _videos(result: Mapping[str, Any]) -> list[Any]:
     return next((result[name] for name in PER_VIDEO if isinstance(result.get(name), list)), [])
 
 
-def _is_percent(value: Any) -> bool:  # noqa: ANN401  whatever a file holds
+def _is_percent(value: Any) -> bool:  # noqa: ANN401  any value of a file
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100 + 1e-9
 
 
-def _is_interval(value: Any) -> bool:  # noqa: ANN401  whatever a file holds
+def _is_interval(value: Any) -> bool:  # noqa: ANN401  any value of a file
     return isinstance(value, list) and len(value) == 2 and all(map(_is_percent, value))
 
 
-def _is_video(value: Any) -> bool:  # noqa: ANN401  whatever a file holds
+def _is_video(value: Any) -> bool:  # noqa: ANN401  any value of a file
     if not isinstance(value, dict) or not isinstance(value.get("key"), str):
         return False
     if "first" in value:

@@ -1,1 +1,1 @@
-"""The tasks by which networks are measured: retrieval, k-NN, a linear layer, fine-tuning, accuracy on videos."""
+"""The tasks that measure networks: retrieval, k-NN, a linear layer, fine-tuning, accuracy on videos."""

@@ -59,14 +59,15 @@ def load_classifier(word: str | None = None) -> Classifier:
     return Classifier(net_with_head, info_of(path, found), classes, sampled_like(checkpoint.get("recipe")))
 
 
-def sampled_like(recipe: Any) -> Mapping[str, Any]:  # noqa: ANN401  whatever a file says
+def sampled_like(recipe: Any) -> Mapping[str, Any]:  # noqa: ANN401  any value of a file
     """Return how fine-tuning sampled and cropped its clips, in the words of a protocol."""
-    look = first_look(recipe)
-    if look is None:
+    augmentation = first_look(recipe)
+    if augmentation is None:
         return {}
     sampling = recipe["method"]["sampling"]
     try:
-        words = {"step": int(sampling["step"]), "crop_size": None if look["crop"] == "area" else look["crop_size"]}
+        side = None if augmentation["crop"] == "area" else augmentation["crop_size"]
+        words = {"step": int(sampling["step"]), "crop_size": side}
         return words | {"how": "cover", "clips": 2} if sampling["how"] == "cover" else words
     except (KeyError, TypeError, ValueError):
         return {}

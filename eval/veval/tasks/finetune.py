@@ -1,7 +1,7 @@
-"""Fine-tuning: the network is trained on labels, from given weights or from scratch, and then tested on whole videos.
+"""Fine-tuning: train a network on labels, from given weights or from scratch, and then test it on whole videos.
 
-By default the state after the last epoch is tested. RSPNet's authors keep the epoch that is best on the test videos,
-and VCOP's and PRP's authors the one that is best on held-out videos; both can be selected, and the result says so.
+By default the state after the last epoch is tested. RSPNet's authors keep the epoch that is best on the test videos;
+VCOP's and PRP's authors keep the epoch that is best on held-out videos. Both can be selected, and the result says so.
 """
 
 from collections.abc import Sequence
@@ -30,15 +30,15 @@ from vtrain.training.training import resolved, selected
 
 SELECT = ("last", "best-on-test", "best-on-held-out")
 TINY = "finetune-tiny"
-USUAL = "ucf101"  # the data set whose recipe is used where no paper fine-tunes on the videos
+USUAL = "ucf101"  # the data set whose recipe is used for videos on which no paper fine-tunes
 TUNED = Path("runs") / "finetuned"
-# Settings that may differ when a training goes on; hashes tell whether shards elsewhere are the same.
+# Settings that may differ when a training continues; hashes show whether shards elsewhere are the same.
 MAY_CHANGE = ("workers", "log_every", "save_every", "data.shards")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FineTuning:
-    """Everything one fine-tuning works on."""
+    """All inputs of a fine-tuning."""
 
     weights: Weights
     recipe: Recipe
@@ -56,7 +56,7 @@ class FineTuning:
 
     @property
     def shards(self) -> ShardSet:
-        """The shards to learn from: those that are tested on, unless the recipe names others."""
+        """The shards to learn from: the tested shards, unless the recipe names others."""
         same = self.recipe.data.shards == self.data.shards.spec
         return self.data.shards if same else ShardSet.open(self.recipe.data.shards)
 
@@ -64,7 +64,7 @@ class FineTuning:
 def recipe_for(weights: WeightsInfo, dataset: str, word: str = "") -> tuple[Recipe, str]:
     """Return the recipe, and a note for the user where no paper fine-tunes on such a data set; empty otherwise.
 
-    The recipe is the one called `word`; without a word, that of the weights' method for this data set, or of RSPNet.
+    The recipe is called `word`; without a word, it is that of the weights' method for this data set, or of RSPNet.
     The network and the normalisation of its clips are those of the weights.
     """
     note = ""
@@ -94,7 +94,7 @@ def network_of(weights: WeightsInfo) -> dict[str, Any]:
 
 
 def published_recipe(weights: WeightsInfo, dataset: str, word: str) -> tuple[Recipe, str]:
-    """Return how the authors of the weights' method fine-tune; on other data sets as on UCF101, nothing held out."""
+    """Return the recipe of the weights' method and a note; on other data sets that of UCF101, with nothing held out."""
     known = {split(name) for name in RECIPES}
     method = weights.like or weights.method
     method = method if method and f"finetune-{method}" in {name.start for name in known} else "rspnet"
@@ -109,7 +109,7 @@ def published_recipe(weights: WeightsInfo, dataset: str, word: str) -> tuple[Rec
 
 
 def holding_out(recipe: Recipe, count: int | None, by: By | None = None) -> Recipe:
-    """Return the recipe with `count` videos held out and validated on after each epoch; None: as many as before."""
+    """Return the recipe with `count` held-out videos, validated after each epoch; None: as many as before."""
     data = replace(
         recipe.data,
         hold_out=recipe.data.hold_out if count is None else count,
@@ -121,9 +121,9 @@ def holding_out(recipe: Recipe, count: int | None, by: By | None = None) -> Reci
 
 
 def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
-    """Train, test, and return the numbers and what they depend on. Of several processes only the first one tests.
+    """Train, test, and return the numbers and what they depend on. Only the first of several processes tests.
 
-    A training that was stopped goes on, and a finished one is tested again.
+    A training that was stopped continues; a finished training is only tested again.
     """
     refuse_other_network(tuning.weights.info, tuning.recipe)
     shards = tuning.shards
@@ -157,7 +157,7 @@ def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
 
 
 def refuse_other_network(weights: WeightsInfo, recipe: Recipe) -> None:
-    """Refuse a recipe for another network than that of the weights: the result is about the weights."""
+    """Refuse a recipe with another network than that of the weights, because the result is about the weights."""
     for name, wanted in network_of(weights).items():
         if getattr(recipe, name) != wanted:
             raise UsageError(
@@ -167,7 +167,7 @@ def refuse_other_network(weights: WeightsInfo, recipe: Recipe) -> None:
 
 
 def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> tuple[Videos, Videos | None]:
-    """Refuse before the training what would fail after it; return the videos to learn from and the held-out ones."""
+    """Refuse before the training what would fail after it; return the training videos and the held-out videos."""
     if tuning.selection not in SELECT:
         raise UsageError(f"--select is '{tuning.selection}'; there are {', '.join(SELECT)}")
     recipe = tuning.recipe
@@ -180,7 +180,7 @@ def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> tuple[Videos, Vid
 
 
 def run_training(recipe: Recipe, folder: Path, videos: Videos, shards: ShardSet) -> Info:
-    """Train in a folder, or go on with the same training where it stopped."""
+    """Train in a folder, or continue the same training where it stopped."""
     again = (folder / RECIPE).exists()
     if again:
         refuse_another_training(recipe, folder, videos)
@@ -224,7 +224,7 @@ def best_state(tuning: FineTuning, steps: int, judges: Videos) -> tuple[Path, li
 def tested(
     tuning: FineTuning, state: Path, videos: Videos, protocol: str | None, words: Sequence[str]
 ) -> tuple[Info, Evaluation[Any]]:
-    """Test a state of the training in this process, however many processes have trained."""
+    """Test a state of the training in this process alone, for any number of processes that have trained."""
     network = load_classifier(str(state))
     evaluation = Evaluation(
         network=network,

@@ -44,13 +44,13 @@ class Classified:
     keys: list[str]
     label: Ints
     predicted: Ints
-    details: dict[str, Any]  # as they go into a result
+    details: dict[str, Any]  # further entries of a result
 
     def hits(self) -> NDArray[np.float64]:
         return np.asarray(self.predicted == self.label, np.float64)
 
     def entries(self) -> dict[str, Any]:
-        """Return what a result holds at its top."""
+        """Return the entries of a result at its top level."""
         return {"top1": 100 * float(self.hits().mean())} | self.details
 
     def videos(self) -> list[dict[str, Any]]:
@@ -63,7 +63,7 @@ def classify(
 ) -> Classified:
     """Predict the class of each labelled video of `test` from its nearest videos in `train`.
 
-    Features of several clips are averaged. Of classes with as many votes the one with the nearest video wins.
+    Features of several clips are averaged. Among classes with equal votes, that of the nearest video wins.
     """
     refuse_unusable_pair(train, test)
     voting = voting or Voting()
@@ -78,7 +78,7 @@ def classify(
 
 
 def counts(train: Features, test: Features) -> dict[str, int]:
-    """Return how many videos were learned from and tested on, and how many of the tested could not be correct."""
+    """Return the numbers of training and test videos, and of test videos that could not be correct."""
     labelled = test.labelled()
     known = np.unique(train.label[train.labelled()])
     return {
@@ -112,6 +112,6 @@ def _predicted(neighbours: Nearest, label_G: Ints, voting: Voting) -> Ints:
         voters = class_G[row_N]
         weight_N = np.ones(len(row_N)) if voting.votes == "same" else np.exp((near_N - near_N[0]) / voting.temperature)
         votes_C = np.bincount(voters, weight_N, minlength=len(classes))
-        # The first voter, and so the nearest, of those whose class has the most votes.
+        # Among the voters whose class has the most votes, the first is the nearest.
         predicted[query] = classes[voters[votes_C[voters].argmax()]]
     return predicted

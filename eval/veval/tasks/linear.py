@@ -23,7 +23,7 @@ from veval.tasks.knn import Classified, counts, refuse_unusable_pair
 from vprep.errors import UsageError
 
 STRENGTHS = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5)
-DEFAULT_STRENGTH = 0.01  # for too few videos to hold any out
+DEFAULT_STRENGTH = 0.01  # when there are too few videos to hold any out
 HELD_OUT = 0.2
 STEPS = 500
 FLAT = 1e-6  # largest entry of the gradient at what counts as the optimum
@@ -56,8 +56,9 @@ def classify(
 ) -> Classified:
     """Train on `train`, test on `test`; features of several clips are averaged.
 
-    The details hold the strength, the accuracy on the held-out videos for each strength, and that on the training
-    videos. Where even those are not discriminated, a low number is due to the features, not to too few videos.
+    The details hold the strength, the accuracy on the held-out videos for each strength, and the accuracy on the
+    training videos. If even the training videos are not discriminated, a low number is due to the features, not to too
+    few videos.
     """
     refuse_unusable_pair(train, test)
     if not strengths or min(strengths) <= 0:
@@ -103,9 +104,9 @@ def few(features: Features, k: int, seed: int = 0) -> Features:
 
 
 def held_out(features: Features, seed: int) -> Ints:
-    """Return the rows to hold out: about HELD_OUT of each class, all videos of a film together, never a whole class.
+    """Return the rows to hold out: about HELD_OUT of each class, all videos of a film together, never a full class.
 
-    Videos cut from one film look alike. If some of them were trained on, the others would seem easy.
+    Videos that were cut from one film are similar. If some were trained on, the others would seem easy.
     """
     by_class: defaultdict[int, list[str]] = defaultdict(list)
     members: defaultdict[str, list[int]] = defaultdict(list)
@@ -131,7 +132,7 @@ def trained(features_VD: Tensor, class_V: Tensor, classes: int, strength: float,
     x_VD = features_VD.double()
     mean = x_VD.mean(0)
     deviation = x_VD.std(0, correction=0)
-    # A number that is the same in all videos carries no information; do not amplify its rounding errors.
+    # A feature that is the same in all videos carries no information; do not amplify its rounding errors.
     scale = torch.where(deviation > 1e-12 * (1 + mean.abs()), 1 / deviation, 0.0)
     x_VD = _standardised(x_VD, mean, scale)
     weight = (begin.weight if begin else x_VD.new_zeros(classes, x_VD.shape[1])).clone().requires_grad_()
@@ -160,7 +161,7 @@ def trained(features_VD: Tensor, class_V: Tensor, classes: int, strength: float,
 def _best_strength(
     features_VD: Tensor, class_V: Tensor, held: Ints, strengths: Sequence[float]
 ) -> tuple[float, dict[float, float]]:
-    """Return the strength that is best on the held-out rows, the stronger of equals, and the accuracy of each."""
+    """Return the strength that is best on the held-out rows (of equals, the strongest), and the accuracy of each."""
     if not len(held):
         return (strengths[0] if len(strengths) == 1 else DEFAULT_STRENGTH), {}
     if len(strengths) == 1:

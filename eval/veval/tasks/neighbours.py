@@ -1,9 +1,9 @@
 """The nearest gallery rows by cosine: exact, in bounded memory, and the same for any size of the parts.
 
-Cosines are compared to 10 decimals, and among equal ones the row that comes first is nearer. A row of zeros has the
-cosine 0 with every row. A float32 product picks candidates; those too close for float32 to order are compared in
-float64. Where float32 cannot even tell which rows are candidates, float64 searches the whole gallery, which takes
-two to three times as long.
+Cosines are compared to 10 decimals; among equal cosines the first row is nearer. A row of zeros has the cosine 0 with
+every row. A float32 product picks candidates; candidates too close for float32 to order are compared in float64. Where
+float32 cannot even decide which rows are candidates, float64 searches the whole gallery, which takes two to three times
+as long.
 
 Besides the two tables, memory holds some twenty parts of PART bytes (1.3 GB) at most, and the neighbours themselves.
 
@@ -35,7 +35,7 @@ IN_CACHE = 1 << 20  # bytes of float64 that stay in a processor's cache
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nearest:
-    """The neighbours of each query, the nearest first; row -1 where the gallery had no more."""
+    """The neighbours of each query, the nearest first; row -1 where the gallery has no more rows."""
 
     row: Ints  # [Q, N]
     similarity: NDArray[np.float32]
@@ -43,7 +43,7 @@ class Nearest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gallery:
-    """The rows that are searched; `hidden` ones are never neighbours."""
+    """The rows that are searched; `hidden` rows are never neighbours."""
 
     table: Table
     hidden: NDArray[np.bool_]
@@ -93,7 +93,7 @@ def _keys_of_nearest(queries_QD: Tensor, closed_P2: Tensor, gallery: Gallery, de
         cosine_P = (gallery.unit(row_P.cpu().numpy()) * queries_QD[query_P[at]]).sum(1)
         key_QN[query_P[at], place_P[at]] = _keys(cosine_P, row_P)
     key_QN = key_QN.sort(descending=True).values[:, :depth]
-    # Where the last candidate may be as near as the last wanted row, other rows may be, too.
+    # Where the last candidate may be as near as the last wanted row, further rows may be as near, too.
     tied = near_QN[:, depth - 1] - near_QN[:, -1] < unsure
     if tied.any():
         among_tied_P2 = torch.stack([tied.cumsum(0)[closed_P2[:, 0]] - 1, closed_P2[:, 1]], dim=1)
@@ -124,7 +124,7 @@ def _search(queries_QD: Tensor, closed_P2: Tensor, gallery: Gallery, keep: int) 
 
 
 def _keys(cosine: Tensor, row: Tensor) -> Tensor:
-    """Return one number per row that is greatest for the nearest row, or for the first of equally near ones."""
+    """Return a number per row that is greatest for the nearest row; of equally near rows, for the first."""
     return (cosine * GRID).round_().long().mul_(ROWS).add_(ROWS - 1 - row)
 
 
@@ -141,7 +141,7 @@ def _unit(rows_GD: Table, device: torch.device, dtype: torch.dtype = torch.float
 def _unsure(width: int) -> float:
     """Return the difference below which float32 may put two cosines in the wrong order.
 
-    Errors of a sum add up like a random walk, at worst; those seen on a processor were less than half of this.
+    Errors of a sum add up like a random walk, at worst; the errors seen on a processor were less than half of this.
     """
     return float(2 * 2.0**-24 * (8 + sqrt(width)))
 

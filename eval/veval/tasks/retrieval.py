@@ -1,6 +1,6 @@
 """Retrieval: a query is correct among k when one of the k nearest gallery videos has its class.
 
-Büchler et al. (ECCV 2018) and Xu et al. (VCOP, CVPR 2019) began it, with cosines of the mean feature of ten clips.
+Büchler et al. (ECCV 2018) and Xu et al. (VCOP, CVPR 2019) introduced it, with cosines of the mean feature of ten clips.
 
 Q queries   G gallery   K clips of a video   D feature   N neighbours
 """
@@ -26,7 +26,7 @@ SHOWN = 50  # neighbours that are returned, at least
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrieved:
-    """Which queries were correct, and what lay nearest to them.
+    """The nearest neighbours of the queries, and which queries were correct.
 
     On the level of clips each clip is a query: `first` and `neighbours` have K rows for each of `keys`, whose
     neighbours are clips of the gallery, K for each video.
@@ -39,11 +39,11 @@ class Retrieved:
     clips: int  # K, and 1 on the level of videos
     first: Ints  # rank of the nearest neighbour of the same class, from 1; 0: none among those found
     neighbours: Nearest
-    counts: dict[str, Any]  # as they go into a result
+    counts: dict[str, Any]  # further entries of a result
     duplicates: list[tuple[str, str]]  # query and gallery videos of the same content
 
     def hits(self, k: int) -> NDArray[np.float64]:
-        """Return for each query video whether it was correct; with several clips, the share of them that were."""
+        """Return for each query video whether it was correct; with several clips, the share of correct clips."""
         correct = (self.first > 0) & (self.first <= k)
         return np.asarray(correct.reshape(len(self.keys), self.clips).mean(axis=1))
 
@@ -51,11 +51,11 @@ class Retrieved:
         return {k: 100 * float(self.hits(k).mean()) for k in self.ks}
 
     def entries(self) -> dict[str, Any]:
-        """Return what a result of retrieval holds at its top."""
+        """Return the entries of a result at its top level."""
         return {f"top{k}": value for k, value in self.percent().items()} | self.counts
 
     def videos(self) -> list[dict[str, Any]]:
-        """Return for each query the rank of its first correct neighbour, from which the hits of every k follow."""
+        """Return for each query the rank of its first correct neighbour, which gives the hits of every k."""
         ranks = self.first.reshape(len(self.keys), self.clips).tolist()
         return [
             {"key": key, "label": label, "first": rank if self.clips > 1 else rank[0]}
@@ -76,7 +76,7 @@ def retrieve(
     """Search the labelled videos of the gallery for each labelled query.
 
     With leave_out="same content", a query is not compared with the gallery's video of its key or of its content. A k
-    beyond the gallery's size counts all of it.
+    larger than the gallery counts the complete gallery.
     """
     _refuse_impossible(queries, gallery, ks, level, leave_out)
     rows = queries.labelled()
@@ -84,7 +84,7 @@ def retrieve(
     queries_QD, gallery_GD = by_video(labelled), by_video(gallery)
     if level == "clip":
         clips = queries.clips
-        queries_QD, gallery_GD = (one.features.reshape(-1, one.features.shape[2]) for one in (labelled, gallery))
+        queries_QD, gallery_GD = (side.features.reshape(-1, side.features.shape[2]) for side in (labelled, gallery))
     hidden = gallery.label < 0
     size = clips * int((~hidden).sum())
     same = _duplicates(labelled, gallery)
@@ -149,7 +149,7 @@ def _pairs_left_out(queries: Features, gallery: Features, duplicates: Ints) -> I
 
 
 def _pairs(queries: Sequence[str], gallery: Sequence[str]) -> Ints:
-    """Return pairs (query, gallery row) with the same word; an empty word equals no other."""
+    """Return pairs (query, gallery row) of equal words; an empty word equals no other."""
     rows: defaultdict[str, list[int]] = defaultdict(list)
     for row, word in enumerate(gallery):
         rows[word].append(row)
@@ -166,7 +166,7 @@ def _duplicates(queries: Features, gallery: Features) -> Ints:
 
 
 def _of_clips(pairs_P2: Ints, clips: int) -> Ints:
-    """Pair each clip of the one video with each clip of the other."""
+    """Return the pairs of clips for pairs of videos: each clip of a query with each clip of its gallery video."""
     query, row = (pairs_P2[:, column, None, None] * clips for column in (0, 1))
     each = np.arange(clips)
     left, right = np.broadcast_arrays(query + each[:, None], row + each)

@@ -30,7 +30,7 @@ TOP = (1, 5)
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """The true classes of videos; and by fusion, the predicted class, and the rank of the true one, from 0."""
+    """The true classes of videos; and by fusion, the predicted class and the rank of the true class, from 0."""
 
     key: list[str]
     label: Ints
@@ -39,10 +39,10 @@ class Predictions:
 
 
 def measure(evaluation: Evaluation[Classifier], logits: Path | None = None) -> Info | None:
-    """Return the accuracy by the protocol's fusion and by the other one, per class, and the predictions per video.
+    """Return the accuracy by both fusions, the accuracy per class, and the predictions per video.
 
-    The evaluation has videos of one split. With a file for `logits`, those of each clip are kept in it, so that the
-    work can be stopped and resumed, and shared by processes; only the first of these returns numbers.
+    The evaluation has videos of one split. A file `logits` keeps the logits of each clip, so that the work can be
+    stopped and resumed, and shared by processes; only the first process returns numbers.
     """
     ((split, videos),) = evaluation.data.videos.items()
     network, protocol, execution = evaluation.network, evaluation.protocol, evaluation.execution
@@ -107,7 +107,7 @@ def fuse(logits_VRK: Tensor, fusion: Fusion) -> Tensor:
 
 
 def predict(keys: list[str], label: Ints, logits_VRK: Tensor) -> Predictions:
-    """Return predictions by both fusions; of classes with equal scores the first is predicted, and ranks first."""
+    """Return predictions by both fusions; of classes with equal scores, the first is predicted and ranks first."""
     predicted, rank = {}, {}
     true_V1 = torch.from_numpy(label).clamp(min=0)[:, None]
     number_K = torch.arange(logits_VRK.shape[2])
@@ -128,5 +128,5 @@ def _predicted(videos: Videos, rows: list[int], logits_VRK: Tensor) -> Predictio
 def _predicted_in(path: Path) -> Iterator[Predictions]:
     tables = feature_file.read(path)
     for begin in range(0, len(tables.keys), 1024):
-        some = slice(begin, begin + 1024)
-        yield predict(tables.keys[some], tables.label[some], torch.from_numpy(tables.arrays["logits"][some]))
+        rows = slice(begin, begin + 1024)
+        yield predict(tables.keys[rows], tables.label[rows], torch.from_numpy(tables.arrays["logits"][rows]))

@@ -1,7 +1,7 @@
 """Layouts: how videos and their labels lie in a folder. Each layout is a function from a `Source` to a `Listing`.
 
-`LAYOUTS` holds the layouts of this package. One from outside is named as `module:name`, or an installed package offers
-it in the entry point group `playspeed.layouts`; examples/my_layouts.py is one.
+`LAYOUTS` holds the layouts of this package. A user names another layout as `module:name`, or an installed package
+offers it in the entry point group `playspeed.layouts`. examples/my_layouts.py is an example.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ __all__ = ["LAYOUTS", "NO_SPLITS", "Entry", "Files", "Layout", "Listing", "Sourc
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One layout: its name, the function that reads it, and what else is known of it."""
+    """A layout: its name, the function that reads it, how `auto` recognises it, and the options that it takes."""
 
     name: str
     read: Callable[[Source], Listing]
@@ -46,7 +46,7 @@ LAYOUTS = {
 
 
 def read(root: Path, *, layout: str = "auto", splits: Path | None = None, labels: Path | None = None) -> Listing:
-    """Return the videos below `root` and what its lists say about them; no video is opened.
+    """Return the videos below `root` with their classes and splits from its lists; no video is opened.
 
     `splits` is a list or a folder of lists, `labels` a class list or the csv that names the videos.
     """
@@ -94,7 +94,7 @@ def find(name: str) -> Layout:
 
 
 def _check(name: str, listing: object, source: Source) -> None:
-    """Refuse what a layout from outside must not return: it would be sharded as it is."""
+    """Refuse a wrong listing by a layout from outside, because it would be sharded as it is."""
     if not isinstance(listing, Listing):
         raise UsageError(
             f"layout '{name}' returned an object of type {type(listing).__name__}; it must return a "

@@ -43,7 +43,7 @@ class Names:
 
 
 def match(source: Source, names: Names, classes: Sequence[str], folders: Mapping[str, str]) -> Listing:
-    """Return each video with its entry in the lists; one that they do not name gets the class of its folder."""
+    """Return each video with its entry in the lists; a video that they do not name gets the class of its folder."""
     listing = Listing(classes, ignored=source.files.ignored)
     seen: set[str] = set()
     for name, size in source.files.videos.items():

@@ -1,4 +1,4 @@
-"""A csv by the user: `path,label[,split][,start,end]`, or split1, split2, split3 instead of split.
+"""The user's csv: `path,label[,split][,start,end]`, or split1, split2, split3 instead of split.
 
 Paths are below the root. start and end are seconds into the file; one file may be in several rows with different
 times. Labels that are all integers are the label ids themselves.
@@ -35,7 +35,7 @@ def fits(source: Source) -> bool:
 
 
 def read(source: Source) -> Listing:
-    """Return the videos that the csv names, and no others."""
+    """Return only the videos that the csv names."""
     path = source.labels or source.root / "labels.csv"
     if not path.is_file():
         raise UsageError(f"no '{path}', and layout csv needs a csv; name it with --labels")

@@ -1,4 +1,4 @@
-"""What a layout returns: the videos of a folder and what its lists say about them. No video has been opened yet."""
+"""The result of a layout: the videos of a folder with their classes and splits. No video has been opened yet."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vprep.errors import UsageError
 
 Splits = tuple[str | None, str | None, str | None]
-"""`train`, `val` or `test` in each of up to three official splits; None where a video is in no part of one."""
+"""`train`, `val` or `test` in each of up to three official splits; None for a split that does not list the video."""
 
 NO_SPLITS: Splits = (None, None, None)
 
@@ -41,7 +41,7 @@ class Listing:
         """Names of videos that a list has and the folder lacks."""
 
         self.unlisted: list[str] = []
-        """Names of videos that the folder has and no list names. They are in `entries`, but for the layout csv."""
+        """Names of videos that the folder has and no list names. They are in `entries`, except with the layout csv."""
 
         self.ignored = ignored
         """Number of files that are no videos: by their name, or because they are pipes or devices."""
@@ -61,7 +61,7 @@ class Listing:
         start: float | None = None,
         end: float | None = None,
     ) -> None:
-        """Add one video of `size` bytes; its label is the place of `class_name` in the list of classes."""
+        """Add one video of `size` bytes; its label is the position of `class_name` in the list of classes."""
         if class_name is not None and class_name not in self._labels:
             raise UsageError(f"'{source}' is of class '{class_name}', which the list of classes lacks; add it there")
         label = None if class_name is None else self._labels[class_name]

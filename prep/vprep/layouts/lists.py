@@ -47,7 +47,7 @@ def is_beside(source: Source, path: Path) -> bool:
 
 
 def none_found(source: Source, layout: str, wanted: str) -> UsageError:
-    """Return the error for a layout that needs lists and finds none."""
+    """Return the error for a layout that needs lists when there are none."""
     if source.splits is not None:
         return UsageError(f"no {wanted} in '{source.splits}', and layout {layout} needs them")
     where = f"'{source.root}' or in the folders in it"
@@ -153,5 +153,5 @@ def _header(path: Path, number: int, row: list[str], needed: Sequence[str]) -> l
     if absent := [name for name in needed if name not in header]:
         raise bad_line(path, number, f"no column {', '.join(absent)}; the header must have {', '.join(needed)}")
     if twice := [name for name in header if name and header.count(name) > 1]:
-        raise bad_line(path, number, f"column {twice[0]} is there twice; keep one")
+        raise bad_line(path, number, f"column {twice[0]} appears twice; keep one")
     return header

@@ -1,4 +1,4 @@
-"""What a layout receives: the folder with its files, and the lists that the user names."""
+"""The input of a layout: the folder with its files, and the lists that the user names."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,10 @@ class Source:
     """The videos with their sizes, and the files that may be lists."""
 
     splits: Path | None = None
-    """What --splits names: a list, or a folder of lists."""
+    """The value of --splits: a list, or a folder of lists."""
 
     labels: Path | None = None
-    """What --labels names: a class list, or a csv that names the videos."""
+    """The value of --labels: a class list, or a csv that names the videos."""
 
 
 def stem(name: str) -> str:

@@ -23,7 +23,7 @@ class _Row(NamedTuple):
 
 
 def fits(source: Source) -> bool:
-    """Return whether the lists are there; a json with a common name must begin as such a list does."""
+    """Return whether the lists are there; a json without the usual prefix must also begin like such a list."""
     return any(path.name.startswith(_PREFIX) or _begins_as_a_list(path) for path in find(source, _LIST))
 
 

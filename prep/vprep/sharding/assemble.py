@@ -1,7 +1,7 @@
 """Turn the records of the shards into the three files that make them a set, and back.
 
-finish   .work/*.parquet -> index.parquet, failures.parquet, dataset.json
-reopen   the reverse, when shards of a finished set have to be made again
+finish   turns .work/*.parquet into index.parquet, failures.parquet and dataset.json
+reopen   does the reverse, when shards of a finished set have to be made again
 """
 
 import shutil
@@ -93,7 +93,7 @@ class Totals:
 
 
 def finish(folder: Path, plan: Plan) -> dict[str, Any]:
-    """Write index, failures and dataset.json of a set whose shards are all there; return dataset.json's content."""
+    """Write index, failures and dataset.json of a set whose shards all exist; return the content of dataset.json."""
     totals, shards, failures = Totals(), [], [FAILURES_SCHEMA.empty_table()]
     with atomic_write(folder / INDEX) as file, IndexWriter(file) as index:
         for name in plan.shards:
@@ -138,7 +138,7 @@ def dataset_info(
 
 
 def is_finished(folder: Path) -> bool:
-    """Return whether all files of the set are there with their sizes."""
+    """Return whether all files of the set exist with their sizes."""
     if not (folder / DATASET).exists():
         return False
     info = read_dataset(folder)

@@ -33,7 +33,7 @@ HARMLESS = {"README.md", ".gitignore", ".gitkeep", ".DS_Store", ".lock", WORK}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Where and how a set is made; nothing here decides about its bytes."""
+    """Where and how a set is made; its bytes depend on none of this."""
 
     out: Path
     root: Path
@@ -58,7 +58,7 @@ def shard(job: Job, read_listing: Callable[[], Listing], settings: Settings) -> 
 
 
 def retry(job: Job, cause: str | None) -> dict[str, Any]:
-    """Retry the videos that failed, all or those of one cause; the other videos are copied as they are."""
+    """Retry the videos that failed, or those of one cause; the other videos are copied as they are."""
     with _writing(job.out):
         plan = read_plan(job.out)
         if plan is None or not (job.out / DATASET).exists():
@@ -141,7 +141,7 @@ def _size(triple: tuple[str, Planned, Result]) -> int:
 
 @contextlib.contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """Lock the folder of a set for this process. An error of the disk becomes one sentence."""
+    """Lock the folder of a set for this process, and turn an error of the disk into one sentence."""
     lock = contextlib.ExitStack()
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from vprep.video.transcode import CONTAINERS, Video, transcode
 HEADERS = 32  # videos whose headers are read for the number of shards
 BYTES_PER_PIXEL = 0.24  # of JPEG at quality 3, over real clips; see benchmarks/LOG.md
 BYTES_PER_SECOND = 60_000  # of a source whose header has no duration
-ENDS = 64 << 10  # bytes at the beginning and end of a file that are compared before the entire file
+ENDS = 64 << 10  # bytes at the beginning and at the end of a file, compared before the entire files are
 
 
 def shard_count(
@@ -84,7 +84,7 @@ def plan_report(
 
 
 def _listing_info(listing: Listing, root: Path) -> dict[str, Any]:
-    """Return what is known without opening a video."""
+    """Return the counts that are known without opening a video."""
     return {
         "source": str(root),
         "layout": listing.layout,

@@ -21,7 +21,7 @@ from vprep.layouts.listing import Entry
 from vprep.settings import Settings
 
 LONGEST_KEY = 93  # with `.mjpeg` it fits the 100 bytes of a tar header
-STEM = 60  # characters kept of a name that a hash is added to
+STEM = 60  # characters kept of a name to which a hash is added
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ def keys_of(entries: Sequence[Entry]) -> list[str]:
 
 
 def interleaved(planned: Iterable[Planned], seed: int) -> list[Planned]:
-    """Return the videos in an order in which every stretch holds the classes in about their shares of the set.
+    """Return the videos in an order whose every stretch holds each class in about its share of the set.
 
     The videos of a class are shuffled; the i-th of n goes near i / n of the whole order. Both the shuffle and the
-    position come from a hash of seed and key and depend on nothing else.
+    position depend only on a hash of seed and key.
     """
     classes: dict[str | None, list[tuple[int, Planned]]] = defaultdict(list)
     for video in planned:

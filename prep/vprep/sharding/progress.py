@@ -1,4 +1,4 @@
-"""The progress of sharding: videos that are done, and how many of them failed."""
+"""The progress of sharding: the number of finished videos, and how many of them failed."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from vprep.progress import Progress
 
 
 class VideoProgress(Progress):
-    """Counts the videos that are done and those that failed, and shows both."""
+    """Counts the finished videos and the failed videos, and shows both."""
 
     def __init__(self, total: int, done: int = 0) -> None:
         super().__init__(total, done)

@@ -54,7 +54,7 @@ class ShardWriter:
         self._rows.append(row | {"shard": self.record.name, "offset": at, "size": len(result.mjpeg)})
 
     def finish(self) -> Record:
-        """Move the shard into place and return its record. The record is saved first: a shard without one is redone."""
+        """Move the shard into place and return its record, saved first: a shard without a record is made again."""
         self._write(TRAILER)
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -65,7 +65,7 @@ class ShardWriter:
         return self.record
 
     def discard(self) -> None:
-        """Remove what is left of the draft."""
+        """Remove the draft, if it still exists."""
         with contextlib.suppress(OSError):  # a full disk refuses the bytes that are still buffered
             self._file.close()
         self.draft.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """Process several videos at once and return the results in order.
 
-The threads only wait for their ffmpeg, which does the work. Each worker stays on one processor, its thread and its
-ffmpeg. ffmpeg runs its stages in threads of its own; kept together they lose 7 % less than when they spread over
-processors that are busy with other videos (benchmarks/LOG.md).
+The threads only wait for their ffmpeg, which does the work. The thread and the ffmpeg of a worker stay on one
+processor. ffmpeg runs its stages in threads of its own; on one processor they lose 7 % less than when they spread
+over processors that are busy with other videos (benchmarks/LOG.md).
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from vprep.processors import processors
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-AHEAD = 8  # finished results per worker that may wait for a slow one before them
+AHEAD = 8  # finished results per worker that may wait for a slow result before them
 MOST_WAITING = 256 << 20  # bytes of these results
 
 

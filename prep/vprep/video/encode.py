@@ -12,7 +12,7 @@ DEADLINE = 600.0  # seconds; an hour of small frames takes one second
 
 
 def encode(pictures: bytes, out: Path, *, input_options: Sequence[str], output_options: Sequence[str]) -> None:
-    """Write `pictures` as the video `out`; ffmpeg's options say what the pictures are and what the video shall be."""
+    """Write `pictures` as the video `out`; ffmpeg's options describe the pictures and the video."""
     with atomic_write(out) as file:
         output = [*output_options, f"file:{file.name}"]
         argv = [find().path, "-v", "error", "-y", *input_options, "-i", "pipe:0", *output]

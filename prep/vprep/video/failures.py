@@ -43,7 +43,7 @@ def unreadable(error: OSError) -> Failure:
 def failure_of(
     outcome: Outcome, report: ffmpeg_log.Report, frames: int, file: SourceFile, settings: Settings, timeout: float
 ) -> Failure | None:
-    """Return why ffmpeg's `frames` frames are no usable video; None when they are."""
+    """Return why the `frames` frames by ffmpeg are no usable video; None when they are usable."""
     return _unopened(outcome, report, file) or _undecoded(outcome, report, frames, settings, timeout)
 
 

@@ -41,7 +41,7 @@ class Outcome:
 
 @cache
 def find() -> Ffmpeg:
-    """Return the ffmpeg named by VPREP_FFMPEG, else the static one that came with the installation."""
+    """Return the ffmpeg named by VPREP_FFMPEG, else the static ffmpeg that was installed with this package."""
     named = os.environ.get(VARIABLE)
     path = named or bundled()
     origin = f"{VARIABLE}={named}" if named else path
@@ -72,10 +72,10 @@ def run(
     stop: threading.Event | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run `argv` and return its result; it is killed at the deadline, or soon after `stop` is set.
+    """Run `argv` and return its result; kill it at the deadline, or soon after `stop` is set.
 
     It has a process group of its own, so that a Ctrl-C at the terminal does not reach it. Its output goes to a file
-    in memory: with a pipe both sides would wake each other for every 64 kB.
+    in memory: with a pipe, both sides would wake each other for every 64 kB.
     """
     with _in_memory() as output:
         process = subprocess.Popen(
@@ -103,7 +103,7 @@ def _in_memory() -> IO[bytes]:
 
 
 def _read_log(process: subprocess.Popen[bytes], log: "_Log", deadline: float, stop: threading.Event | None) -> bool:
-    """Read stderr to its end and return whether that was before the deadline. Kill the process then, or at `stop`."""
+    """Read stderr to its end and return whether it ended in time. At the deadline or at `stop`, kill the process."""
     in_time = True
     with process.stderr as pipe, selectors.DefaultSelector() as selector:  # type: ignore[union-attr]
         selector.register(pipe, selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""Read a source file as bytes: its size, its hash, and whether it begins as videos do."""
+"""Read a source file as bytes: its size, its hash, and whether it begins like a video."""
 
 import errno
 import stat
@@ -19,10 +19,10 @@ class SourceFile:
     size: int
     hash: str
     is_container: bool
-    """Whether it begins as a container of videos does."""
+    """Whether it begins like a container of videos."""
 
     is_short: bool
-    """Whether it is shorter than its first bytes say; only avi says it there."""
+    """Whether it is shorter than its first bytes declare; only avi declares its length there."""
 
 
 def read_source(path: Path) -> SourceFile:

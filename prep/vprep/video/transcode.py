@@ -22,7 +22,7 @@ from vprep.video.source_file import SourceFile, read_source
 # Containers only: no format that lists other files (hls, concat, dash, sdp, image2, ...).
 CONTAINERS = "mov,avi,matroska,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg,gif,mxf,dv,rm,nut,ivf,yuv4mpegpipe"
 MAX_PIXELS = 1 << 26
-# The decoders of these silently fill some damage with whatever was in memory.
+# The decoders of these codecs silently fill some damage with older content of the memory.
 SILENT = {"hevc", "vp8"}
 STEADY_MEMORY = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165"}
 MOST_HELD = 256 << 20  # bytes of raw pictures that may be kept

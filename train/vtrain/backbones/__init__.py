@@ -1,7 +1,7 @@
 """The networks that are trained: they turn clips into feature maps. Heads belong to the methods.
 
-A backbone is named by its name here, by `module:name` for one from outside, or by the name under which an installed
-package offers it (entry points of the group `playspeed.backbones`).
+Users name a backbone by its name here, by `module:name` when it comes from outside, or by the name under which an
+installed package offers it (entry points of the group `playspeed.backbones`).
 """
 
 import inspect
@@ -48,7 +48,7 @@ def backbone(name: str, **settings: Any) -> Backbone:  # noqa: ANN401 - each bac
 
 
 def known(name: str) -> bool:
-    """Return whether `name` names a backbone; one of the form `module:name` may still need to be allowed."""
+    """Return whether `name` names a backbone; a name of the form `module:name` may still need to be allowed."""
     return name in BACKBONES or plugins.named(name) or name in plugins.installed("backbone")
 
 
@@ -62,7 +62,7 @@ def allow(word: str) -> None:
 
 
 def _builder(name: str) -> Callable[..., object]:
-    """Return what builds the backbone `name`."""
+    """Return the function that builds the backbone `name`."""
     if name in BACKBONES:
         return BACKBONES[name]
     if plugins.named(name):
@@ -85,7 +85,7 @@ def _callable(name: str, build: object) -> Callable[..., object]:
 
 
 def _settings(build: Callable[..., object]) -> list[str] | None:
-    """Return the names of the settings that `build` takes, None if it takes any."""
+    """Return the names of the settings that `build` takes; None if it takes any setting."""
     try:
         parameters = inspect.signature(build).parameters
     except ValueError:  # some functions written in C have no signature

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vprep.errors import UsageError
 from vtrain.backbones.backbone import Backbone
 
-# Frames, height and width to find the number of channels with; the first that the module takes. Some take only one.
+# Frames, height and width of clips to find the number of channels; the first size that the module takes counts.
 TRIALS = ((8, 64, 64), (16, 112, 112), (16, 224, 224), (32, 224, 224), (8, 224, 224))
 
 
@@ -38,7 +38,7 @@ class FeatureMap(nn.Module):
 
 
 def adapted(name: str, net: object) -> Backbone:
-    """Return what the builder of backbone `name` has built as a Backbone; a module becomes its stage conv5."""
+    """Return `net`, made by the builder of backbone `name`, as a Backbone; another module becomes its stage conv5."""
     if isinstance(net, Backbone):
         return net
     if not isinstance(net, nn.Module):
@@ -56,7 +56,7 @@ def channels(name: str, net: FeatureMap) -> int:
                 return trial().shape[1]
             except UsageError:
                 raise
-            except Exception as error:  # whatever a module does with a clip of that size
+            except Exception as error:  # a module may raise any error for a clip of that size
                 errors.append(error)
     sizes = ", ".join(" x ".join(map(str, size)) for size in TRIALS)
     message = next(iter(str(errors[-1]).splitlines()), "no message")
@@ -66,7 +66,7 @@ def channels(name: str, net: FeatureMap) -> int:
 
 
 def trials(net: FeatureMap) -> Iterator[Callable[[], Tensor]]:
-    """Yield forward passes: first those without memory, on the meta device, which not every module can do."""
+    """Yield forward passes: first on the meta device, without memory; then on the CPU, for modules that need it."""
     for device in ("meta", "cpu"):
         copied = copy.deepcopy(net).eval()
         on_meta = any(x.is_meta for x in (*copied.parameters(), *copied.buffers()))

@@ -84,7 +84,7 @@ def use_kernels(net: nn.Module, kernels: Kernels) -> None:
 
 
 def sequence(**steps: nn.Module | None) -> nn.Sequential:
-    """Return modules one after another, by name, without those that are None."""
+    """Return the modules one after another, by name, without those that are None."""
     return nn.Sequential(OrderedDict((name, step) for name, step in steps.items() if step is not None))
 
 
@@ -115,7 +115,7 @@ Block = Callable[[int, int, int], Residual]  # channels in, channels out, stride
 
 
 def stages(block: Block, width: int, blocks: tuple[int, ...], pool: nn.Module | None = None) -> dict[str, nn.Module]:
-    """Return conv2 to conv5 of a residual network; each has twice the channels and half the size of the one before."""
+    """Return conv2 to conv5 of a residual network; each has twice the channels and half the size of its predecessor."""
     made: dict[str, nn.Module] = {}
     before = width
     for index, count in enumerate(blocks):

@@ -1,8 +1,9 @@
 """R(2+1)D: R3D with each convolution split into one over space and one over time.
 
 Tran et al.: A closer look at spatiotemporal convolutions for action recognition (CVPR 2018). VCOP's version, which
-PRP, Pace and RSPNet share, has one block a stage, splits the shortcuts too, and counts the channels in between for
-each convolution; torchvision's has two blocks, plain shortcuts, and one count a block. Weights fit only one of them.
+PRP, Pace and RSPNet share, has one block a stage, splits the shortcuts too, and computes the number of channels in
+between for each convolution; torchvision's has two blocks, plain shortcuts, and one such number a block. Weights fit
+only one of them.
 """
 
 from torch import Tensor, nn

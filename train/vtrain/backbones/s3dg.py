@@ -2,8 +2,8 @@
 
 Three networks that share the Inception stages and differ in the rest:
 s3dg       RSPNet's: a gate after each separable convolution; the stem halves the time in its 1x7x7 kernel, so every
-           second frame is dropped before anything looks at it (S3D strides in the 7x1x1 kernel)
-s3dg_pace  Pace's, from S3D_HowTo100M: a whole 3x7x7 stem, TensorFlow's "SAME" max-pools, a gate on every branch
+           second frame is dropped before any kernel reads it (S3D strides in the 7x1x1 kernel)
+s3dg_pace  Pace's, from S3D_HowTo100M: a full 3x7x7 stem, TensorFlow's "SAME" max-pools, a gate on every branch
 s3d        torchvision's: no gates
 """
 

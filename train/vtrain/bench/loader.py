@@ -1,4 +1,4 @@
-"""Where the loader's time goes on this machine and these shards.
+"""Measure the time of the loader's stages on this machine and these shards.
 
 Each stage is timed alone, in this process and on the same samples. Then complete loaders are timed with more and more
 workers.
@@ -78,7 +78,7 @@ def read_workers(text: str) -> list[int]:
 def _stages(
     videos: Videos, plan: Plan, batch: int, device: torch.device, seconds: float
 ) -> tuple[dict[str, float], Measured]:
-    """Return milliseconds that a sample takes in each stage; and how fast was read, and how much was decoded."""
+    """Return the milliseconds of a sample in each stage; and the speed of reading and the number of decoded frames."""
     sampler, order, augment = Sampler(videos, plan, 0), Order(videos.shard, 0), Augment(plan.looks)
     shape = (batch, plan.views, plan.length, *sampler.canvas, 3)
     pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
@@ -176,7 +176,7 @@ def _on_workers(sweep: list[Measured], most: int) -> str:
 
 
 def as_table(measured: Measured) -> Group:
-    """Return what `loader` measured as tables and sentences for people."""
+    """Return the measurements of `loader` as tables and sentences for people."""
     stages = Table("stage", "ms per sample", "share", title=f"{measured['method']}, batches of {measured['batch']}")
     total = sum(measured["stages_ms"].values())
     for name, cost in measured["stages_ms"].items():

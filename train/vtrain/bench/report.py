@@ -1,4 +1,4 @@
-"""Sentences and tables about what `vtrain bench step` and `vtrain bench all` measured."""
+"""Sentences and tables about the measurements of `vtrain bench step` and `vtrain bench all`."""
 
 from math import ceil
 
@@ -13,14 +13,14 @@ KERNELS = {"cudnn_default": "cuDNN's choice of kernels", "cudnn_benchmark": "cuD
 
 
 def bottleneck(measured: Measured) -> str:
-    """Return which side is waited for: loader or model, or the processors that both share on a CPU."""
+    """Return the slower side: loader or model, or the processors that both share on a CPU."""
     if measured["device"] == "cpu" and measured["ratio"] < ENOUGH:
         return "processors"
     return "loader" if measured["loader"]["videos_per_s"] < measured["model"]["videos_per_s"] else "model"
 
 
 def advice_on_both(measured: Measured) -> list[str]:
-    """Return what to change so that model and loader together become faster."""
+    """Return advice that makes model and loader together faster."""
     lines = {"loader": on_loader, "model": on_model, "processors": on_processors}[measured["bottleneck"]](measured)
     if measured["device"] != "cpu" and measured["ratio"] < ENOUGH:
         most = measured["processors"]
@@ -58,7 +58,7 @@ def on_processors(measured: Measured) -> list[str]:
 
 
 def advice_on_model(measured: Measured) -> list[str]:
-    """Return what to change so that the model alone becomes faster."""
+    """Return advice that makes the model alone faster."""
     parts = measured["model"]["parts_ms"]
     share = parts["augment"] / sum(parts.values())
     lines = []
@@ -70,7 +70,7 @@ def advice_on_model(measured: Measured) -> list[str]:
 
 
 def as_table(measured: Measured) -> Group:
-    """Return what either command measured as tables and sentences for people."""
+    """Return the measurements of either command as tables and sentences for people."""
     frames, height, width = measured["clip"]
     heading = (
         f"{measured['recipe']}: {measured['backbone']}, {measured['batch']} videos per step, clips of "

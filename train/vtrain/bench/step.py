@@ -1,6 +1,6 @@
-"""How long a training step takes on this machine: on clips that are on the device already, and fed from shards.
+"""Measure a training step on this machine: on clips that are on the device already, and fed from shards.
 
-Complete steps are timed in the trainer's own loop. `step` needs no shards; `all` finds out which side is waited for.
+Complete steps are timed in the trainer's own loop. `step` needs no shards; `all` finds which side is the slower one.
 
 M clips   C channels   T frames   H height   W width
 """
@@ -34,7 +34,7 @@ from vtrain.training.run import Place, Run
 from vtrain.training.train import make
 from vtrain.training.training import feed_of, place_of
 
-CLASSES = 400  # when no videos say how many there are
+CLASSES = 400  # when there are no videos to count them
 FRAMES = 300  # of an imagined video: enough for the clips of every recipe
 STORED = (128, 171)  # least height and width of a frame in pixels
 MARGIN = 128 / 112  # height of a frame / side of a clip
@@ -65,7 +65,7 @@ def step(recipe: Recipe, *, seconds: float, device: str) -> Measured:
 
 
 def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, device: str) -> Measured:
-    """Time the model alone, the loader alone, and both together. `workers` is None for as many as in training."""
+    """Time the model alone, the loader alone, and both together. `workers` None: as many as in training."""
     place = _place(recipe, device, workers)
     recipe = for_classes(recipe, len(videos.classes or ()))
     batch = next(iter(feed_of(recipe, videos, None, replace(place, workers=0)).loader))
@@ -87,7 +87,7 @@ def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, 
 def random_batch(recipe: Recipe, device: torch.device) -> Batch:
     """Return a batch like the loader's, with noise for pixels."""
     plan, count = recipe.method.plan(), recipe.at_a_time(1)
-    height = max(STORED[0], round(MARGIN * max(look.crop_size or look.size for look in plan.looks)))
+    height = max(STORED[0], round(MARGIN * max(config.crop_size or config.size for config in plan.looks)))
     numbers = {"shard": 0, "offset": 0, "frames": FRAMES, "label": 0, "fps": 25}
     numbers |= {"height": height, "width": round(height / STORED[0] * STORED[1])}
     columns = {name: np.full(count, number) for name, number in numbers.items()}
@@ -161,8 +161,8 @@ def _bare(run: Run, clips_MCTHW: Tensor, recipe: Recipe, place: Place, rounds: i
 def _as_authors(recipe: Recipe, batch: Batch, place: Place, seconds: float, ours: float) -> Measured | None:
     """Time the method as published code runs it, and how many times as fast `ours` is; None when memory is too small.
 
-    That is in float32 (TF32 where torch uses it by default), channels first, not compiled and with 3D kernels, once
-    with cuDNN's choice of kernels and once with its search.
+    Published code runs in float32 (TF32 where torch uses it by default), channels first, not compiled and with 3D
+    kernels. It is timed once with cuDNN's choice of kernels and once with its search.
     """
     plain, before = Place(place.device, torch.float32, 0), torch.backends.cudnn.benchmark
     measured: Measured = {}
@@ -191,7 +191,7 @@ def channels_first(run: Run) -> Run:
 
 
 def _place(recipe: Recipe, device: str, workers: int | None) -> Place:
-    """Return where a training of this recipe would run; `workers` is None for the recipe's."""
+    """Return device, precision and workers of a training by this recipe; `workers` None: the recipe's."""
     return place_of(recipe if workers is None else replace(recipe, workers=workers), device_named(device))
 
 

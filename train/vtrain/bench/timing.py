@@ -1,4 +1,4 @@
-"""Times of what is done again and again: the steps of a loop, and the parts of one step."""
+"""Measure repeated work: the steps of a loop, and the parts of one step."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +31,7 @@ class Clock:
 
     Three phases follow each other. The first step does not count, because kernels are chosen or compiled in it. The
     steps after it do not count either, because their batches were read while it ran. The third phase is measured. The
-    device is waited for only where a phase ends. `tick` ends the last phase with a MeasuredError.
+    clock waits for the device only where a phase ends. `tick` ends the last phase with a MeasuredError.
     """
 
     def __init__(self, device: torch.device, workers: int, seconds: float, feed: Feed | None = None) -> None:
@@ -73,7 +73,7 @@ class Clock:
 def time_training(
     run: Run, batches: Iterable[Batch], recipe: Recipe, place: Place, seconds: float
 ) -> tuple[float, float]:
-    """Return seconds per step of the training loop on these batches, and the share of waiting for batches in them."""
+    """Return the seconds per step of the training loop on these batches, and the share spent waiting for batches."""
     feed = Feed(cast(Loader, batches), Augment(recipe.method.plan().looks))  # a Feed only iterates over them
     clock = Clock(place.device, place.workers, seconds, feed)
     try:
@@ -84,7 +84,7 @@ def time_training(
 
 
 def time_loader(loader: Loader, device: torch.device, workers: int, seconds: float) -> tuple[float, float]:
-    """Return seconds per batch of a loader whose batches nobody uses, and seconds until its first batch."""
+    """Return the seconds per batch of a loader whose batches are not used, and the seconds until its first batch."""
     clock = Clock(device, workers, seconds)
     try:
         for _ in loader:
@@ -118,7 +118,7 @@ def step_in_parts(run: Run, batch: Batch, recipe: Recipe, place: Place) -> Itera
 def time_parts(
     in_parts: Callable[[], Iterator[str]], device: torch.device, rounds: int, seconds: float = inf
 ) -> dict[str, float]:
-    """Return milliseconds of each part, the median of the rounds; no round begins after `seconds`.
+    """Return the milliseconds of each part, the median of the rounds; no round begins after `seconds`.
 
     A part ends where `in_parts` yields its name; parts of the same name add up. On a GPU the times are the GPU's own.
     """

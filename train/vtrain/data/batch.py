@@ -34,7 +34,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class SampleInfo:
-    """Everything in a part of a batch but the pixels; as arrays, which pass between processes better than tensors."""
+    """Everything in a part of a batch but its pixels, as arrays, which pass between processes better than tensors."""
 
     keys: list[str]
     columns: Arrays  # those fields of `Batch` that every method has
@@ -44,7 +44,7 @@ class SampleInfo:
 
 @dataclass(slots=True)
 class Batch:
-    """Clips of several videos, with everything that is known about them."""
+    """Clips of several videos, with their labels, positions and drawn parameters."""
 
     clips: Tensor  # uint8 B,N,T,H,W,C
     keys: list[str]  # of the videos
@@ -54,7 +54,7 @@ class Batch:
     frame: Tensor  # int32 B,N,T; index of each frame in its video
     speed: Tensor  # float32 B,N
     group: Tensor  # int64 B,N; views of the same group share their crop and colours
-    targets: dict[str, Tensor]  # whatever else the method's plan returns for a sample
+    targets: dict[str, Tensor]  # the targets that the method's plan returns for a sample
     augmentation: dict[str, Tensor]  # drawn parameters of the augmentation, always on the host
     position: int = 0  # of the loader after this batch
     bad: list[Bad] = field(default_factory=list)  # videos of this batch that could not be used
@@ -79,7 +79,7 @@ class Batch:
         )
 
     def pin(self) -> "Batch":
-        """Return the batch with its small tensors in pinned memory; the clips were made in pinned memory."""
+        """Return the batch with its small tensors in pinned memory, where its clips are already."""
         return replace(
             self,
             label=self.label.pin_memory(),
@@ -91,7 +91,7 @@ class Batch:
 
 
 def sample_info(samples: Sequence[PlannedSample], valid: Sequence[bool]) -> SampleInfo:
-    """Return everything about the samples but their pixels."""
+    """Return everything about the samples except their pixels."""
     videos, views = [planned.video for planned in samples], [planned.sample.views for planned in samples]
     columns = {
         "label": np.array([NO_LABEL if video.label is None else video.label for video in videos], np.int64),

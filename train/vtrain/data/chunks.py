@@ -1,7 +1,7 @@
-"""Chunks of samples, made in a worker, and what happens to samples that are bad.
+"""Make chunks of samples in a worker, and handle bad samples.
 
 A bad sample raises an error, or another video takes its slot. That video is drawn from (seed, epoch, key) and marked
-as not valid, so all ranks go on with batches of the same size, and any number of ranks and workers has the same ones.
+as not valid. So all ranks continue with batches of the same size, which do not depend on ranks and workers.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ OnError = Literal["raise", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The positions of a chunk's samples. Those from `end` on only fill up the last batch of a finite pass."""
+    """The positions of a chunk's samples. Positions from `end` on only fill up the last batch of a finite pass."""
 
     positions: range
     end: int | None
 
 
 class ChunkMaker:
-    """Makes chunks of the videos that stand at given positions of `order`."""
+    """Makes chunks of the videos at given positions of `order`."""
 
     def __init__(self, videos: Videos, sampler: Sampler, order: Order, on_error: OnError) -> None:
         self._videos = videos
@@ -43,12 +43,12 @@ class ChunkMaker:
         samples: list[PlannedSample] = []
         faults: list[Bad | None] = []
         for begin in range(0, len(videos), READ_AHEAD):
-            some, slots = videos[begin : begin + READ_AHEAD], pixels_MNTHWC[begin : begin + READ_AHEAD]
+            group, slots = videos[begin : begin + READ_AHEAD], pixels_MNTHWC[begin : begin + READ_AHEAD]
             try:
-                samples += self._samples(some, slots)
-                faults += [None] * len(some)
+                samples += self._samples(group, slots)
+                faults += [None] * len(group)
             except BadSampleError:
-                for (epoch, row), slot in zip(some, slots, strict=True):
+                for (epoch, row), slot in zip(group, slots, strict=True):
                     planned, fault = self._sample_or_substitute(epoch, row, slot)
                     samples.append(planned)
                     faults.append(fault)
@@ -65,7 +65,7 @@ class ChunkMaker:
         return samples
 
     def _sample_or_substitute(self, epoch: int, row: int, slot: Pixels) -> tuple[PlannedSample, Bad | None]:
-        """Make one sample. If it is bad, raise; or make a sample of another video, and return the fault with it."""
+        """Make one sample. If it is bad, raise, or return a sample of another video together with the fault."""
         try:
             return self._samples([(epoch, row)], slot[None])[0], None
         except BadSampleError as error:

@@ -1,4 +1,4 @@
-"""The selected videos as arrays: what the loader needs to find and decode each of them, about 70 bytes a video."""
+"""The selected videos as arrays: all that the loader needs to find and decode a video, about 70 bytes each."""
 
 import re
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ NO_LABEL = -1  # in an array of labels
 class FrameIndex:
     """Byte offsets and checksums of all frames, for shards that do not hold these beside the frames.
 
-    The shards of vprep hold them; shards of other tools do not, and then these columns of the index are kept in memory.
+    The shards of vprep hold them. For shards of other tools, these columns of the index are kept in memory.
     """
 
     starts: npt.NDArray[np.int64]  # where each video begins in `offsets`; one entry more than there are videos
@@ -65,7 +65,7 @@ class Videos:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of what the index says about the content: keys, labels, and where the bytes are."""
+        """A hash of the keys, labels and byte positions in the index, which identify the content."""
         numbers = (self.shard, self.offset, self.frames, self.label)
         names = "\n".join(self.keys.to_pylist()).encode() + repr(self.sizes).encode()
         return hash_of(names + b"".join(array.tobytes() for array in numbers))
@@ -138,11 +138,11 @@ GROUP = re.compile(r"_g(\d+)_c\d+")  # UCF101: the clips of a group were cut fro
 
 
 def held_out(videos: Videos, count: int, by: By = "video", seed: int = 0) -> tuple[Videos, Videos]:
-    """Split off `count` random videos: return the others, and these.
+    """Hold out `count` random videos: return the other videos, then the held-out ones.
 
-    With by="group" whole groups are held out until there are at least `count` videos. The clips of a group look alike:
-    with some of them in the training set, a measurement on the others says little. For the same reason videos that
-    have the same key in several sets are held out together.
+    With by="group" complete groups are held out until there are at least `count` videos. The clips of a group are
+    similar: with some of them in the training set, a measurement on the others says little. For the same reason videos
+    that have the same key in several sets are held out together.
     """
     if not 0 <= count < len(videos):
         raise UsageError(f"{count} videos are to be held out of {len(videos)}; hold out 0 to {len(videos) - 1}")

@@ -1,13 +1,13 @@
 """From shards to batches on a device.
 
-    positions   a video stands at each position of an endless stream of epochs (order.py)
+    positions   each position of an endless stream of epochs has a video (order.py)
     tasks       the positions of a batch, shared among ranks and cut into parts (`_tasks_of_batches`)
     chunks      a worker reads and decodes the videos of a task (chunks.py, sampler.py, shard_reader.py, workers.py)
     batches     the main process puts the chunks of a batch together (`_collect`, batch.py)
-    device      a batch is copied to the device while the one before it is used (prefetch.py)
+    device      a batch is copied to the device while the previous batch is used (prefetch.py)
 
 The videos of a batch are a function of its position alone, so they do not depend on ranks, workers or a resume.
-WebDataset carries the pipeline and its processes; the order, and which worker makes which chunk, is decided here.
+WebDataset runs the pipeline and its processes; this file decides the order, and which worker makes which chunk.
 """
 
 import logging
@@ -42,7 +42,7 @@ log = logging.getLogger("vtrain.data")
 
 
 class Options(TypedDict, total=False):
-    """Further arguments of `Loader`, which has their defaults."""
+    """Further arguments of `Loader`, which defines their defaults."""
 
     seed: int
     workers: int
@@ -60,7 +60,7 @@ class Options(TypedDict, total=False):
 class Loader:
     """An iterator of batches of `batch` videos over all ranks, of which this rank has `batch / world`.
 
-    Its state is `position`, the number of samples that all ranks have had, and `bad`, the videos that could not be
+    Its state is `position`, the number of samples that all ranks have received, and `bad`, the videos that could not be
     used. With on_error="skip" these are replaced, until they are more than the share `budget` of all videos.
     `workers` processes read and decode; with 0 this process does. Without `epochs` there is no end.
     """
@@ -135,7 +135,7 @@ class Loader:
                 pool.close()
 
     def _tasks_of_batches(self) -> Iterator[tuple[int, list[Task]]]:
-        """Yield for each global batch the position where it begins, and the tasks of this rank's part of it."""
+        """Yield for each global batch its first position, and the tasks of this rank's part of it."""
         first = self.position
         while self.end is None or first < self.end:
             local = share(first, self.batch, self.end, self._rank, self._world)
@@ -144,7 +144,7 @@ class Loader:
             first += self.batch
 
     def _tasks_of_this_worker(self) -> Iterator[Task]:
-        """Yield every n-th task, n being the number of workers; `_collect` takes their chunks in the same turns."""
+        """Yield every n-th task, n being the number of workers; `_collect` takes the chunks in the same order."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         number = 0
@@ -172,7 +172,7 @@ class Loader:
     def _collect(
         self, chunks: Iterator[Chunk | Failure], pools: list[SharedBufferPool]
     ) -> Generator[Batch, None, None]:
-        """Yield batches made of the chunks. The pixels of a batch that is one chunk are not copied, if possible."""
+        """Yield batches of the chunks. If possible, the pixels of a batch of one chunk are not copied."""
         for first, tasks in self._tasks_of_batches():
             copied = len(tasks) > 1 or (len(pools) > 0 and self._device.type == "cuda")
             samples = sum(len(task.positions) for task in tasks)

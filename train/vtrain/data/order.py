@@ -1,7 +1,7 @@
-"""The order of the videos: a pure function of (seed, epoch, index), so one integer is all of the loader's state.
+"""The order of the videos: a pure function of (seed, epoch, index), so the loader's state is one integer.
 
 In an epoch the shards are permuted and cut into blocks, and the videos of each block are permuted. A cache of remote
-shards would have to hold one block. Blocks are wide, so that a set that is sorted by class is mixed well all the same.
+shards would have to hold one block. Blocks are wide, so that even a set that is sorted by class is mixed well.
 """
 
 import numpy as np
@@ -72,7 +72,7 @@ class Order:
 def share(first: int, batch: int, end: int | None, rank: int, world: int) -> range:
     """Return the positions of `rank` in the global batch that begins at `first`.
 
-    The last batch of a finite pass may be short. Positions from `end` on fill it up until all ranks have equally many.
+    The last batch of a finite pass may be short. Positions from `end` on fill it up to the same size on all ranks.
     """
     size = batch if end is None else min(batch, end - first)
     part = -(-size // world)

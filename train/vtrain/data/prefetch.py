@@ -1,4 +1,4 @@
-"""Copies batches to a device on a stream of its own, while the batch before is being used."""
+"""Copy batches to a device on a stream of its own, while the previous batch is used."""
 
 import queue
 import threading
@@ -11,7 +11,7 @@ import torch
 from vtrain.data.batch import Batch
 
 Item = TypeVar("Item")
-POLL = 0.2  # seconds between two checks of the thread whether anyone still wants its items
+POLL = 0.2  # seconds between two checks of the thread whether its items are still needed
 
 
 class _End(Generic[Item]):
@@ -51,7 +51,7 @@ def _produce(items: Generator[Item, None, None], made: "queue.Queue[Item | _End[
 
 
 def _put(made: "queue.Queue[Any]", item: object, done: threading.Event) -> bool:
-    """Put an item into the queue when there is space; return False if nobody wants it any more."""
+    """Put an item into the queue when there is space; return False when it is no longer needed."""
     while not done.is_set():
         try:
             made.put(item, timeout=POLL)
@@ -95,7 +95,7 @@ def on_device(
     device: torch.device,
     copies: Callable[[torch.device], Any] = CudaCopies,
 ) -> Iterator[Batch]:
-    """Yield the batches on `device`; each is copied while the one before it is used."""
+    """Yield the batches on `device`; each is copied while the previous batch is used."""
     if device.type == "cpu":
         yield from batches
         return

@@ -1,4 +1,4 @@
-"""One sample: choose the frames of a video, read and decode them, and write the pixels into a batch.
+"""Make one sample: choose the frames of a video, read and decode them, and write the pixels into a batch.
 
 All randomness of a sample comes from (seed, epoch, key), so it is the same in any worker on any rank.
 """
@@ -27,7 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class PlannedSample:
-    """The frames of a video that will be shown, and the drawn parameters of their augmentation."""
+    """The chosen frames of a video, and the drawn parameters of their augmentation."""
 
     row: int
     video: Video
@@ -40,9 +40,9 @@ class PlannedSample:
 class Sampler:
     """Makes samples of `videos` by `plan`.
 
-    `canvas` is the height and width of the pixels that a sample has. Where each view shows a box of the same size,
-    whatever the video, that box is cut out here; else frames stay complete, in the upper left corner of a canvas that
-    has space for the largest of them.
+    `canvas` is the height and width of a sample's pixels. Where each view shows a box of the same size in any video,
+    that box is cut out here. Otherwise frames stay complete, in the upper left corner of a canvas that has space for
+    the largest of them.
     """
 
     def __init__(self, videos: Videos, plan: Plan, seed: int) -> None:
@@ -56,7 +56,7 @@ class Sampler:
         self.canvas = box or (max(height for height, _ in sizes), max(width for _, width in sizes))
 
     def plan(self, epoch: int, row: int) -> PlannedSample:
-        """Choose what is shown of the video `row` in `epoch`. No pixel is read."""
+        """Choose the frames of the video `row` in `epoch`. No pixel is read."""
         video = self._videos[row]
         seed = seed_from(self._seed, epoch, video.key)
         try:
@@ -65,11 +65,11 @@ class Sampler:
             if short.short != "replace":
                 raise BadSampleError(f"it has {video.frames} frames, {short.needed} are needed") from None
             other = self._random_row(short.needed, Random(seed + 1))
-            # With the same random numbers: what is drawn before the length matters, above all the speed, stays.
+            # With the same random numbers: values that are drawn before the length matters, such as the speed, stay.
             return self._planned(other, self._videos[other], Random(seed))
 
     def substitute(self, epoch: int, row: int, number: int) -> int:
-        """Return a row to take the slot of a bad one; another one for each `number`."""
+        """Return the row of a video that replaces a bad one; each `number` gives another row."""
         return seed_from(self._seed, epoch, self._videos.keys[row], "substitute", number) % len(self._videos)
 
     def locate(self, planned: PlannedSample) -> Located:
@@ -143,13 +143,13 @@ class Sampler:
 
 
 def _common_box(plan: Plan, sizes: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """Return height and width of the box that every view shows of frames of any of these sizes; None if it varies."""
+    """Return height and width of the box that every view shows, for frames of all these sizes; None if it varies."""
     boxes = {config.fixed_box(*size) for config in plan.looks for size in sizes}
     return boxes.pop() if len(boxes) == 1 else None
 
 
 def _take_box(parameters: DrawnParameters) -> Box:
-    """Return the box, which is cut out here; for the device, the box is then all that is left of a frame."""
+    """Return the box, which is cut out here; for the device, the frame is then the box."""
     (box,) = parameters["box"]
     top, left, height, width = box
     parameters["box"] = [(0, 0, height, width)]
@@ -157,7 +157,7 @@ def _take_box(parameters: DrawnParameters) -> Box:
 
 
 def _slots(sample: Sample) -> dict[int, list[int]]:
-    """Return for each frame that is shown the slots that show it."""
+    """Return the slots that show each frame, by frame."""
     slots: dict[int, list[int]] = {}
     slot = 0
     for view in sample.views:

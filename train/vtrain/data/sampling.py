@@ -1,4 +1,4 @@
-"""The choice of the frames that a network sees: pure functions of a `Video` and a random generator.
+"""Choose the frames that a network sees, by pure functions of a `Video` and a random generator.
 
 A plan runs before any pixel is read, so only the frames that a view shows are read and decoded, each of them once.
 """
@@ -14,8 +14,8 @@ from vtrain.data.augment.config import AugmentConfig
 Short = Literal["loop", "restart", "stretch", "replace", "error"]
 """What to do with a video that has fewer frames than a clip spans.
 
-loop      play it in a loop; the stride goes on through the seam
-restart   play it again from its first frame, where the stride begins anew
+loop      play it in a loop; the stride continues through the seam
+restart   play it again from its first frame, where the stride restarts
 stretch   spread its frames evenly over the clip; loop it if it has fewer frames than the clip
 replace   show another random video in this epoch
 error     count it as a bad video
@@ -25,7 +25,7 @@ SHORTS: tuple[Short, ...] = ("loop", "restart", "stretch", "replace", "error")
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """What a plan knows about a video."""
+    """The properties of a video that a plan may use."""
 
     key: str
     frames: int
@@ -55,7 +55,7 @@ class Sample:
 class Plan(Protocol):
     """How a method samples a video: `views` clips of `length` frames each, and how these are augmented.
 
-    A plan draws speeds before it uses the length of the video, so that a video that replaces a short one is shown at
+    A plan draws speeds before it uses the length of the video, so that a video that replaces a short video is shown at
     the same speeds.
     """
 
@@ -78,7 +78,7 @@ class TooShortError(Exception):
 
 
 def demand_positive(**settings: object) -> None:
-    """Raise if a setting is not above 0, or is a tuple that is empty or has such a number in it."""
+    """Refuse a setting that is not above 0, and a tuple that is empty or holds such a number."""
     for name, value in settings.items():
         values = value if isinstance(value, tuple) else (value,)
         if not values or any(not number > 0 for number in values):
@@ -101,7 +101,7 @@ def looped(start: int, count: int, step: int, frames: int) -> list[int]:
 
 
 def restarted(start: int, count: int, step: int, frames: int) -> list[int]:
-    """Return `count` frames, `step` apart; behind the end of the video they begin anew with its first frame."""
+    """Return `count` frames, `step` apart; after the end of the video they restart at its first frame."""
     shown, frame = [], start
     for _ in range(count):
         if frame >= frames:
@@ -119,7 +119,7 @@ def evenly_spaced(first: float, last: float, count: int) -> list[float]:
 
 
 def fallback(count: int, step: int, frames: int, short: Short) -> list[int]:
-    """Return the clip of a video that is too short for it; raise if it is to be replaced or an error."""
+    """Return the clip of a video that is too short for it; raise when `short` is replace or error."""
     if short in ("replace", "error"):
         raise TooShortError(span(count, step), short)
     if short == "stretch" and frames > count:
@@ -128,7 +128,7 @@ def fallback(count: int, step: int, frames: int, short: Short) -> list[int]:
 
 
 def random_clip(rng: Random, count: int, step: int, frames: int, short: Short) -> list[int]:
-    """Return a clip with a random start; all starts where it fits are equally likely."""
+    """Return a clip with a random start; all starts at which the clip fits are equally likely."""
     last = frames - span(count, step)
     return strided(rng.randrange(last + 1), count, step) if last >= 0 else fallback(count, step, frames, short)
 

@@ -1,7 +1,7 @@
-"""Reads some frames of a video from its shard: by offset, with few further bytes, and each frame is checked.
+"""Read and check some frames of a video from its shard: by offset, with few further bytes.
 
-In a shard, a video's frames come after a tar header with its key, and before that comes its json with the offset of
-each frame. So the offsets need not be held in memory, and a shard that does not belong to the index is detected.
+In a shard, a video's json with the offset of each frame comes first, then a tar header with its key, then its frames.
+So the offsets need not be held in memory, and a shard that does not belong to the index is detected.
 """
 
 import json
@@ -22,7 +22,7 @@ from vtrain.data.shard_spec import size_fault
 
 MOST_OPEN = 64  # files at once
 GAP = 4 << 10  # bytes between two frames that are read and not used: a second read costs as much as copying them
-NEAR = 1 << 20  # bytes: the system is asked to read a shorter stretch from disk as a whole, used or not
+NEAR = 1 << 20  # bytes: the system is asked to read a shorter stretch from disk completely, used or not
 JSON_BYTES, JSON_BYTES_PER_FRAME = 2048, 20  # expected size of a json; more is read when it is larger
 MAGIC, MAGIC_AT = b"ustar\x0000", 257  # of a tar header, and its offset there
 NAME_BYTES, SIZE_AT, SIZE_DIGITS = 100, 124, 11  # in a tar header: the name comes first; the size is octal
@@ -39,7 +39,7 @@ class BadSampleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where some frames of a video are. Offsets count from the video's first frame."""
+    """The positions of some frames of a video. Offsets count from the video's first frame."""
 
     row: int
     offsets: list[int]  # of all frames of the video, and of its end
@@ -93,7 +93,7 @@ class ShardReader:
         return found
 
     def _allocate(self, size: int) -> None:
-        """Make a buffer that is used for one video after another: a new one for each would cost more than reading."""
+        """Make a buffer that all videos share: a new buffer for each would cost more than reading."""
         memory = bytearray(size)
         self._buffer, self._view = np.frombuffer(memory, np.uint8), memoryview(memory)
 
@@ -143,7 +143,7 @@ class ShardReader:
             raise self._unreadable(row, f"it ends at byte {begin + size}, and the index says that it is longer")
 
     def _file(self, row: int) -> int:
-        """Return the open file of a video's shard; the file that was opened first is closed when there are too many."""
+        """Return the open file of a video's shard; close the file that was opened first when there are too many."""
         number = int(self._videos.shard[row])
         file = self._files.get(number)
         if file is None:
@@ -187,7 +187,7 @@ def spans(offsets: Sequence[int], numbers: Sequence[int], gap: int) -> list[Span
 
 
 def per_frame(text: bytearray) -> tuple[list[int], str]:
-    """Return the offsets and the checks in a video's json. They are its last fields; the others are not parsed."""
+    """Return the offsets and the checks in a video's json, which are its last fields; the others are not parsed."""
     fields = json.loads(b"{" + text[text.index(b'"frame_offsets":') :])
     return fields["frame_offsets"], fields["frame_checks"]
 

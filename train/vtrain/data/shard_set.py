@@ -1,4 +1,4 @@
-"""Open shards: what their sets say about themselves, and the selection of videos from them."""
+"""Open shards, read the descriptions of their sets, and select videos from them."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,12 +28,12 @@ class ShardSet:
     opening the same shards again.
     """
 
-    spec: str  # the SPEC as the user wrote it, several words joined by commas
+    spec: str  # the SPEC as the user wrote it, its words joined by commas
     parts: list[Part]  # one for each set
 
     @classmethod
     def open(cls, spec: Spec) -> "ShardSet":
-        """Open the shards that `spec` names; each must be there with the size it was written with."""
+        """Open the shards that `spec` names; each must exist with the size that it was written with."""
         return cls(spec if isinstance(spec, str) else ",".join(pieces(spec)), read_spec(spec))
 
     @property
@@ -44,13 +44,13 @@ class ShardSet:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the contents of all sets, whichever of their shards are open."""
+        """A hash of the contents of all sets, including shards that are not open."""
         hashes = [part.info["hash"] for part in self.parts]
         return hashes[0] if len(hashes) == 1 else hash_of("/".join(hashes).encode())
 
     @property
     def smallest_side(self) -> int | None:
-        """The shortest side of a frame in pixels; None if no set says how its frames were made."""
+        """The shortest side of a frame in pixels; None when no set records how its frames were made."""
         return min(filter(None, (part.smallest_side for part in self.parts)), default=None)
 
     @property
@@ -64,7 +64,7 @@ class ShardSet:
         return any(split in part.splits(fold) for part in self.parts)
 
     def select(self, split: str | None = None, *, fold: int = 1, subset: Path | None = None) -> Videos:
-        """Return the videos of a split, or all; with `subset`, a file of `vprep subset`, only those that it lists.
+        """Return the videos of a split, or all videos; with `subset`, a file of `vprep subset`, only its videos.
 
         A subset also brings its own labels and classes.
         """
@@ -99,7 +99,7 @@ class ShardSet:
         return ", ".join(str(part.folder) for part in self.parts)
 
     def _asked_for(self, split: str | None, fold: int, subset: Path | None) -> str:
-        """Describe the videos that were asked for, and the splits that there are."""
+        """Return a description of the videos that were asked for, and of the splits that exist."""
         words = [f"of split '{split}' in fold {fold}"] if split is not None else []
         words += [f"of the subset {subset}"] if subset is not None else []
         words += [f"in the {sum(len(part.shards) for part in self.parts)} shards that were named"]
@@ -121,7 +121,7 @@ def _refuse_old(path: Path, schema: pa.Schema) -> None:
     missing = [name for name in INDEX_SCHEMA.names if name not in schema.names]
     if missing:
         what = f"{path} has no column '{missing[0]}', which this version needs"
-        raise UsageError(f"{what}; make the set anew with vprep shard, or for tars of other tools: vprep index")
+        raise UsageError(f"{what}; make the set again with vprep shard, or for tars of other tools: vprep index")
 
 
 def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
@@ -145,7 +145,7 @@ def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, l
 
 
 def _in_shards(part: Part, rows: pa.Table) -> pa.ChunkedArray:
-    """Return for each row whether its shard is one of those that were named."""
+    """Return for each row whether its shard is among the named shards."""
     return pc.is_in(rows["shard"], pa.array([shard["name"] for shard in part.shards]))
 
 
@@ -158,7 +158,7 @@ def _read(part: Part, index: pq.ParquetFile, columns: list[str]) -> pa.Table:
 
 def _unreadable(path: Path, error: Exception) -> UsageError:
     reason = str(error).splitlines()[0]
-    return UsageError(f"{path} cannot be read ({reason}); make it anew with: vprep index {path.parent}")
+    return UsageError(f"{path} cannot be read ({reason}); make it again with: vprep index {path.parent}")
 
 
 def _read_subset(path: Path) -> pa.Table:

@@ -40,7 +40,7 @@ class Part:
 
     @property
     def smallest_side(self) -> int | None:
-        """The shortest side of a frame in pixels; None if the set does not say how its frames were made."""
+        """The shortest side of a frame in pixels; None when the set does not record how its frames were made."""
         settings = self.settings
         return settings.get("short_side") or min(settings.get("height") or 0, settings.get("width") or 0) or None
 
@@ -54,7 +54,7 @@ def read_spec(spec: Spec) -> list[Part]:
     sets: dict[Path, dict[str, Any]] = {}  # folder -> dataset.json
     names: dict[Path, set[str]] = {}  # folder -> names of the shards
     for pattern in pieces(spec):
-        for folder, name in _places(pattern):
+        for folder, name in _resolved(pattern):
             if folder not in sets:
                 sets[folder] = read_dataset(folder)
             names.setdefault(folder, set()).update(_matching(folder, sets[folder], name))
@@ -85,8 +85,8 @@ def upscaling_note(side: int | None, size: int) -> str:
     )
 
 
-def _places(pattern: str) -> list[tuple[Path, str]]:
-    """Return the folders that a pattern of a SPEC leads to, each with the pattern for the names of its shards."""
+def _resolved(pattern: str) -> list[tuple[Path, str]]:
+    """Return the folders that a pattern of a SPEC names, each with the pattern for the names of its shards."""
     if REMOTE.match(pattern):
         raise UsageError(f"'{pattern}' is remote; shards are read from folders: copy them here first")
     path = Path(pattern)
@@ -140,12 +140,14 @@ def _part(folder: Path, info: dict[str, Any], names: set[str]) -> Part:
 
 
 def size_fault(path: Path, size: int) -> str | None:
-    """Return a sentence if a file of a set is missing or does not have `size` bytes, with what to do; else None."""
+    """Return a sentence with advice if a file of a set is missing or does not have `size` bytes; else None."""
     try:
         found = path.stat().st_size
     except FileNotFoundError:
-        again = "run the vprep shard that made the set again: only this shard is made anew"
-        return f"{path} is gone; " + (again if path.suffix == ".tar" else f"make it anew: vprep index {path.parent}")
+        again = "run the same vprep shard command again: only this shard is made again"
+        return f"{path} is missing; " + (
+            again if path.suffix == ".tar" else f"make it again: vprep index {path.parent}"
+        )
     if found == size:
         return None
     state = "is cut off" if found < size else "is not the file that the set was finished with"

@@ -26,7 +26,7 @@ from vtrain.data.sampler import Pixels
 
 
 class BufferPool:
-    """Buffers of this process; another one is made when none is free."""
+    """Buffers of this process; another buffer is made when none is free."""
 
     def __init__(self, *, pinned: bool = False) -> None:
         self._pinned = pinned
@@ -50,7 +50,7 @@ class SharedBufferPool:
     """The buffers of one worker: the worker fills them, and the main process reads them.
 
     It must be made before the worker is forked. The numbers of the free buffers go through a pipe from the main
-    process to the worker, which also shows the worker when the main process is gone.
+    process to the worker. The end of the pipe shows the worker that the main process is gone.
     """
 
     def __init__(self, count: int, most_borrowed: int, size: int) -> None:
@@ -73,13 +73,13 @@ class SharedBufferPool:
         self._sink = -1
 
     def view(self, number: int, shape: tuple[int, ...]) -> Pixels:
-        """Return the content of a buffer without taking it out of the pool."""
+        """Return the content of a buffer, which stays in the pool."""
         return np.frombuffer(self._memory[number], np.uint8, count=int(np.prod(shape))).reshape(shape)
 
     def borrow(self, number: int, shape: tuple[int, ...]) -> Tensor:
         """Main process: return the content of a buffer, which is free again when the last tensor of it is gone.
 
-        If `most_borrowed` buffers are still held, return a copy: the worker would wait for a free buffer for ever.
+        If `most_borrowed` buffers are still held, return a copy: otherwise the worker would wait for ever.
         """
         view = self.view(number, shape)
         if self._borrowed >= self._most_borrowed:
@@ -155,7 +155,7 @@ class Failure:
 def from_workers(
     pipeline: wds.DataPipeline, prefetched: int, pools: list[SharedBufferPool]
 ) -> Generator[Chunk | Failure, None, None]:
-    """Run the pipeline in one process for each pool; yield what they make, one item of each process in turn."""
+    """Run the pipeline in one process for each pool; yield their chunks, one of each process in turn."""
 
     def start(_: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends its workers
@@ -176,11 +176,11 @@ def from_workers(
 
 
 def _watched(chunks: Iterable[Chunk | Failure]) -> Generator[Chunk | Failure, None, None]:
-    """Yield the same chunks; say in words when a worker died."""
+    """Yield the chunks unchanged; raise a WorkerKilledError when a worker was killed."""
     iterator = iter(chunks)
     try:
         with _sigchld_handler_kept():
-            first = next(iterator, None)  # here the workers start
+            first = next(iterator, None)  # starts the workers
         if first is None:
             return
         yield first
@@ -197,10 +197,10 @@ def _watched(chunks: Iterable[Chunk | Failure]) -> Generator[Chunk | Failure, No
 
 @contextlib.contextmanager
 def _sigchld_handler_kept() -> Iterator[None]:
-    """Take back the handler that torch sets when it starts workers.
+    """Restore the handler of SIGCHLD, which torch replaces when it starts workers.
 
-    It would raise in the middle of whatever is done with a batch; without it, a death is found by the next wait for a
-    chunk.
+    Torch's handler would raise while the caller works with a batch. Without it, the next wait for a chunk finds that a
+    worker has died.
     """
     before = signal.getsignal(signal.SIGCHLD)
     try:

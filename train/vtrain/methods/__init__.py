@@ -1,4 +1,4 @@
-"""The built-in methods. Each file is one paper, read from its sampling to its loss, and ends with its `METHOD`.
+"""The built-in methods. Each file holds one paper's method, from its sampling to its loss, and ends with its `METHOD`.
 
 A new built-in method is a file here and its name in `NAMES`. Methods from outside come through `registry`.
 """
@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 
 
 class Lazy(Mapping[str, Value]):
-    """Values by name, of which each is loaded when it is asked for: a method's file imports torch."""
+    """Values by name, each loaded when it is looked up, because a method's file imports torch."""
 
     def __init__(self, names: Iterable[str], load: Callable[[str], Value]) -> None:
         self._names, self._load = dict.fromkeys(names), load
@@ -45,7 +45,7 @@ METHODS: Mapping[str, "MethodEntry"] = Lazy(NAMES, _entry)
 
 
 def summary(name: str) -> str:
-    """Return the summary of a built-in method from its file's text: `vtrain --help` need not wait for torch."""
+    """Return the summary of a built-in method from its file's text, so that `vtrain --help` does not wait for torch."""
     tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text("utf-8"))
     calls = (node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call))
     keywords = (word for call in calls for word in call.keywords if ast.unparse(call.func) == "MethodEntry")

@@ -3,8 +3,8 @@ Appearance-Speed Consistency (ICCV 2021).
 
 The loader takes two clips of a video at two speeds. From the first clip the network predicts the appearance of the
 second (ACP, appearance consistency perception), and the motion of a similar video's clip at the first clip's speed
-(SCP, speed consistency perception). The features to predict come from a momentum copy, the target network. What the
-paper leaves open is taken from BYOL.
+(SCP, speed consistency perception). The features to predict come from a momentum copy, the target network. Where the
+paper leaves something open, this file follows BYOL.
 
 Differs from the paper
 - The paper's gallery is all other videos (section 3.3.1); here it is a memory of recent videos, this batch's too.
@@ -184,7 +184,7 @@ class ASCNet(nn.Module):
             return self._target(clips_BNCTHW[:, 2 + i])[1], torch.ones_like(row_B, dtype=torch.bool)
         if self.config.instances == "different":
             fits_BB = fitting(speed_BN[:, i], row_B, speed_BN[:, j], row_B)
-            return mj_BD.index_select(0, next_one(fits_BB)), fits_BB.any(1)
+            return mj_BD.index_select(0, next_fitting(fits_BB)), fits_BB.any(1)
         kind = self.config.memory
         if self.training:
             kept = clips_BNCTHW[:, j].movedim(1, -1).bfloat16() if kind == "clip" else mj_BD
@@ -207,7 +207,7 @@ def memory(config: Config) -> Queue:
     """Return a memory of all ranks' target features. No video has the row -1, which marks an empty entry."""
     kept = torch.zeros(config.queue, config.dim)
     if config.memory == "clip":
-        # In the type that a network under autocast reads, and with channels last, as clips lie in memory.
+        # In the type that a network under autocast reads, and with channels last, which is the layout of clips.
         frames, side = config.sampling.frames, config.sampling.looks[0].size
         kept = torch.zeros(config.pool, frames, side, side, 3, dtype=torch.bfloat16)
     tags = {"speed": torch.zeros(len(kept)), "row": torch.full((len(kept),), -1)}
@@ -241,7 +241,7 @@ def nearest(a_BD: Tensor, a_KD: Tensor, fits_BK: Tensor) -> Tensor:
     return float32(torch.mm, a_BD, a_KD.T).masked_fill(~fits_BK, -torch.inf).argmax(1)
 
 
-def next_one(fits_BB: Tensor) -> Tensor:
+def next_fitting(fits_BB: Tensor) -> Tensor:
     """Return for each sample of a batch the next sample after it that fits; after the last comes the first."""
     number = torch.arange(len(fits_BB), device=fits_BB.device)
     return ((number - number[:, None]) % len(fits_BB)).masked_fill(~fits_BB, len(fits_BB)).argmin(1)

@@ -1,4 +1,4 @@
-"""What a method consists of. The trainer asks for nothing else, and never which method it trains.
+"""The parts of a method. The trainer uses only these, and never asks which method it trains.
 
 A method's file has a config, a frozen dataclass that holds every choice and makes the `plan` of its clips; a module
 that is built from a backbone and a config; and a `MethodEntry` that ties them together.
@@ -38,7 +38,7 @@ class MethodConfig(Protocol):
 
 
 class Method(Protocol):
-    """A module that learns; of its weights, `backbone` is what evaluation uses.
+    """A module that learns. Evaluation uses only its `backbone`.
 
     A module may have `lr_factors`: the beginning of parameters' names -> the factor of their learning rate.
     """
@@ -54,13 +54,13 @@ class Method(Protocol):
         ...
 
     def after_step(self, progress: float) -> None:
-        """Do what follows each step of the optimiser; `progress` goes from 0 to 1 over the whole training."""
+        """Update what has no gradient, after each step of the optimiser; `progress` goes from 0 to 1 in a training."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodEntry:
-    """One method: what its command, recipes, benchmarks and evaluation are derived from."""
+    """A method's entry, from which its command, recipes, benchmarks and evaluation are derived."""
 
     summary: str  # one line for `vtrain --help`
     module: Callable[[Backbone, Any], nn.Module]

@@ -1,4 +1,4 @@
-"""What changes without gradients: a momentum copy of a network, and a queue of recent entries.
+"""State that changes without gradients: a momentum copy of a network, and a queue of recent entries.
 
 He, Fan, Wu, Xie, Girshick: Momentum contrast for unsupervised visual representation learning (CVPR 2020).
 """
@@ -38,7 +38,7 @@ def ema_update(pairs: Iterable[tuple[nn.Module, nn.Module]], keep: float) -> Non
 class Queue(nn.Module):
     """A ring buffer of the last entries of each kind, saved with the checkpoint.
 
-    It starts with the entries that it is given, takes any number of entries at once, and never waits for the device.
+    It starts with the given entries, takes any number of entries at once, and never waits for the device.
     """
 
     cursor: Tensor
@@ -55,7 +55,7 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, **kinds: Tensor) -> None:
-        """Add new entries of every kind in place of the oldest. Of more entries than it holds, the last stay."""
+        """Replace the oldest entries of every kind by new ones. If these are more than it holds, the last ones stay."""
         (count,) = {len(entries) for entries in kinds.values()}
         new = torch.arange(count, device=self.cursor.device)[-self.size :]
         where = (self.cursor + new) % self.size

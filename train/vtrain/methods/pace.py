@@ -1,6 +1,6 @@
 """Pace prediction. Wang, Jiao, Liu: Self-supervised Video Representation Learning by Pace Prediction (ECCV 2020).
 
-A clip is played at one of several paces, and the network predicts which. The contrastive half, which the authors did
+A clip is played at one of several paces, and the network predicts the pace. The contrastive half, which the authors did
 not release, also pulls together the clips of a video (same context) or of a pace (same pace).
 
 Differs from the paper; in brackets the setting that restores the paper's way:
@@ -93,8 +93,9 @@ class Sampling:
 class Config:
     """All choices of pace prediction; the defaults are the authors' code.
 
-    Table 1 of the paper differs in the sampling's `paces` and in its look: jitter by frame or by clip (`jitter_per`),
-    or none (`jitter_chance`=0). Table 2 differs in `contrast` and `layer`; contrastive learning alone is weight_cls=0.
+    The rows of table 1 differ in the sampling's `paces` and in its augmentation: jitter by frame or by clip
+    (`jitter_per`), or none (`jitter_chance`=0). The rows of table 2 differ in `contrast` and `layer`; contrastive
+    learning alone is weight_cls=0.
     """
 
     NAME: ClassVar[str] = "pace"

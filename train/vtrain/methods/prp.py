@@ -112,7 +112,7 @@ class Sampling:
 class Config:
     """All choices of PRP; the defaults are the authors' code.
 
-    Tables 1 and 2 of the paper differ in `branches` (DP, GP, DG-P) and in the sampling's `speeds`, `rate` and `mask`
+    The rows of tables 1 and 2 differ in `branches` (DP, GP, DG-P) and in the sampling's `speeds`, `rate` and `mask`
     ("none" is w/o MA). A branch that is alone has equation 1 or 2 as its loss, without a weight.
     """
 
@@ -125,10 +125,10 @@ class Config:
     fc_lr: float = 10.0  # factor of the learning rate for the rate head's last layer
 
     def __post_init__(self) -> None:
-        for look in self.sampling.looks:
-            if self.branches != "DP" and look.normalise != "unit":
+        for config in self.sampling.looks:
+            if self.branches != "DP" and config.normalise != "unit":
                 raise UsageError(
-                    f"normalise is '{look.normalise}', but the decoder makes values from 0 to 1: set normalise=unit"
+                    f"normalise is '{config.normalise}', but the decoder makes values from 0 to 1: set normalise=unit"
                 )
 
     def plan(self) -> Sampling:
@@ -181,7 +181,7 @@ class PRP(nn.Module):
 
     @torch.no_grad()
     def _wanted(self, view_BTCHW: Tensor, speed_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the frames to reconstruct, of which the network sees every `rate`-th; and which count in the loss."""
+        """Return the frames to reconstruct (the network sees every `rate`-th), and which of them count in the loss."""
         number_T = torch.arange(self.plan.reconstructed, device=speed_B.device)
         real_BT = torch.ones_like(number_T, dtype=torch.float32).expand(len(speed_B), -1)
         slots_BTCHW = view_BTCHW[:, : self.plan.reconstructed].float()

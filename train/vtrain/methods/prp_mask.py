@@ -1,7 +1,7 @@
 """PRP's motion attention (section 3.2): where there is much motion, the reconstruction counts up to 2.5 times as much.
 
-The window of a clip is divided into `speed` segments, each as long as the clip. Each segment has a map of how much
-motion there is where; the map weighs the reconstructed frames of the segment's time.
+The window of a clip is divided into `speed` segments, each as long as the clip. Each segment has a map of its motion,
+which weights the reconstructed frames of the segment's time.
 
 released   4 frames of a segment are compared (of 16: 0, 5, 10, 15), in each colour on its own; the least and the most
            motion of each colour in each segment become 0.8 and 2. A segment without any motion has weight 1, a colour

@@ -1,7 +1,7 @@
-"""Methods by name: built-in ones, those of installed packages, and those that the user names as `module:name`.
+"""Methods by name: built-in methods, those of installed packages, and those that the user names as `module:name`.
 
 `named` takes a word that the user has written, and may import it. All other functions take names that may come from a
-file; they import nothing but what the user has named before, or what an installed package offers by an entry point.
+file. They import only methods that the user has named before, or that an installed package offers by an entry point.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ from vtrain.methods import METHODS, Lazy
 from vtrain.methods.method import MethodConfig, MethodEntry
 
 KIND = "method"
-_ADDED: dict[str, tuple[MethodEntry, str]] = {}  # by name; with the word of the command line that stands for it
+_ADDED: dict[str, tuple[MethodEntry, str]] = {}  # by name; with the word for the method on the command line
 
 
 def named(word: str) -> MethodEntry:
@@ -25,9 +25,9 @@ def named(word: str) -> MethodEntry:
 
 
 def add(found: object, word: str = "") -> MethodEntry:
-    """Make a method from outside known in this process. A program calls this before it trains by the method.
+    """Register a method from outside in this process. A program calls this before it trains by the method.
 
-    `word` is what stands for the method on a command line.
+    `word` names the method on a command line.
     """
     entry = _checked(found, word or repr(found))
     _ADDED[entry.name] = (entry, word or entry.name)
@@ -57,12 +57,12 @@ def entry(name: str) -> MethodEntry:
 
 
 def word_of(name: str) -> str:
-    """Return the word that stands for a method on the command line."""
+    """Return the word that names a method on the command line."""
     return _ADDED[name][1] if name in _ADDED else name
 
 
 def configs() -> Mapping[str, type[MethodConfig]]:
-    """Return the config class of each known method; its module is imported when it is asked for."""
+    """Return the config class of each known method; its module is imported when it is looked up."""
     return Lazy(names(), lambda name: entry(name).config)
 
 
@@ -87,7 +87,7 @@ def _checked(found: object, word: str) -> MethodEntry:
 
 
 def _problems(entry: MethodEntry) -> Iterator[str]:
-    """Yield what is wrong with an entry; whoever asks for the next problem has mended this one."""
+    """Yield the problems of an entry, of which the caller reports the first: later checks rely on earlier ones."""
     config = entry.config
     if not (isinstance(config, type) and is_dataclass(config) and config.__dataclass_params__.frozen):
         yield "its config must be a frozen dataclass; write @dataclass(frozen=True) above a class and name that"
@@ -97,7 +97,7 @@ def _problems(entry: MethodEntry) -> Iterator[str]:
     if name in METHODS:
         yield f"its config's NAME is '{name}', which is a built-in {KIND}; choose another name"
     if NAME in {field.name for field in fields(config)}:  # type: ignore[arg-type]  # it is a dataclass
-        yield f"its config has a setting '{NAME}', where recipes have the {KIND}'s name; call the setting otherwise"
+        yield f"its config has a setting '{NAME}', where recipes have the {KIND}'s name; rename the setting"
     if not callable(entry.module):
         yield f"its module is of type {type(entry.module).__name__}; it must be called as module(backbone, config)"
     yield from _problems_of_config(config)

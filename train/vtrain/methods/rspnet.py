@@ -133,7 +133,7 @@ class RSPNet(nn.Module):
             loss = config.motion_weight * motion + config.appearance_weight * appearance  # equation 1
 
         if self.training:
-            # The code's choice: so half of the queue is at each speed, whatever the query's speed is.
+            # The code's choice: half of the queue is at each speed, for any speed of the query.
             self.queue.push(keys=all_far_a if config.appearance == "a-vid" else all_near_a)
         return {
             "loss": loss,
@@ -167,7 +167,7 @@ class RSPNet(nn.Module):
     def _keys(self, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return appearance and motion of the clips of all ranks, computed in the order that shuffles batch norm."""
         order = shuffle_bn_order(len(clips_BCTHW) * world(), self.groups * world(), clips_BCTHW.device)
-        # Channels last, as the clips lie in memory, so that nothing is copied before it is sent.
+        # Channels last, which is the layout of the clips, so that nothing is copied before it is sent.
         clips_BTHWC = gather(clips_BCTHW.movedim(1, -1)).index_select(0, own(order))
         features = self._features(self.key_backbone, self.key_heads, clips_BTHWC.movedim(-1, 1))
         back = order.argsort()
@@ -214,12 +214,12 @@ def paced(window_BCTHW: Tensor, fast_B: Tensor, speed: int) -> Tensor:
 
 
 def shuffle_bn_order(count: int, groups: int, device: torch.device) -> Tensor:
-    """Return the order in which keys are divided into groups for batch norm; queries are divided as they come.
+    """Return the order in which keys are divided into groups for batch norm; queries are divided in batch order.
 
-    If a query and its key were normalised in the same group, the statistics would give away which key is the query's
-    own (MoCo, section 3.3). This order gives each group of keys an equal share of each group of queries. A random
-    order could do no better, because batches are shuffled already. Positions 2n - 1 and 2n stay together: one is at
-    1x, the other at `speed`.
+    If a query and its key were normalised in the same group, the statistics would reveal which key is the query's own
+    (MoCo, section 3.3). This order gives each group of keys an equal share of each group of queries. A random order
+    would not be better, because batches are shuffled already. Positions 2n - 1 and 2n stay together: one is at 1x, the
+    other at `speed`.
     """
     return ((torch.arange(count, device=device) + 1) // 2 % groups).argsort(stable=True)
 
@@ -230,7 +230,7 @@ def cosine(a_BD: Tensor, b_BD: Tensor) -> Tensor:
 
 
 def contrast(a_BD: Tensor, positives: Sequence[Tensor], queue_KD: Tensor, tau: float) -> tuple[Tensor, Tensor]:
-    """Return equation 3, summed over the positives; and how often the first positive is nearer than all the queue."""
+    """Return equation 3, summed over the positives; and how often the first positive is nearer than the whole queue."""
     others_BK = a_BD @ queue_KD.T / tau
     own_B = [cosine(a_BD, positive_BD) / tau for positive_BD in positives]
     # -log(e^p / (e^p + sum e^n)) = log(1 + e^(log sum e^n - p))

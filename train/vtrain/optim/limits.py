@@ -7,7 +7,7 @@ from vprep.errors import UsageError
 
 
 def check_limits(group: str, settings: object, limits: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse a value outside of its limits, which both may be reached; `group` comes before its name in the message."""
+    """Refuse a value outside its limits, which are allowed values; `group` precedes its name in the message."""
     for name, (low, high) in limits.items():
         value = getattr(settings, name)
         if not low <= value <= high:

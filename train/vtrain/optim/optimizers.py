@@ -20,7 +20,7 @@ LIMITS = {"momentum": (0, 0.9999), "weight_decay": (0, inf), "eta": (0, inf)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optim:
-    """How gradients become steps; a `Schedule` gives the learning rate."""
+    """The optimiser's settings; a `Schedule` gives the learning rate."""
 
     name: Name = "sgd"
     momentum: float = 0.9  # AdamW's first beta; the second is 0.999
@@ -106,7 +106,7 @@ def build(module: nn.Module, config: Optim, lr_factors: Mapping[str, float] | No
 
 
 def parameter_groups(module: nn.Module, config: Optim, lr_factors: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Return groups with each trainable parameter once; of several keys that fit its name, the longest counts."""
+    """Return groups with each trainable parameter once; if several keys fit its name, the longest counts."""
     names = [name for name, _ in module.named_parameters()]
     for start in lr_factors:
         if not any(name.startswith(start) for name in names):

@@ -1,7 +1,7 @@
 """The published configurations, by name: METHOD-BACKBONE-DATA[-paper][-ROW], and a tiny one of each method.
 
-A recipe without `paper` in its name is what the authors' code does. The recipes of a built-in method are in the file
-here that has the method's name.
+A recipe without `paper` in its name follows the authors' code. The recipes of a built-in method are in the file of the
+method's name.
 """
 
 from importlib import import_module
@@ -29,9 +29,9 @@ RECIPES: dict[str, Make] = {name: make for found in (*BUILT_IN, tiny.RECIPES) fo
 def find(method: str, word: str = "released", backbone: str | None = None) -> Recipe:
     """Return a recipe of a method. `word` is `released`, `paper`, `tiny`, a name, a run's folder or its recipe.json.
 
-    `released` is the method's main configuration as the authors' code does it, and `paper` the same by the text; for
-    ASCNet, whose code was not released, both are the text's. For another backbone it is the recipe that was published
-    for that backbone, and otherwise the same recipe with its backbone replaced.
+    `released` is the method's main configuration in the authors' code, and `paper` the same in the text; for ASCNet,
+    whose code was not released, both follow the text. For another backbone, return the recipe that was published for
+    that backbone, or else the same recipe with its backbone replaced.
     """
     entry = registry.named(method)
     if backbone is not None and not backbones.known(backbone):
@@ -50,9 +50,9 @@ def find(method: str, word: str = "released", backbone: str | None = None) -> Re
 
 
 def named(word: str, entry: MethodEntry | None = None) -> Recipe:
-    """Return the recipe of this name, or of the run or the file that is there.
+    """Return the recipe `word`: a name, a run's folder, or a file.
 
-    With `entry` the recipes of this method are searched, too, and an error lists its names.
+    With `entry`, the recipes of this method are searched, too, and an error lists their names.
     """
     recipes = everything() if entry is None else of_method(entry)
     if word in recipes:
@@ -70,7 +70,7 @@ def of_method(entry: MethodEntry) -> dict[str, Make]:
 
 
 def everything() -> dict[str, Make]:
-    """Return the built-in recipes by name, and those of all methods that are named or installed."""
+    """Return the built-in recipes by name, and those of all methods that the user named or installed."""
     found = dict(RECIPES)
     for name in registry.names():
         found |= of_method(registry.entry(name))
@@ -78,7 +78,7 @@ def everything() -> dict[str, Make]:
 
 
 def listed(method: str | None = None) -> list[dict[str, Any]]:
-    """Return a row for each recipe; with `method`, for each of its recipes."""
+    """Return a row for each recipe, or only for the recipes of `method`."""
     recipes = everything() if method is None else of_method(registry.named(method))
     rows = [_row(make(), says(make)) for make in recipes.values()]
     return [row for row in rows if method is None or row["method"] == registry.named(method).name]
@@ -94,7 +94,7 @@ def as_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _name(entry: MethodEntry, word: str, recipes: dict[str, Make]) -> str:
-    """Return the recipe's name that one of the three words stands for."""
+    """Return the recipe's name for `released`, `paper` and `tiny`; any other word is a name already."""
     if word == "tiny":
         return f"{entry.name}-tiny"
     if word not in ("released", "paper"):

@@ -38,7 +38,7 @@ TABLE_4 = {
 
 def pretraining(backbone: str, data: str, size: int = 112) -> Recipe:
     """Return pre-training as in the text; the blur's kernel is a tenth of the side, as in BYOL."""
-    looks = tuple(replace(look, size=size, blur_kernel=size // 10 | 1) for look in (ONLINE, TARGET))
+    looks = tuple(replace(config, size=size, blur_kernel=size // 10 | 1) for config in (ONLINE, TARGET))
     return Recipe(
         name=f"ascnet-{backbone}-{data}",
         method=Config(sampling=Sampling(looks=looks)),

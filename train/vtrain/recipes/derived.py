@@ -1,7 +1,7 @@
-"""Recipes for a method from outside: its own, and where it has none those that are derived from its config.
+"""Recipes for a method from outside: its own recipes, and those that are derived from its config.
 
-default   200 epochs of SGD on R3D-18 with batches of 64 and a cosine from a learning rate of 0.05, after 10 epochs of
-          warm-up: near to what the papers here have for pre-training, and tuned for no method
+default   if it has no recipe of its own: 200 epochs of SGD on R3D-18 with batches of 64 and a cosine from a learning
+          rate of 0.05, after 10 epochs of warm-up: close to the papers' pre-training, and tuned for no method
 tiny      400 steps of AdamW on the backbone `tiny` with clips of 8 x 40 x 40: minutes on a CPU
 """
 
@@ -44,7 +44,7 @@ def default(entry: MethodEntry) -> Recipe:
 
 
 def _made(entry: MethodEntry, make: object) -> tuple[Recipe, str]:
-    """Return one of the method's own recipes with the line that says what it is."""
+    """Return one of the method's own recipes, with the line that describes it."""
     recipe = make() if callable(make) else make
     if not isinstance(recipe, Recipe) or recipe.method_name != entry.name:
         raise UsageError(f"method '{entry.name}' has {make!r} in its recipes; it must return a Recipe of this method")

@@ -1,7 +1,7 @@
 """Names of recipes: METHOD-BACKBONE-DATA[-paper][-ROW], with `finetune-` in front for training on labels.
 
-`paper` is the text's way where the authors' code differs; ROW is a row of a paper's table. The backbone's word is its
-name, but s3dg for both S3D-G: a method has only one of them.
+`paper` marks recipes that follow the text where the authors' code differs; ROW is a row of a paper's table. BACKBONE
+is the backbone's name, except for s3dg_pace, which is called s3dg like the other S3D-G: a method has only one of them.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Make = Callable[[], Recipe]
 
 
 class Row(NamedTuple):
-    """A row of a paper's table: what differs from the base recipe."""
+    """A row of a paper's table: its differences from the base recipe."""
 
     says: str
     settings: tuple[str, ...]  # as the command takes them
@@ -48,7 +48,7 @@ def word_of(backbone: str) -> str:
 
 
 def by_name(*makes: Make) -> dict[str, Make]:
-    """Return the functions by the name of the recipe that each returns."""
+    """Return the functions by the names of their recipes."""
     return {make().name: make for make in makes}
 
 
@@ -83,7 +83,7 @@ def says(make: Make) -> str:
 
 
 def on_backbone(recipes: Mapping[str, Make], name: str, backbone: str) -> Recipe:
-    """Return what was published for this backbone on the same data, or else the recipe with its backbone replaced."""
+    """Return the recipe published for this backbone on the same data, or else the recipe with its backbone replaced."""
     recipe = recipes[name]()
     if recipe.backbone == backbone or not split(name).data:
         return with_backbone(recipe, backbone)

@@ -12,7 +12,7 @@ from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows, word_of
 from vtrain.recipes.recipe import Recipe
 
-# The complete method: same context, after a layer of "~4k" parameters. What the text leaves open is as in the code.
+# The complete method: same context, after a layer of "~4k" parameters. Where the text is open, it follows the code.
 PAPER = Row("as the text has it", ("contrast=same context", "layer=fc", "ctr_dim=8", "softmax=batch"))
 COMPLETE = {
     "pace-r2plus1d-ucf101": "UCF101 75.9, HMDB51 35.9",
@@ -44,10 +44,10 @@ ABLATIONS = {
 def pretraining(backbone: str, data: str = "ucf101") -> Recipe:
     """Return pre-training as in the authors' code: on UCF101 an epoch shows each video ten times."""
     large = backbone == "s3dg_pace"
-    look = replace(RELEASED, size=224, crop_size=224) if large else RELEASED
+    augment = replace(RELEASED, size=224, crop_size=224) if large else RELEASED
     return Recipe(
         name=f"pace-{word_of(backbone)}-{data}",
-        method=Config(sampling=Sampling(frames=64 if large else 16, looks=(look,))),
+        method=Config(sampling=Sampling(frames=64 if large else 16, looks=(augment,))),
         backbone=backbone,
         batch=32 if large else 30,
         epochs=18,

@@ -1,6 +1,6 @@
-"""A recipe: everything that decides what a training comes to, in one frozen value.
+"""A recipe: everything that the result of a training depends on, in one frozen value.
 
-`batch` counts the clips of a step over all processes; how many a process takes at a time is derived here alone.
+`batch` counts the clips of a step over all processes; only this file derives how many a process takes at a time.
 """
 
 from dataclasses import dataclass, field, fields, replace
@@ -41,7 +41,7 @@ class Validate:
 
     every: float = 0.0  # epochs; 0: never
     split: str = ""  # of the same shards; empty: the videos that are held out
-    passes: int = 1  # over these videos, each with new random clips: a few videos are measured more exactly so
+    passes: int = 1  # over these videos, each with new random clips, which measures a few videos more exactly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Recipe:
     workers: int | None = None  # of each process's loader; None: as many as processors are left
     log_every: int = 10
     save_every: int = 500
-    keep_every: int = 0  # steps after which the checkpoint is also kept for good; 0: never
+    keep_every: int = 0  # steps after which the checkpoint is also kept in kept/; 0: never
 
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "repeat", "log_every", "save_every"):
@@ -134,7 +134,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
-    """How long a training is."""
+    """The length of a training."""
 
     steps: int
     per_epoch: float  # steps
@@ -164,7 +164,7 @@ def for_classes(recipe: Recipe, classes: int | None) -> Recipe:
 
 
 def read_recipe(path: Path, command: str) -> Recipe:
-    """Return the recipe in a file. `command` is what the user would write behind `vtrain METHOD` to name the file."""
+    """Return the recipe in a file. `command` is the option that names the file after `vtrain METHOD`, for an error."""
     found = read_json(path)
     method = found.get("method") if isinstance(found, dict) else None
     registry.demand_known(method.get(NAME) if isinstance(method, dict) else None, path, command)

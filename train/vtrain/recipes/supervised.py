@@ -1,6 +1,6 @@
-"""Fine-tuning as each paper's authors do it: training all layers on labels, from weights or from scratch.
+"""Recipes for fine-tuning as each paper's authors do it: training all layers on labels, from weights or from scratch.
 
-How a network is tested afterwards is not part of a recipe. The fold is 1 by default. Shards have 25 frames a second by
+The test of a network afterwards is not part of a recipe. The fold is 1 by default. Shards have 25 frames a second by
 default, which is what RSPNet's authors use for ResNet-18 and S3D-G on UCF101; elsewhere they use the videos' own rate.
 """
 
@@ -32,7 +32,7 @@ class Tuning(NamedTuple):
     """The settings of RSPNet's code for a data set and a backbone."""
 
     batch: int  # on 2 GPUs, as in their README; for R(2+1)D on UCF101 on 4
-    lr: float  # whatever the batch
+    lr: float  # for any batch
     epochs: int
     milestones: tuple[int, ...] = ()  # none: a cosine
     frames: int = 16
@@ -60,10 +60,12 @@ def rspnet(data: str, backbone: str) -> Recipe:
     has = TUNINGS[data, backbone]
     spread: Literal["cover", "consecutive"] = "cover" if data == "ssv2" else "consecutive"
     kind: Literal["step", "cosine"] = "step" if has.milestones else "cosine"
-    look = replace(PLAIN, size=has.size, flip=0.0 if data == "ssv2" else 0.5)  # its labels distinguish left and right
+    augment = replace(
+        PLAIN, size=has.size, flip=0.0 if data == "ssv2" else 0.5
+    )  # its labels distinguish left and right
     return Recipe(
         name=f"finetune-rspnet-{backbone}-{data}",
-        method=Config(sampling=OneClip(frames=has.frames, how=spread, looks=(look,))),
+        method=Config(sampling=OneClip(frames=has.frames, how=spread, looks=(augment,))),
         backbone=backbone,
         batch=has.batch,
         epochs=has.epochs,
@@ -104,11 +106,11 @@ def prp(data: str, backbone: str) -> Recipe:
 def pace(data: str, backbone: str) -> Recipe:
     """Return fine-tuning with the settings of pre-training, for which there is code, at pace 1 and without jitter."""
     large = backbone == "s3dg_pace"
-    look = replace(pace_method.RELEASED, jitter_chance=0)
-    look = replace(look, size=224, crop_size=224) if large else look
+    augment = replace(pace_method.RELEASED, jitter_chance=0)
+    augment = replace(augment, size=224, crop_size=224) if large else augment
     return Recipe(
         name=f"finetune-pace-{word_of(backbone)}-{data}",
-        method=Config(sampling=OneClip(frames=64 if large else 16, short="restart", looks=(look,))),
+        method=Config(sampling=OneClip(frames=64 if large else 16, short="restart", looks=(augment,))),
         backbone=backbone,
         batch=32 if large else 30,
         epochs=18,
@@ -119,7 +121,7 @@ def pace(data: str, backbone: str) -> Recipe:
 
 
 def numbers(ucf101: Mapping[str, str], hmdb51: Mapping[str, str], ssv2: Mapping[str, str] | None = None) -> Numbers:
-    """Return results, given by data set and backbone, by both."""
+    """Return the results of the data sets, each by backbone, as one mapping by data set and backbone."""
     sets = {"ucf101": ucf101, "hmdb51": hmdb51, "ssv2": ssv2 or {}}
     return {(data, backbone): top1 for data, row in sets.items() for backbone, top1 in row.items()}
 
@@ -193,10 +195,11 @@ RECIPES = {name: make for method in MAKES for name, make in of_method(method).it
 
 
 def finetuning(method: str, dataset: str, backbone: str, profile: Profile = "released") -> Recipe:
-    """Return how the authors of a method, `vcop` or `supervised` fine-tune this backbone on this data set.
+    """Return the recipe by which the authors of `method` fine-tune this backbone on this data set.
 
-    What they have not published is another backbone's recipe with this backbone. ASCNet's and VCOP's profiles are the
-    same; `supervised` is as RSPNet; the backbone `tiny` has its own recipe.
+    `method` may also be `vcop`, or `supervised`, which follows RSPNet. If the authors published nothing for this
+    backbone, return another backbone's recipe with this backbone. ASCNet's and VCOP's profiles are the same; the
+    backbone `tiny` has its own recipe.
     """
     if backbone == "tiny":
         return finetune_tiny()

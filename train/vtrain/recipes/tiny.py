@@ -1,6 +1,6 @@
 """Recipes for a laptop: each method with a small network on small clips, to try on a CPU.
 
-They fit any set of videos, and aim at no result of a paper.
+They fit any set of videos, and reproduce no result of a paper.
 """
 
 from dataclasses import replace
@@ -34,15 +34,16 @@ def on_a_laptop(name: str, method: MethodConfig, steps: int, batch: int = BATCH)
 def rspnet_tiny() -> Recipe:
     """RSPNet, tiny, any data: minutes on a CPU."""
     # On a CPU, changing the hue takes longer than all other augmentation.
-    look = replace(rspnet.RELEASED, size=SIZE, jitter=(0.4, 0.4, 0.4, 0))
-    sampling = rspnet.Sampling(frames=FRAMES, looks=(look,))
+    augment = replace(rspnet.RELEASED, size=SIZE, jitter=(0.4, 0.4, 0.4, 0))
+    sampling = rspnet.Sampling(frames=FRAMES, looks=(augment,))
     return on_a_laptop("rspnet-tiny", rspnet.Config(sampling=sampling, queue=2048, momentum=0.99), 400)
 
 
 def ascnet_tiny() -> Recipe:
     """ASCNet, tiny, any data: minutes on a CPU."""
     looks = tuple(
-        replace(look, size=SIZE, blur_kernel=5, jitter=(0.4, 0.4, 0.2, 0)) for look in (ascnet.ONLINE, ascnet.TARGET)
+        replace(config, size=SIZE, blur_kernel=5, jitter=(0.4, 0.4, 0.2, 0))
+        for config in (ascnet.ONLINE, ascnet.TARGET)
     )
     sampling = ascnet.Sampling(frames=FRAMES, speeds=(1, 2), looks=looks)
     return on_a_laptop("ascnet-tiny", ascnet.Config(sampling=sampling, pool=256, queue=2048, hidden=512), 400)
@@ -51,15 +52,15 @@ def ascnet_tiny() -> Recipe:
 def prp_tiny() -> Recipe:
     """PRP, tiny, any data: minutes on a CPU."""
     # On a CPU the decoder takes longer than the network: smaller clips, and no more frames reconstructed than seen.
-    look = AugmentConfig(size=32, crop="random", normalise="unit")
-    sampling = prp.Sampling(frames=FRAMES, rate=1, short="loop", looks=(look,))
+    augment = AugmentConfig(size=32, crop="random", normalise="unit")
+    sampling = prp.Sampling(frames=FRAMES, rate=1, short="loop", looks=(augment,))
     return on_a_laptop("prp-tiny", prp.Config(sampling=sampling), 400)
 
 
 def pace_tiny() -> Recipe:
     """Pace, tiny, any data: minutes on a CPU."""
-    # So small a network learns quickly when the paces lie far apart and each step shows each video at several of them:
-    # with one clip per video at paces 1 to 4 it takes thousands of steps.
+    # A network as small as this learns quickly when the paces differ much and each step shows each video at several
+    # paces: with one clip per video at paces 1 to 4 it takes thousands of steps.
     sampling = pace.Sampling(
         frames=FRAMES, paces=(1, 2, 4, 8), clips=4, looks=(AugmentConfig(size=SIZE, crop="random"),)
     )

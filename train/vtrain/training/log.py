@@ -28,7 +28,7 @@ class Metrics:
             self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step)
 
     def write(self, numbers: dict[str, Any]) -> None:
-        """Append a line. A number that is not finite, as a loss of held-out videos may be, becomes null."""
+        """Append a line. A number that is not finite becomes null; a loss of held-out videos may be such a number."""
         finite = {name: None if value != value or abs(value) == inf else value for name, value in numbers.items()}
         self._file.write(json.dumps(finite) + "\n")
         self._file.flush()
@@ -66,7 +66,7 @@ def note(message: str) -> None:
 
 
 class StepProgress(Progress):
-    """The steps of a training that are done, with the last numbers."""
+    """The finished steps of a training, with the last numbers."""
 
     def __init__(self, first: int, steps: int, per_epoch: float) -> None:
         super().__init__(steps, first, visible=rank() == 0)

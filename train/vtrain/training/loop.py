@@ -54,7 +54,7 @@ class Monitor(Protocol):
 
 
 def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor, place: Place) -> bool:
-    """Take `run` to its last step and return True; return False where it was asked to stop before."""
+    """Train `run` to its last step and return True; return False when it was asked to stop before."""
     schedule, batches = recipe.schedule.at_batch(recipe.batch), iter(feed)
     run.module.train()
     with stop_asked() as asked:
@@ -92,7 +92,7 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
 
 
 def with_loss(outputs: object, method: str) -> dict[str, Tensor]:
-    """Return a method's outputs; refuse those of a method from outside that the loop cannot learn from."""
+    """Return a method's outputs; refuse outputs without a loss, which a method from outside may return."""
     if not isinstance(outputs, dict) or not isinstance(loss := outputs.get("loss"), Tensor) or loss.ndim:
         raise UsageError(
             f"forward of method '{method}' returns no \"loss\"; it must return a dict of scalar tensors with that key"

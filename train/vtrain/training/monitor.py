@@ -92,7 +92,7 @@ class Monitor:
         except OSError as error:
             raise WorkError(
                 f"{self.folder / run_folder.METRICS} cannot be written ({run_folder.reason(error)}); "
-                f"{run_folder.standing(self.folder)}: mend that and {run_folder.how_to_go_on(self.folder)}"
+                f"{run_folder.standing(self.folder)}: fix that and {run_folder.how_to_go_on(self.folder)}"
             ) from None
 
     def save(self, run: Run, keep: bool = False) -> None:
@@ -115,7 +115,7 @@ class Monitor:
 
 
 def memory_mb(device: torch.device) -> int:
-    """Return the most memory that was used so far: of the GPU, or without one of this process."""
+    """Return the largest memory use so far in MB: of the GPU, or without a GPU of this process."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux kilobytes

@@ -25,9 +25,9 @@ atexit.register(GROUPS.clear)
 
 @contextmanager
 def processes() -> Iterator[torch.device]:
-    """Yield this process's device, as one of several processes under torchrun.
+    """Yield the device of this process, which may be one of several under torchrun.
 
-    Memory, cuDNN, random state, warnings and the process group are as before when the block ends.
+    When the block ends, memory, cuDNN, random state, warnings and the process group are as before.
     """
     local = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
@@ -39,11 +39,11 @@ def processes() -> Iterator[torch.device]:
 
 @contextmanager
 def training_settings(device: torch.device) -> Iterator[None]:
-    """Hold the settings that make training fast on `device`, and hide a warning of torch that has no reason."""
+    """Apply the settings that make training fast on `device`, and hide a groundless warning of torch, for the block."""
     before = torch.backends.cudnn.benchmark
     cuda = device.type == "cuda"
     with warnings.catch_warnings(), torch.random.fork_rng([device] if cuda else []), kept_memory(not cuda):
-        # It concerns 1x1x1 convolutions, whose weights lie in memory in the same way whatever their strides are.
+        # It concerns 1x1x1 convolutions, whose weights have the same layout in memory for any strides.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         torch.backends.cudnn.benchmark = cuda or before
         try:
@@ -59,7 +59,7 @@ def _process_group(device: torch.device) -> Iterator[None]:
         yield
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    # Each process waits here for all others: a process that refused and left before would look like a failure.
+    # Each process waits here for all others: a process that refused and left earlier would count as a failure.
     dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
     GROUPS.append(dist.group.WORLD)
     try:

@@ -1,4 +1,4 @@
-"""All that changes in a training and is saved: weights, optimiser, step, running means, bad videos.
+"""Everything that changes in a training and is saved: weights, optimiser, step, running means, bad videos.
 
 The loader's position and the random numbers of a step follow from the step.
 """
@@ -74,7 +74,7 @@ class RunningMeans:
         self.steps = 0
 
     def state(self) -> dict[str, Any]:
-        """Return what is saved, a row of values for each rank; all ranks must call this."""
+        """Return the state to save, with a row of values for each rank; all ranks must call this."""
         return {"names": self.names, "values": gather(self.values[None]), "steps": self.steps}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ class RunningMeans:
 
 
 class Run:
-    """The state of a training. `module` is the method as it is saved, `model` the same method as it is called."""
+    """The state of a training. `module` is the method that is saved, `model` the same method, wrapped for calls."""
 
     def __init__(self, module: nn.Module, model: nn.Module, optimizer: Optimizer, device: torch.device) -> None:
         self.module = module
@@ -97,7 +97,7 @@ class Run:
         self.bad: dict[str, Bad] = {}  # videos that could not be read, by key; the loader adds to them
 
     def state(self) -> dict[str, Any]:
-        """Return what is saved; all ranks must call this."""
+        """Return the state to save; all ranks must call this."""
         self.share_bad()
         return {
             "step": self.step,
@@ -118,7 +118,7 @@ class Run:
         self.bad |= {fields[1]: Bad(*fields) for fields in state.get("bad", [])}
 
     def share_bad(self) -> None:
-        """Give all ranks the bad videos of each; all ranks must call this.
+        """Share the bad videos of each rank with all ranks; all ranks must call this.
 
         The budget and the count then hold for the whole training, and a resumed training begins with the same videos.
         """
@@ -132,7 +132,7 @@ class Run:
         return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
 
     def share_statistics(self) -> None:
-        """Give the first rank's running statistics of batch norm to all.
+        """Send the first rank's running statistics of batch norm to all ranks.
 
         These are saved, so evaluation during training gives the same numbers in a resumed training.
         """
@@ -143,7 +143,7 @@ class Run:
                         dist.broadcast(buffer, 0)
 
     def finite(self) -> bool:
-        """Return whether all that is saved is finite, on every rank. This waits for the device."""
+        """Return whether the state to save is finite on every rank. This waits for the device."""
         inner = [value for state in self.optimizer.state.values() for value in state.values()]
         kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for tensor in (*self.module.parameters(), *self.module.buffers(), *inner):
@@ -160,5 +160,5 @@ Observation = Callable[[Run], dict[str, float]]  # a measurement on videos that 
 
 
 def targets_of(batch: Batch) -> dict[str, Tensor]:
-    """Return what a method gets besides the clips: the plan's targets, and each video's row, label, validity, speed."""
+    """Return a method's targets: those of the plan, and each video's row, label, validity and speed."""
     return {"row": batch.row, "label": batch.label, "valid": batch.valid, "speed": batch.speed, **batch.targets}

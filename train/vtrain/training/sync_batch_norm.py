@@ -1,6 +1,6 @@
 """Batch norm with the statistics of the whole batch, over all processes.
 
-B batch, C channels, P places (time, height and width, as many as there are)
+B batch, C channels, P positions (time, height and width, as many as there are)
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from vtrain.methods.rspnet import RSPNet
 
 
 def synced(module: nn.Module, device: torch.device) -> nn.Module:
-    """Return the module with all its batch norm over the present processes; a single process changes nothing.
+    """Return the module with all its batch norm over all processes; with a single process, nothing changes.
 
     Parameters and buffers stay the same objects and keep their names.
     """
@@ -48,7 +48,7 @@ class SyncNorm(_BatchNorm):
         dims = [dim for dim in range(x_BCP.ndim) if dim != 1]
         count = _total(values_BCP.new_tensor(x_BCP.numel() // x_BCP.shape[1]))
         mean_C = _total(values_BCP.sum(dims, keepdim=True)) / count
-        # Not from the sum of squares, which loses all digits where the mean is large.
+        # The sum of squares would lose all digits where the mean is large.
         centred_BCP = values_BCP - mean_C
         variance_C = _total(centred_BCP.square().sum(dims, keepdim=True)) / count
         self._remember(mean_C.flatten(), (variance_C * count / (count - 1)).flatten())

@@ -42,9 +42,9 @@ Summary = dict[str, Any]
 def train(
     recipe: Recipe, folder: Path | None = None, *, resume: bool = False, shards: ShardSet | None = None
 ) -> Summary:
-    """Train by `recipe` and keep everything in `folder`; return a short summary of the result.
+    """Train by `recipe`, save everything in `folder`, and return a short summary of the result.
 
-    `shards` are the recipe's shards when they are open already.
+    `shards` are the recipe's shards if they are open already.
     """
     refuse_bad_torch(torch.__version__)
     with processes() as device, ExitStack() as stack:
@@ -70,7 +70,7 @@ def train(
 
 
 def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
-    """Take `run` to its last step; a run that is stopped before is saved and raises a WorkError."""
+    """Train `run` to its last step. If it is stopped before, it is saved, and a WorkError says how to continue."""
     recipe, length = training.recipe, training.length
     began, first = time.perf_counter(), run.step
     try:
@@ -80,7 +80,7 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
         monitor.close()
     if not done:
         again = f"vtrain {command_of(recipe)} --resume --out {training.folder}"
-        raise WorkError(f"stopped at step {run.step} of {length.steps}, which is saved; go on with: {again}")
+        raise WorkError(f"stopped at step {run.step} of {length.steps}, which is saved; continue with: {again}")
     seconds = time.perf_counter() - began
     return {
         "run": str(training.folder),
@@ -95,7 +95,7 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
 
 
 def command_of(recipe: Recipe) -> str:
-    """Return what follows `vtrain` on the command line; code from outside must be named there each time."""
+    """Return the words after `vtrain` on the command line, which must name code from outside each time."""
     backbone = f" --backbone {recipe.backbone}" if ":" in recipe.backbone else ""
     return f"{registry.word_of(recipe.method_name)}{backbone}"
 
@@ -135,7 +135,7 @@ def method_of(recipe: Recipe, net: Backbone) -> nn.Module:
 
 
 def over_processes(module: nn.Module, device: torch.device) -> nn.Module:
-    """Return the module as it is called: with several processes, wrapped so that gradients are averaged over them."""
+    """Return the module to call: with several processes, it is wrapped so that gradients are averaged over them."""
     if world() == 1:
         return module
     with warnings.catch_warnings():
@@ -155,7 +155,7 @@ def begin_folder(folder: Path) -> None:
 
 
 def load_last(run: Run, folder: Path, data: DataInfo) -> None:
-    """Bring `run` to the last state in its folder; `data` must be the videos it was trained on."""
+    """Load the last state in the folder into `run`; `data` must be the videos that it was trained on."""
     state = run_folder.load(folder)
     if state["data"]["hash"] != data.hash:
         raise UsageError(

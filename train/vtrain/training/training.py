@@ -1,4 +1,4 @@
-"""What a training works on, opened once: the recipe, the videos, the device and the folder."""
+"""The inputs of a training, opened once: the recipe, the videos, the device and the folder."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,11 +37,11 @@ class DataInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInfo:
-    """What is saved beside the weights, so that they can be used without the recipe's file and the method's code."""
+    """The description saved beside the weights, which makes them usable without the recipe and the method's code."""
 
     format: int = FORMAT
     method: str
-    protocol: str  # by which veval measures the weights, when none is named
+    protocol: str  # veval's protocol for the weights, when the user names none
     backbone: str
     settings: dict[str, Any]
     clip: list[int]
@@ -56,7 +56,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """Everything that a training works on. Nothing in it changes while it runs; what changes is in `Run`."""
+    """The inputs of a training. They do not change while it runs; `Run` holds what changes."""
 
     recipe: Recipe
     folder: Path
@@ -97,7 +97,7 @@ class Training:
                 split=recipe.data.split,
                 fold=recipe.data.fold,
             ),
-            note=upscaling_note(shards.smallest_side, max(look.size for look in recipe.method.plan().looks)),
+            note=upscaling_note(shards.smallest_side, max(config.size for config in recipe.method.plan().looks)),
         )
 
     @property
@@ -116,7 +116,7 @@ class Training:
         )
 
     def feed(self, run: Run) -> Feed:
-        """Return the batches that come after the step at which `run` is."""
+        """Return the batches that follow the step of `run`."""
         return feed_of(self.recipe, self.videos, run, self.place)
 
 
@@ -130,7 +130,7 @@ def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
 
 
 def resolved(recipe: Recipe, shards: ShardSet) -> Recipe:
-    """Return the recipe with its paths in full and its split decided, so that it means the same anywhere."""
+    """Return the recipe with absolute paths and a definite split, so that it means the same in any folder."""
     data = recipe.data
     split = data.split
     if split == "auto":
@@ -142,7 +142,7 @@ def resolved(recipe: Recipe, shards: ShardSet) -> Recipe:
 
 
 def selected(recipe: Recipe, shards: ShardSet) -> tuple[Videos, Videos | None]:
-    """Return the videos that the network learns from, and those that it is validated on, if any."""
+    """Return the videos that the network learns from, and the videos that it is validated on; None without any."""
     data = recipe.data
     subset = None if data.subset is None else Path(data.subset)
     split = None if data.split in ("all", "") else data.split
@@ -155,7 +155,7 @@ def selected(recipe: Recipe, shards: ShardSet) -> tuple[Videos, Videos | None]:
 
 
 def feed_of(recipe: Recipe, videos: Videos, run: Run | None, place: Place) -> Feed:
-    """Return batches from the step on at which `run` is; without a run, from the first. `run` counts bad videos."""
+    """Return the batches that follow the step of `run`, which counts bad videos; without a run, all batches."""
     plan = recipe.method.plan()
     loader = Loader(
         videos, plan, batch=recipe.at_a_time(world()), seed=recipe.seed, workers=place.workers, rank=rank(),

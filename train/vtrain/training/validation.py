@@ -1,4 +1,4 @@
-"""Measurements during a training, on videos that it does not learn from: the method's own task, nearest neighbours.
+"""Measure the method's own task and nearest neighbours during a training, on videos that it does not learn from.
 
 B batch   N views   C channels   T frames   H height   W width   V videos   D feature
 """
@@ -66,8 +66,8 @@ def watching(training: Training) -> Observation | None:
     sampling = recipe.method.sampling
     seen = sampling.looks[0]
     crop_size = None if seen.crop == "area" else seen.crop_size
-    look = AugmentConfig(size=seen.size, crop="centre", crop_size=crop_size, flip=0.0, normalise=seen.normalise)
-    plan = EvenClips(clips=recipe.watch.clips, frames=sampling.frames, looks=(look,))
+    config = AugmentConfig(size=seen.size, crop="centre", crop_size=crop_size, flip=0.0, normalise=seen.normalise)
+    plan = EvenClips(clips=recipe.watch.clips, frames=sampling.frames, looks=(config,))
     for split, videos in zip((recipe.watch.gallery, recipe.watch.queries), sides, strict=True):
         if (videos.label == NO_LABEL).all():
             raise UsageError(f"the videos of split '{split}' have no labels, which watching needs; set watch.every=0")

@@ -1,4 +1,4 @@
-"""Weights of backbones: import published ones, write them, read them. No file is trusted."""
+"""Weights of backbones: import published weights, write weights, read them. No file is trusted."""
 
 from vtrain.weights.backbone_file import load_backbone as load_backbone
 from vtrain.weights.backbone_file import load_weights as load_weights

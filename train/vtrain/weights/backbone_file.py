@@ -1,4 +1,4 @@
-"""Weights of a backbone on the disk: its tensors, and what one needs to know to use them.
+"""Files with the weights of a backbone: its tensors, and the description that is needed to use them.
 
 A .safetensors file holds a backbone alone. A run's last.pt holds a method, in which the backbone is `backbone`.
 """
@@ -18,14 +18,14 @@ from vtrain.backbones import Backbone, backbone, known
 from vtrain.weights.checkpoint_file import Contents, read, refuse_dtypes
 from vtrain.weights.info import WeightsInfo
 
-PROGRAMS = (".ts", ".onnx")  # what `vtrain export` writes for others to run
+PROGRAMS = (".ts", ".onnx")  # exports that other programs run
 METADATA_KEY = "vtrain"  # of the JSON that describes the weights, in a file's metadata
 COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch up to 0.4.0 did not have it
 SHOWN = 6  # names of a kind in a message
 
 
 def load_backbone(path: str | Path) -> tuple[Backbone, WeightsInfo]:
-    """Return the network in eval mode, and what is known of it: its settings, the clips it takes, its training.
+    """Return the network in eval mode, and its description: its settings, the clips that it takes, its training.
 
     `path` is the folder of a run, its last.pt, or a .safetensors file that `vtrain import` or `vtrain export` wrote.
     """
@@ -53,7 +53,7 @@ def load_weights(net: Backbone, name: str, path: Path) -> WeightsInfo:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
-    """Return the state dict of the backbone in a run's folder or in a file of this project, and what is known of it."""
+    """Return the state dict of the backbone in a run's folder or in a file of this project, and its description."""
     path = file_of(path)
     tensors, found = backbone_in(path, read(path))
     if not known(str(found.get("backbone"))):
@@ -75,7 +75,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
 def save_weights(path: Path, weights: nn.Module | dict[str, Tensor], info: Mapping[str, Any]) -> None:
     """Write a backbone to `path`, completely or not at all.
 
-    `info` names the backbone and its settings; the rest of it is stored as it is, so it must be JSON.
+    `info` names the backbone and its settings; its other entries are stored unchanged, so they must be JSON.
     """
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     state = {name.removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
@@ -90,7 +90,7 @@ def save_weights(path: Path, weights: nn.Module | dict[str, Tensor], info: Mappi
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], described: str) -> None:
-    """Write tensors and the JSON that describes them; the same tensors give the same bytes."""
+    """Write tensors with the JSON that describes them; the same tensors give the same bytes."""
     refuse_dtypes(path, tensors)
     # The package refuses tensors that share memory or have gaps, so each is packed into memory of its own. It writes
     # metadata in random order, so there is only one key.
@@ -113,7 +113,7 @@ def file_of(path: Path) -> Path:
 
 
 def backbone_in(path: Path, contents: Contents) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the backbone's tensors, without the prefixes that a run gives them, and what the file says about them."""
+    """Return the backbone's tensors, without the prefixes that a run gives them, and their description in the file."""
     if METADATA_KEY not in contents.values:
         model = without_prefix("model.", contents.tensors)
         return without_prefix("backbone.", model) or model, contents.values
@@ -136,9 +136,9 @@ def on_meta(name: str, settings: dict[str, Any]) -> Backbone:
 
 
 def adapted(tensors: dict[str, Tensor], net: Backbone) -> dict[str, Tensor]:
-    """Return the tensors as `net` has them.
+    """Return the tensors in the form of the state dict of `net`.
 
-    Old files lack the counters of batch norm. Some hold linear layers as 1x1x1 convolutions.
+    Old files lack the counters of batch norm. Some files hold linear layers as 1x1x1 convolutions.
     """
     wanted = net.state_dict()
     state = {name: torch.tensor(0) for name in wanted if name.endswith(COUNTER)}
@@ -149,7 +149,7 @@ def adapted(tensors: dict[str, Tensor], net: Backbone) -> dict[str, Tensor]:
 
 
 def mismatches(tensors: dict[str, Tensor], net: Backbone) -> dict[str, list[str]]:
-    """Return, by kind, why the tensors are not the state dict of `net`; nothing when they are."""
+    """Return, by kind, why the tensors are not the state dict of `net`; empty when they are."""
     wanted = net.state_dict()
     kinds = {
         "missing": [name for name in wanted if name not in tensors],

@@ -1,4 +1,4 @@
-"""Tensors by name from any file with weights. Nothing in a file is ever executed.
+"""Read tensors by name from any file with weights. Nothing in a file is executed.
 
 From the top: `read` opens a file of either format. A .safetensors file is read by the package of that name, and a
 checkpoint of torch by torch.load(weights_only=True). Files of PyTorch 0.4 often hold an optimiser or the arguments of
@@ -51,7 +51,7 @@ def read(path: Path) -> Contents:
     try:
         collect(found, "", tensors)
     except (RecursionError, ValueError) as error:
-        raise UsageError(f"{path}: the names of its tensors are not clear ({error})") from None
+        raise UsageError(f"{path}: the names of its tensors are ambiguous ({error})") from None
     if not tensors:
         raise UsageError(f"{path} holds no tensors")
     return Contents(tensors, plain(found) if isinstance(found, dict) else {})
@@ -78,7 +78,7 @@ def refuse_dtypes(path: Path, tensors: dict[str, Tensor]) -> None:
             raise UsageError(f"{path}: tensor '{name}' is {word}; convert it to float32 first")
 
 
-def load(path: Path) -> Any:  # noqa: ANN401  whatever was saved
+def load(path: Path) -> Any:  # noqa: ANN401  any saved object
     """Return the object that torch.save wrote to `path`, with its tensors on the CPU."""
     try:
         with warnings.catch_warnings():
@@ -93,7 +93,7 @@ def collect(found: Any, prefix: str, tensors: dict[str, Tensor]) -> None:  # noq
     if isinstance(found, Tensor):
         name = prefix.removesuffix(".")
         if name in tensors:
-            raise ValueError(f"'{name}' is there twice")
+            raise ValueError(f"'{name}' appears twice")
         tensors[name] = found.detach()
         return
     items = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list | tuple) else ()
@@ -102,7 +102,7 @@ def collect(found: Any, prefix: str, tensors: dict[str, Tensor]) -> None:  # noq
 
 
 def plain(found: dict[Any, Any]) -> dict[str, Any]:
-    """Return the entries that JSON could hold too."""
+    """Return the entries that JSON can hold."""
     return {str(key): plain_value(value) for key, value in found.items() if is_plain(value) or isinstance(value, dict)}
 
 
@@ -141,7 +141,7 @@ class CallRefusedError(pickle.UnpicklingError):
 
 
 class Uncallable(type):
-    """Refuses a call. A pickle creates objects by `__new__`, so only one that calls a function comes here."""
+    """Refuses a call. A pickle creates objects by `__new__`, so only a pickle that calls a function comes here."""
 
     def __call__(cls, *args: object, **words: object) -> Never:
         raise CallRefusedError(cls.__name__)
@@ -164,7 +164,7 @@ class Reader(pickle.Unpickler):
     """Reads tensors and plain values. `storage` returns the flat tensor that a persistent id stands for."""
 
     def __init__(self, file: IO[bytes], storage: Callable[[Any], Tensor] | None = None) -> None:
-        super().__init__(file, encoding="latin1")  # the only one that reads every file of Python 2
+        super().__init__(file, encoding="latin1")  # the only encoding that reads every file of Python 2
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401  that is pickle's own signature
@@ -185,7 +185,7 @@ class Reader(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Tensor:  # noqa: ANN401
         if self._storage is None:
-            raise pickle.UnpicklingError("it has a storage in a place where none can be")
+            raise pickle.UnpicklingError("it has a storage where none can be")
         return self._storage(pid)
 
     def tensor(self, flat: Tensor, offset: int, shape: Any, stride: Any, *_: object) -> Tensor:  # noqa: ANN401
@@ -196,7 +196,7 @@ class Reader(pickle.Unpickler):
         return data
 
 
-def read_pickle(path: Path) -> Any:  # noqa: ANN401  whatever was saved
+def read_pickle(path: Path) -> Any:  # noqa: ANN401  any saved object
     """Return what torch.save wrote to `path`, with objects of unknown classes empty."""
     try:
         with path.open("rb") as file:

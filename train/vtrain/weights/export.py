@@ -1,7 +1,7 @@
-"""Export of a backbone: weights, a TorchScript program or an ONNX graph, each with its description inside.
+"""Export a backbone as weights, as a TorchScript program or as an ONNX graph, each with its description inside.
 
-The written file is opened again and run beside the network before it gets its name. All three take any batch size,
-number of frames and size of a clip; `clip` is only what the network was trained on.
+The written file is opened again and compared with the network before it gets its name. All three take any batch size,
+number of frames and size of a clip; `clip` only describes the clips that the network was trained on.
 """
 
 import importlib.util
@@ -28,7 +28,7 @@ from vtrain.weights.backbone_file import METADATA_KEY, check_target, on_meta
 from vtrain.weights.info import WeightsInfo, clip_of
 from vtrain.weights.normalisation import as_words, spelled
 
-CLIP = [16, 112, 112]  # where neither the file nor the command says
+CLIP = [16, 112, 112]  # when neither the file nor the command names a clip
 ALWAYS = ("backbone", "settings", "dim", "clip", "normalisation", "recipe")  # null in the description when unknown
 PACKAGES = ("onnxscript", "onnxruntime")  # the extra `onnx`; the first brings onnx itself
 IN_PROGRAM = f"{METADATA_KEY}.json"  # the file in a .ts that holds the description
@@ -67,7 +67,7 @@ def export(source: Path, out: Path, frames: int | None = None, size: int | None 
             error = max(difference(run(clips[:batch]), output) for batch, output in wanted.items())
             if not error <= form.tolerance:
                 raise WorkError(
-                    f"the written file computes something else than the network (relative error {error:.1e}); "
+                    f"the output of the written file differs from the network's (relative error {error:.1e}); "
                     f"{out} was not written"
                 )
             replaced = out.exists()
@@ -77,7 +77,7 @@ def export(source: Path, out: Path, frames: int | None = None, size: int | None 
 
 
 def as_lines(result: dict[str, Any]) -> str:
-    """Return what `export` returned as text for people."""
+    """Return the result of `export` as text for people."""
     clip, normalised = " x ".join(map(str, result["clip"])), as_words(result["normalisation"])
     error = result["relative_error"]
     same = f"its output differs from the network's by {error:.0e}" if error else "its output is exactly the network's"
@@ -91,7 +91,7 @@ def as_lines(result: dict[str, Any]) -> str:
 
 
 def described(source: Path, found: WeightsInfo, frames: int | None, size: int | None) -> WeightsInfo:
-    """Return what is written about the weights, with what the run's recipe adds to it."""
+    """Return the description that is written with the weights, completed from the run's recipe."""
     recipe = found.recipe or recipe_of(source)
     known: dict[str, Any] = {**(recipe or {}), **found}
     time, height, width = clip_of(known.get("clip")) or CLIP
@@ -119,7 +119,7 @@ def recipe_of(source: Path) -> dict[str, Any] | None:
 
 
 def two_clips(info: WeightsInfo) -> Tensor:
-    """Return noise that the backbone takes; its size is first tried without memory."""
+    """Return two random clips for the backbone; their size is first tried without memory."""
     shape = (2, 3, *(info.clip or CLIP))
     try:
         on_meta(info.backbone, info.settings).eval()(torch.empty(shape, device="meta"))
@@ -146,7 +146,7 @@ def check_packages() -> None:
 
 @contextmanager
 def draft_of(out: Path) -> Iterator[Path]:
-    """Give a path beside `out`, and remove what is still there at the end."""
+    """Yield a path beside `out`; when the block ends, remove a file that is still there."""
     draft = out.with_name(f".{out.name}.{os.getpid()}.export{DRAFT}")
     try:
         yield draft
@@ -156,7 +156,7 @@ def draft_of(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what the exporters of torch say about torch itself: TorchScript's age, torchvision's absence."""
+    """Silence the exporters' warnings about torch itself: TorchScript's age, torchvision's absence."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Import of weights that others published."""
+"""Import weights that others published."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -24,17 +24,17 @@ ORIGINS = {"rspnet": RSPNET, "prp": PRP, "pace": PACE, "vcop": VCOP, "torchvisio
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The state dict of a backbone from a foreign file, and what else the file held."""
+    """The state dict of a backbone from a foreign file, and the file's other contents."""
 
     state: dict[str, Tensor]
-    heads: dict[str, Tensor]  # tensors of heads that there is a module for here
+    heads: dict[str, Tensor]  # tensors of heads for which this package has a module
     info: WeightsInfo
     skipped: dict[str, int]  # number of tensors of each kind that was left out
     report: str
 
 
 def import_file(path: Path, origin: str, out: Path, wanted: str | None = None) -> dict[str, Any]:
-    """Write the backbone in `path` to `out`; return what is known of it, and what else was in the file."""
+    """Write the backbone in `path` to `out`; return its description, and the file's other contents."""
     check_target(out, path, (".safetensors",))
     found = import_weights(path, origin, wanted)
     replaced = out.exists()
@@ -44,7 +44,7 @@ def import_file(path: Path, origin: str, out: Path, wanted: str | None = None) -
 
 
 def as_lines(result: dict[str, Any]) -> str:
-    """Return what `import_file` returned as text for people."""
+    """Return the result of `import_file` as text for people."""
     clip, normalised = " x ".join(map(str, result["clip"])), as_words(result["normalisation"])
     about = f"backbone {result['backbone']}, {result['dim']} channels, for clips of {clip}, {normalised}"
     lines = [result["report"], about]
@@ -54,7 +54,7 @@ def as_lines(result: dict[str, Any]) -> str:
 
 
 def import_weights(path: Path, origin: str, wanted: str | None = None) -> Imported:
-    """Read a backbone from a foreign file. A tensor that is neither used nor known to be left out is an error."""
+    """Read a backbone from a foreign file. A tensor that is neither used nor listed as skipped is an error."""
     if origin not in ORIGINS:
         raise UsageError(f"no origin '{origin}'; there are {', '.join(ORIGINS)}")
     table = ORIGINS[origin]
@@ -86,7 +86,7 @@ def import_weights(path: Path, origin: str, wanted: str | None = None) -> Import
 
 
 def as_backbone(name: str, renames: Renames, tensors: Named) -> tuple[Named, int, dict[str, list[str]]]:
-    """Rename the tensors to those of backbone `name`; return its state dict, its channels, and why it is not one."""
+    """Rename the tensors to those of backbone `name`; return its state dict, its channels, and its mismatches."""
     net = on_meta(name, {})
     renamed = {rename(key, renames): tensor for key, tensor in tensors.items()}
     state = adapted(renamed, net)

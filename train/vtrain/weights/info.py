@@ -1,4 +1,4 @@
-"""What is known of weights besides their tensors. A file is not trusted: a value of another type counts as absent."""
+"""The description of weights. A file is not trusted: a value of the wrong type counts as absent."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -22,8 +22,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 class WeightsInfo(Mapping[str, Any]):
     """Which network the weights belong to, which clips it takes and how it was trained.
 
-    What is known can be read as an attribute, `info.clip`, or by its name, `info["clip"]`. What is not known is None
-    as an attribute and absent as a key.
+    A known value can be read as an attribute, `info.clip`, or by its name, `info["clip"]`. An unknown value is None as
+    an attribute and absent as a key.
     """
 
     backbone: str
@@ -35,7 +35,7 @@ class WeightsInfo(Mapping[str, Any]):
     origin: str | None = None  # of imported weights: who published them
     file: str | None = None  # of imported weights: the published file's name
     method: str | None = None
-    protocol: str | None = None  # of a run: by which evaluation measures the method's weights
+    protocol: str | None = None  # of a run: evaluation's protocol for the method's weights
     step: int | None = None
     epochs: float | None = None
     data: dict[str, Any] | None = None  # of a run: the videos it learned from
@@ -43,7 +43,7 @@ class WeightsInfo(Mapping[str, Any]):
 
     @classmethod
     def read(cls, found: Mapping[str, Any], dim: int) -> "WeightsInfo":
-        """Return what a file says about its weights; keys of other programs are ignored."""
+        """Return the description of the weights in a file; keys of other programs are ignored."""
         known = {name: found.get(name) for name in _TYPES}
         typed: dict[str, Any] = {name: value for name, value in known.items() if isinstance(value, _TYPES[name])}
         return cls(
@@ -69,7 +69,7 @@ class WeightsInfo(Mapping[str, Any]):
 _NAMES = tuple(each.name for each in fields(WeightsInfo))
 
 
-def clip_of(found: Any) -> list[int] | None:  # noqa: ANN401  whatever a file says
+def clip_of(found: Any) -> list[int] | None:  # noqa: ANN401  any value of a file
     """Return frames, height and width; None when `found` is neither those nor a recipe's frames and size."""
     if isinstance(found, dict):
         found = [found.get("frames"), found.get("size"), found.get("size")]

@@ -1,4 +1,4 @@
-"""How clips are normalised: the numbers, and the data path's word for them."""
+"""Normalisations of clips: their numbers, and the data path's words for them."""
 
 from dataclasses import asdict
 from typing import Any
@@ -13,7 +13,7 @@ WORDS = {
 }
 
 
-def spelled(found: Any) -> dict[str, Any] | None:  # noqa: ANN401  a word, numbers, or whatever a file has instead
+def spelled(found: Any) -> dict[str, Any] | None:  # noqa: ANN401  a word, numbers, or any value of a file
     """Return `word`, scale, channels, mean and std; None when nothing is known.
 
     `word` is None for numbers that the data path has no word for.

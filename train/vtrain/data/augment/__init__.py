@@ -1,4 +1,4 @@
-"""Crops, flips and colours clips in batch, on their device."""
+"""Crop, flip and colour clips in batches, on their device."""
 
 from vtrain.data.augment.apply import Augment as Augment
 from vtrain.data.augment.config import AugmentConfig as AugmentConfig

@@ -1,7 +1,7 @@
-"""Turns stored clips into the input of a network, in batch and on their device, with parameters drawn by `config`.
+"""Turn stored clips into the input of a network, in batches and on their device, with parameters drawn by `config`.
 
 B samples, N views, M = B x N clips, K boxes a clip, R = M x K rows, T time, C channels, H W stored, S side.
-The parameters are on the host, which decides by them which op to apply to which clip. So no step draws or waits.
+The parameters are on the host, which decides by them which op applies to which clip. So no step draws or waits.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ SHARED = ("size", "order", "normalise", "crops", "blur_kernel", "solarise_thresh
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 # The number of floats that are processed at a time. On a CPU that is one clip, which stays in the cache. On other
-# devices it bounds the memory, of which several times as much is used: 4 bytes x 2**27 are 222 clips of 16 x 112 x 112.
+# devices it bounds the memory, which is several times as much: 4 bytes x 2**27 are 222 clips of 16 x 112 x 112.
 AT_A_TIME = {"cpu": 1}
 AT_A_TIME_ELSEWHERE = 2**27
 
 
 class Augment:
-    """Augments batches. `looks` says how: one config for all views, or one for each group of them."""
+    """Augments batches by `looks`: one config for all views, or one config for each group of views."""
 
     def __init__(self, looks: Sequence[AugmentConfig]) -> None:
         self.config = looks[0]  # for the fields that all configs share
@@ -70,7 +70,7 @@ class Augment:
 
     def _augmented(self, clips_MTHWC: Tensor, rows: dict[str, Array]) -> Tensor:
         """Return cropped, flipped and coloured pixels [R, T, C, S, S], from 0 to 255."""
-        # A flip commutes with every op, so wherever it stands in the order it is part of the crop, at no cost.
+        # A flip commutes with every op, so at any position in the order it is part of the crop, at no cost.
         pixels = crop(clips_MTHWC, rows["box"], rows["flip"], self.config.size)
         if self.config.normalise == "bgr255":
             pixels = pixels.flip(2)
@@ -101,7 +101,7 @@ class Augment:
 
 
 def _per_box(config: AugmentConfig, clips_BNTHWC: Tensor, augmentation: dict[str, Tensor]) -> dict[str, Array]:
-    """Return the parameters with a row for each box of each clip; raise if they do not fit the clips."""
+    """Return the parameters with a row for each box of each clip; raise a ValueError if they do not fit the clips."""
     samples, views, frames, height, width, _ = clips_BNTHWC.shape
     if clips_BNTHWC.dtype != torch.uint8:
         raise ValueError(f"clips are {clips_BNTHWC.dtype}; they must be torch.uint8, as the loader decodes them")

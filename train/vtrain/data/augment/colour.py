@@ -1,4 +1,4 @@
-"""Changes the colours of many clips at once, in place.
+"""Change the colours of many clips at once, in place.
 
 I items (clips, or single frames if each has its own factors), T time, C channels (three), H W.
 Pixels are float32 from 0 to WHITE: stored pixels need no scaling, and every op here is the same at any scale.
@@ -58,7 +58,7 @@ def hue(pixels_ITCHW: Tensor, turns: Tensor) -> None:
     chroma = high - low
     sixths = (green + blue).sub_(red).sub_(low).add_(chroma)
     spare = low  # from here on this buffer holds every temporary
-    sixths.div_(torch.clamp(chroma, min=1e-20, out=spare))  # grey has no hue; with a chroma of 0 it stays as it is
+    sixths.div_(torch.clamp(chroma, min=1e-20, out=spare))  # grey has no hue; with a chroma of 0 it stays unchanged
     sixths.copysign_(torch.sub(green, blue, out=spare)).add_(turns.squeeze(2) * 6)
     sixths.sub_(torch.div(sixths, 6, out=spare).floor_(), alpha=6)  # takes half the time of remainder
     # Now the share of the chroma by which each channel is below its highest value. Red is at both ends, so its distance
@@ -75,8 +75,8 @@ JITTERS = (brightness, contrast, saturation, hue)
 def jitter(pixels_ITCHW: Tensor, factors_I4: Array, order_I4: Array) -> None:
     """Apply brightness, contrast, saturation and hue to each item in its own order.
 
-    The items are sorted so that those with the same next op are contiguous, first of all by when the hue comes: any
-    batch takes 4 calls of hue, by far the slowest op, and at most 60 of the others.
+    The items are sorted so that those with the same next op are contiguous, first by the position of the hue: any batch
+    takes 4 calls of hue, by far the slowest op, and at most 60 of the others.
     """
     idle = np.take_along_axis(factors_I4 == np.array(IDENTITY, np.float32), order_I4, axis=1)
     ops_I4 = np.where(idle, NOTHING, order_I4)

@@ -53,14 +53,14 @@ IDENTITY = (1.0, 1.0, 1.0, 0.0)  # the jitter that changes nothing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentConfig:
-    """How clips are augmented. Chances count for each clip, and each sample draws its own parameters."""
+    """How clips are augmented. A chance applies to each clip, and each sample draws its own parameters."""
 
     size: int = 112  # side of the square that the network gets, in pixels
     crop: Crop = "area"
     crop_size: int | None = None  # side of the box in stored pixels, except for "area"; None: the largest square
     scale: tuple[float, float] = (0.4, 1.0)  # "area": least and greatest share of the frame
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # "area": least and greatest width / height
-    flip: float = 0.5  # chance; "ten" has each box both ways in any case
+    flip: float = 0.5  # chance; "ten" always has each box both ways
     jitter: tuple[float, float, float, float] = (0, 0, 0, 0)  # strengths of brightness, contrast, saturation, hue
     jitter_chance: float = 1.0
     jitter_per: Per = "clip"  # what shares its factors; Pace draws them for each frame

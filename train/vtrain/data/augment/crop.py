@@ -1,4 +1,4 @@
-"""Cuts the boxes out of stored frames, resizes them to the network's square, and flips them.
+"""Cut the boxes out of stored frames, resize them to the network's square, and flip them.
 
 M clips, K boxes a clip, R = M x K rows, T time, C channels, H W stored, S side of the square. The result is that of
 F.interpolate (bilinear, no antialias) on each box alone: no pixel outside of a box has an effect.
@@ -29,10 +29,10 @@ def crop_each(clips_MTHWC: Tensor, box_R4: Array, flip_R: Array, size: int) -> T
     boxes, per_clip = box_R4.astype(int).tolist(), len(box_R4) // clips
     for row, ((top, left, height, width), flipped) in enumerate(zip(boxes, flip_R, strict=True)):
         box_THWC = clips_MTHWC[row // per_clip, :, top : top + height, left : left + width]
-        # To move bytes first and then to convert them takes a third of the time of both at once.
+        # Moving bytes first and then converting them takes a third of the time of both at once.
         pixels_TCHW = box_THWC.permute(0, 3, 1, 2).contiguous().float()
         if (height, width) != (size, size):
-            # With the frames as channels: for three channels alone torch takes a slower path when it has one thread.
+            # With the frames as channels: for three channels, torch takes a slower path when it has one thread.
             folded_1NHW = pixels_TCHW.flatten(0, 1)[None]
             resized_1NSS = F.interpolate(folded_1NHW, (size, size), mode="bilinear", align_corners=False)
             pixels_TCHW = resized_1NSS.view(frames, channels, size, size)

@@ -1,8 +1,8 @@
-"""How names in a foreign checkpoint become ours. Each origin has a file with its table; nothing is guessed.
+"""Rename the tensors of foreign checkpoints. Each origin has a file with its table; nothing is guessed.
 
-First `prefix` is removed from the front of a name. A rest that begins with one of `skipped` is left out and counted in
-the report, and one that `heads` renames belongs to a head. All others together must become, by one of `renames`, the
-complete state dict of a backbone.
+First `prefix` is removed from the front of a name. A name that then begins with an entry of `skipped` is left out and
+counted in the report. A name that `heads` renames belongs to a head. One of `renames` must turn all other names
+together into the complete state dict of a backbone.
 """
 
 import re
@@ -17,7 +17,7 @@ Named = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Normalisation:
-    """What a network takes: pixels in [0, scale], then (x - mean) / std for each channel."""
+    """The input of a network: pixels in [0, scale], then (x - mean) / std for each channel."""
 
     scale: Literal[1, 255] = 1
     channels: Literal["rgb", "bgr"] = "rgb"
@@ -27,7 +27,7 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """A source of published checkpoints. `renames` has a table for each of our backbones that it published."""
+    """A source of published checkpoints. `renames` has a table for each backbone that it published."""
 
     name: str
     prefix: str
