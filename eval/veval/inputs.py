@@ -142,7 +142,7 @@ def info_of(path: Path, found: Mapping[str, Any]) -> WeightsInfo:
     )
 
 
-def first_look(recipe: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  any value of a file
+def first_augmentation(recipe: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  any value of a file
     """Return the augmentation of a recipe's first view; None where the recipe does not say."""
     try:
         augmentation: Mapping[str, Any] = recipe["method"]["sampling"]["looks"][0]
@@ -153,7 +153,7 @@ def first_look(recipe: Any) -> Mapping[str, Any] | None:  # noqa: ANN401  any va
 
 def crop_of(recipe: Any) -> int | str | None:  # noqa: ANN401  any value of a file
     """Return the side in stored pixels of the crops that the network was trained on; None where it is not known."""
-    augmentation = first_look(recipe)
+    augmentation = first_augmentation(recipe)
     if augmentation is None:
         return None
     side: int | None = None if augmentation["crop"] == "area" else augmentation["crop_size"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from veval.evaluation import Classifier, DataInfo
-from veval.inputs import file_of, first_look, inference_ready, info_of, newest_run
+from veval.inputs import file_of, first_augmentation, inference_ready, info_of, newest_run
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.dataset import Videos
@@ -61,7 +61,7 @@ def load_classifier(word: str | None = None) -> Classifier:
 
 def sampled_like(recipe: Any) -> Mapping[str, Any]:  # noqa: ANN401  any value of a file
     """Return how fine-tuning sampled and cropped its clips, in the words of a protocol."""
-    augmentation = first_look(recipe)
+    augmentation = first_augmentation(recipe)
     if augmentation is None:
         return {}
     sampling = recipe["method"]["sampling"]
