@@ -5,7 +5,7 @@
 
 In the folder of this file, or with that folder on PYTHONPATH:
 
-    vprep shard VIDEOS --layout my_layouts:read_jsonl
+    vprep shard VIDEOS --layout my_layouts:read_jsonl --out DIR
 
 A layout is a function from a `Source` (the folder's files, --splits and --labels) to a `Listing`. A package that is
 installed can give it a plain name, `--layout jsonl`, by two lines in its pyproject.toml:

@@ -1,6 +1,9 @@
-"""Rotation prediction: an example of a method from outside the package. In the folder of this file, train by it with
+"""Rotation prediction: an example of a method from outside the package. To train by it:
 
-    vtrain my_method:METHOD --shards data_shards --recipe tiny
+    cp .../examples/my_method.py .      # into an empty folder
+    vprep synth --out videos
+    vprep shard videos --out data_shards
+    vtrain my_method:METHOD --shards data_shards --recipe tiny steps=100
 
 Jing, Yang, Liu, Tian: Self-Supervised Spatiotemporal Feature Learning via Video Rotation Prediction (2018). A clip is
 shown in four orientations; the network predicts by how many quarters it is turned.

@@ -1,6 +1,9 @@
 """A backbone of your own: any function that returns a module from clips to a feature map or a vector.
 
-    vtrain rspnet --backbone my_nets:build --shards SHARDS --out RUN        # in the folder of this file
+    cp .../examples/my_nets.py .        # into an empty folder
+    vprep synth --out videos
+    vprep shard videos --out data_shards
+    vtrain rspnet --backbone my_nets:build --shards data_shards --recipe tiny steps=100
 
 The module turns clips [B, 3, T, H, W] into a map [B, D, T', H', W'] or into a vector [B, D]. The arguments of the
 function are the backbone's settings. An installed package can give the function a plain name in its pyproject.toml:

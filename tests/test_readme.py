@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/shards.md", "docs/evaluation.md")
+PAGES = ("README.md", "docs/shards.md", "docs/evaluation.md", "docs/extending.md")
 BLOCKS = [
     pytest.param(block, id=f"{page}-{number}")
     for page in PAGES

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from vprep.layouts import LAYOUTS
+
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "examples" / "my_layouts.py"
 LAYOUT = "my_layouts:read_jsonl"
@@ -98,7 +100,7 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
     assert json.loads(done.stdout)["settings"]["layout"] == "jsonl"
     # A built-in name wins over an installed one.
     assert vprep(here, "plan", source, "--layout", "flat", "--sample", 1, path=site).returncode == 0
-    known = "auto, csv, ucf101, hmdb51, ssv2, kinetics, folders, flat"
+    known = ", ".join(("auto", *LAYOUTS))
     refused = vprep(here, "plan", source, "--layout", "other", path=site)
     assert refused.stderr == (
         f"vprep: no layout 'other'; there are {known}, from installed packages jsonl, or module:name for your own "

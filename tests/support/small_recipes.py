@@ -18,11 +18,12 @@ from torch import Tensor
 from vprep.errors import exit_code
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
-from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.methods import NAMES, ascnet, pace, prp, rspnet, supervised
 from vtrain.methods.method import MethodConfig
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import change
+from vtrain.recipes import find
 from vtrain.recipes.recipe import Data, Recipe
 from vtrain.training.train import train
 
@@ -30,7 +31,7 @@ FRAMES, SIZE = 4, 16
 LOOK = AugmentConfig(size=SIZE, scale=(0.4, 1.0), jitter=(0.4, 0.4, 0.4, 0.1), grey=0.2)
 PLAIN = AugmentConfig(size=SIZE, crop="random", crop_size=SIZE, normalise="unit")
 
-CONFIGS: dict[str, MethodConfig] = {
+OWN: dict[str, MethodConfig] = {
     # The sizes of queue and memory are no multiples of the batch.
     "rspnet": rspnet.Config(sampling=rspnet.Sampling(frames=FRAMES, looks=(LOOK,)), queue=21, dim=8, momentum=0.9),
     "ascnet": ascnet.Config(
@@ -42,16 +43,23 @@ CONFIGS: dict[str, MethodConfig] = {
     ),
     "supervised": supervised.Config(sampling=OneClip(frames=FRAMES, looks=(LOOK,)), dropout=0.3),
 }
-METHODS = tuple(CONFIGS)
+METHODS = NAMES
 ON_THE_MACHINE = ("clips_per_s", "wait", "memory_mb")
 MAY_CHANGE = ("workers", "log_every", "save_every", "keep_every")
+
+
+def config(method: str) -> MethodConfig:
+    """Return the small config of a method; without one in OWN, the tiny recipe's with fewer and smaller frames."""
+    if method in OWN:
+        return OWN[method]
+    return change(find(method, "tiny"), [f"frames={FRAMES}", f"size={SIZE}"]).method
 
 
 def small(method: str, shards: Path, *changes: str) -> Recipe:
     """Return the recipe of `method`; `changes` are written key=value."""
     recipe = Recipe(
         name=f"small {method}",
-        method=CONFIGS[method],
+        method=config(method),
         backbone="tiny",
         backbone_settings={"width": 4},
         data=Data(shards=str(shards)),

@@ -1,5 +1,6 @@
 """The networks: their size, the shape of their maps, what they look at; and that speed does not change results."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from vtrain.methods.prp_decoder import Decoder, RateHead
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
 NARROW: dict[str, dict[str, Any]] = {
-    name: {} if name.startswith("s3d") else {"width": 16} for name in BACKBONES if name != "resnet3d34"
+    name: {"width": 16} if "width" in inspect.signature(build).parameters else {}
+    for name, build in BACKBONES.items()
+    if name != "resnet3d34"
 }
 
 

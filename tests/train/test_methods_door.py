@@ -30,7 +30,7 @@ from vtrain.training.train import train
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_method.py"
 METHOD = "my_method:METHOD"
 SMALL = ("--recipe", "tiny", "backbone_settings.width=4", "frames=4", "size=16", "batch=4", "steps=4", "workers=1")
-UNKNOWN = "'rotation', which is not known here; there are rspnet, ascnet, prp, pace, supervised; if it is from outside "
+UNKNOWN = f"'rotation', which is not known here; there are {', '.join(NAMES)}; if it is from outside "
 
 
 @pytest.fixture

@@ -11,24 +11,21 @@ from hypothesis import strategies as st
 
 from vprep.errors import UsageError
 from vtrain.data.augment.config import AugmentConfig
-from vtrain.methods import ascnet, pace, prp, rspnet, supervised
+from vtrain.methods import METHODS, NAMES, pace, supervised
 from vtrain.methods.method import MethodConfig
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import as_json, change, from_json, listed
 from vtrain.recipes.recipe import Data, Recipe
 
-METHODS: dict[str, MethodConfig] = {
-    "rspnet": rspnet.Config(),
-    "ascnet": ascnet.Config(),
-    "prp": prp.Config(),
-    "pace": pace.Config(),
+CONFIGS: dict[str, MethodConfig] = {
+    **{name: entry.config() for name, entry in METHODS.items()},
     "supervised": supervised.Config(classes=5),
 }
 
 
 def recipe(name: str = "pace") -> Recipe:
     schedule = Schedule(lr=0.1)
-    return Recipe(name=name, method=METHODS[name], backbone="tiny", batch=8, epochs=2, schedule=schedule)
+    return Recipe(name=name, method=CONFIGS[name], backbone="tiny", batch=8, epochs=2, schedule=schedule)
 
 
 ALL_ELSE = [
@@ -265,14 +262,14 @@ def sampling(given: object) -> object:
         (PLAIN | {"method": []}, "method is []; it must be a group of settings with 'name' for its kind"),
         (PLAIN | {"method": None}, "method is None; it must be a group of settings with 'name' for its kind"),
         (PLAIN | {"method": "pace"}, "method is 'pace'; it must be a group of settings with 'name' for its kind"),
-        (PLAIN | {"method": {}}, "method.name is 'none'; there are rspnet, ascnet, prp, pace, supervised"),
+        (PLAIN | {"method": {}}, f"method.name is 'none'; there are {', '.join(NAMES)}"),
         (
             PLAIN | {"method": {"name": ["pace"]}},
-            "method.name is '['pace']'; there are rspnet, ascnet, prp, pace, supervised",
+            f"method.name is '['pace']'; there are {', '.join(NAMES)}",
         ),
         (
             PLAIN | {"method": {"name": "pac"}},
-            "method.name is 'pac'; did you mean 'pace'? there are rspnet, ascnet, prp, pace, supervised",
+            f"method.name is 'pac'; did you mean 'pace'? there are {', '.join(NAMES)}",
         ),
         (
             PLAIN | {"method": {"name": "prp", "contrast": "none"}},

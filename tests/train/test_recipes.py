@@ -24,7 +24,7 @@ from vtrain.optim.optimizers import build, set_lr
 from vtrain.overrides import as_json, change, from_json
 from vtrain.recipes import RECIPES, as_table, find, finetuning, listed, named
 from vtrain.recipes.recipe import Recipe, for_classes
-from vtrain.recipes.supervised import Profile
+from vtrain.recipes.supervised import MAKES, Profile
 from vtrain.run_folder import write_json
 
 WORDS = ("released", "paper", "tiny")
@@ -182,8 +182,14 @@ def test_the_list_has_a_row_for_each() -> None:
 # How recipes are found
 
 
-def test_each_method_has_a_released_a_paper_and_a_tiny_recipe() -> None:
-    assert {method: [find(method, word).name for word in WORDS] for method in METHODS} == {
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_has_a_released_a_paper_and_a_tiny_recipe(method: str) -> None:
+    assert {find(method, word).method_name for word in WORDS} == {method}
+    assert find(method, "tiny").name == f"{method}-tiny"
+
+
+def test_the_three_words_mean_the_published_recipes_of_a_method() -> None:
+    published = {
         "rspnet": ["rspnet-r2plus1d-k400", "rspnet-r2plus1d-k400-paper", "rspnet-tiny"],
         "ascnet": ["ascnet-resnet3d18-k400", "ascnet-resnet3d18-k400", "ascnet-tiny"],
         "prp": ["prp-r2plus1d-ucf101", "prp-r2plus1d-ucf101-paper", "prp-tiny"],
@@ -194,6 +200,7 @@ def test_each_method_has_a_released_a_paper_and_a_tiny_recipe() -> None:
             "supervised-tiny",
         ],
     }
+    assert {method: [find(method, word).name for word in WORDS] for method in published} == published
 
 
 @pytest.mark.parametrize(
@@ -246,7 +253,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("pase", "tiny"), "no method 'pase'; did you mean 'pace'? there are rspnet, ascnet, prp, pace, supervised"),
+        (("pase", "tiny"), f"no method 'pase'; did you mean 'pace'? there are {', '.join(METHODS)}"),
         (
             ("pace", "tiny", "r2plus2d"),
             f"no backbone 'r2plus2d'; did you mean 'r2plus1d'? there are {', '.join(BACKBONES)}",
@@ -301,7 +308,7 @@ def test_fine_tuning_on_other_data_or_for_another_method_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         finetuning("rspnt", "ucf101", "c3d")
     assert str(caught.value) == (
-        "no fine-tuning of method 'rspnt'; did you mean 'rspnet'? there are rspnet, ascnet, prp, pace, vcop, supervised"
+        f"no fine-tuning of method 'rspnt'; did you mean 'rspnet'? there are {', '.join(MAKES)}, supervised"
     )
 
 

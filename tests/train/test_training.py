@@ -8,6 +8,7 @@ import json
 import sys
 import tarfile
 import threading
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -83,7 +84,7 @@ def test_five_steps_of_every_method_give_the_losses_they_gave_before(method: str
 # What is not finite
 
 
-@pytest.mark.parametrize(("method", "log_every"), list(zip(METHODS, (1, 100, 1, 100, 1), strict=True)))
+@pytest.mark.parametrize(("method", "log_every"), list(zip(METHODS, cycle((1, 100)), strict=False)))
 def test_a_training_that_explodes_stops_and_the_last_good_state_is_named(
     method: str, log_every: int, shards: Path, tmp_path: Path
 ) -> None:
