@@ -114,3 +114,16 @@ def _problems_of_config(config: type[MethodConfig]) -> Iterator[str]:
         yield "its config has no `sampling` with `frames` and `looks`; add one, such as sampling: OneClip = OneClip()"
     if not callable(getattr(default, "plan", None)):
         yield "its config has no method plan(); add one that returns the sampling"
+    yield from _problems_of_plan(default)
+
+
+def _problems_of_plan(config: MethodConfig) -> Iterator[str]:
+    try:
+        plan = config.plan()
+    except Exception as error:  # whatever the user's code does
+        yield f"its config's plan() raised {type(error).__name__} ({error}){plugins.raised_at(error)}; correct it there"
+        return
+    missing = [f"`{name}`" for name in ("views", "length", "looks") if not hasattr(plan, name)]
+    if missing or not callable(plan):
+        lacks = f"has no {', no '.join(missing)}" if missing else "cannot be called with a video and a random generator"
+        yield f"its config's plan() returns a {type(plan).__name__}, which {lacks}; return a Plan, such as the sampling"
