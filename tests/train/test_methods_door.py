@@ -346,16 +346,6 @@ def test_an_entry_point_has_the_name_of_its_method(folder: Path, tmp_path: Path)
     )
 
 
-class Lossless(Module):
-    def forward(self, clips: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"los": super().forward(clips, targets)["loss"]}
-
-
-class Unreduced(Module):
-    def forward(self, clips: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"loss": super().forward(clips, targets)["loss"].expand(2)}
-
-
 class Headless(nn.Module):
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__()
@@ -368,14 +358,9 @@ class Stepless(nn.Module):
         self.backbone = backbone
 
 
-NO_LOSS = "forward of method 'mine' returns no \"loss\"; it must return a dict of scalar tensors with that key"
-
-
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (Lossless, NO_LOSS),
-        (Unreduced, NO_LOSS),
         (Headless, "method 'mine' keeps no backbone; it must be an nn.Module with self.backbone"),
         (lambda backbone, config: "net", "method 'mine' keeps no backbone; it must be an nn.Module with self.backbone"),
         (Stepless, "method 'mine' has no after_step(progress); add one, which may do nothing"),
