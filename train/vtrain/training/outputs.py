@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
 from vprep import plugins
 from vprep.errors import UsageError, WorkError
@@ -38,7 +38,7 @@ def errors_named(part: str, method: str) -> Iterator[None]:
     """Turn an error in the code of a method from outside into one sentence. `part` is the function that runs."""
     try:
         yield
-    except (UsageError, WorkError):
+    except (UsageError, WorkError, OutOfMemoryError):
         raise
     except Exception as error:  # whatever the user's code does
         if method in METHODS:
