@@ -409,6 +409,46 @@ def test_a_setting_of_a_type_that_text_cannot_give_is_refused() -> None:
     )
 
 
+# Installed methods that are broken
+
+
+def test_a_broken_installed_method_is_left_out_of_the_list(folder: Path, tmp_path: Path) -> None:
+    install(folder, "turns", "rotation", METHOD)
+    install(folder, "bad", "broken", "broken:METHOD")
+    install(folder, "one", "double", "one:METHOD")
+    install(folder, "two", "double", "two:METHOD")
+    (folder / "broken.py").write_text("import does_not_exist\n")
+    done = real("vtrain", "recipes", "--json", cwd=tmp_path, path=folder)
+    assert done.returncode == 0, done.stderr
+    names = {row["name"] for row in done.json["recipes"]}
+    assert {"pace-tiny", "rotation-tiny"} <= names
+    first, second = sorted(done.stderr.splitlines())
+    assert first.startswith("the recipes of 'broken' are left out: method 'broken' of the package bad: importing ")
+    assert second.startswith("the recipes of 'double' are left out: several packages offer the method 'double' ")
+
+
+def test_a_broken_installed_method_does_not_keep_other_recipes_from_being_shown(folder: Path, tmp_path: Path) -> None:
+    install(folder, "bad", "broken", "broken:METHOD")
+    (folder / "broken.py").write_text("import does_not_exist\n")
+    done = real("vtrain", "recipes", "pace-tiny", cwd=tmp_path, path=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    asked = real("vtrain", "recipes", "broken-tiny", cwd=tmp_path, path=folder)
+    assert asked.returncode == 2
+    assert asked.stderr.startswith("vtrain: method 'broken' of the package bad: importing broken raised ")
+
+
+def test_a_recipe_that_raises_is_named_with_its_line() -> None:
+    def faulty() -> Recipe:
+        return {}["mine"]
+
+    registry.add(replace(ENTRY, recipes=(faulty,)))
+    with pytest.raises(UsageError) as caught:
+        recipes.find("mine")
+    assert str(caught.value).startswith(
+        f"method 'mine' has a recipe that raised KeyError ('mine') at {__file__}, line "
+    )
+
+
 # Built-in methods
 
 

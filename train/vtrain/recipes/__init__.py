@@ -4,6 +4,7 @@ A recipe without `paper` in its name is what the authors' code does. The recipes
 here that has the method's name.
 """
 
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,22 @@ def named(word: str, entry: MethodEntry | None = None) -> Recipe:
 
     With `entry` the recipes of this method are searched, too, and an error lists its names.
     """
-    recipes = everything() if entry is None else of_method(entry)
+    recipes = _searched(word) if entry is None else of_method(entry)
     if word in recipes:
         return recipes[word]()
     path = Path(word)
     if path.suffix == ".json" or path.exists() or len(path.parts) > 1:
         return read_recipe(path / RECIPE if path.is_dir() else path, f"--recipe {path}")
+    if entry is None:
+        recipes = everything()
     there = [name for name, make in recipes.items() if entry is None or make().method_name == entry.name]
     raise UsageError(f"no recipe '{word}'; {alternatives(word, there, many='vtrain recipes lists them all')}")
+
+
+def _searched(word: str) -> dict[str, Make]:
+    """Return the built-in recipes, and those of the method from outside with whose name the word begins."""
+    method = word.partition("-")[0]
+    return of_method(registry.entry(method)) if method in registry.names() else RECIPES
 
 
 def of_method(entry: MethodEntry) -> dict[str, Make]:
@@ -70,10 +79,16 @@ def of_method(entry: MethodEntry) -> dict[str, Make]:
 
 
 def everything() -> dict[str, Make]:
-    """Return the built-in recipes by name, and those of all methods that are named or installed."""
+    """Return the built-in recipes by name, and those of all methods that are named or installed.
+
+    A method that is not usable is left out, with a line on stderr.
+    """
     found = dict(RECIPES)
     for name in registry.names():
-        found |= of_method(registry.entry(name))
+        try:
+            found |= of_method(registry.entry(name))
+        except UsageError as error:
+            print(f"the recipes of '{name}' are left out: {error}", file=sys.stderr)
     return found
 
 

@@ -5,6 +5,7 @@ default   200 epochs of SGD on R3D-18 with batches of 64 and a cosine from a lea
 tiny      400 steps of AdamW on the backbone `tiny` with clips of 8 x 40 x 40: minutes on a CPU
 """
 
+from vprep import plugins
 from vprep.errors import UsageError
 from vtrain.methods.method import MethodEntry
 from vtrain.optim.schedule import Schedule
@@ -45,7 +46,15 @@ def default(entry: MethodEntry) -> Recipe:
 
 def _made(entry: MethodEntry, make: object) -> tuple[Recipe, str]:
     """Return one of the method's own recipes with the line that says what it is."""
-    recipe = make() if callable(make) else make
+    try:
+        recipe = make() if callable(make) else make
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the user's code does
+        raise UsageError(
+            f"method '{entry.name}' has a recipe that raised {type(error).__name__} ({error})"
+            f"{plugins.raised_at(error)}; correct it there"
+        ) from error
     if not isinstance(recipe, Recipe) or recipe.method_name != entry.name:
         raise UsageError(f"method '{entry.name}' has {make!r} in its recipes; it must return a Recipe of this method")
     if not recipe.name.startswith(f"{entry.name}-"):
