@@ -1,6 +1,7 @@
 """The built-in methods. Each file is one paper, read from its sampling to its loss, and ends with its `METHOD`.
 
-A new built-in method is a file here and its name in `NAMES`. Methods from outside come through `registry`.
+A new built-in method is a file here and its name in `NAMES`; without a file in `vtrain.recipes` its recipes are derived
+from its config. Methods from outside come through `registry`.
 """
 
 import ast
@@ -47,6 +48,7 @@ METHODS: Mapping[str, "MethodEntry"] = Lazy(NAMES, _entry)
 def summary(name: str) -> str:
     """Return the summary of a built-in method from its file's text: `vtrain --help` need not wait for torch."""
     tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text("utf-8"))
-    calls = (node.value for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call))
+    values = (node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign))
+    calls = (value for value in values if isinstance(value, ast.Call))
     keywords = (word for call in calls for word in call.keywords if ast.unparse(call.func) == "MethodEntry")
     return next(str(ast.literal_eval(word.value)) for word in keywords if word.arg == "summary")

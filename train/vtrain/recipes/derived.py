@@ -1,4 +1,4 @@
-"""Recipes for a method from outside: its own, and where it has none those that are derived from its config.
+"""Recipes for a method without a file of recipes: its own, and where it has none those derived from its config.
 
 default   200 epochs of SGD on R3D-18 with batches of 64 and a cosine from a learning rate of 0.05, after 10 epochs of
           warm-up: near to what the papers here have for pre-training, and tuned for no method
@@ -18,19 +18,25 @@ TINY = {"frames": FRAMES, "size": SIZE, "crop_size": "none"}  # the last parts o
 
 
 def recipes_of(entry: MethodEntry) -> dict[str, Make]:
-    """Return the recipes of a method from outside by name, the main recipe first."""
+    """Return the recipes by name of a method that has no file of recipes, the main recipe first."""
     own = {recipe.name: fixed(recipe, says) for recipe, says in (_made(entry, make) for make in entry.recipes)}
     if entry.main and entry.main not in own:
         raise UsageError(
             f"method '{entry.name}' has main recipe '{entry.main}', but its recipes are {', '.join(own) or 'none'}"
         )
     main = default(entry) if not own else own[entry.main or next(iter(own))]()
-    tiny = on_a_laptop(f"{entry.name}-tiny", change(main.method, _tiny_settings(main)), steps=400)
     return {
         main.name: fixed(main, f"{entry.name}, default settings, any data: derived from its config."),
-        tiny.name: fixed(tiny, f"{entry.name}, tiny, any data: to try on a CPU."),
+        **tiny_of(main),
         **own,
     }
+
+
+def tiny_of(main: Recipe) -> dict[str, Make]:
+    """Return a tiny recipe by its name, derived from the main recipe of its method."""
+    name = main.method_name
+    tiny = on_a_laptop(f"{name}-tiny", change(main.method, _tiny_settings(main)), steps=400)
+    return {tiny.name: fixed(tiny, f"{name}, tiny, any data: to try on a CPU.")}
 
 
 def default(entry: MethodEntry) -> Recipe:
