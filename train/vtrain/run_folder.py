@@ -27,6 +27,7 @@ ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 KEPT = "kept"
 LOCK = ".lock"
+BOARD = "tensorboard"
 State = dict[str, Any]
 
 
@@ -87,6 +88,33 @@ def how_to_go_on(folder: Path) -> str:
     return f"continue with --resume --out {folder}" if resumable else f"delete {folder} and start again"
 
 
+def unsaved(folder: Path) -> bool:
+    """Return whether the folder holds what a run leaves that stopped before it saved, and nothing else."""
+    files = {path.relative_to(folder).as_posix() for path in (*folder.iterdir(), *folder.glob(f"{KEPT}/*"))}
+    files -= {path.relative_to(folder).as_posix() for path in drafts(folder)}
+    return {RECIPE, LOCK} <= files <= {RECIPE, LOCK, ENVIRONMENT, METRICS, BOARD, KEPT}
+
+
+def clear_unsaved(folder: Path) -> bool:
+    """Clear the folder of a run that stopped before it saved; return False, and change nothing, where it is no such.
+
+    The recipe stays until that of the next run replaces it.
+    """
+    if not folder.is_dir() or not unsaved(folder):
+        return False
+    with alone(folder) as locked:
+        if not locked or not unsaved(folder):  # its run may still go on, or has saved meanwhile
+            return False
+        for name in (METRICS, ENVIRONMENT):
+            (folder / name).unlink(missing_ok=True)
+    return True
+
+
+def drafts(folder: Path) -> list[Path]:
+    """Return the files that a process left that was killed while it wrote them."""
+    return [*folder.glob(f".*{DRAFT}"), *folder.glob(f"{KEPT}/.*{DRAFT}")]
+
+
 def load(folder: Path) -> State:
     """Return the last state, on the CPU."""
     path = folder / LAST
@@ -112,21 +140,22 @@ def newest(runs: Path, names: str = "*") -> Path | None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other trainings from writing to the folder during this context."""
+def alone(folder: Path) -> Iterator[bool]:
+    """Keep other trainings from writing to the folder during this context; yield whether the file system can."""
     if not folder.is_dir():
         raise UsageError(f"there is no run in {folder}; name a run's folder")
     with (folder / LOCK).open("w") as file:
+        locked = True
         try:
             # Not flock: the loader's workers would hold that lock for some seconds when this process is killed.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"another process trains in {folder}; wait for it, or choose another --out") from None
         except OSError:
-            pass  # a file system without locks
-        for draft in (*folder.glob(f".*{DRAFT}"), *folder.glob(f"{KEPT}/.*{DRAFT}")):
-            draft.unlink()  # left by a process that was killed while it saved
-        yield
+            locked = False  # a file system without locks
+        for draft in drafts(folder):
+            draft.unlink()
+        yield locked
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  what JSON holds

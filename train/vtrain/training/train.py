@@ -150,8 +150,10 @@ def over_processes(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def begin_folder(folder: Path) -> None:
-    """Make the folder of a new run; refuse a folder that holds anything."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Make the folder of a new run; refuse a folder that holds more than a run that stopped before it saved."""
+    if run_folder.clear_unsaved(folder):
+        note(f"the run in {folder} stopped before it saved; this run takes its place")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
 
