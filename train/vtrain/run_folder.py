@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +133,18 @@ def load(folder: Path) -> State:
     return state
 
 
-def newest(runs: Path, names: str = "*") -> Path | None:
-    """Return the run in a folder that saved last; None when no run has saved."""
-    saved = [path for path in runs.glob(f"{names}/{LAST}") if (path.parent / RECIPE).exists()]
-    return max(saved, key=lambda path: path.stat().st_mtime_ns).parent if saved else None
+def newest(runs: Path, method: str | None = None) -> Path | None:
+    """Return the run in a folder that saved last, of `method` if it is given; None when no such run has saved."""
+    saved = [path for path in runs.glob(f"*/{LAST}") if (path.parent / RECIPE).exists()]
+    folders = (path.parent for path in sorted(saved, key=lambda path: path.stat().st_mtime_ns, reverse=True))
+    return next((folder for folder in folders if method is None or _method(folder) == method), None)
+
+
+def _method(folder: Path) -> str | None:
+    """Return the name of the method that a run trains by; None when its recipe does not say."""
+    with suppress(UsageError, LookupError, TypeError):
+        return str(read_json(folder / RECIPE)["method"]["name"])
+    return None
 
 
 @contextmanager
