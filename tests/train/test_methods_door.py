@@ -409,6 +409,15 @@ def test_a_setting_of_a_type_that_text_cannot_give_is_refused() -> None:
     )
 
 
+# What a method's file imports
+
+
+def test_a_method_entry_is_imported_from_the_package_of_methods_which_loads_no_torch(tmp_path: Path) -> None:
+    program = "import sys, vtrain.methods as m; print('torch' in sys.modules, m.MethodEntry.__module__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.stdout.split() == ["False", "vtrain.methods.method"], done.stderr
+
+
 # Installed methods that are broken
 
 

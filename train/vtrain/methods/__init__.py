@@ -8,12 +8,12 @@ import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from vtrain.methods.method import MethodEntry
 
-__all__ = ["METHODS"]
+__all__ = ["METHODS", "MethodEntry"]
 
 NAMES = ("rspnet", "ascnet", "prp", "pace", "supervised")
 Value = TypeVar("Value")
@@ -43,6 +43,15 @@ def _entry(name: str) -> "MethodEntry":
 
 
 METHODS: Mapping[str, "MethodEntry"] = Lazy(NAMES, _entry)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  the signature that Python calls
+    """Import `MethodEntry` when it is asked for: `vtrain --help` need not wait for torch."""
+    if name == "MethodEntry":
+        from vtrain.methods.method import MethodEntry
+
+        return MethodEntry
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def summary(name: str) -> str:
