@@ -14,10 +14,12 @@ import torch
 from commands import Done, veval, vtrain
 from small_recipes import assert_same
 from torch import Tensor, nn
+from typer.main import get_command
 
 from vprep.errors import UsageError
 from vtrain import recipes
 from vtrain.backbones import Backbone
+from vtrain.cli import app
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip, Plan
 from vtrain.methods import METHODS, NAMES, registry, summary
@@ -319,6 +321,9 @@ class Blind:
         (replace(ENTRY, config=Thawed), "its config must be a frozen dataclass; "),
         (with_config(NAME="my method"), "its config's NAME is 'my method'; it must be a word of letters, digits and _"),
         (with_config(NAME=7), "its config's NAME is 7; it must be a word of letters, digits and _"),
+        (with_config(NAME=None), "its config has no NAME; add one, such as NAME: ClassVar[str] = 'rotation'"),
+        (with_config(NAME="bench"), "its config's NAME is 'bench', which has a meaning of its own in commands; choose"),
+        (with_config(NAME="finetune"), "its config's NAME is 'finetune', which has a meaning of its own in commands; "),
         (with_config(NAME="pace"), "its config's NAME is 'pace', which is a built-in method; choose another name"),
         (with_config(name="x"), "its config has a setting 'name', where recipes have the method's name; "),
         (replace(ENTRY, module="Module"), "its module is of type str; it must be called as module(backbone, config)"),
@@ -407,6 +412,11 @@ def test_a_setting_of_a_type_that_text_cannot_give_is_refused() -> None:
         "rates is of type list; the type of a setting must be int, float, str, bool, Fraction, Literal, a tuple of "
         "these or a frozen dataclass"
     )
+
+
+def test_every_command_that_is_no_method_is_a_reserved_name() -> None:
+    commands: Any = get_command(app)
+    assert set(commands.commands) - set(NAMES) <= set(registry.RESERVED)
 
 
 # What a method's file imports

@@ -14,6 +14,7 @@ from vtrain.methods import METHODS, Lazy
 from vtrain.methods.method import MethodConfig, MethodEntry
 
 KIND = "method"
+RESERVED = ("finetune", "recipes", "doctor", "import", "export", "bench")  # commands, and the first word of recipes
 _ADDED: dict[str, tuple[MethodEntry, str]] = {}  # by name; with the word of the command line that stands for it
 
 
@@ -92,10 +93,14 @@ def _problems(entry: MethodEntry) -> Iterator[str]:
     if not (isinstance(config, type) and is_dataclass(config) and config.__dataclass_params__.frozen):
         yield "its config must be a frozen dataclass; write @dataclass(frozen=True) above a class and name that"
     name = getattr(config, "NAME", None)
+    if name is None:
+        yield "its config has no NAME; add one, such as NAME: ClassVar[str] = 'rotation'"
     if not (isinstance(name, str) and name.isidentifier()):
         yield f"its config's NAME is {name!r}; it must be a word of letters, digits and _, such as 'rotation'"
     if name in METHODS:
         yield f"its config's NAME is '{name}', which is a built-in {KIND}; choose another name"
+    if name in RESERVED:
+        yield f"its config's NAME is '{name}', which has a meaning of its own in commands; choose another name"
     if NAME in {field.name for field in fields(config)}:  # type: ignore[arg-type]  # it is a dataclass
         yield f"its config has a setting '{NAME}', where recipes have the {KIND}'s name; call the setting otherwise"
     if not callable(entry.module):
