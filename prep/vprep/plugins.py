@@ -83,11 +83,11 @@ def _imported(what: str, name: str) -> ModuleType:
 def _failed_import(what: str, name: str, error: BaseException) -> UsageError:
     message = next(iter(str(error).splitlines()), "no message")
     return UsageError(
-        f"{what}: importing {name} raised {type(error).__name__} ({message}){_raised_at(error)}; correct it there"
+        f"{what}: importing {name} raised {type(error).__name__} ({message}){raised_at(error)}; correct it there"
     )
 
 
-def _raised_at(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """Return ` at FILE, line N` for the innermost line of Python that raised `error`; empty when there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}, line {error.lineno}"

@@ -14,10 +14,12 @@ import torch
 from commands import Done, veval, vtrain
 from small_recipes import assert_same
 from torch import Tensor, nn
+from typer.main import get_command
 
 from vprep.errors import UsageError
 from vtrain import recipes
 from vtrain.backbones import Backbone
+from vtrain.cli import app
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip, Plan
 from vtrain.methods import METHODS, NAMES, registry, summary
@@ -319,6 +321,9 @@ class Blind:
         (replace(ENTRY, config=Thawed), "its config must be a frozen dataclass; "),
         (with_config(NAME="my method"), "its config's NAME is 'my method'; it must be a word of letters, digits and _"),
         (with_config(NAME=7), "its config's NAME is 7; it must be a word of letters, digits and _"),
+        (with_config(NAME=None), "its config has no NAME; add one, such as NAME: ClassVar[str] = 'rotation'"),
+        (with_config(NAME="bench"), "its config's NAME is 'bench', which has a meaning of its own in commands; choose"),
+        (with_config(NAME="finetune"), "its config's NAME is 'finetune', which has a meaning of its own in commands; "),
         (with_config(NAME="pace"), "its config's NAME is 'pace', which is a built-in method; choose another name"),
         (with_config(name="x"), "its config has a setting 'name', where recipes have the method's name; "),
         (replace(ENTRY, module="Module"), "its module is of type str; it must be called as module(backbone, config)"),
@@ -346,16 +351,6 @@ def test_an_entry_point_has_the_name_of_its_method(folder: Path, tmp_path: Path)
     )
 
 
-class Lossless(Module):
-    def forward(self, clips: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"los": super().forward(clips, targets)["loss"]}
-
-
-class Unreduced(Module):
-    def forward(self, clips: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"loss": super().forward(clips, targets)["loss"].expand(2)}
-
-
 class Headless(nn.Module):
     def __init__(self, backbone: Backbone, config: Config) -> None:
         super().__init__()
@@ -368,14 +363,9 @@ class Stepless(nn.Module):
         self.backbone = backbone
 
 
-NO_LOSS = "forward of method 'mine' returns no \"loss\"; it must return a dict of scalar tensors with that key"
-
-
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        (Lossless, NO_LOSS),
-        (Unreduced, NO_LOSS),
         (Headless, "method 'mine' keeps no backbone; it must be an nn.Module with self.backbone"),
         (lambda backbone, config: "net", "method 'mine' keeps no backbone; it must be an nn.Module with self.backbone"),
         (Stepless, "method 'mine' has no after_step(progress); add one, which may do nothing"),
@@ -421,6 +411,60 @@ def test_a_setting_of_a_type_that_text_cannot_give_is_refused() -> None:
     assert str(caught.value) == (
         "rates is of type list; the type of a setting must be int, float, str, bool, Fraction, Literal, a tuple of "
         "these or a frozen dataclass"
+    )
+
+
+def test_every_command_that_is_no_method_is_a_reserved_name() -> None:
+    commands: Any = get_command(app)
+    assert set(commands.commands) - set(NAMES) <= set(registry.RESERVED)
+
+
+# What a method's file imports
+
+
+def test_a_method_entry_is_imported_from_the_package_of_methods_which_loads_no_torch(tmp_path: Path) -> None:
+    program = "import sys, vtrain.methods as m; print('torch' in sys.modules, m.MethodEntry.__module__)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.stdout.split() == ["False", "vtrain.methods.method"], done.stderr
+
+
+# Installed methods that are broken
+
+
+def test_a_broken_installed_method_is_left_out_of_the_list(folder: Path, tmp_path: Path) -> None:
+    install(folder, "turns", "rotation", METHOD)
+    install(folder, "bad", "broken", "broken:METHOD")
+    install(folder, "one", "double", "one:METHOD")
+    install(folder, "two", "double", "two:METHOD")
+    (folder / "broken.py").write_text("import does_not_exist\n")
+    done = real("vtrain", "recipes", "--json", cwd=tmp_path, path=folder)
+    assert done.returncode == 0, done.stderr
+    names = {row["name"] for row in done.json["recipes"]}
+    assert {"pace-tiny", "rotation-tiny"} <= names
+    first, second = sorted(done.stderr.splitlines())
+    assert first.startswith("the recipes of 'broken' are left out: method 'broken' of the package bad: importing ")
+    assert second.startswith("the recipes of 'double' are left out: several packages offer the method 'double' ")
+
+
+def test_a_broken_installed_method_does_not_keep_other_recipes_from_being_shown(folder: Path, tmp_path: Path) -> None:
+    install(folder, "bad", "broken", "broken:METHOD")
+    (folder / "broken.py").write_text("import does_not_exist\n")
+    done = real("vtrain", "recipes", "pace-tiny", cwd=tmp_path, path=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    asked = real("vtrain", "recipes", "broken-tiny", cwd=tmp_path, path=folder)
+    assert asked.returncode == 2
+    assert asked.stderr.startswith("vtrain: method 'broken' of the package bad: importing broken raised ")
+
+
+def test_a_recipe_that_raises_is_named_with_its_line() -> None:
+    def faulty() -> Recipe:
+        return {}["mine"]
+
+    registry.add(replace(ENTRY, recipes=(faulty,)))
+    with pytest.raises(UsageError) as caught:
+        recipes.find("mine")
+    assert str(caught.value).startswith(
+        f"method 'mine' has a recipe that raised KeyError ('mine') at {__file__}, line "
     )
 
 

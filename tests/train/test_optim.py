@@ -122,9 +122,12 @@ def test_of_two_keys_that_fit_a_name_the_longer_counts() -> None:
 
 
 def test_a_key_that_fits_no_parameter_is_an_error() -> None:
-    with pytest.raises(ValueError) as caught:
-        build(nn.Linear(1, 1), Optim(), {"fc8": 10.0})
-    assert str(caught.value) == "no parameter's name starts with 'fc8'; the names are weight, bias"
+    module = nn.ModuleDict({"backbone": nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), "head": nn.Linear(1, 1)})
+    with pytest.raises(UsageError) as caught:
+        build(module, Optim(), {"fc8": 10.0})
+    assert str(caught.value) == (
+        "lr_factors has 'fc8', with which no parameter's name begins; their names begin with backbone, head"
+    )
 
 
 def test_a_shared_weight_is_in_one_group_once() -> None:

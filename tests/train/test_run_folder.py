@@ -151,6 +151,61 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_as_it_is(run: Path, shar
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
 
 
+def stopped_early(shards: Path, folder: Path) -> Recipe:
+    """Leave the folder of a run whose loss was not finite at its first step; return a recipe that trains."""
+    recipe = small("pace", shards, "steps=4", "log_every=1", "save_every=4")
+    with pytest.raises(WorkError):
+        train(change(recipe, ["schedule.lr=1e30"]), folder)
+    assert not (folder / "last.pt").exists()
+    return recipe
+
+
+def test_a_run_takes_the_place_of_one_that_stopped_before_it_saved(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    recipe = stopped_early(shards, folder)
+    assert lines(folder)
+    (folder / ".last.pt.123.draft").write_bytes(b"half")
+    capsys.readouterr()
+    train(recipe, folder)
+    said = f"the run in {folder} stopped before it saved; this run takes its place\n"
+    assert capsys.readouterr().err.startswith(said)
+    train(recipe, tmp_path / "fresh")
+    assert recipe_in(folder) == recipe_in(tmp_path / "fresh")
+    assert lines(folder) == lines(tmp_path / "fresh")
+    assert len(json.loads((folder / "environment.json").read_text())) == 1
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "fresh").iterdir()}
+
+
+def test_a_run_that_stopped_early_is_left_where_its_folder_holds_anything_else(shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    recipe = stopped_early(shards, folder)
+    for other in ("notes.txt", "kept/step_0000002.pt"):
+        (folder / other).parent.mkdir(exist_ok=True)
+        (folder / other).touch()
+        before = {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+        assert refused(recipe, folder).startswith(f"{folder} exists already; ")
+        assert {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")} == before
+        (folder / other).unlink()
+    (folder / ".lock").unlink()  # then it may be a recipe that a user has written
+    assert refused(recipe, folder).startswith(f"{folder} exists already; ")
+
+
+def test_a_run_that_has_not_saved_yet_keeps_its_folder(shards: Path, tmp_path: Path) -> None:
+    folder, recipe = tmp_path / "run", small("pace", shards, "steps=100000", "save_every=100000", "log_every=1")
+    first = begin(recipe, folder)
+    until((folder / "metrics.jsonl").exists)
+    before = (folder / "recipe.json").read_bytes()
+    said = refused(change(recipe, ["seed=1"]), folder)
+    assert said == f"another process trains in {folder}; wait for it, or choose another --out"
+    assert first.is_alive()
+    assert (folder / "recipe.json").read_bytes() == before
+    first.kill()
+    first.join()
+    assert train(change(recipe, ["steps=1"]), folder)["steps"] == 1
+
+
 def test_an_empty_folder_is_used_and_missing_parents_are_made(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "a" / "b" / "run"):

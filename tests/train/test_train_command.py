@@ -59,6 +59,18 @@ def test_resuming_refuses_settings_that_would_change_the_result(shards: Path, tm
     assert none.stderr == "vtrain: no run of prp in runs/ has saved its state; name the folder of a run by --out\n"
 
 
+def test_resuming_finds_the_newest_run_of_the_method_whatever_its_folder_is_called(
+    shards: Path, tmp_path: Path
+) -> None:
+    for name, method in (("pace-old", "pace"), ("wednesday", "pace"), ("pace-not", "supervised")):
+        done = vtrain(method, "--shards", shards, *SMALL, "--out", f"runs/{name}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    (tmp_path / "runs" / "broken").mkdir()
+    (tmp_path / "runs" / "broken" / "recipe.json").write_text("[]")
+    (tmp_path / "runs" / "broken" / "last.pt").touch()
+    assert vtrain("pace", "--resume", "--json", cwd=tmp_path).json["run"] == "runs/wednesday"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

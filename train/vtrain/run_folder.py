@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
 KEPT = "kept"
 LOCK = ".lock"
+BOARD = "tensorboard"
 State = dict[str, Any]
 
 
@@ -87,6 +88,33 @@ def how_to_go_on(folder: Path) -> str:
     return f"continue with --resume --out {folder}" if resumable else f"delete {folder} and start again"
 
 
+def unsaved(folder: Path) -> bool:
+    """Return whether the folder holds what a run leaves that stopped before it saved, and nothing else."""
+    files = {path.relative_to(folder).as_posix() for path in (*folder.iterdir(), *folder.glob(f"{KEPT}/*"))}
+    files -= {path.relative_to(folder).as_posix() for path in drafts(folder)}
+    return {RECIPE, LOCK} <= files <= {RECIPE, LOCK, ENVIRONMENT, METRICS, BOARD, KEPT}
+
+
+def clear_unsaved(folder: Path) -> bool:
+    """Clear the folder of a run that stopped before it saved; return False, and change nothing, where it is no such.
+
+    The recipe stays until that of the next run replaces it.
+    """
+    if not folder.is_dir() or not unsaved(folder):
+        return False
+    with alone(folder) as locked:
+        if not locked or not unsaved(folder):  # its run may still go on, or has saved meanwhile
+            return False
+        for name in (METRICS, ENVIRONMENT):
+            (folder / name).unlink(missing_ok=True)
+    return True
+
+
+def drafts(folder: Path) -> list[Path]:
+    """Return the files that a process left that was killed while it wrote them."""
+    return [*folder.glob(f".*{DRAFT}"), *folder.glob(f"{KEPT}/.*{DRAFT}")]
+
+
 def load(folder: Path) -> State:
     """Return the last state, on the CPU."""
     path = folder / LAST
@@ -105,28 +133,37 @@ def load(folder: Path) -> State:
     return state
 
 
-def newest(runs: Path, names: str = "*") -> Path | None:
-    """Return the run in `runs` that saved last; None when no run has saved."""
-    saved = [path for path in runs.glob(f"{names}/{LAST}") if (path.parent / RECIPE).exists()]
-    return max(saved, key=lambda path: path.stat().st_mtime_ns).parent if saved else None
+def newest(runs: Path, method: str | None = None) -> Path | None:
+    """Return the run in a folder that saved last, of `method` if it is given; None when no such run has saved."""
+    saved = [path for path in runs.glob(f"*/{LAST}") if (path.parent / RECIPE).exists()]
+    folders = (path.parent for path in sorted(saved, key=lambda path: path.stat().st_mtime_ns, reverse=True))
+    return next((folder for folder in folders if method is None or _method(folder) == method), None)
+
+
+def _method(folder: Path) -> str | None:
+    """Return the name of the method that a run trains by; None when its recipe does not say."""
+    with suppress(UsageError, LookupError, TypeError):
+        return str(read_json(folder / RECIPE)["method"]["name"])
+    return None
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Keep other trainings from writing to the folder during this context."""
+def alone(folder: Path) -> Iterator[bool]:
+    """Keep other trainings from writing to the folder during this context; yield whether the file system can."""
     if not folder.is_dir():
         raise UsageError(f"there is no run in {folder}; name a run's folder")
     with (folder / LOCK).open("w") as file:
+        locked = True
         try:
             # Not flock: the loader's workers would hold that lock for some seconds when this process is killed.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"another process trains in {folder}; wait for it, or choose another --out") from None
         except OSError:
-            pass  # a file system without locks
-        for draft in (*folder.glob(f".*{DRAFT}"), *folder.glob(f"{KEPT}/.*{DRAFT}")):
-            draft.unlink()  # left by a process that was killed while it saved
-        yield
+            locked = False  # a file system without locks
+        for draft in drafts(folder):
+            draft.unlink()
+        yield locked
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  what JSON holds

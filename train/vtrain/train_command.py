@@ -91,7 +91,7 @@ def _resume(
     from vtrain.training.train import command_of, recipe_in, train
 
     method = registry.named(word).name
-    folder = out or newest(RUNS, f"{method}-*")
+    folder = out or newest(RUNS, method)
     if folder is None:
         raise UsageError(f"no run of {method} in {RUNS}/ has saved its state; name the folder of a run by --out")
     recipe = recipe_in(folder)

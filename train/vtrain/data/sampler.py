@@ -12,14 +12,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vprep.errors import WorkError
+from vprep.errors import UsageError, WorkError
 from vtrain.data.augment.config import Box, DrawnParameters
 from vtrain.data.dataset import Videos
 from vtrain.data.order import seed_from
-from vtrain.data.sampling import Plan, Sample, TooShortError, Video
+from vtrain.data.sampling import Plan, Sample, TooShortError, Video, View
 from vtrain.data.shard_reader import BadSampleError, Bytes, Located, ShardReader
 
 FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+
+WHOLE = (int, np.integer)  # types of a frame's number
 
 Jpegs = list[tuple[int, Bytes]]  # frame number, its bytes
 Pixels = npt.NDArray[np.uint8]
@@ -109,6 +111,7 @@ class Sampler:
 
     def _planned(self, row: int, video: Video, rng: Random) -> PlannedSample:
         sample = self._plan(video, rng)
+        check(sample, self._plan, video)
         configs = self._plan.looks
         drawn: dict[int, DrawnParameters] = {}  # by group
         for view in sample.views:
@@ -140,6 +143,55 @@ class Sampler:
                 "use longer videos, or another policy for short ones than replace"
             )
         return int(self._rows_by_length[rng.randrange(first, len(self._videos))])
+
+
+def check(sample: Sample, plan: Plan, video: Video) -> None:
+    """Refuse a sample that is not as its plan promises. This is called for each sample, so it has to be fast."""
+    if not isinstance(sample, Sample):
+        raise UsageError(
+            f"the plan returned a {type(sample).__name__} for video '{video.key}'; it must return a Sample"
+        )
+    views, length, groups, end = sample.views, plan.length, len(plan.looks), video.frames
+    if len(views) != plan.views:
+        raise UsageError(
+            f"the plan returned {len(views)} views of video '{video.key}' where its `views` is {plan.views}; "
+            "make the two equal"
+        )
+    try:
+        for view in views:
+            shown = view.frames
+            # The sum is an integer only if every frame is.
+            right = len(shown) == length and min(shown) >= 0 and max(shown) < end and isinstance(sum(shown), WHOLE)
+            if not right or (groups > 1 and not 0 <= view.group < groups):
+                break
+        else:
+            return
+    except (TypeError, AttributeError):  # the view is no View, or its frames are no numbers
+        pass
+    raise UsageError(next(filter(None, (_fault(view, number, plan, video) for number, view in enumerate(views)))))
+
+
+def _fault(view: object, number: int, plan: Plan, video: Video) -> str:
+    """Return what is wrong with a view; empty when nothing is."""
+    name = f"view {number} of video '{video.key}'"
+    if not isinstance(view, View):
+        return f"the plan gave a {type(view).__name__} as {name}; it must be a View"
+    if not hasattr(view.frames, "__len__"):
+        return f"the plan gave {name} a {type(view.frames).__name__} as frames; it must be a list of numbers"
+    for frame in view.frames:
+        if not isinstance(frame, WHOLE):
+            return f"the plan gave {name} the frame {frame!r}; the number of a frame must be an int"
+        if not 0 <= frame < video.frames:
+            return f"the plan asks for frame {frame} of video '{video.key}', which has frames 0 to {video.frames - 1}"
+    if len(view.frames) != plan.length:
+        return f"the plan gave {name} {len(view.frames)} frames where its `length` is {plan.length}; make the two equal"
+    groups = range(len(plan.looks))
+    if len(groups) > 1 and view.group not in groups:
+        return (
+            f"the plan gave {name} the group {view.group!r}, but its `looks` are for groups 0 to {groups[-1]}; "
+            "give one AugmentConfig for all groups or one for each"
+        )
+    return ""
 
 
 def _common_box(plan: Plan, sizes: list[tuple[int, int]]) -> tuple[int, int] | None:

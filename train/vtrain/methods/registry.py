@@ -14,6 +14,7 @@ from vtrain.methods import METHODS, Lazy
 from vtrain.methods.method import MethodConfig, MethodEntry
 
 KIND = "method"
+RESERVED = ("finetune", "recipes", "doctor", "import", "export", "bench")  # commands, and the first word of recipes
 _ADDED: dict[str, tuple[MethodEntry, str]] = {}  # by name; with the word for the method on the command line
 
 
@@ -92,10 +93,14 @@ def _problems(entry: MethodEntry) -> Iterator[str]:
     if not (isinstance(config, type) and is_dataclass(config) and config.__dataclass_params__.frozen):
         yield "its config must be a frozen dataclass; write @dataclass(frozen=True) above a class and name that"
     name = getattr(config, "NAME", None)
+    if name is None:
+        yield "its config has no NAME; add one, such as NAME: ClassVar[str] = 'rotation'"
     if not (isinstance(name, str) and name.isidentifier()):
         yield f"its config's NAME is {name!r}; it must be a word of letters, digits and _, such as 'rotation'"
     if name in METHODS:
         yield f"its config's NAME is '{name}', which is a built-in {KIND}; choose another name"
+    if name in RESERVED:
+        yield f"its config's NAME is '{name}', which has a meaning of its own in commands; choose another name"
     if NAME in {field.name for field in fields(config)}:  # type: ignore[arg-type]  # it is a dataclass
         yield f"its config has a setting '{NAME}', where recipes have the {KIND}'s name; rename the setting"
     if not callable(entry.module):
@@ -114,3 +119,16 @@ def _problems_of_config(config: type[MethodConfig]) -> Iterator[str]:
         yield "its config has no `sampling` with `frames` and `looks`; add one, such as sampling: OneClip = OneClip()"
     if not callable(getattr(default, "plan", None)):
         yield "its config has no method plan(); add one that returns the sampling"
+    yield from _problems_of_plan(default)
+
+
+def _problems_of_plan(config: MethodConfig) -> Iterator[str]:
+    try:
+        plan = config.plan()
+    except Exception as error:  # whatever the user's code does
+        yield f"its config's plan() raised {type(error).__name__} ({error}){plugins.raised_at(error)}; correct it there"
+        return
+    missing = [f"`{name}`" for name in ("views", "length", "looks") if not hasattr(plan, name)]
+    if missing or not callable(plan):
+        lacks = f"has no {', no '.join(missing)}" if missing else "cannot be called with a video and a random generator"
+        yield f"its config's plan() returns a {type(plan).__name__}, which {lacks}; return a Plan, such as the sampling"

@@ -110,7 +110,10 @@ def parameter_groups(module: nn.Module, config: Optim, lr_factors: Mapping[str, 
     names = [name for name, _ in module.named_parameters()]
     for start in lr_factors:
         if not any(name.startswith(start) for name in names):
-            raise ValueError(f"no parameter's name starts with '{start}'; the names are {', '.join(names)}")
+            first = ", ".join(dict.fromkeys(name.partition(".")[0] for name in names))
+            raise UsageError(
+                f"lr_factors has '{start}', with which no parameter's name begins; their names begin with {first}"
+            )
     members: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:

@@ -1,10 +1,12 @@
 """The published configurations, by name: METHOD-BACKBONE-DATA[-paper][-ROW], and a tiny one of each method.
 
-A recipe without `paper` in its name follows the authors' code. The recipes of a built-in method are in the file of the
-method's name.
+A recipe without `paper` in its name follows the authors' code. The recipes of a built-in method are in the file
+here that has the method's name; a method without such a file has recipes that are derived from its config.
 """
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,24 @@ from vtrain.conversion import alternatives
 from vtrain.methods import METHODS, NAMES, registry
 from vtrain.methods.method import MethodEntry
 from vtrain.recipes import tiny
-from vtrain.recipes.derived import recipes_of
+from vtrain.recipes.derived import recipes_of, tiny_of
 from vtrain.recipes.names import Make, on_backbone, says, split, with_backbone
 from vtrain.recipes.recipe import Recipe, read_recipe
 from vtrain.recipes.supervised import finetuning as finetuning
 from vtrain.run_folder import RECIPE
 
-BUILT_IN: list[dict[str, Make]] = [import_module(f"{__name__}.{name}").RECIPES for name in NAMES]
+
+def _built_in(name: str) -> dict[str, Make]:
+    """Return the recipes of a built-in method: those of its file here; what is not there is derived."""
+    if find_spec(f"{__name__}.{name}") is None:
+        return recipes_of(METHODS[name])
+    own: dict[str, Make] = import_module(f"{__name__}.{name}").RECIPES
+    if f"{name}-tiny" in own | tiny.RECIPES:
+        return own
+    return own | tiny_of(own[METHODS[name].main or next(iter(own))]())
+
+
+BUILT_IN: list[dict[str, Make]] = [_built_in(name) for name in NAMES]
 RECIPES: dict[str, Make] = {name: make for found in (*BUILT_IN, tiny.RECIPES) for name, make in found.items()}
 
 
@@ -54,14 +67,22 @@ def named(word: str, entry: MethodEntry | None = None) -> Recipe:
 
     With `entry`, the recipes of this method are searched, too, and an error lists their names.
     """
-    recipes = everything() if entry is None else of_method(entry)
+    recipes = _searched(word) if entry is None else of_method(entry)
     if word in recipes:
         return recipes[word]()
     path = Path(word)
     if path.suffix == ".json" or path.exists() or len(path.parts) > 1:
         return read_recipe(path / RECIPE if path.is_dir() else path, f"--recipe {path}")
+    if entry is None:
+        recipes = everything()
     there = [name for name, make in recipes.items() if entry is None or make().method_name == entry.name]
     raise UsageError(f"no recipe '{word}'; {alternatives(word, there, many='vtrain recipes lists them all')}")
+
+
+def _searched(word: str) -> dict[str, Make]:
+    """Return the built-in recipes, and those of the method from outside with whose name the word begins."""
+    method = word.partition("-")[0]
+    return of_method(registry.entry(method)) if method in registry.names() else RECIPES
 
 
 def of_method(entry: MethodEntry) -> dict[str, Make]:
@@ -70,10 +91,16 @@ def of_method(entry: MethodEntry) -> dict[str, Make]:
 
 
 def everything() -> dict[str, Make]:
-    """Return the built-in recipes by name, and those of all methods that the user named or installed."""
+    """Return the built-in recipes by name, and those of all methods that are named or installed.
+
+    A method that is not usable is left out, with a line on stderr.
+    """
     found = dict(RECIPES)
     for name in registry.names():
-        found |= of_method(registry.entry(name))
+        try:
+            found |= of_method(registry.entry(name))
+        except UsageError as error:
+            print(f"the recipes of '{name}' are left out: {error}", file=sys.stderr)
     return found
 
 
@@ -99,7 +126,7 @@ def _name(entry: MethodEntry, word: str, recipes: dict[str, Make]) -> str:
         return f"{entry.name}-tiny"
     if word not in ("released", "paper"):
         return word
-    main = entry.main or next(iter(recipes))
+    main = entry.main or next(name for name, make in recipes.items() if make().method_name == entry.name)
     by_text = f"{main}-paper"
     return by_text if word == "paper" and by_text in recipes else main
 

@@ -1,10 +1,11 @@
-"""Recipes for a method from outside: its own recipes, and those that are derived from its config.
+"""Recipes for a method without a file of recipes: its own, and where it has none those derived from its config.
 
 default   if it has no recipe of its own: 200 epochs of SGD on R3D-18 with batches of 64 and a cosine from a learning
           rate of 0.05, after 10 epochs of warm-up: close to the papers' pre-training, and tuned for no method
 tiny      400 steps of AdamW on the backbone `tiny` with clips of 8 x 40 x 40: minutes on a CPU
 """
 
+from vprep import plugins
 from vprep.errors import UsageError
 from vtrain.methods.method import MethodEntry
 from vtrain.optim.schedule import Schedule
@@ -17,19 +18,25 @@ TINY = {"frames": FRAMES, "size": SIZE, "crop_size": "none"}  # the last parts o
 
 
 def recipes_of(entry: MethodEntry) -> dict[str, Make]:
-    """Return the recipes of a method from outside by name, the main recipe first."""
+    """Return the recipes by name of a method that has no file of recipes, the main recipe first."""
     own = {recipe.name: fixed(recipe, says) for recipe, says in (_made(entry, make) for make in entry.recipes)}
     if entry.main and entry.main not in own:
         raise UsageError(
             f"method '{entry.name}' has main recipe '{entry.main}', but its recipes are {', '.join(own) or 'none'}"
         )
     main = default(entry) if not own else own[entry.main or next(iter(own))]()
-    tiny = on_a_laptop(f"{entry.name}-tiny", change(main.method, _tiny_settings(main)), steps=400)
     return {
         main.name: fixed(main, f"{entry.name}, default settings, any data: derived from its config."),
-        tiny.name: fixed(tiny, f"{entry.name}, tiny, any data: to try on a CPU."),
+        **tiny_of(main),
         **own,
     }
+
+
+def tiny_of(main: Recipe) -> dict[str, Make]:
+    """Return a tiny recipe by its name, derived from the main recipe of its method."""
+    name = main.method_name
+    tiny = on_a_laptop(f"{name}-tiny", change(main.method, _tiny_settings(main)), steps=400)
+    return {tiny.name: fixed(tiny, f"{name}, tiny, any data: to try on a CPU.")}
 
 
 def default(entry: MethodEntry) -> Recipe:
@@ -44,8 +51,16 @@ def default(entry: MethodEntry) -> Recipe:
 
 
 def _made(entry: MethodEntry, make: object) -> tuple[Recipe, str]:
-    """Return one of the method's own recipes, with the line that describes it."""
-    recipe = make() if callable(make) else make
+    """Return one of the method's own recipes with the line that says what it is."""
+    try:
+        recipe = make() if callable(make) else make
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the user's code does
+        raise UsageError(
+            f"method '{entry.name}' has a recipe that raised {type(error).__name__} ({error})"
+            f"{plugins.raised_at(error)}; correct it there"
+        ) from error
     if not isinstance(recipe, Recipe) or recipe.method_name != entry.name:
         raise UsageError(f"method '{entry.name}' has {make!r} in its recipes; it must return a Recipe of this method")
     if not recipe.name.startswith(f"{entry.name}-"):

@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vprep.errors import UsageError
 from vtrain.data.augment.apply import Augment
 from vtrain.data.loader import Loader
 from vtrain.data.order import seed_from
@@ -23,6 +22,7 @@ from vtrain.data.workers import WorkerKilledError
 from vtrain.distributed import rank, world
 from vtrain.optim.optimizers import set_lr
 from vtrain.recipes.recipe import Length, Recipe
+from vtrain.training.outputs import errors_named, with_loss
 from vtrain.training.run import Place, Run, targets_of
 
 
@@ -74,7 +74,7 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
                 # After the loader, which draws a number when it starts its workers.
                 torch.manual_seed(seed_from(recipe.seed, "step", run.step, left, rank()))
                 with run.alone() if left else nullcontext():
-                    with place.autocast():
+                    with place.autocast(), errors_named("forward", recipe.method_name):
                         outputs = with_loss(run.model(clips_BNCTHW, targets), recipe.method_name)
                     (outputs["loss"] / recipe.accumulate).backward()  # type: ignore[no-untyped-call]
                 run.means.add(run.step, outputs)
@@ -89,15 +89,6 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
             if stopping:
                 return run.step == length.steps
     return True
-
-
-def with_loss(outputs: object, method: str) -> dict[str, Tensor]:
-    """Return a method's outputs; refuse outputs without a loss, which a method from outside may return."""
-    if not isinstance(outputs, dict) or not isinstance(loss := outputs.get("loss"), Tensor) or loss.ndim:
-        raise UsageError(
-            f"forward of method '{method}' returns no \"loss\"; it must return a dict of scalar tensors with that key"
-        )
-    return outputs
 
 
 @contextmanager

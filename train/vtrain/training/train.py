@@ -29,6 +29,7 @@ from vtrain.recipes.recipe import Recipe, read_recipe
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
 from vtrain.training.monitor import Monitor
+from vtrain.training.outputs import errors_named
 from vtrain.training.processes import first_decides, processes
 from vtrain.training.run import Place, Run
 from vtrain.training.sync_batch_norm import synced
@@ -126,7 +127,8 @@ def make(recipe: Recipe, place: Place) -> Run:
 
 def method_of(recipe: Recipe, net: Backbone) -> nn.Module:
     """Return the recipe's method on this backbone."""
-    module = registry.entry(recipe.method_name).module(net, recipe.method)
+    with errors_named("building the module", recipe.method_name):
+        module = registry.entry(recipe.method_name).module(net, recipe.method)
     if not isinstance(module, nn.Module) or not isinstance(getattr(module, "backbone", None), nn.Module):
         raise UsageError(f"method '{recipe.method_name}' keeps no backbone; it must be an nn.Module with self.backbone")
     if not callable(getattr(module, "after_step", None)):
@@ -148,8 +150,10 @@ def over_processes(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def begin_folder(folder: Path) -> None:
-    """Make the folder of a new run; refuse a folder that holds anything."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Make the folder of a new run; refuse a folder that holds more than a run that stopped before it saved."""
+    if run_folder.clear_unsaved(folder):
+        note(f"the run in {folder} stopped before it saved; this run takes its place")
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
 

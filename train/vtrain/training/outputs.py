@@ -1,0 +1,58 @@
+"""What a method's code does: its outputs, and its errors when the method is from outside."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import OutOfMemoryError, Tensor
+
+from vprep import plugins
+from vprep.errors import UsageError, WorkError
+from vtrain.methods import METHODS, registry
+
+
+def with_loss(outputs: object, method: str) -> dict[str, Tensor]:
+    """Return a method's outputs; refuse those of a method from outside that the loop cannot learn from."""
+    if not isinstance(outputs, dict):
+        raise _refused(method, f'returns a {type(outputs).__name__}; it must return a dict with "loss"')
+    if "loss" not in outputs:
+        others = ", ".join(f'"{name}"' for name in outputs) or "nothing"
+        raise _refused(method, f'returns no "loss" but {others}; return the loss under this name')
+    for name, value in outputs.items():
+        if not isinstance(value, Tensor):
+            raise _refused(method, f'returns a {type(value).__name__} as "{name}"; it must be a tensor')
+        if value.ndim:
+            raise _refused(method, f'returns "{name}" with shape {tuple(value.shape)}; return its mean')
+    if not outputs["loss"].requires_grad:
+        raise _refused(method, 'returns a "loss" that does not depend on any weight; compute it with gradients')
+    return outputs
+
+
+def _refused(method: str, what: str) -> UsageError:
+    return UsageError(f"forward of method '{method}' {what}")
+
+
+@contextmanager
+def errors_named(part: str, method: str) -> Iterator[None]:
+    """Turn an error in the code of a method from outside into one sentence. `part` is the function that runs."""
+    try:
+        yield
+    except (UsageError, WorkError, OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever the user's code does
+        if method in METHODS:
+            raise
+        message = next(iter(str(error).splitlines()), "no message")
+        raise WorkError(
+            f"{part} of method '{method}' raised {type(error).__name__} ({message}){_place(error, method)}; "
+            "correct it there"
+        ) from error
+
+
+def _place(error: Exception, method: str) -> str:
+    """Return ` at FILE, line N` for the last line of the method's own file that led to the error."""
+    own = sys.modules.get(getattr(registry.entry(method).module, "__module__", ""))
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if own is not None and frame.filename == getattr(own, "__file__", None)]
+    return f" at {lines[-1].filename}, line {lines[-1].lineno}" if lines else plugins.raised_at(error)
