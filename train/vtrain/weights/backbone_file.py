@@ -56,12 +56,14 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], WeightsInfo]:
     """Return the state dict of the backbone in a run's folder or in a file of this project, and what is known of it."""
     path = file_of(path)
     tensors, found = backbone_in(path, read(path))
-    if not known(str(found.get("backbone"))):
+    name, settings = found.get("backbone"), found.get("settings") or {}
+    if not isinstance(name, str):
         raise UsageError(
             f"{path} does not name a backbone; weights that others published are imported by "
             f"`vtrain import {path} --from rspnet|prp|pace|vcop|torchvision --out FILE.safetensors`"
         )
-    name, settings = found["backbone"], found.get("settings") or {}
+    if not known(name):
+        raise UsageError(f"{path} is of backbone '{name}', which is not known here; install the package that offers it")
     try:
         net = on_meta(name, settings)
     except (TypeError, ValueError, RuntimeError, LookupError):
