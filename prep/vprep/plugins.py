@@ -59,7 +59,10 @@ def load_installed(kind: str, name: str) -> Any:  # noqa: ANN401 - what a user's
     if len(points) > 1:
         packages = ", ".join(sorted(package_of(point) for point in points))
         values = " or ".join(sorted(point.value for point in points))
-        raise UsageError(f"several packages offer the {kind} '{name}' ({packages}); write {values} instead")
+        raise UsageError(
+            f"several packages offer the {kind} '{name}' ({packages}); uninstall all but one of them, or, where you "
+            f"type the name, write {values} instead"
+        )
     point = points[0]
     what = f"{kind} '{name}' of the package {package_of(point)}"
     return _attribute(what, _imported(what, point.module), point.attr)
