@@ -18,6 +18,8 @@ from vtrain import backbones
 from vtrain.backbones import allow, backbone, known
 from vtrain.inference import Features
 from vtrain.training.train import train
+from vtrain.weights import save_weights
+from vtrain.weights.export import export
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 LAST = torch.channels_last_3d
@@ -166,7 +168,7 @@ def test_a_module_that_nobody_has_allowed_is_not_imported(tmp_path: Path) -> Non
     (tmp_path / "trap.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'sprung')!r}).touch()\n")
     assert message(lambda: backbone("trap:build")) == (
         "backbone 'trap:build' is code from outside vtrain, which a name in a file does not import; if you trust it, "
-        "name it on the command line: --backbone trap:build"
+        "allow it: on a command line by --backbone trap:build, in Python by vtrain.backbones.allow('trap:build')"
     )
     assert "trap" not in sys.modules
     assert not (tmp_path / "sprung").exists()
@@ -189,6 +191,21 @@ def test_it_trains_and_its_weights_come_back_only_where_it_is_allowed(shards: Pa
     done = in_a_new_process(f"{loading}\nassert 'my_nets' not in sys.modules", EXAMPLES)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("backbone 'my_nets:build' is code from outside vtrain"), done.stderr
+
+
+def test_the_lines_that_export_prints_load_it_in_a_new_process(examples: Path) -> None:
+    net = backbone("nets:Vector", width=5)
+    save_weights(examples / "a.safetensors", net, {"backbone": "nets:Vector", "settings": {"width": 5}})
+    lines = export(examples / "a.safetensors", examples / "b.safetensors", frames=4, size=16)["load"]
+    assert lines == (
+        "import torch, vtrain\n"
+        "import vtrain.backbones\n"
+        "vtrain.backbones.allow('nets:Vector')\n"
+        f"net, info = vtrain.load_backbone('{examples}/b.safetensors')\n"
+        "map_BCTHW = net(torch.rand(1, 3, *info.clip))"
+    )
+    done = in_a_new_process(f"{lines}\nprint(list(map_BCTHW.shape))", examples)
+    assert done.stdout == "[1, 5, 1, 1, 1]\n", done.stderr
 
 
 def test_an_installed_package_gives_its_backbone_a_plain_name(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def _builder(name: str) -> Callable[..., object]:
         if name not in _allowed:
             raise UsageError(
                 f"backbone '{name}' is code from outside vtrain, which a name in a file does not import; "
-                f"if you trust it, name it on the command line: --backbone {name}"
+                f"if you trust it, allow it: on a command line by --backbone {name}, in Python by "
+                f"vtrain.backbones.allow('{name}')"
             )
         return _callable(name, plugins.load("backbone", name))
     installed = plugins.installed("backbone")
