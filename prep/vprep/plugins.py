@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import reduce
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -43,12 +44,22 @@ def installed(kind: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"playspeed.{kind}s")}
 
 
+def unknown(kind: str, name: str, built_in: Iterable[str]) -> UsageError:
+    """Return the error for a name that is neither built in nor offered by an installed package."""
+    known = list(built_in)
+    close = get_close_matches(name, [*known, *installed(kind)], 1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return UsageError(f"no {kind} '{name}'; {hint}there are {choices(kind, known)}")
+
+
 def choices(kind: str, built_in: Iterable[str]) -> str:
     """Return the names that a user may write, for an error. A built-in name wins over an installed one of that name."""
-    known = list(built_in)
-    offered = sorted(set(installed(kind)).difference(known))
-    others = f", from installed packages {', '.join(offered)}" if offered else ""
-    return f"{', '.join(known)}{others}, or module:name for one of your own"
+    known, offered = list(built_in), sorted(installed(kind))
+    others = ", ".join(name for name in offered if name not in known)
+    hidden = ", ".join(name for name in offered if name in known)
+    from_packages = f", from installed packages {others}" if others else ""
+    note = f"; a package offers {hidden} too, and the built-in {kind} of that name wins" if hidden else ""
+    return f"{', '.join(known)}{from_packages}, or module:name for one of your own{note}"
 
 
 def load_installed(kind: str, name: str) -> Any:  # noqa: ANN401 - what a user's module holds

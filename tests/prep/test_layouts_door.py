@@ -102,7 +102,7 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
     refused = vprep(here, "plan", source, "--layout", "other", path=site)
     assert refused.stderr == (
         f"vprep: no layout 'other'; there are {known}, from installed packages jsonl, or module:name for one of your "
-        "own\n"
+        "own; a package offers flat too, and the built-in layout of that name wins\n"
     )
 
 

@@ -84,7 +84,7 @@ def find(name: str) -> Layout:
     elif name in plugins.installed("layout"):
         function = plugins.load_installed("layout", name)
     else:
-        raise UsageError(f"no layout '{name}'; there are {plugins.choices('layout', ['auto', *LAYOUTS])}")
+        raise plugins.unknown("layout", name, ["auto", *LAYOUTS])
     if not callable(function):
         raise UsageError(
             f"layout '{name}' is of type {type(function).__name__}; it must be a function from a vprep.layouts.Source "

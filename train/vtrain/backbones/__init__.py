@@ -73,10 +73,9 @@ def _builder(name: str) -> Callable[..., object]:
                 f"vtrain.backbones.allow('{name}')"
             )
         return _callable(name, plugins.load("backbone", name))
-    installed = plugins.installed("backbone")
-    if name in installed:
+    if name in plugins.installed("backbone"):
         return _callable(name, plugins.load_installed("backbone", name))
-    raise UsageError(f"no backbone '{name}'; there are {', '.join([*BACKBONES, *installed])}")
+    raise plugins.unknown("backbone", name, BACKBONES)
 
 
 def _callable(name: str, build: object) -> Callable[..., object]:
