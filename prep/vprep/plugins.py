@@ -95,19 +95,24 @@ def _imported(what: str, name: str) -> ModuleType:
 
 
 def _failed_import(what: str, name: str, error: BaseException) -> UsageError:
-    message = next(iter(str(error).splitlines()), "no message")
-    return UsageError(
-        f"{what}: importing {name} raised {type(error).__name__} ({message}){_raised_at(error)}; correct it there"
-    )
+    return UsageError(f"{what}: importing {name} raised {raised(error)}; correct it there")
 
 
-def _raised_at(error: BaseException) -> str:
-    """Return ` at FILE, line N` for the innermost line of Python that raised `error`; empty when there is none."""
+def raised(error: BaseException, but: Iterable[str] = ()) -> str:
+    """Return `TypeError (its message) at FILE, line N` for an error of a user's code."""
+    message = str(error.msg if isinstance(error, SyntaxError) else error)
+    return f"{type(error).__name__} ({next(iter(message.splitlines()), 'no message')}){raised_at(error, but)}"
+
+
+def raised_at(error: BaseException, but: Iterable[str] = ()) -> str:
+    """Return ` at FILE, line N` for the innermost line of Python that raised `error`; empty when there is none.
+
+    Lines of files whose paths begin with a word of `but` do not count: the user's code has called them.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}, line {error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame for frame in frames if not frame.filename.startswith("<frozen ") and frame.filename != __file__]
-    lines = [frame for frame in lines if frame.filename != importlib.__file__]
+    others = ("<frozen ", __file__, str(importlib.__file__), *but)
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(others)]
     return f" at {lines[-1].filename}, line {lines[-1].lineno}" if lines else ""
 
 
