@@ -36,7 +36,8 @@ def load(kind: str, word: str) -> Any:  # noqa: ANN401 - what a user's module ho
         raise UsageError(f"'{word}' is no {kind} from a module; write module:name, as in my_package.my_{kind}s:name")
     module, _, attribute = word.partition(":")
     _search_current_folder()
-    return _attribute(f"{kind} '{word}'", _imported(f"{kind} '{word}'", module), attribute)
+    if_absent = "run the command in the folder that holds it, or add that folder to PYTHONPATH"
+    return _attribute(f"{kind} '{word}'", _imported(f"{kind} '{word}'", module, if_absent), attribute)
 
 
 def installed(kind: str) -> dict[str, EntryPoint]:
@@ -76,19 +77,16 @@ def load_installed(kind: str, name: str) -> Any:  # noqa: ANN401 - what a user's
         )
     point = points[0]
     what = f"{kind} '{name}' of the package {package_of(point)}"
-    return _attribute(what, _imported(what, point.module), point.attr)
+    return _attribute(what, _imported(what, point.module, "install the package again"), point.attr)
 
 
-def _imported(what: str, name: str) -> ModuleType:
-    """Import the module `name`; `what` is the subject of the error's sentence."""
+def _imported(what: str, name: str, if_absent: str) -> ModuleType:
+    """Import the module `name`. `what` begins an error's sentence, `if_absent` is the advice for a missing module."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise UsageError(
-                f"{what}: there is no module '{error.name}'; run the command in the folder that holds it, or add that "
-                f"folder to PYTHONPATH"
-            ) from None
+            raise UsageError(f"{what}: there is no module '{error.name}'; {if_absent}") from None
         raise _failed_import(what, name, error) from error
     except (Exception, SystemExit) as error:  # whatever the user's module does
         raise _failed_import(what, name, error) from error
