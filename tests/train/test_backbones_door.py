@@ -61,6 +61,10 @@ class Frames(Vector):
 number = 3
 def text():
     return "a network"
+
+NET = Vector()
+def needs(width):
+    return Vector(width)
 """
 
 
@@ -143,6 +147,8 @@ def test_finding_the_channels_leaves_the_network_and_the_random_numbers_alone() 
          "last error is ValueError (never)"),
         ("text", "gives a str; it must give a torch.nn.Module"),
         ("number", "is a int; it must be a function that builds a module"),
+        ("NET", "is a module; name a function that returns one"),
+        ("needs", "needs a value for `width`; write backbone_settings.width=VALUE, or give `width` a default"),
     ],
 )  # fmt: skip
 def test_what_is_no_backbone_is_refused_with_what_it_must_be(name: str, said: str) -> None:

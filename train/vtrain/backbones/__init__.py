@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from vprep import plugins
 from vprep.errors import UsageError
 from vtrain.backbones.adapter import adapted
@@ -39,11 +41,7 @@ _allowed: set[str] = set()
 def backbone(name: str, **settings: Any) -> Backbone:  # noqa: ANN401 - each backbone has settings of its own
     """Return a new network with random weights."""
     build = _builder(name)
-    names = _settings(build)
-    for word in settings:
-        if names is not None and word not in names:
-            there = f"it has {', '.join(names)}" if names else "it has none"
-            raise UsageError(f"backbone '{name}' has no setting '{word}'; {there}")
+    _check_settings(name, build, settings)
     return adapted(name, build(**settings))
 
 
@@ -79,16 +77,28 @@ def _builder(name: str) -> Callable[..., object]:
 
 
 def _callable(name: str, build: object) -> Callable[..., object]:
+    if isinstance(build, nn.Module):
+        raise UsageError(f"backbone '{name}' is a module; name a function that returns one")
     if not callable(build):
         raise UsageError(f"backbone '{name}' is a {type(build).__name__}; it must be a function that builds a module")
     return build
 
 
-def _settings(build: Callable[..., object]) -> list[str] | None:
-    """Return the names of the settings that `build` takes, None if it takes any."""
+def _check_settings(name: str, build: Callable[..., object], settings: dict[str, Any]) -> None:
+    """Refuse settings that `build` does not take, and demand those that have no default."""
     try:
         parameters = inspect.signature(build).parameters
     except ValueError:  # some functions written in C have no signature
-        return None
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    return None if takes_any else list(parameters)
+        return
+    kinds = [parameter.kind for parameter in parameters.values()]
+    for word in [] if inspect.Parameter.VAR_KEYWORD in kinds else settings:
+        if word not in parameters:
+            there = f"it has {', '.join(parameters)}" if parameters else "it has none"
+            raise UsageError(f"backbone '{name}' has no setting '{word}'; {there}")
+    for word, parameter in parameters.items():
+        by_name = parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        if by_name and parameter.default is inspect.Parameter.empty and word not in settings:
+            raise UsageError(
+                f"backbone '{name}' needs a value for `{word}`; write backbone_settings.{word}=VALUE, or give `{word}` "
+                "a default"
+            )
