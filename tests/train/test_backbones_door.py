@@ -65,6 +65,13 @@ def text():
 NET = Vector()
 def needs(width):
     return Vector(width)
+
+class Lacks(Vector):
+    def forward(self, clips):
+        return self.convolution(clips)
+
+def fails():
+    return "a" + 1
 """
 
 
@@ -144,15 +151,20 @@ def test_finding_the_channels_leaves_the_network_and_the_random_numbers_alone() 
         ("Frames", "returns a tensor with 3 axes; it must return a feature map [B, D, T, H, W] or a vector [B, D] for "
          "clips [B, 3, T, H, W]"),
         ("NoSize", "takes no clips of 8 x 64 x 64, 16 x 112 x 112, 16 x 224 x 224, 32 x 224 x 224, 8 x 224 x 224; the "
-         "last error is ValueError (never)"),
+         "last error is ValueError (never) at {folder}/nets.py, line 25"),
+        ("Lacks", "raised AttributeError ('Lacks' object has no attribute 'convolution') at {folder}/nets.py, line 45; "
+         "correct it there"),
+        ("fails", "cannot be made with backbone_settings {}: TypeError (can only concatenate str (not \"int\") to str) "
+         "at {folder}/nets.py, line 48; correct it there, or change the settings"),
         ("text", "gives a str; it must give a torch.nn.Module"),
         ("number", "is a int; it must be a function that builds a module"),
         ("NET", "is a module; name a function that returns one"),
         ("needs", "needs a value for `width`; write backbone_settings.width=VALUE, or give `width` a default"),
     ],
 )  # fmt: skip
-def test_what_is_no_backbone_is_refused_with_what_it_must_be(name: str, said: str) -> None:
+def test_what_is_no_backbone_is_refused_with_what_it_must_be(name: str, said: str, examples: Path) -> None:
     allow(f"nets:{name}")
+    said = said.replace("{folder}", str(examples))
     assert message(lambda: backbone(f"nets:{name}")) == f"backbone 'nets:{name}' {said}"
 
 

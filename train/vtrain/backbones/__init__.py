@@ -12,7 +12,7 @@ from torch import nn
 
 from vprep import plugins
 from vprep.errors import UsageError
-from vtrain.backbones.adapter import adapted
+from vtrain.backbones.adapter import CALLERS, adapted
 from vtrain.backbones.backbone import Backbone as Backbone
 from vtrain.backbones.c3d import c3d
 from vtrain.backbones.r2plus1d import r2plus1d, r2plus1d18
@@ -42,7 +42,7 @@ def backbone(name: str, **settings: Any) -> Backbone:  # noqa: ANN401 - each bac
     """Return a new network with random weights."""
     build = _builder(name)
     _check_settings(name, build, settings)
-    return adapted(name, build(**settings))
+    return adapted(name, build(**settings) if name in BACKBONES else _built(name, build, settings))
 
 
 def known(name: str) -> bool:
@@ -74,6 +74,19 @@ def _builder(name: str) -> Callable[..., object]:
     if name in plugins.installed("backbone"):
         return _callable(name, plugins.load_installed("backbone", name))
     raise plugins.unknown("backbone", name, BACKBONES)
+
+
+def _built(name: str, build: Callable[..., object], settings: dict[str, Any]) -> object:
+    """Return what a function from outside builds; any error in it is one sentence with its file and line."""
+    try:
+        return build(**settings)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the user's code does
+        raise UsageError(
+            f"backbone '{name}' cannot be made with backbone_settings {settings}: {plugins.raised(error, CALLERS)}; "
+            "correct it there, or change the settings"
+        ) from error
 
 
 def _callable(name: str, build: object) -> Callable[..., object]:
