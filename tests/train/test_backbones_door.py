@@ -211,6 +211,15 @@ def test_it_trains_and_its_weights_come_back_only_where_it_is_allowed(shards: Pa
     assert done.stdout.startswith("backbone 'my_nets:build' is code from outside vtrain"), done.stderr
 
 
+def test_another_backbone_than_that_of_the_weights_is_refused_before_anything_is_imported(examples: Path) -> None:
+    path = examples / "a.safetensors"
+    save_weights(path, backbone("nets:Vector"), {"backbone": "nets:Vector"})
+    backbones._allowed.clear()
+    assert message(lambda: vtrain.load_backbone(path, "nets:OneSize")) == (
+        f"{path} has the backbone nets:Vector, and --backbone names nets:OneSize; write --backbone nets:Vector"
+    )
+
+
 def test_the_lines_that_export_prints_load_it_in_a_new_process(examples: Path) -> None:
     net = backbone("nets:Vector", width=5)
     save_weights(examples / "a.safetensors", net, {"backbone": "nets:Vector", "settings": {"width": 5}})
