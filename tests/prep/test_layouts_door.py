@@ -5,11 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from vprep.errors import UsageError
+from vprep.layouts import Listing
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "examples" / "my_layouts.py"
@@ -118,15 +121,27 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
         (
             "from vprep.layouts import Listing\n"
             "def read(source):\n    listing = Listing()\n    listing.add('x.mp4', 1)\n    return listing",
-            "returned the video 'x.mp4' which is not below '{source}'; videos that are not there belong in "
+            "returned the video 'x.mp4', which is not below '{source}'; videos that are not there belong in "
             "Listing.missing",
         ),
         (
             "from vprep.layouts import Listing\n"
             "def read(source):\n    listing = Listing()\n    listing.add('extra.mp4', 1, splits=('dev', None, None))\n"
             "    return listing",
-            "returned the video 'extra.mp4' with the splits ('dev', None, None); three of 'train', 'val', 'test' and "
-            "None are needed",
+            "returned the video 'extra.mp4' with the splits ('dev', None, None); three are needed, each of them "
+            "'train', 'val', 'test' or None, as in ('train', None, None)",
+        ),
+        (
+            "from vprep.layouts import Listing\n"
+            "def read(source):\n    listing = Listing()\n    listing.add('extra.mp4', 1, splits='train')\n"
+            "    return listing",
+            "returned the video 'extra.mp4' with the splits 'train'; three are needed, each of them 'train', 'val', "
+            "'test' or None, as in ('train', None, None)",
+        ),
+        (
+            "from pathlib import Path\nfrom vprep.layouts import Listing\n"
+            "def read(source):\n    listing = Listing()\n    listing.add(Path('extra.mp4'), 1)\n    return listing",
+            "returned the video 'extra.mp4' as a PosixPath; give its name as in source.files.videos",
         ),
         (
             "from vprep.layouts import Entry, Listing\n"
@@ -167,6 +182,20 @@ def test_a_class_outside_the_list_of_classes_is_one_sentence(here: Path, source:
     assert message(here, source, "mine:read") == (
         "'extra.mp4' is of class 'b', which the list of classes lacks; add it there"
     )
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ([0, 1], "hold 0 of type int; names of classes must be text, as in '0'"),
+        (["a", "b", "a"], "hold 'a' twice; name each class once"),
+        ("abc", "are the text 'abc'; give a list of names"),
+    ],
+)
+def test_classes_that_a_set_cannot_keep_are_refused(classes: Iterable[str], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Listing(classes)
+    assert str(caught.value) == f"the classes of a Listing {said}"
 
 
 def test_the_examples_own_messages(here: Path, source: Path, tmp_path: Path) -> None:

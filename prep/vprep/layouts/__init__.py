@@ -102,19 +102,31 @@ def _check(name: str, listing: object, source: Source) -> None:
         )
     for entry in listing.entries:
         if wrong := _wrong(entry, listing, source):
-            raise UsageError(f"layout '{name}' returned the video '{entry.source}' {wrong}")
+            raise UsageError(f"layout '{name}' returned the video '{entry.source}'{wrong}")
     if not listing.entries:
         raise UsageError(f"layout '{name}' returned no video of the {len(source.files.videos)} below '{source.root}'")
 
 
 def _wrong(entry: Entry, listing: Listing, source: Source) -> str:
+    """Return what is wrong with a video, as the end of a sentence about it; empty when nothing is."""
+    path: object = entry.source
+    if not isinstance(path, str):
+        return f" as a {type(path).__name__}; give its name as in source.files.videos"
     if entry.source not in source.files.videos:
-        return f"which is not below '{source.root}'; videos that are not there belong in Listing.missing"
+        return f", which is not below '{source.root}'; videos that are not there belong in Listing.missing"
     if (entry.class_name is None) != (entry.label is None) or (
         entry.label is not None and listing.classes[entry.label : entry.label + 1] != [entry.class_name]
     ):
         wanted = "Listing.add sets both, in the order of its classes"
-        return f"with class '{entry.class_name}' and label {entry.label}; {wanted}"
-    if len(entry.splits) != len(NO_SPLITS) or not set(entry.splits) <= {"train", "val", "test", None}:
-        return f"with the splits {entry.splits}; three of 'train', 'val', 'test' and None are needed"
+        return f" with class '{entry.class_name}' and label {entry.label}; {wanted}"
+    splits: object = entry.splits
+    if (
+        not isinstance(splits, tuple | list)
+        or len(splits) != len(NO_SPLITS)
+        or any(split not in ("train", "val", "test", None) for split in splits)
+    ):
+        return (
+            f" with the splits {splits!r}; three are needed, each of them 'train', 'val', 'test' or None, as in "
+            "('train', None, None)"
+        )
     return ""
