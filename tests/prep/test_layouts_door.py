@@ -139,6 +139,12 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
             "'test' or None, as in ('train', None, None)",
         ),
         (
+            "def read(source):\n    return source.video_files",
+            "raised AttributeError ('Source' object has no attribute 'video_files') at {here}/mine.py, line 2; correct "
+            "it there",
+        ),
+        ("def read(): return 1", "takes no argument; it must take exactly one, the vprep.layouts.Source"),
+        (
             "from pathlib import Path\nfrom vprep.layouts import Listing\n"
             "def read(source):\n    listing = Listing()\n    listing.add(Path('extra.mp4'), 1)\n    return listing",
             "returned the video 'extra.mp4' as a PosixPath; give its name as in source.files.videos",
@@ -155,7 +161,7 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
 )
 def test_an_object_that_is_no_layout_is_refused_in_one_sentence(here: Path, source: Path, text: str, said: str) -> None:
     (here / "mine.py").write_text(text)
-    assert message(here, source, "mine:read") == f"layout 'mine:read' {said.format(source=source)}"
+    assert message(here, source, "mine:read") == f"layout 'mine:read' {said.format(source=source, here=here)}"
 
 
 def test_a_missing_or_broken_module_and_a_missing_name_are_one_sentence(here: Path, source: Path) -> None:

@@ -4,12 +4,13 @@
 it in the entry point group `playspeed.layouts`; examples/my_layouts.py is one.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from vprep import plugins
-from vprep.errors import UsageError
+from vprep.errors import UsageError, WorkError
 from vprep.layouts import csv_table, flat, folders, hmdb51, kinetics, ssv2, ucf101
 from vprep.layouts.listing import NO_SPLITS, Entry, Listing, Splits
 from vprep.layouts.source import Source
@@ -65,9 +66,7 @@ def read(root: Path, *, layout: str = "auto", splits: Path | None = None, labels
         raise UsageError(
             f"layout {chosen.name} has no classes, and --labels is '{labels}'; leave --labels out, or name the --layout"
         )
-    listing = chosen.read(source)
-    if chosen.name not in LAYOUTS:
-        _check(chosen.name, listing, source)
+    listing = chosen.read(source) if chosen.name in LAYOUTS else _read_outside(chosen, source)
     listing.layout = chosen.name
     return listing
 
@@ -90,7 +89,34 @@ def find(name: str) -> Layout:
             f"layout '{name}' is of type {type(function).__name__}; it must be a function from a vprep.layouts.Source "
             f"to a vprep.layouts.Listing"
         )
+    _takes_source(name, function)
     return Layout(name, function)
+
+
+def _takes_source(name: str, function: Callable[..., object]) -> None:
+    """Refuse a function that cannot be called with one argument."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C have no signature
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        found = f"the arguments {signature}" if signature.parameters else "no argument"
+        raise UsageError(f"layout '{name}' takes {found}; it must take exactly one, the vprep.layouts.Source") from None
+
+
+def _read_outside(layout: Layout, source: Source) -> Listing:
+    """Return the listing of a layout from outside; any error in its code is one sentence with its file and line."""
+    try:
+        listing = layout.read(source)
+    except (UsageError, WorkError):
+        raise
+    except Exception as error:  # whatever the user's code does
+        what = plugins.raised(error, [__file__])
+        raise UsageError(f"layout '{layout.name}' raised {what}; correct it there") from error
+    _check(layout.name, listing, source)
+    return listing
 
 
 def _check(name: str, listing: object, source: Source) -> None:
