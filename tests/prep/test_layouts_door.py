@@ -164,6 +164,24 @@ def test_an_object_that_is_no_layout_is_refused_in_one_sentence(here: Path, sour
     assert message(here, source, "mine:read") == f"layout 'mine:read' {said.format(source=source, here=here)}"
 
 
+def test_a_layout_object_says_that_it_reads_no_splits_and_no_labels(here: Path, source: Path, tmp_path: Path) -> None:
+    (here / "mine.py").write_text(
+        "from my_layouts import read_jsonl\nfrom vprep.layouts import Layout\n"
+        "jsonl = Layout('jsonl', read_jsonl, reads_splits=False, reads_labels=False)\n"
+    )
+    assert message(here, source, "mine:jsonl", "--splits", source) == (
+        f"layout mine:jsonl reads no lists, and --splits is '{source}'; leave --splits out, or name another --layout"
+    )
+    labels = source / "videos.jsonl"
+    assert message(here, source, "mine:jsonl", "--labels", labels) == (
+        f"layout mine:jsonl reads no class list, and --labels is '{labels}'; leave --labels out, or name "
+        "another --layout"
+    )
+    done = vprep(here, "plan", source, "--layout", "mine:jsonl", "--sample", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["layout"] == "mine:jsonl"
+
+
 def test_a_missing_or_broken_module_and_a_missing_name_are_one_sentence(here: Path, source: Path) -> None:
     assert message(here, source, "absent:read") == (
         "layout 'absent:read': there is no module 'absent'; run the command in the folder that holds it, or add that "

@@ -6,7 +6,7 @@ it in the entry point group `playspeed.layouts`; examples/my_layouts.py is one.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vprep import plugins
@@ -21,7 +21,12 @@ __all__ = ["LAYOUTS", "NO_SPLITS", "Entry", "Files", "Layout", "Listing", "Sourc
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One layout: its name, the function that reads it, and what else is known of it."""
+    """One layout: its name, the function that reads it, and what else is known of it.
+
+    A module from outside may hold a `Layout` in place of a function. Its name is then the word on the command line, and
+    --splits or --labels that it does not read is refused. A function alone is taken to read both: it finds them in
+    `Source.splits` and `Source.labels`, and should refuse what it does not use.
+    """
 
     name: str
     read: Callable[[Source], Listing]
@@ -58,14 +63,7 @@ def read(root: Path, *, layout: str = "auto", splits: Path | None = None, labels
         raise UsageError(f"no file '{labels}'; --labels names a class list or a csv")
     source = Source(root=root, files=walk(root), splits=splits, labels=labels)
     chosen = named or next(known for known in LAYOUTS.values() if known.fits(source))
-    if splits is not None and not chosen.reads_splits:
-        raise UsageError(
-            f"layout {chosen.name} reads no lists, and --splits is '{splits}'; leave --splits out, or name the --layout"
-        )
-    if labels is not None and not chosen.reads_labels:
-        raise UsageError(
-            f"layout {chosen.name} has no classes, and --labels is '{labels}'; leave --labels out, or name the --layout"
-        )
+    _refuse_unread(chosen, source, "the" if named is None else "another")
     listing = chosen.read(source) if chosen.name in LAYOUTS else _read_outside(chosen, source)
     listing.layout = chosen.name
     return listing
@@ -74,23 +72,38 @@ def read(root: Path, *, layout: str = "auto", splits: Path | None = None, labels
 def find(name: str) -> Layout:
     """Return the layout `name`: one of LAYOUTS, else `module:name`, else an installed package's.
 
-    Only names from the command line may come here, because this imports what they name.
+    The last two may be a `Layout`, or a function, which is taken to read --splits and --labels. Only names from the
+    command line may come here, because this imports what they name.
     """
     if name in LAYOUTS:
         return LAYOUTS[name]
     if plugins.named(name):
-        function = plugins.load("layout", name)
+        found = plugins.load("layout", name)
     elif name in plugins.installed("layout"):
-        function = plugins.load_installed("layout", name)
+        found = plugins.load_installed("layout", name)
     else:
         raise plugins.unknown("layout", name, ["auto", *LAYOUTS])
-    if not callable(function):
+    layout = replace(found, name=name) if isinstance(found, Layout) else Layout(name, found)
+    if not callable(layout.read):
         raise UsageError(
-            f"layout '{name}' is of type {type(function).__name__}; it must be a function from a vprep.layouts.Source "
-            f"to a vprep.layouts.Listing"
+            f"layout '{name}' is of type {type(layout.read).__name__}; it must be a function from a "
+            f"vprep.layouts.Source to a vprep.layouts.Listing"
         )
-    _takes_source(name, function)
-    return Layout(name, function)
+    _takes_source(name, layout.read)
+    return layout
+
+
+def _refuse_unread(layout: Layout, source: Source, which: str) -> None:
+    """Refuse --splits and --labels where the layout does not read them; `which` is the word before `--layout`."""
+    for option, path, reads, what in (
+        ("--splits", source.splits, layout.reads_splits, "lists"),
+        ("--labels", source.labels, layout.reads_labels, "class list"),
+    ):
+        if path is not None and not reads:
+            raise UsageError(
+                f"layout {layout.name} reads no {what}, and {option} is '{path}'; leave {option} out, or name {which} "
+                "--layout"
+            )
 
 
 def _takes_source(name: str, function: Callable[..., object]) -> None:
