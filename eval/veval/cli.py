@@ -144,7 +144,7 @@ def accuracy(
 
     output.prepare(out)
     _allow(backbone)
-    network = load_classifier(weights or newest_tuned())
+    network = load_classifier(weights or newest_tuned(), backbone)
     evaluation = Evaluation(
         network=network,
         data=inputs.open_data(shards, (split,), fold=fold),

@@ -15,14 +15,21 @@ Tuned = Annotated[
 ]
 Shards = Annotated[str | None, typer.Option(help="Shards: a folder, glob, list or range. [default: data_shards/]")]
 Backbone = Annotated[
-    str | None, typer.Option(help="Backbone to initialise at random: a name, or module:name. [default: r3d]")
+    str | None,
+    typer.Option(
+        help="Backbone to initialise at random: a name, or module:name; or the run's backbone, if it is from outside. "
+        "[default: r3d]"
+    ),
 ]
 OutsideBackbone = Annotated[
     str | None, typer.Option("--backbone", help="Backbone of the run, if it is from outside vtrain: module:name.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of random weights and of all random choices.")]
 Fold = Annotated[int, typer.Option(help="Fold of the splits: 1, 2 or 3.")]
-Named = Annotated[str | None, typer.Option(help="Name of a paper's protocol. [default: by the weights' method]")]
+Named = Annotated[
+    str | None,
+    typer.Option(help="Name of a paper's protocol, such as rspnet or vcop. [default: by the weights' method]"),
+]
 Queries = Annotated[str, typer.Option(help="Split whose videos are the queries.")]
 Gallery = Annotated[str, typer.Option(help="Split that is searched.")]
 Tested = Annotated[str, typer.Option(help="Split to test on.")]

@@ -9,6 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import reduce
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -35,7 +36,8 @@ def load(kind: str, word: str) -> Any:  # noqa: ANN401 - what a user's module ho
         raise UsageError(f"'{word}' is no {kind} from a module; write module:name, as in my_package.my_{kind}s:name")
     module, _, attribute = word.partition(":")
     _search_current_folder()
-    return _attribute(f"{kind} '{word}'", _imported(f"{kind} '{word}'", module), attribute)
+    if_absent = "run the command in the folder that holds it, or add that folder to PYTHONPATH"
+    return _attribute(f"{kind} '{word}'", _imported(f"{kind} '{word}'", module, if_absent), attribute)
 
 
 def installed(kind: str) -> dict[str, EntryPoint]:
@@ -43,12 +45,22 @@ def installed(kind: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=f"playspeed.{kind}s")}
 
 
-def choices(kind: str, built_in: Iterable[str]) -> str:
-    """Return the names that a user may write, for an error. A built-in name hides an installed package's."""
+def unknown(kind: str, name: str, built_in: Iterable[str]) -> UsageError:
+    """Return the error for a name that is neither built in nor offered by an installed package."""
     known = list(built_in)
-    offered = sorted(set(installed(kind)).difference(known))
-    others = f", from installed packages {', '.join(offered)}" if offered else ""
-    return f"{', '.join(known)}{others}, or module:name for your own {kind}"
+    close = get_close_matches(name, [*known, *installed(kind)], 1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    return UsageError(f"no {kind} '{name}'; {hint}there are {choices(kind, known)}")
+
+
+def choices(kind: str, built_in: Iterable[str]) -> str:
+    """Return the names that a user may write, for an error. A built-in name wins over an installed one of that name."""
+    known, offered = list(built_in), sorted(installed(kind))
+    others = ", ".join(name for name in offered if name not in known)
+    hidden = ", ".join(name for name in offered if name in known)
+    from_packages = f", from installed packages {others}" if others else ""
+    note = f"; a package offers {hidden} too, and the built-in {kind} of that name wins" if hidden else ""
+    return f"{', '.join(known)}{from_packages}, or module:name for one of your own{note}"
 
 
 def load_installed(kind: str, name: str) -> Any:  # noqa: ANN401 - what a user's module holds
@@ -59,41 +71,46 @@ def load_installed(kind: str, name: str) -> Any:  # noqa: ANN401 - what a user's
     if len(points) > 1:
         packages = ", ".join(sorted(package_of(point) for point in points))
         values = " or ".join(sorted(point.value for point in points))
-        raise UsageError(f"several packages offer the {kind} '{name}' ({packages}); write {values} instead")
+        raise UsageError(
+            f"several packages offer the {kind} '{name}' ({packages}); uninstall all but one of them, or, where you "
+            f"type the name, write {values} instead"
+        )
     point = points[0]
     what = f"{kind} '{name}' of the package {package_of(point)}"
-    return _attribute(what, _imported(what, point.module), point.attr)
+    return _attribute(what, _imported(what, point.module, "install the package again"), point.attr)
 
 
-def _imported(what: str, name: str) -> ModuleType:
-    """Import the module `name`; `what` is the subject of the error's sentence."""
+def _imported(what: str, name: str, if_absent: str) -> ModuleType:
+    """Import the module `name`. `what` begins an error's sentence, `if_absent` is the advice for a missing module."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{name}.".startswith(f"{error.name}."):
-            raise UsageError(
-                f"{what}: there is no module '{error.name}'; run the command in the folder that holds it, or add that "
-                f"folder to PYTHONPATH"
-            ) from None
+            raise UsageError(f"{what}: there is no module '{error.name}'; {if_absent}") from None
         raise _failed_import(what, name, error) from error
     except (Exception, SystemExit) as error:  # the user's module may raise any error
         raise _failed_import(what, name, error) from error
 
 
 def _failed_import(what: str, name: str, error: BaseException) -> UsageError:
-    message = next(iter(str(error).splitlines()), "no message")
-    return UsageError(
-        f"{what}: importing {name} raised {type(error).__name__} ({message}){raised_at(error)}; correct it there"
-    )
+    return UsageError(f"{what}: importing {name} raised {raised(error)}; correct it there")
 
 
-def raised_at(error: BaseException) -> str:
-    """Return ` at FILE, line N` for the innermost line of Python that raised `error`; empty when there is none."""
+def raised(error: BaseException, but: Iterable[str] = ()) -> str:
+    """Return `TypeError (its message) at FILE, line N` for an error of a user's code."""
+    message = str(error.msg if isinstance(error, SyntaxError) else error)
+    return f"{type(error).__name__} ({next(iter(message.splitlines()), 'no message')}){raised_at(error, but)}"
+
+
+def raised_at(error: BaseException, but: Iterable[str] = ()) -> str:
+    """Return ` at FILE, line N` for the innermost line of Python that raised `error`; empty when there is none.
+
+    Lines of files whose paths begin with a word of `but` do not count: the user's code has called them.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f" at {error.filename}, line {error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame for frame in frames if not frame.filename.startswith("<frozen ") and frame.filename != __file__]
-    lines = [frame for frame in lines if frame.filename != importlib.__file__]
+    others = ("<frozen ", __file__, str(importlib.__file__), *but)
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(others)]
     return f" at {lines[-1].filename}, line {lines[-1].lineno}" if lines else ""
 
 

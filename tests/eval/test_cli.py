@@ -192,7 +192,7 @@ def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> 
         ("retrieval --out runs", "--out is runs, which is a folder; name a file"),
         (
             "retrieval --backbone r3d",
-            "runs/newer holds weights of backbone 'tiny', not of 'r3d'; leave out --backbone",
+            "runs/newer/last.pt has the backbone tiny, and --backbone names r3d; leave out --backbone",
         ),
         (
             "knn --protocol best",

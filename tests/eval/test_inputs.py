@@ -116,7 +116,7 @@ def test_a_file_with_a_backbone_says_which_normalisation_it_expects(tmp_path: Pa
 def test_another_backbone_than_the_weights_have_is_refused(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
     assert message(inputs.weights, str(run), backbone="r3d") == (
-        f"{run} holds weights of backbone 'tiny', not of 'r3d'; leave out --backbone"
+        f"{run}/last.pt has the backbone tiny, and --backbone names r3d; leave out --backbone"
     )
 
 

@@ -27,8 +27,8 @@ def message(root: Path, **words: str | Path) -> str:
 
 def test_an_unknown_layout_is_an_error_that_names_the_choices(tmp_path: Path) -> None:
     assert message(tree(tmp_path, "a.mp4"), layout="ucf") == (
-        "no layout 'ucf'; there are auto, csv, ucf101, hmdb51, ssv2, kinetics, folders, flat, or module:name "
-        "for your own layout"
+        "no layout 'ucf'; did you mean 'ucf101'? there are auto, csv, ucf101, hmdb51, ssv2, kinetics, folders, flat, "
+        "or module:name for one of your own"
     )
 
 

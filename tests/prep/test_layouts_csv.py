@@ -130,7 +130,8 @@ def test_an_empty_csv_says_what_is_needed(tmp_path: Path) -> None:
 
 def test_labels_for_the_flat_layout_are_an_error(tmp_path: Path) -> None:
     assert message(tmp_path, "path,label\na.mp4,x\n", "a.mp4", layout="flat") == (
-        f"layout flat has no classes, and --labels is '{tmp_path / 'my.csv'}'; leave --labels out, or name the --layout"
+        f"layout flat reads no class list, and --labels is '{tmp_path / 'my.csv'}'; leave --labels out, "
+        "or name another --layout"
     )
 
 

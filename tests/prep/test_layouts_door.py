@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vprep.layouts import LAYOUTS
+from vprep.errors import UsageError
+from vprep.layouts import LAYOUTS, Listing
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLE = ROOT / "examples" / "my_layouts.py"
@@ -103,8 +104,8 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
     known = ", ".join(("auto", *LAYOUTS))
     refused = vprep(here, "plan", source, "--layout", "other", path=site)
     assert refused.stderr == (
-        f"vprep: no layout 'other'; there are {known}, from installed packages jsonl, or module:name for your own "
-        "layout\n"
+        f"vprep: no layout 'other'; there are {known}, from installed packages jsonl, or module:name for one of your "
+        "own; a package offers flat too, and the built-in layout of that name wins\n"
     )
 
 
@@ -120,15 +121,33 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
         (
             "from vprep.layouts import Listing\n"
             "def read(source):\n    listing = Listing()\n    listing.add('x.mp4', 1)\n    return listing",
-            "returned the video 'x.mp4' which is not below '{source}'; videos that are not there belong in "
+            "returned the video 'x.mp4', which is not below '{source}'; videos that are not there belong in "
             "Listing.missing",
         ),
         (
             "from vprep.layouts import Listing\n"
             "def read(source):\n    listing = Listing()\n    listing.add('extra.mp4', 1, splits=('dev', None, None))\n"
             "    return listing",
-            "returned the video 'extra.mp4' with the splits ('dev', None, None); three of 'train', 'val', 'test' and "
-            "None are needed",
+            "returned the video 'extra.mp4' with the splits ('dev', None, None); three are needed, each of them "
+            "'train', 'val', 'test' or None, as in ('train', None, None)",
+        ),
+        (
+            "from vprep.layouts import Listing\n"
+            "def read(source):\n    listing = Listing()\n    listing.add('extra.mp4', 1, splits='train')\n"
+            "    return listing",
+            "returned the video 'extra.mp4' with the splits 'train'; three are needed, each of them 'train', 'val', "
+            "'test' or None, as in ('train', None, None)",
+        ),
+        (
+            "def read(source):\n    return source.video_files",
+            "raised AttributeError ('Source' object has no attribute 'video_files') at {here}/mine.py, line 2; correct "
+            "it there",
+        ),
+        ("def read(): return 1", "takes no argument; it must take exactly one, the vprep.layouts.Source"),
+        (
+            "from pathlib import Path\nfrom vprep.layouts import Listing\n"
+            "def read(source):\n    listing = Listing()\n    listing.add(Path('extra.mp4'), 1)\n    return listing",
+            "returned the video 'extra.mp4' as a PosixPath; give its name as in source.files.videos",
         ),
         (
             "from vprep.layouts import Entry, Listing\n"
@@ -142,7 +161,25 @@ def test_an_installed_packages_entry_point_makes_a_plain_name_work(here: Path, s
 )
 def test_an_object_that_is_no_layout_is_refused_in_one_sentence(here: Path, source: Path, text: str, said: str) -> None:
     (here / "mine.py").write_text(text)
-    assert message(here, source, "mine:read") == f"layout 'mine:read' {said.format(source=source)}"
+    assert message(here, source, "mine:read") == f"layout 'mine:read' {said.format(source=source, here=here)}"
+
+
+def test_a_layout_object_says_that_it_reads_no_splits_and_no_labels(here: Path, source: Path, tmp_path: Path) -> None:
+    (here / "mine.py").write_text(
+        "from my_layouts import read_jsonl\nfrom vprep.layouts import Layout\n"
+        "jsonl = Layout('jsonl', read_jsonl, reads_splits=False, reads_labels=False)\n"
+    )
+    assert message(here, source, "mine:jsonl", "--splits", source) == (
+        f"layout mine:jsonl reads no lists, and --splits is '{source}'; leave --splits out, or name another --layout"
+    )
+    labels = source / "videos.jsonl"
+    assert message(here, source, "mine:jsonl", "--labels", labels) == (
+        f"layout mine:jsonl reads no class list, and --labels is '{labels}'; leave --labels out, or name "
+        "another --layout"
+    )
+    done = vprep(here, "plan", source, "--layout", "mine:jsonl", "--sample", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["layout"] == "mine:jsonl"
 
 
 def test_a_missing_or_broken_module_and_a_missing_name_are_one_sentence(here: Path, source: Path) -> None:
@@ -169,6 +206,20 @@ def test_a_class_outside_the_list_of_classes_is_one_sentence(here: Path, source:
     assert message(here, source, "mine:read") == (
         "'extra.mp4' is of class 'b', which the list of classes lacks; add it there"
     )
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ([0, 1], "hold 0 of type int; names of classes must be text, as in '0'"),
+        (["a", "b", "a"], "hold 'a' twice; name each class once"),
+        ("abc", "are the text 'abc'; give a list of names"),
+    ],
+)
+def test_classes_that_a_set_cannot_keep_are_refused(classes: Iterable[str], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Listing(classes)
+    assert str(caught.value) == f"the classes of a Listing {said}"
 
 
 def test_the_examples_own_messages(here: Path, source: Path, tmp_path: Path) -> None:

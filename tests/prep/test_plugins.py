@@ -81,7 +81,7 @@ def test_a_name_that_the_module_lacks_is_one_sentence(folder: Path) -> None:
         ("def f():\n    raise ValueError('one\\ntwo')\n\nf()\n", "ValueError (one)", 2),
         ("import mine_absent\n", "ModuleNotFoundError (No module named 'mine_absent')", 1),
         ("from mine.nets import absent\n", "ImportError (cannot import name 'absent' from 'mine.nets' ", 1),
-        ("x = 1\nif x\n    pass\n", "SyntaxError (expected ':' (broken.py, line 2))", 2),
+        ("x = 1\nif x\n    pass\n", "SyntaxError (expected ':')", 2),
         ("raise SystemExit\n", "SystemExit (no message)", 1),
     ],
 )
@@ -124,7 +124,10 @@ def test_an_error_of_an_installed_name_says_its_package(folder: Path) -> None:
             plugins.load_installed("method", name)
         messages[name] = str(caught.value)
     assert messages["both"] == (
-        "several packages offer the method 'both' (mine-a, mine-b); write mine.nets:build or mine.other:build instead"
+        "several packages offer the method 'both' (mine-a, mine-b); uninstall all but one of them, or, where you "
+        "type the name, write mine.nets:build or mine.other:build instead"
     )
-    assert messages["lost"].startswith("method 'lost' of the package mine-a: there is no module 'mine.absent'; ")
+    assert messages["lost"] == (
+        "method 'lost' of the package mine-a: there is no module 'mine.absent'; install the package again"
+    )
     assert messages["none"] == ("no installed package offers the method 'none'; install one, or write module:name")

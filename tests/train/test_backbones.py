@@ -121,8 +121,8 @@ def test_the_decoder_rebuilds_the_clip_at_the_slower_pace() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("r3d_18", {}, "no backbone 'r3d_18'; there are c3d, r3d, r2plus1d, resnet3d18, resnet3d34, r3d18, r2plus1d18, "
-         "s3dg, s3dg_pace, s3d, tsm18, tiny"),
+        ("r3d_18", {}, "no backbone 'r3d_18'; did you mean 'r3d18'? there are c3d, r3d, r2plus1d, resnet3d18, "
+         "resnet3d34, r3d18, r2plus1d18, s3dg, s3dg_pace, s3d, tsm18, tiny, or module:name for one of your own"),
         ("c3d", {"depth": 3}, "backbone 'c3d' has no setting 'depth'; it has width"),
         ("s3d", {"width": 3}, "backbone 's3d' has no setting 'width'; it has none"),
     ],

@@ -15,9 +15,11 @@ from small_recipes import small
 import vtrain
 from vprep.errors import UsageError
 from vtrain import backbones
-from vtrain.backbones import allow, backbone, known
+from vtrain.backbones import BACKBONES, allow, backbone, known
 from vtrain.inference import Features
 from vtrain.training.train import train
+from vtrain.weights import save_weights
+from vtrain.weights.export import export
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 LAST = torch.channels_last_3d
@@ -59,6 +61,17 @@ class Frames(Vector):
 number = 3
 def text():
     return "a network"
+
+NET = Vector()
+def needs(width):
+    return Vector(width)
+
+class Lacks(Vector):
+    def forward(self, clips):
+        return self.convolution(clips)
+
+def fails():
+    return "a" + 1
 """
 
 
@@ -138,13 +151,20 @@ def test_finding_the_channels_leaves_the_network_and_the_random_numbers_alone() 
         ("Frames", "returns a tensor with 3 axes; it must return a feature map [B, D, T, H, W] or a vector [B, D] for "
          "clips [B, 3, T, H, W]"),
         ("NoSize", "takes no clips of 8 x 64 x 64, 16 x 112 x 112, 16 x 224 x 224, 32 x 224 x 224, 8 x 224 x 224; the "
-         "last error is ValueError (never)"),
+         "last error is ValueError (never) at {folder}/nets.py, line 25"),
+        ("Lacks", "raised AttributeError ('Lacks' object has no attribute 'convolution') at {folder}/nets.py, line 45; "
+         "correct it there"),
+        ("fails", "cannot be made with backbone_settings {}: TypeError (can only concatenate str (not \"int\") to str) "
+         "at {folder}/nets.py, line 48; correct it there, or change the settings"),
         ("text", "gives a str; it must give a torch.nn.Module"),
         ("number", "is a int; it must be a function that builds a module"),
+        ("NET", "is a module; name a function that returns one"),
+        ("needs", "needs a value for `width`; write backbone_settings.width=VALUE, or give `width` a default"),
     ],
 )  # fmt: skip
-def test_what_is_no_backbone_is_refused_with_what_it_must_be(name: str, said: str) -> None:
+def test_what_is_no_backbone_is_refused_with_what_it_must_be(name: str, said: str, examples: Path) -> None:
     allow(f"nets:{name}")
+    said = said.replace("{folder}", str(examples))
     assert message(lambda: backbone(f"nets:{name}")) == f"backbone 'nets:{name}' {said}"
 
 
@@ -166,7 +186,7 @@ def test_a_module_that_nobody_has_allowed_is_not_imported(tmp_path: Path) -> Non
     (tmp_path / "trap.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'sprung')!r}).touch()\n")
     assert message(lambda: backbone("trap:build")) == (
         "backbone 'trap:build' is code from outside vtrain, which a name in a file does not import; if you trust it, "
-        "name it on the command line: --backbone trap:build"
+        "allow it: on a command line by --backbone trap:build, in Python by vtrain.backbones.allow('trap:build')"
     )
     assert "trap" not in sys.modules
     assert not (tmp_path / "sprung").exists()
@@ -191,11 +211,35 @@ def test_it_trains_and_its_weights_come_back_only_where_it_is_allowed(shards: Pa
     assert done.stdout.startswith("backbone 'my_nets:build' is code from outside vtrain"), done.stderr
 
 
+def test_another_backbone_than_that_of_the_weights_is_refused_before_anything_is_imported(examples: Path) -> None:
+    path = examples / "a.safetensors"
+    save_weights(path, backbone("nets:Vector"), {"backbone": "nets:Vector"})
+    backbones._allowed.clear()
+    assert message(lambda: vtrain.load_backbone(path, "nets:OneSize")) == (
+        f"{path} has the backbone nets:Vector, and --backbone names nets:OneSize; write --backbone nets:Vector"
+    )
+
+
+def test_the_lines_that_export_prints_load_it_in_a_new_process(examples: Path) -> None:
+    net = backbone("nets:Vector", width=5)
+    save_weights(examples / "a.safetensors", net, {"backbone": "nets:Vector", "settings": {"width": 5}})
+    lines = export(examples / "a.safetensors", examples / "b.safetensors", frames=4, size=16)["load"]
+    assert lines == (
+        "import torch, vtrain\n"
+        "import vtrain.backbones\n"
+        "vtrain.backbones.allow('nets:Vector')\n"
+        f"net, info = vtrain.load_backbone('{examples}/b.safetensors')\n"
+        "map_BCTHW = net(torch.rand(1, 3, *info.clip))"
+    )
+    done = in_a_new_process(f"{lines}\nprint(list(map_BCTHW.shape))", examples)
+    assert done.stdout == "[1, 5, 1, 1, 1]\n", done.stderr
+
+
 def test_an_installed_package_gives_its_backbone_a_plain_name(tmp_path: Path) -> None:
     package = tmp_path / "mobile3d-1.0.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: mobile3d\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[playspeed.backbones]\nmobile3d = my_nets:build\n")
+    (package / "entry_points.txt").write_text("[playspeed.backbones]\nmobile3d = my_nets:build\ntiny = my_nets:none\n")
     program = """
 from vtrain.backbones import backbone, known
 print(known("mobile3d"), backbone("mobile3d", width=4).dim)
@@ -208,5 +252,8 @@ except Exception as error:
     assert done.returncode == 0, done.stderr
     found, unknown = done.stdout.splitlines()
     assert found == "True 32"
-    assert unknown.startswith("no backbone 'mobile2d'; there are c3d, ")
-    assert unknown.endswith(", tiny, mobile3d")
+    assert unknown == (
+        f"no backbone 'mobile2d'; did you mean 'mobile3d'? there are {', '.join(BACKBONES)}, from installed packages "
+        "mobile3d, or module:name for one of your own; a package offers tiny too, and the built-in backbone of that "
+        "name wins"
+    )

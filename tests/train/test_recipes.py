@@ -256,7 +256,8 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
         (("pase", "tiny"), f"no method 'pase'; did you mean 'pace'? there are {', '.join(METHODS)}"),
         (
             ("pace", "tiny", "r2plus2d"),
-            f"no backbone 'r2plus2d'; did you mean 'r2plus1d'? there are {', '.join(BACKBONES)}",
+            f"no backbone 'r2plus2d'; did you mean 'r2plus1d'? there are {', '.join(BACKBONES)}, or module:name for "
+            "one of your own",
         ),
         (
             ("pace", "prp-tiny"),

@@ -380,6 +380,13 @@ def test_a_published_file_given_as_weights_says_how_to_import_it(tmp_path: Path)
     )
 
 
+def test_weights_of_a_backbone_that_is_not_installed_here_name_it(tmp_path: Path) -> None:
+    path = saved(tmp_path / "last.pt", {"backbone": "plainnet", "model": {"w": torch.zeros(1)}})
+    wanted = f"{path} is of backbone 'plainnet', which is not known here; install the package that offers it"
+    assert message(lambda: load_backbone(path)) == wanted
+    assert message(lambda: load_backbone(tmp_path)) == wanted
+
+
 def test_settings_that_the_backbone_does_not_have_are_refused_in_one_sentence(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_safetensors(path, {"w": torch.zeros(1)}, '{"backbone": "tiny", "settings": {"width": "wide"}}')

@@ -34,10 +34,13 @@ class WithHead(nn.Module):
         return logits
 
 
-def load_classifier(word: str | None = None) -> Classifier:
-    """Load the fine-tuned network that `word` names: a run's folder or one of its states; None: the newest run."""
+def load_classifier(word: str | None = None, backbone: str | None = None) -> Classifier:
+    """Load the fine-tuned network that `word` names: a run's folder or one of its states; None: the newest run.
+
+    `backbone` is what --backbone names; a network with another backbone is refused.
+    """
     path = file_of(newest_run() if word is None else Path(word))
-    net, found = load_backbone(path)
+    net, found = load_backbone(path, backbone)
     checkpoint = load(path) if path.suffix == ".pt" else {}
     state = checkpoint.get("model", {}) if isinstance(checkpoint, dict) else {}
     classes = found.get("classes")

@@ -4,12 +4,13 @@
 offers it in the entry point group `playspeed.layouts`. examples/my_layouts.py is an example.
 """
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vprep import plugins
-from vprep.errors import UsageError
+from vprep.errors import UsageError, WorkError
 from vprep.layouts import csv_table, flat, folders, hmdb51, kinetics, ssv2, ucf101
 from vprep.layouts.listing import NO_SPLITS, Entry, Listing, Splits
 from vprep.layouts.source import Source
@@ -20,7 +21,12 @@ __all__ = ["LAYOUTS", "NO_SPLITS", "Entry", "Files", "Layout", "Listing", "Sourc
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A layout: its name, the function that reads it, how `auto` recognises it, and the options that it takes."""
+    """A layout: its name, the function that reads it, how `auto` recognises it, and the options that it takes.
+
+    A module from outside may hold a `Layout` in place of a function. Its name is then the word on the command line, and
+    --splits or --labels that it does not read is refused. A function alone is taken to read both: it finds them in
+    `Source.splits` and `Source.labels`, and should refuse what it does not use.
+    """
 
     name: str
     read: Callable[[Source], Listing]
@@ -57,17 +63,8 @@ def read(root: Path, *, layout: str = "auto", splits: Path | None = None, labels
         raise UsageError(f"no file '{labels}'; --labels names a class list or a csv")
     source = Source(root=root, files=walk(root), splits=splits, labels=labels)
     chosen = named or next(known for known in LAYOUTS.values() if known.fits(source))
-    if splits is not None and not chosen.reads_splits:
-        raise UsageError(
-            f"layout {chosen.name} reads no lists, and --splits is '{splits}'; leave --splits out, or name the --layout"
-        )
-    if labels is not None and not chosen.reads_labels:
-        raise UsageError(
-            f"layout {chosen.name} has no classes, and --labels is '{labels}'; leave --labels out, or name the --layout"
-        )
-    listing = chosen.read(source)
-    if chosen.name not in LAYOUTS:
-        _check(chosen.name, listing, source)
+    _refuse_unread(chosen, source, "the" if named is None else "another")
+    listing = chosen.read(source) if chosen.name in LAYOUTS else _read_outside(chosen, source)
     listing.layout = chosen.name
     return listing
 
@@ -75,22 +72,64 @@ def read(root: Path, *, layout: str = "auto", splits: Path | None = None, labels
 def find(name: str) -> Layout:
     """Return the layout `name`: one of LAYOUTS, else `module:name`, else an installed package's.
 
-    Only names from the command line may come here, because this imports what they name.
+    The last two may be a `Layout`, or a function, which is taken to read --splits and --labels. Only names from the
+    command line may come here, because this imports what they name.
     """
     if name in LAYOUTS:
         return LAYOUTS[name]
     if plugins.named(name):
-        function = plugins.load("layout", name)
+        found = plugins.load("layout", name)
     elif name in plugins.installed("layout"):
-        function = plugins.load_installed("layout", name)
+        found = plugins.load_installed("layout", name)
     else:
-        raise UsageError(f"no layout '{name}'; there are {plugins.choices('layout', ['auto', *LAYOUTS])}")
-    if not callable(function):
+        raise plugins.unknown("layout", name, ["auto", *LAYOUTS])
+    layout = replace(found, name=name) if isinstance(found, Layout) else Layout(name, found)
+    if not callable(layout.read):
         raise UsageError(
-            f"layout '{name}' is of type {type(function).__name__}; it must be a function from a vprep.layouts.Source "
-            f"to a vprep.layouts.Listing"
+            f"layout '{name}' is of type {type(layout.read).__name__}; it must be a function from a "
+            f"vprep.layouts.Source to a vprep.layouts.Listing"
         )
-    return Layout(name, function)
+    _takes_source(name, layout.read)
+    return layout
+
+
+def _refuse_unread(layout: Layout, source: Source, which: str) -> None:
+    """Refuse --splits and --labels where the layout does not read them; `which` is the word before `--layout`."""
+    for option, path, reads, what in (
+        ("--splits", source.splits, layout.reads_splits, "lists"),
+        ("--labels", source.labels, layout.reads_labels, "class list"),
+    ):
+        if path is not None and not reads:
+            raise UsageError(
+                f"layout {layout.name} reads no {what}, and {option} is '{path}'; leave {option} out, or name {which} "
+                "--layout"
+            )
+
+
+def _takes_source(name: str, function: Callable[..., object]) -> None:
+    """Refuse a function that cannot be called with one argument."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C have no signature
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        found = f"the arguments {signature}" if signature.parameters else "no argument"
+        raise UsageError(f"layout '{name}' takes {found}; it must take exactly one, the vprep.layouts.Source") from None
+
+
+def _read_outside(layout: Layout, source: Source) -> Listing:
+    """Return the listing of a layout from outside; any error in its code is one sentence with its file and line."""
+    try:
+        listing = layout.read(source)
+    except (UsageError, WorkError):
+        raise
+    except Exception as error:  # whatever the user's code does
+        what = plugins.raised(error, [__file__])
+        raise UsageError(f"layout '{layout.name}' raised {what}; correct it there") from error
+    _check(layout.name, listing, source)
+    return listing
 
 
 def _check(name: str, listing: object, source: Source) -> None:
@@ -102,19 +141,31 @@ def _check(name: str, listing: object, source: Source) -> None:
         )
     for entry in listing.entries:
         if wrong := _wrong(entry, listing, source):
-            raise UsageError(f"layout '{name}' returned the video '{entry.source}' {wrong}")
+            raise UsageError(f"layout '{name}' returned the video '{entry.source}'{wrong}")
     if not listing.entries:
         raise UsageError(f"layout '{name}' returned no video of the {len(source.files.videos)} below '{source.root}'")
 
 
 def _wrong(entry: Entry, listing: Listing, source: Source) -> str:
+    """Return what is wrong with a video, as the end of a sentence about it; empty when nothing is."""
+    path: object = entry.source
+    if not isinstance(path, str):
+        return f" as a {type(path).__name__}; give its name as in source.files.videos"
     if entry.source not in source.files.videos:
-        return f"which is not below '{source.root}'; videos that are not there belong in Listing.missing"
+        return f", which is not below '{source.root}'; videos that are not there belong in Listing.missing"
     if (entry.class_name is None) != (entry.label is None) or (
         entry.label is not None and listing.classes[entry.label : entry.label + 1] != [entry.class_name]
     ):
         wanted = "Listing.add sets both, in the order of its classes"
-        return f"with class '{entry.class_name}' and label {entry.label}; {wanted}"
-    if len(entry.splits) != len(NO_SPLITS) or not set(entry.splits) <= {"train", "val", "test", None}:
-        return f"with the splits {entry.splits}; three of 'train', 'val', 'test' and None are needed"
+        return f" with class '{entry.class_name}' and label {entry.label}; {wanted}"
+    splits: object = entry.splits
+    if (
+        not isinstance(splits, tuple | list)
+        or len(splits) != len(NO_SPLITS)
+        or any(split not in ("train", "val", "test", None) for split in splits)
+    ):
+        return (
+            f" with the splits {splits!r}; three are needed, each of them 'train', 'val', 'test' or None, as in "
+            "('train', None, None)"
+        )
     return ""

@@ -27,11 +27,28 @@ class Entry:
     end: float | None = None
 
 
+def _checked(classes: Iterable[object]) -> list[str]:
+    """Return the class names as a list. The set keeps them, so they must be text, each once."""
+    if isinstance(classes, str):
+        raise UsageError(f"the classes of a Listing are the text '{classes}'; give a list of names")
+    names: dict[str, None] = {}
+    for name in classes:
+        if not isinstance(name, str):
+            raise UsageError(
+                f"the classes of a Listing hold {name!r} of type {type(name).__name__}; names of classes must be text, "
+                f"as in '{name}'"
+            )
+        if name in names:
+            raise UsageError(f"the classes of a Listing hold '{name}' twice; name each class once")
+        names[name] = None
+    return list(names)
+
+
 class Listing:
     """The videos of a source, its classes, and where its lists and its files disagree."""
 
     def __init__(self, classes: Iterable[str] = (), *, ignored: int = 0) -> None:
-        self.classes = list(classes)
+        self.classes = _checked(classes)
         """The class names in the order of their labels; classes without a video here are allowed."""
 
         self.entries: list[Entry] = []

@@ -8,9 +8,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from vprep import plugins
 from vprep.errors import UsageError
-from vtrain.backbones.adapter import adapted
+from vtrain.backbones.adapter import CALLERS, adapted
 from vtrain.backbones.backbone import Backbone as Backbone
 from vtrain.backbones.c3d import c3d
 from vtrain.backbones.r2plus1d import r2plus1d, r2plus1d18
@@ -39,12 +41,8 @@ _allowed: set[str] = set()
 def backbone(name: str, **settings: Any) -> Backbone:  # noqa: ANN401 - each backbone has settings of its own
     """Return a new network with random weights."""
     build = _builder(name)
-    names = _settings(build)
-    for word in settings:
-        if names is not None and word not in names:
-            there = f"it has {', '.join(names)}" if names else "it has none"
-            raise UsageError(f"backbone '{name}' has no setting '{word}'; {there}")
-    return adapted(name, build(**settings))
+    _check_settings(name, build, settings)
+    return adapted(name, build(**settings) if name in BACKBONES else _built(name, build, settings))
 
 
 def known(name: str) -> bool:
@@ -69,26 +67,51 @@ def _builder(name: str) -> Callable[..., object]:
         if name not in _allowed:
             raise UsageError(
                 f"backbone '{name}' is code from outside vtrain, which a name in a file does not import; "
-                f"if you trust it, name it on the command line: --backbone {name}"
+                f"if you trust it, allow it: on a command line by --backbone {name}, in Python by "
+                f"vtrain.backbones.allow('{name}')"
             )
         return _callable(name, plugins.load("backbone", name))
-    installed = plugins.installed("backbone")
-    if name in installed:
+    if name in plugins.installed("backbone"):
         return _callable(name, plugins.load_installed("backbone", name))
-    raise UsageError(f"no backbone '{name}'; there are {', '.join([*BACKBONES, *installed])}")
+    raise plugins.unknown("backbone", name, BACKBONES)
+
+
+def _built(name: str, build: Callable[..., object], settings: dict[str, Any]) -> object:
+    """Return what a function from outside builds; any error in it is one sentence with its file and line."""
+    try:
+        return build(**settings)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever the user's code does
+        raise UsageError(
+            f"backbone '{name}' cannot be made with backbone_settings {settings}: {plugins.raised(error, CALLERS)}; "
+            "correct it there, or change the settings"
+        ) from error
 
 
 def _callable(name: str, build: object) -> Callable[..., object]:
+    if isinstance(build, nn.Module):
+        raise UsageError(f"backbone '{name}' is a module; name a function that returns one")
     if not callable(build):
         raise UsageError(f"backbone '{name}' is a {type(build).__name__}; it must be a function that builds a module")
     return build
 
 
-def _settings(build: Callable[..., object]) -> list[str] | None:
-    """Return the names of the settings that `build` takes; None if it takes any setting."""
+def _check_settings(name: str, build: Callable[..., object], settings: dict[str, Any]) -> None:
+    """Refuse settings that `build` does not take, and demand those that have no default."""
     try:
         parameters = inspect.signature(build).parameters
     except ValueError:  # some functions written in C have no signature
-        return None
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    return None if takes_any else list(parameters)
+        return
+    kinds = [parameter.kind for parameter in parameters.values()]
+    for word in [] if inspect.Parameter.VAR_KEYWORD in kinds else settings:
+        if word not in parameters:
+            there = f"it has {', '.join(parameters)}" if parameters else "it has none"
+            raise UsageError(f"backbone '{name}' has no setting '{word}'; {there}")
+    for word, parameter in parameters.items():
+        by_name = parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        if by_name and parameter.default is inspect.Parameter.empty and word not in settings:
+            raise UsageError(
+                f"backbone '{name}' needs a value for `{word}`; write backbone_settings.{word}=VALUE, or give `{word}` "
+                "a default"
+            )

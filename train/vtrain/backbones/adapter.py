@@ -2,15 +2,19 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
+from vprep import plugins
 from vprep.errors import UsageError
 from vtrain.backbones.backbone import Backbone
 
-# Frames, height and width of clips to find the number of channels; the first size that the module takes counts.
+OF_SIZES = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)  # what a wrong size may raise
+CALLERS = tuple(f"{Path(path).parent}/" for path in (__file__, torch.__file__))  # folders whose files call the user's
+# Frames, height and width to find the number of channels with; the first that the module takes. Some take only one.
 TRIALS = ((8, 64, 64), (16, 112, 112), (16, 224, 224), (32, 224, 224), (8, 224, 224))
 
 
@@ -58,11 +62,15 @@ def channels(name: str, net: FeatureMap) -> int:
                 raise
             except Exception as error:  # a module may raise any error for a clip of that size
                 errors.append(error)
+    raise UsageError(f"backbone '{name}' {reason(errors[-1])}")
+
+
+def reason(error: Exception) -> str:
+    """Return why a module takes none of the clips, for an error. Only some kinds of errors come from a clip's size."""
+    if not isinstance(error, OF_SIZES):
+        return f"raised {plugins.raised(error, CALLERS)}; correct it there"
     sizes = ", ".join(" x ".join(map(str, size)) for size in TRIALS)
-    message = next(iter(str(errors[-1]).splitlines()), "no message")
-    raise UsageError(
-        f"backbone '{name}' takes no clips of {sizes}; the last error is {type(errors[-1]).__name__} ({message})"
-    )
+    return f"takes no clips of {sizes}; the last error is {plugins.raised(error, CALLERS)}"
 
 
 def trials(net: FeatureMap) -> Iterator[Callable[[], Tensor]]:

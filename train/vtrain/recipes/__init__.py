@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.table import Column, Table
 
+from vprep import plugins
 from vprep.errors import UsageError
 from vtrain import backbones
 from vtrain.conversion import alternatives
@@ -48,7 +49,7 @@ def find(method: str, word: str = "released", backbone: str | None = None) -> Re
     """
     entry = registry.named(method)
     if backbone is not None and not backbones.known(backbone):
-        raise UsageError(f"no backbone '{backbone}'; {alternatives(backbone, backbones.BACKBONES)}")
+        raise plugins.unknown("backbone", backbone, backbones.BACKBONES)
     recipes = of_method(entry)
     name = _name(entry, word, recipes)
     recipe = named(name, entry)

@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from vprep import plugins
 from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError
 from vtrain.backbones import Backbone
@@ -43,7 +44,7 @@ class Form:
     write: Callable[[Path, Backbone, Description, Tensor], None]
     open: Callable[[Path], Run]
     tolerance: float  # relative
-    usage: str  # three lines of plain Python that run it
+    usage: str  # lines of plain Python that run it
 
 
 def export(source: Path, out: Path, frames: int | None = None, size: int | None = None) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def export(source: Path, out: Path, frames: int | None = None, size: int | None 
                 )
             replaced = out.exists()
             move_into_place(draft, out)
-    usage = form.usage.format(path=str(out), clip=", ".join(map(str, clips.shape[2:])))
+    usage = form.usage.format(path=str(out), clip=", ".join(map(str, clips.shape[2:])), allow=allowing(info.backbone))
     return {**description, "out": str(out), "replaced": replaced, "relative_error": error, "load": usage}
 
 
@@ -136,6 +137,11 @@ def difference(found: Tensor, wanted: Tensor) -> float:
     if found.shape != wanted.shape or not found.isfinite().all():
         return float("inf")
     return float((found - wanted).norm() / wanted.norm().clamp_min(1e-30))
+
+
+def allowing(name: str) -> str:
+    """Return the lines of Python that allow the import of backbone `name`; none when it needs no permission."""
+    return f"import vtrain.backbones\nvtrain.backbones.allow({name!r})\n" if plugins.named(name) else ""
 
 
 def check_packages() -> None:
@@ -220,7 +226,7 @@ def open_graph(path: Path) -> Run:
 FORMS = {
     ".safetensors": Form(
         write_weights, open_weights, 0.0,
-        "import torch, vtrain\n"
+        "import torch, vtrain\n{allow}"
         "net, info = vtrain.load_backbone({path!r})\n"
         "map_BCTHW = net(torch.rand(1, 3, *info.clip))",
     ),
