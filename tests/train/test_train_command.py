@@ -119,7 +119,8 @@ def test_a_run_with_a_backbone_from_outside_resumes_when_the_backbone_is_named(o
     assert refused.returncode == 2
     assert refused.stderr == (
         "vtrain: backbone 'my_nets:build' is code from outside vtrain, which a name in a file does not import; if you "
-        "trust it, name it on the command line: --backbone my_nets:build\n"
+        "trust it, allow it: on a command line by --backbone my_nets:build, in Python by "
+        "vtrain.backbones.allow('my_nets:build')\n"
     )
     other = vtrain("pace", "--resume", "--out", "run", "--backbone", "c3d", cwd=outside)
     assert other.stderr.startswith("vtrain: --backbone c3d with --resume, which continues with the run's own recipe; ")
@@ -131,7 +132,7 @@ def test_a_run_with_a_backbone_from_outside_resumes_when_the_backbone_is_named(o
 def test_a_recipe_file_imports_its_backbone_only_when_the_command_names_it(outside: Path) -> None:
     words = ("pace", "--recipe", "run/recipe.json", "--out", "again")
     refused = vtrain(*words, cwd=outside)
-    assert (refused.returncode, "name it on the command line" in refused.stderr) == (2, True)
+    assert (refused.returncode, "allow it: on a command line by --backbone" in refused.stderr) == (2, True)
     assert vtrain(*words, *OUTSIDE[:2], cwd=outside).returncode == 0
 
 
@@ -139,7 +140,7 @@ def test_the_benchmark_and_the_export_take_a_backbone_from_outside(outside: Path
     words = ("pace", "--recipe", "tiny", *OUTSIDE, "frames=4", "size=16", "batch=2", "--seconds", 0.2, "--json")
     assert vtrain("bench", "step", *words, cwd=outside).json["backbone"] == "my_nets:build"
     refused = vtrain("export", "run", "--out", "x.safetensors", cwd=outside)
-    assert "name it on the command line: --backbone my_nets:build" in refused.stderr
+    assert "allow it: on a command line by --backbone my_nets:build" in refused.stderr
     done = vtrain("export", "run", "--out", "x.safetensors", *OUTSIDE[:2], cwd=outside)
     assert done.returncode == 0, done.stderr
 
