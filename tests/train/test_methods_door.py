@@ -135,15 +135,20 @@ def run(folder: Path, shards: Path) -> Path:
 def test_a_method_that_only_a_file_names_is_not_imported(run: Path, folder: Path) -> None:
     """Though the current folder holds a module in which it is, and the run was begun there."""
     (folder / "rotation.py").write_text("raise SystemExit('imported')\n")
-    tail = "the package, name it on the command line: vtrain MODULE:NAME"
+    tail = "the package, name it on the command line: vtrain"
     for words, command in (
-        (("pace", "--resume", "--out", run), f"--resume --out {run}"),
-        (("pace", "--recipe", run / "recipe.json"), f"--recipe {run / 'recipe.json'}"),
-        (("recipes", run), f"--recipe {run}"),
+        (("pace", "--resume", "--out", run), f"MODULE:NAME --resume --out {run}"),
+        (("pace", "--recipe", run / "recipe.json"), f"MODULE:NAME --recipe {run / 'recipe.json'}"),
+        (("recipes", run), f"recipes {run} --method MODULE:NAME"),
     ):
         done = vtrain(*words, cwd=folder)
         said = f"vtrain: {run / 'recipe.json'} is of method {UNKNOWN}{tail} {command}\n"
         assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+def test_the_recipe_of_a_run_is_shown_when_its_method_is_named(run: Path, folder: Path) -> None:
+    done = vtrain("recipes", run, "--method", METHOD, cwd=folder)
+    assert "name=rotation-tiny" in done.stdout.splitlines()
 
 
 def test_a_file_cannot_name_a_module_in_the_place_of_a_method(run: Path, folder: Path) -> None:

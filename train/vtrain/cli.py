@@ -60,7 +60,8 @@ def recipes(
         rows = book.listed(method)
         show({"recipes": rows}, json, lambda _: book.as_table(rows))
     else:
-        recipe = change(book.named(name, registry.named(method) if method else None), settings or [])
+        found = book.named(name, registry.named(method) if method else None, "recipes {} --method MODULE:NAME")
+        recipe = change(found, settings or [])
         show(as_json(recipe), json, lambda _: "\n".join(f"{key}={value}" for key, value in listed(recipe)))
 
 
