@@ -122,6 +122,24 @@ def test_the_help_of_a_method_shows_its_summary(folder: Path) -> None:
     assert f"vtrain {METHOD} [OPTIONS]" in done.stdout
 
 
+def test_the_help_of_an_installed_method_shows_its_summary(folder: Path, tmp_path: Path) -> None:
+    install(folder, "turns", "rotation", METHOD)
+    done = real("vtrain", "rotation", "--help", cwd=tmp_path, path=folder)
+    assert "Rotation prediction (Jing et al., 2018)." in done.stdout, done.stderr
+
+
+def test_a_command_that_is_none_is_told_how_a_method_is_written(folder: Path, tmp_path: Path) -> None:
+    install(folder, "turns", "rotation", METHOD)
+    near = real("vtrain", "rotaton", cwd=tmp_path, path=folder)
+    assert near.returncode == 2
+    line = "No such command 'rotaton'. Did you mean 'rotation'? A method of your own is written module:METHOD."
+    assert line in " ".join(near.stderr.split())
+    far = vtrain("clip_order", cwd=tmp_path)
+    assert "No such command 'clip_order'. A method of your own is written module:METHOD." in " ".join(
+        far.stderr.split()
+    )
+
+
 # What a name in a file may do
 
 
