@@ -122,6 +122,24 @@ def test_the_help_of_a_method_shows_its_summary(folder: Path) -> None:
     assert f"vtrain {METHOD} [OPTIONS]" in done.stdout
 
 
+def test_the_help_of_an_installed_method_shows_its_summary(folder: Path, tmp_path: Path) -> None:
+    install(folder, "turns", "rotation", METHOD)
+    done = real("vtrain", "rotation", "--help", cwd=tmp_path, path=folder)
+    assert "Rotation prediction (Jing et al., 2018)." in done.stdout, done.stderr
+
+
+def test_a_command_that_is_none_is_told_how_a_method_is_written(folder: Path, tmp_path: Path) -> None:
+    install(folder, "turns", "rotation", METHOD)
+    near = real("vtrain", "rotaton", cwd=tmp_path, path=folder)
+    assert near.returncode == 2
+    line = "No such command 'rotaton'. Did you mean 'rotation'? A method of your own is written module:METHOD."
+    assert line in " ".join(near.stderr.split())
+    far = vtrain("clip_order", cwd=tmp_path)
+    assert "No such command 'clip_order'. A method of your own is written module:METHOD." in " ".join(
+        far.stderr.split()
+    )
+
+
 # What a name in a file may do
 
 
@@ -135,18 +153,23 @@ def run(folder: Path, shards: Path) -> Path:
 def test_a_method_that_only_a_file_names_is_not_imported(run: Path, folder: Path) -> None:
     """Though the current folder holds a module in which it is, and the run was begun there."""
     (folder / "rotation.py").write_text("raise SystemExit('imported')\n")
-    tail = "the package, name it on the command line: vtrain MODULE:NAME"
+    tail = "the package, name it on the command line: vtrain"
     for words, command in (
-        (("pace", "--resume", "--out", run), f"--resume --out {run}"),
-        (("pace", "--recipe", run / "recipe.json"), f"--recipe {run / 'recipe.json'}"),
-        (("recipes", run), f"--recipe {run}"),
+        (("pace", "--resume", "--out", run), f"MODULE:NAME --resume --out {run}"),
+        (("pace", "--recipe", run / "recipe.json"), f"MODULE:NAME --recipe {run / 'recipe.json'}"),
+        (("recipes", run), f"recipes {run} --method MODULE:NAME"),
     ):
         done = vtrain(*words, cwd=folder)
         said = f"vtrain: {run / 'recipe.json'} is of method {UNKNOWN}{tail} {command}\n"
         assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
-def test_a_file_cannot_name_a_module_instead_of_a_method(run: Path, folder: Path) -> None:
+def test_the_recipe_of_a_run_is_shown_when_its_method_is_named(run: Path, folder: Path) -> None:
+    done = vtrain("recipes", run, "--method", METHOD, cwd=folder)
+    assert "name=rotation-tiny" in done.stdout.splitlines()
+
+
+def test_a_file_cannot_name_a_module_in_the_place_of_a_method(run: Path, folder: Path) -> None:
     (folder / "evil.py").write_text("raise SystemExit('imported')\n")
     path = run / "recipe.json"
     path.write_text(path.read_text().replace('"rotation"', '"evil:METHOD"'))

@@ -60,7 +60,8 @@ def recipes(
         rows = catalogue.listed(method)
         show({"recipes": rows}, json, lambda _: catalogue.as_table(rows))
     else:
-        recipe = change(catalogue.named(name, registry.named(method) if method else None), settings or [])
+        found = catalogue.named(name, registry.named(method) if method else None, "recipes {} --method MODULE:NAME")
+        recipe = change(found, settings or [])
         show(as_json(recipe), json, lambda _: "\n".join(f"{key}={value}" for key, value in listed(recipe)))
 
 

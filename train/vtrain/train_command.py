@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,14 +28,35 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
         return super().get_command(ctx, cmd_name) or _outside(cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
+        try:
+            name, command, rest = super().resolve_command(ctx, args)
+        except Exception as error:
+            if hasattr(error, "message") and self.get_command(ctx, args[0]) is None:
+                error.message = _no_command(args[0], self.list_commands(ctx))
+            raise
+        if name is not None and name not in self.commands and "--help" in rest:
+            command = _outside(name, imported=True)
+        return name, command, rest
 
-def _outside(word: str) -> object:
-    """Return the command of a method from outside; None when `word` names no such method."""
-    if ":" in word:
+
+def _no_command(word: str, commands: list[str]) -> str:
+    close = get_close_matches(word, commands, 1)
+    meant = f" Did you mean '{close[0]}'?" if close else ""
+    return f"No such command '{word}'.{meant} A method of your own is written module:METHOD."
+
+
+def _outside(word: str, *, imported: bool = False) -> Any:  # noqa: ANN401
+    """Return the command of a method from outside; None where `word` is none.
+
+    An installed method is imported only if it is asked for; then the command's help shows the method's summary.
+    """
+    points = plugins.installed("method")
+    if ":" in word or (imported and word in points):
         from vtrain.methods import registry
 
         summary = registry.named(word).summary
-    elif word in (points := plugins.installed("method")):
+    elif word in points:
         summary = f"Method of the installed package {plugins.package_of(points[word])}."
     else:
         return None

@@ -68,11 +68,11 @@ def configs() -> Mapping[str, type[MethodConfig]]:
 
 
 def demand_known(name: object, file: object, command: str) -> None:
-    """Refuse a file's method that is not known here. `command` is what follows `vtrain MODULE:NAME`."""
+    """Refuse a file's method that is not known here. `command` is what follows `vtrain`, with MODULE:NAME in it."""
     if isinstance(name, str) and name not in names():
         raise UsageError(
             f"{file} is of {KIND} '{name}', which is not known here; {alternatives(name, names())}; if it is from "
-            f"outside the package, name it on the command line: vtrain MODULE:NAME {command}"
+            f"outside the package, name it on the command line: vtrain {command}"
         )
 
 

@@ -63,17 +63,18 @@ def find(method: str, word: str = "released", backbone: str | None = None) -> Re
     return on_backbone(recipes, name, backbone) if name in recipes else with_backbone(recipe, backbone)
 
 
-def named(word: str, entry: MethodEntry | None = None) -> Recipe:
+def named(word: str, entry: MethodEntry | None = None, command: str = "MODULE:NAME --recipe {}") -> Recipe:
     """Return the recipe `word`: a name, a run's folder, or a file.
 
-    With `entry`, the recipes of this method are searched, too, and an error lists their names.
+    With `entry` the recipes of this method are searched, too, and an error lists its names. `command` is what the user
+    would write after `vtrain`, with {} for the file, if its method were from outside.
     """
     recipes = _searched(word) if entry is None else of_method(entry)
     if word in recipes:
         return recipes[word]()
     path = Path(word)
     if path.suffix == ".json" or path.exists() or len(path.parts) > 1:
-        return read_recipe(path / RECIPE if path.is_dir() else path, f"--recipe {path}")
+        return read_recipe(path / RECIPE if path.is_dir() else path, command.format(path))
     if entry is None:
         recipes = everything()
     there = [name for name, make in recipes.items() if entry is None or make().method_name == entry.name]

@@ -164,7 +164,7 @@ def for_classes(recipe: Recipe, classes: int | None) -> Recipe:
 
 
 def read_recipe(path: Path, command: str) -> Recipe:
-    """Return the recipe in a file. `command` is the option that names the file after `vtrain METHOD`, for an error."""
+    """Return the recipe in a file. `command` is what the user would write after `vtrain` for a method MODULE:NAME."""
     found = read_json(path)
     method = found.get("method") if isinstance(found, dict) else None
     registry.demand_known(method.get(NAME) if isinstance(method, dict) else None, path, command)

@@ -184,4 +184,4 @@ def note_environment(folder: Path, step: int) -> None:
 
 def recipe_in(folder: Path) -> Recipe:
     """Return the recipe that a run was trained by."""
-    return read_recipe(folder / run_folder.RECIPE, f"--resume --out {folder}")
+    return read_recipe(folder / run_folder.RECIPE, f"MODULE:NAME --resume --out {folder}")
