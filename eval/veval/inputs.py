@@ -36,7 +36,7 @@ def weights(word: str | None = None, *, backbone: str | None = None, seed: int =
     if word is not None and word.startswith(LIKE):
         return random_weights(backbone, seed, weights(word.removeprefix(LIKE)).info)
     path = newest_run() if word is None else Path(word)
-    net, found = load_backbone(path, backbone)
+    net, found = load_backbone(path, expected=backbone)
     return Weights(inference_ready(net), info_of(file_of(path), found))
 
 

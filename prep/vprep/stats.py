@@ -14,7 +14,7 @@ from rich.text import Text
 
 from vprep.format import FAILURES, read_dataset
 from vprep.index_rows import batches
-from vprep.summary import class_sizes, size
+from vprep.summary import class_sizes, shard_word, size
 
 SPLITS = ("split1", "split2", "split3")
 _IDENTITY = ("source_hash", "start", "end", "key", *SPLITS)  # the columns that identify duplicates
@@ -159,7 +159,10 @@ def _lines(info: dict[str, Any]) -> list[tuple[str, str]]:
     sizes, same, frame = info["class_sizes"], info["duplicates"], info["bytes_per_frame"]
     lines = [
         ("set", info["set"]),
-        ("videos", f"{info['videos']:,} in {info['shards']:,} shards, {info['hours']:,.1f} hours"),
+        (
+            "videos",
+            f"{info['videos']:,} in {info['shards']:,} {shard_word(info['shards'])}, {info['hours']:,.1f} hours",
+        ),
         ("frames", f"{info['frames']:,}" + (f", {size(frame)} each" if frame is not None else "")),
         ("size", size(info["bytes"])),
         ("failed", f"{info['failures']:,}" + (f" ({_counts(info['causes'])})" if info["causes"] else "")),

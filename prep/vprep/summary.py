@@ -45,8 +45,8 @@ def set_info(out: Path, info: dict[str, Any]) -> dict[str, Any]:
 def set_text(info: dict[str, Any]) -> str:
     """Return a few lines about a finished set."""
     lines = [
-        f"{info['out']}: {info['videos']} videos of {info['classes']} classes in {info['shards']} shards, "
-        f"{info['frames']} frames, {size(info['bytes'])}"
+        f"{info['out']}: {info['videos']} videos of {info['classes']} classes in {info['shards']} "
+        f"{shard_word(info['shards'])}, {info['frames']} frames, {size(info['bytes'])}"
     ]
     for fold, counts in info["splits"].items():
         lines.append(f"  {fold}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
@@ -101,7 +101,7 @@ def plan_text(info: dict[str, Any]) -> str:
         + (f" ({_counts(sample['failures'])})" if sample["failures"] else "")
     )
     lines.append(
-        f"vprep shard would make {info['shards']} shards, about {size(info['disk_bytes'])}, "
+        f"vprep shard would make {info['shards']} {shard_word(info['shards'])}, about {size(info['disk_bytes'])}, "
         f"in about {clock(info['seconds'])} with {info['workers']} workers"
     )
     return "\n".join(lines)
@@ -110,7 +110,8 @@ def plan_text(info: dict[str, Any]) -> str:
 def verify_text(info: dict[str, Any]) -> str:
     """Return the text of `vprep verify`: the problems of a set, or that there is none."""
     if not info["wrong"]:
-        return f"{info['set']}: {info['videos']} videos in {info['shards']} shards are as written ({info['depth']})"
+        shards = f"{info['shards']} {shard_word(info['shards'])}"
+        return f"{info['set']}: {info['videos']} videos in {shards} are as written ({info['depth']})"
     lines = [
         f"{item['file']}" + (f"  {item['key']}" if item["key"] else "") + f"  {item['what']}" for item in info["wrong"]
     ]
@@ -123,7 +124,8 @@ def verify_text(info: dict[str, Any]) -> str:
 
 def index_text(info: dict[str, Any]) -> str:
     """Return the text of `vprep index`."""
-    lines = [f"{info['videos']} videos in {len(info['shards'])} shards, {info['frames']} frames"]
+    count = len(info["shards"])
+    lines = [f"{info['videos']} videos in {count} {shard_word(count)}, {info['frames']} frames"]
     if info["skipped"]:
         lines.append(
             f"{sum(info['skipped'].values())} samples hold no JPEG frames and are not in the index: "
@@ -142,6 +144,11 @@ def class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | Non
         "most": list(ranked[-1]),
         "without_videos": len(set(classes) - set(sizes)),
     }
+
+
+def shard_word(count: int) -> str:
+    """Return the word that follows a number of shards."""
+    return "shard" if count == 1 else "shards"
 
 
 def size(count: float) -> str:

@@ -380,6 +380,17 @@ def test_retry_of_a_timed_out_video_gives_the_same_set_as_a_run_without_timeout(
     assert content(out) == content(complete)
 
 
+def test_retry_of_a_set_without_failures_says_so_and_leaves_it(
+    complete: Path, run_vprep: RunVprep, content: Content, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(complete, out)
+    done = run_vprep("retry", out, "--cause", "timeout", "--json")
+    assert (done.returncode, json.loads(done.stdout)["causes"]) == (0, {})
+    assert done.stderr.splitlines()[0] == "nothing to retry: no video failed by timeout"
+    assert content(out) == content(complete)
+
+
 def test_only_a_shard_that_was_removed_is_made_again(
     source: Path, complete: Path, run_vprep: RunVprep, content: Content, tmp_path: Path
 ) -> None:

@@ -154,7 +154,7 @@ def test_the_table_has_lines_of_name_and_value(small_set: Path) -> None:
     lines = [" ".join(line.split()) for line in seen.get().splitlines()]
     assert [line for line in lines if not line.startswith(("frames", "size"))] == [
         "set k[400]",
-        "videos 3 in 1 shards, 0.0 hours",
+        "videos 3 in 1 shard, 0.0 hours",
         "failed 0",
         "classes 2, of 1 (Run) to 1 videos (Walk), median 1; 0 without any",
         "unlabelled 1",

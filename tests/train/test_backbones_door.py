@@ -215,7 +215,7 @@ def test_another_backbone_than_that_of_the_weights_is_refused_before_anything_is
     path = examples / "a.safetensors"
     save_weights(path, backbone("nets:Vector"), {"backbone": "nets:Vector"})
     backbones._allowed.clear()
-    assert message(lambda: vtrain.load_backbone(path, "nets:OneSize")) == (
+    assert message(lambda: vtrain.load_backbone(path, expected="nets:OneSize")) == (
         f"{path} has the backbone nets:Vector, and --backbone names nets:OneSize; write --backbone nets:Vector"
     )
 

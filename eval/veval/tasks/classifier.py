@@ -40,7 +40,7 @@ def load_classifier(word: str | None = None, backbone: str | None = None) -> Cla
     `backbone` is what --backbone names; a network with another backbone is refused.
     """
     path = file_of(newest_run() if word is None else Path(word))
-    net, found = load_backbone(path, backbone)
+    net, found = load_backbone(path, expected=backbone)
     checkpoint = load(path) if path.suffix == ".pt" else {}
     state = checkpoint.get("model", {}) if isinstance(checkpoint, dict) else {}
     classes = found.get("classes")

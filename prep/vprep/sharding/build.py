@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -68,6 +69,8 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
         _refuse_settings(job.out, plan.settings, replace(plan.settings, ffmpeg=job.ffmpeg.version))
         reopen(job.out)
         chosen = {name for name in plan.shards if _has_failed(job.out, name, cause)}
+        if not chosen:
+            print(f"nothing to retry: no video failed{f' by {cause}' if cause else ''}", file=sys.stderr)
         kept = lru_cache(maxsize=4)(lambda name: _kept_results(job.out, name, cause))
 
         def kept_or_retried(name: str, planned: Planned) -> Result:

@@ -25,13 +25,13 @@ COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch up to 0.4.0 did not h
 SHOWN = 6  # names of a kind in a message
 
 
-def load_backbone(path: str | Path, option: str | None = None) -> tuple[Backbone, WeightsInfo]:
+def load_backbone(path: str | Path, *, expected: str | None = None) -> tuple[Backbone, WeightsInfo]:
     """Return the network in eval mode, and its description: its settings, the clips that it takes, its training.
 
     `path` is the folder of a run, its last.pt, or a .safetensors file that `vtrain import` or `vtrain export` wrote.
-    `option` is what --backbone names on a command line; weights of another backbone are refused.
+    `expected` is what --backbone names on a command line; weights of another backbone are refused.
     """
-    state, info = read_weights(Path(path), option)
+    state, info = read_weights(Path(path), expected=expected)
     net = on_meta(info.backbone, info.settings)
     net.load_state_dict(state, assign=True)
     return net.eval(), info
@@ -54,10 +54,10 @@ def load_weights(net: Backbone, name: str, path: Path) -> WeightsInfo:
     return info
 
 
-def read_weights(path: Path, option: str | None = None) -> tuple[dict[str, Tensor], WeightsInfo]:
+def read_weights(path: Path, *, expected: str | None = None) -> tuple[dict[str, Tensor], WeightsInfo]:
     """Return the state dict of the backbone in a run's folder or in a file of this project, and its description.
 
-    `option` is that of `load_backbone`.
+    `expected` is that of `load_backbone`.
     """
     path = file_of(path)
     tensors, found = backbone_in(path, read(path))
@@ -67,9 +67,9 @@ def read_weights(path: Path, option: str | None = None) -> tuple[dict[str, Tenso
             f"{path} does not name a backbone; weights that others published are imported by "
             f"`vtrain import {path} --from rspnet|prp|pace|vcop|torchvision --out FILE.safetensors`"
         )
-    if option not in (None, name):
+    if expected not in (None, name):
         right = f"write --backbone {name}" if plugins.named(name) else "leave out --backbone"
-        raise UsageError(f"{path} has the backbone {name}, and --backbone names {option}; {right}")
+        raise UsageError(f"{path} has the backbone {name}, and --backbone names {expected}; {right}")
     if not known(name):
         raise UsageError(f"{path} is of backbone '{name}', which is not known here; install the package that offers it")
     try:
