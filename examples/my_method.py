@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
 from vtrain.data.sampling import OneClip, Plan
-from vtrain.methods.method import MethodEntry
+from vtrain.methods import MethodEntry
 
 TURNS = 4
 
