@@ -58,8 +58,7 @@ def _made(entry: MethodEntry, make: object) -> tuple[Recipe, str]:
         raise
     except Exception as error:  # whatever the user's code does
         raise UsageError(
-            f"method '{entry.name}' has a recipe that raised {type(error).__name__} ({error})"
-            f"{plugins.raised_at(error)}; correct it there"
+            f"method '{entry.name}' has a recipe that raised {plugins.raised(error)}; correct it there"
         ) from error
     if not isinstance(recipe, Recipe) or recipe.method_name != entry.name:
         raise UsageError(f"method '{entry.name}' has {make!r} in its recipes; it must return a Recipe of this method")

@@ -1,15 +1,17 @@
 """What a method's code does: its outputs, and its errors when the method is from outside."""
 
-import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import torch
 from torch import OutOfMemoryError, Tensor
 
 from vprep import plugins
 from vprep.errors import UsageError, WorkError
-from vtrain.methods import METHODS, registry
+from vtrain.methods import METHODS
+
+CALLERS = tuple(f"{folder}/" for folder in (Path(torch.__file__).parent, Path(__file__).parents[1]))  # not the user's
 
 
 def with_loss(outputs: object, method: str) -> dict[str, Tensor]:
@@ -43,16 +45,6 @@ def errors_named(part: str, method: str) -> Iterator[None]:
     except Exception as error:  # whatever the user's code does
         if method in METHODS:
             raise
-        message = next(iter(str(error).splitlines()), "no message")
         raise WorkError(
-            f"{part} of method '{method}' raised {type(error).__name__} ({message}){_place(error, method)}; "
-            "correct it there"
+            f"{part} of method '{method}' raised {plugins.raised(error, CALLERS)}; correct it there"
         ) from error
-
-
-def _place(error: Exception, method: str) -> str:
-    """Return ` at FILE, line N` for the last line of the method's own file that led to the error."""
-    own = sys.modules.get(getattr(registry.entry(method).module, "__module__", ""))
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame for frame in frames if own is not None and frame.filename == getattr(own, "__file__", None)]
-    return f" at {lines[-1].filename}, line {lines[-1].lineno}" if lines else plugins.raised_at(error)
