@@ -16,6 +16,7 @@ from vtrain.methods import rspnet
 from vtrain.methods.rspnet import Config, RSPNet, Sampling, paced, shuffle_bn_order
 
 SMALL = Config(sampling=Sampling(frames=4), queue=32, dim=16)
+SPEEDS = replace(SMALL, sampling=Sampling(frames=4, speeds=(4, 2, 1)))
 PAPER = replace(SMALL, positives="same", margin=0.15, margin_on="cosine")
 
 
@@ -110,6 +111,26 @@ def test_a_speed_of_three_takes_every_third_frame() -> None:
     window = torch.arange(12.0)[None, None, :, None, None].expand(2, 1, 12, 1, 1)
     clips = paced(window, torch.tensor([False, True]), 3)
     assert clips[:, 0, :, 0, 0].tolist() == [[0, 1, 2, 3], [0, 3, 6, 9]]
+
+
+def test_one_of_several_speeds_is_drawn_for_each_step_and_decides_how_long_the_clips_are() -> None:
+    method, drawn = made(SPEEDS), []
+    assert method.config.plan().length == 16  # the first of the speeds times 4 frames
+    for _ in range(12):
+        q, far, near = seen(method, numbered(2, 16))
+        frames = len(q[0])
+        drawn.append(16 // frames)
+        slow, fast = [float(frame) for frame in range(frames)], [float(frame * drawn[-1]) for frame in range(frames)]
+        assert q == [at(slow, 0, 0), at(fast, 1, 0)]
+        assert near == [at(slow, 0, 0.5), at(fast, 1, 0.5)]
+        assert far == [at(fast, 0, 0.5), at(slow, 1, 0.5)]
+        method.after_step(0.0)
+    assert set(drawn) == {4, 2, 1}
+
+
+def test_sp_tells_one_speed_from_1x() -> None:
+    with pytest.raises(UsageError, match="leave speeds out, and set speed"):
+        replace(SPEEDS, motion="sp")
 
 
 def test_clips_keep_their_layout() -> None:
@@ -271,7 +292,9 @@ def test_the_key_network_is_a_momentum_copy_with_its_own_statistics() -> None:
     assert method.backbone.conv1.bn.num_batches_tracked == 2
 
 
-@pytest.mark.parametrize("config", [SMALL, replace(SMALL, motion="sp", head="convbn")], ids=["rsp", "sp"])
+@pytest.mark.parametrize(
+    "config", [SMALL, replace(SMALL, motion="sp", head="convbn"), SPEEDS], ids=["rsp", "sp", "speeds"]
+)
 def test_a_resumed_run_continues_bit_for_bit(config: Config) -> None:
     method, other = made(config, tiny), RSPNet(tiny(), config)
     optimiser = torch.optim.SGD(method.parameters(), 0.1, momentum=0.9)
@@ -286,7 +309,9 @@ def test_a_resumed_run_continues_bit_for_bit(config: Config) -> None:
         assert torch.equal(tensor, method.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("config", [SMALL, PAPER, replace(SMALL, motion="sp"), replace(SMALL, appearance="vid")])
+@pytest.mark.parametrize(
+    "config", [SMALL, PAPER, replace(SMALL, motion="sp"), replace(SMALL, appearance="vid"), SPEEDS]
+)
 def test_a_step_makes_the_host_wait_for_nothing(config: Config) -> None:
     method, clips = made(config, tiny), windows(5, size=16)
     with HostWaits() as waits:

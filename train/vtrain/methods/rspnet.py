@@ -20,6 +20,7 @@ Differs from the authors' code
   the next forward: the numbers are the same.
 - The code cannot run VID (Table 1); here q, k+ and the queue's keys are then all at 1x, and k- serves RSP alone.
 - The code has SP (Table 1) as a head without its loss; here the loss is the cross-entropy of the query's speed.
+- On a GPU the network computes in bfloat16, the code in float32. [precision=float32]
 
 B batch, N windows, C channels, T time, H W height and width, D feature, K queue
 """
@@ -47,23 +48,36 @@ RELEASED = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """The two windows of a sample."""
+    """The two windows of a sample.
+
+    With `speeds`, which the authors' code calls diff_speed, each step draws one of them, d. A window is then the first
+    of `speeds` times `frames` long, and the clips have a d-th of its frames: 4,2,1 gives clips of 16, 32 and 64 frames.
+    At d = 1 both clips of a window are the same, so that RSP has nothing to tell apart.
+    """
 
     frames: int = 16
     speed: int = 2
+    speeds: tuple[int, ...] = ()  # empty: always `speed`
     short: Short = "loop"
     looks: tuple[AugmentConfig, ...] = (RELEASED,)
 
     def __post_init__(self) -> None:
         demand_positive(frames=self.frames, speed=self.speed, looks=len(self.looks))
+        if self.speeds:
+            demand_positive(speeds=self.speeds)
 
     @property
     def views(self) -> int:
         return 2
 
     @property
+    def drawn(self) -> tuple[int, ...]:
+        """The speeds of which each step draws one."""
+        return self.speeds or (self.speed,)
+
+    @property
     def length(self) -> int:
-        return self.frames * self.speed
+        return self.frames * self.drawn[0]
 
     def __call__(self, video: Video, rng: Random) -> Sample:
         windows = [random_clip(rng, self.length, 1, video.frames, self.short) for _ in range(2)]
@@ -94,6 +108,8 @@ class Config:
     def __post_init__(self) -> None:
         if (self.motion, self.appearance) == ("sp", "vid"):
             raise UsageError("motion is 'sp', but appearance 'vid' shows one speed only: change one of them")
+        if self.motion == "sp" and len(self.sampling.drawn) > 1:
+            raise UsageError("motion is 'sp', which tells one speed from 1x: leave speeds out, and set speed")
 
     def plan(self) -> Plan:
         return self.sampling
@@ -110,9 +126,10 @@ class RSPNet(nn.Module):
         self.key_backbone = momentum_copy(self.backbone)
         self.key_heads = momentum_copy(self.heads)
         self.queue = Queue(keys=unit_noise(config.queue, config.dim))
+        self.turn = Turn() if len(config.sampling.drawn) > 1 else None
 
     def forward(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        config, speed = self.config, self.config.sampling.speed
+        config, speed = self.config, self._speed()
         q_BCTHW, k_BCTHW = clips_BNCTHW.unbind(1)
         fast_B = self._fast(len(q_BCTHW), clips_BNCTHW.device)
         all_far_a, all_far_m = self._keys(paced(k_BCTHW, ~fast_B, speed))  # k- first, as in the code
@@ -146,6 +163,13 @@ class RSPNet(nn.Module):
     def after_step(self, progress: float) -> None:
         pairs = ((self.key_backbone, self.backbone), (self.key_heads, self.heads))
         ema_update(pairs, self.config.momentum)
+        if self.turn is not None:
+            self.turn.finished += 1
+
+    def _speed(self) -> int:
+        """Return the speed of this step, the same on all ranks."""
+        drawn = self.config.sampling.drawn
+        return drawn[0] if self.turn is None else Random(self.turn.finished).choice(drawn)
 
     def _fast(self, count: int, device: torch.device) -> Tensor:
         """Return which queries [B] are at `speed`: every other one of the global batch, however many ranks share it."""
@@ -173,6 +197,18 @@ class RSPNet(nn.Module):
         back = order.argsort()
         appearance, motion = (gather(feature).index_select(0, back) for feature in features)
         return appearance, motion
+
+
+class Turn(nn.Module):
+    """The number of finished steps: a checkpoint holds it, and no step waits for the device to read it."""
+
+    finished = 0
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.finished)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.finished = int(state)
 
 
 class Heads(nn.Module):

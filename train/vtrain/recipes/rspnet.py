@@ -81,6 +81,11 @@ OPTIONS = {
         ),
         "no number",
     ),
+    "speeds421": Row(
+        "at a speed of 4, 2 or 1 that is drawn for each step, an option of the authors' code",
+        ("speeds=4,2,1",),
+        "no number",
+    ),
 }
 
 
