@@ -14,6 +14,7 @@ Differs from the paper
   feature of the second clip (line 14; section 3.3.1 has the first clip). "SCP only" finds it with a random projection.
 - While the memory has no other video at a clip's speed, the clip is left out of SCP's mean.
 - The two speeds always differ (section 3.2; in section 3.1 they may be equal); for {1, 1} write speeds=(1, 1).
+- On a GPU the network computes in bfloat16; the paper does not say in what. [precision=float32]
 
 B batch, N clips, C channels, T time, H W height and width, D feature, K memory
 """

@@ -11,6 +11,7 @@ Differs from the paper; in brackets the setting that restores the paper's way:
 - each rank compares its own clips only; the paper does not speak of several ranks
 Differs from the code:
 - a clip may also be looped or replaced where a video ends [sampling.short="restart", the default, is the code's]
+- on a GPU the network computes in bfloat16, the code in float32 [precision=float32]
 
 B videos   N views of each   M = B x N clips   T frames   C channels   H height   W width   D feature
 """
