@@ -24,6 +24,7 @@ SETS = {
     "UCF101": "ucf101",
     "HMDB51": "hmdb51",
     "SSv2": "ssv2",
+    "Sports-1M": "sports1m",
 }
 TOPS = ("top1", "top5", "top10", "top20", "top50")
 Cells = Sequence[str]
@@ -90,12 +91,12 @@ def training(row: Published) -> str:
     if row.pretrain == "none":
         return ""
     name = recipe_of(row)
-    return f"vtrain {RECIPES[name]().method_name} --recipe {name} --shards {SETS[row.pretrain]}/"
+    return f"vtrain {RECIPES[name]().method_name} --recipe {name} --shards {SETS[row.pretrain or 'Kinetics-400']}/"
 
 
 def recipe_of(row: Published) -> str:
     """Return the recipe that trains what a row has; of several the first that the row names."""
-    start = f"{_short(METHODS, row.method)}-{_word(row)}-{SETS[row.pretrain]}"
+    start = f"{_short(METHODS, row.method)}-{_word(row)}-{SETS[row.pretrain or 'Kinetics-400']}"
     ends = [f"-{end}" if end != "main" else "" for end in row.recipe.split("|")]
     return next(start + end for end in ends if start + end in RECIPES)
 
@@ -168,6 +169,7 @@ def _methods(name: str, task: Task) -> str:
 def write_all(folder: Path) -> None:
     """Write every part into `folder`, from which the pages include them; a file that would not change stays."""
     parts = {f"{method}-recipes": recipes(method) for method in PAPERS}
+    parts["supervised-recipes"] = recipes("supervised")
     parts |= {f"{method}-finetune": recipes(f"finetune-{method}") for method in (*PAPERS, "vcop")}
     parts |= {f"{method}-published": published(paper) for method, paper in PAPERS.items()}
     parts |= {f"protocols-{task}": protocols(task) for task in ("features", "testing")}

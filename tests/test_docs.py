@@ -18,7 +18,8 @@ import pytest
 from typer.main import get_command
 
 from veval.results.published import load
-from vtrain.recipes import RECIPES
+from vtrain.overrides import change
+from vtrain.recipes import RECIPES, find
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *(ROOT / name for name in ("README.md", "CONTRIBUTING.md"))]
@@ -169,7 +170,7 @@ def test_every_published_number_of_the_papers_own_has_commands_that_can_be_run(g
         for words in commands:
             assert unknown_options(words) == []
             assert {words[at + 1] for at, word in enumerate(words) if word == "--recipe"} <= set(RECIPES)
-    assert len(rows) == 250
+    assert len(rows) == 256
 
 
 def test_a_row_of_a_table_becomes_its_commands(generate: ModuleType) -> None:
@@ -193,3 +194,12 @@ def test_the_citation_is_of_this_version() -> None:
     assert {f"version: {project['version']}", f"license: {project['license']}", f"title: {project['name']}"} <= set(
         citation
     )
+
+
+@pytest.mark.parametrize("method", ["rspnet", "ascnet", "prp", "pace"])
+def test_the_differences_of_each_method_have_the_precision_with_the_setting_that_restores_it(method: str) -> None:
+    docstring = importlib.import_module(f"vtrain.methods.{method}").__doc__ or ""
+    page = (ROOT / "docs" / "methods" / f"{method}.md").read_text().partition("## Differences")[2]
+    assert re.search(r"bfloat16.*\[precision=float32\]", docstring.partition("Differs from")[2])
+    assert re.search(r"bfloat16[^\[]*\[`precision=float32`\]", page)
+    assert change(find(method), ["precision=float32"]).precision == "float32"

@@ -12,6 +12,11 @@ from vprep.hashing import hash_file, hash_of
 from vtrain.backbones import backbone as new
 from vtrain.data.dataset import NO_LABEL, Videos
 from vtrain.data.shard_set import ShardSet
+from vtrain.methods import METHODS, registry
+from vtrain.overrides import as_json
+from vtrain.recipes import named
+from vtrain.recipes.names import split
+from vtrain.recipes.recipe import Recipe
 from vtrain.run_folder import LAST, newest
 from vtrain.weights import load_backbone
 from vtrain.weights.normalisation import WORDS as NORMALISATIONS
@@ -29,12 +34,13 @@ KINETICS = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)  # mean an
 def weights(word: str | None = None, *, backbone: str | None = None, seed: int = 0) -> Weights:
     """Return the weights that `word` names: a run's folder, a file, `random`, or `random:RUN`; None: the newest run.
 
-    `random:RUN` is the network of a run before training, which gets the same clips as the run.
+    `random:RUN` is the network of a run before training, which gets the same clips as the run. RUN may also be the name
+    of a recipe, for the network that a run of this recipe begins with.
     """
     if word == RANDOM:
         return random_weights(backbone or RANDOM_BACKBONE, seed)
     if word is not None and word.startswith(LIKE):
-        return random_weights(backbone, seed, weights(word.removeprefix(LIKE)).info)
+        return random_weights(backbone, seed, represented(word.removeprefix(LIKE)))
     path = newest_run() if word is None else Path(word)
     net, found = load_backbone(path, expected=backbone)
     return Weights(inference_ready(net), info_of(file_of(path), found))
@@ -62,6 +68,34 @@ def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = N
         protocol=like.protocol if like else None,
     )
     return Weights(inference_ready(net), info)
+
+
+def represented(word: str) -> WeightsInfo:
+    """Return the description of a run's weights, or of those that a recipe with this name would train."""
+    is_path = Path(word).exists() or len(Path(word).parts) > 1
+    return weights(word).info if is_path else info_of_recipe(named(word))
+
+
+def info_of_recipe(recipe: Recipe) -> WeightsInfo:
+    """Return the description of the weights that a recipe trains, as far as it is known before the training."""
+    found = as_json(recipe)
+    start, method = split(recipe.name).start, recipe.method_name
+    outside = None if method in METHODS else registry.entry(method).protocol
+    return WeightsInfo(
+        path=recipe.name,
+        hash="",
+        method=start.removeprefix("finetune-") if start.startswith("finetune-") else method,
+        recipe=recipe.name,
+        backbone=recipe.backbone,
+        settings=dict(recipe.backbone_settings),
+        dim=0,
+        epochs=recipe.epochs,
+        clip=list(recipe.clip),
+        seed=recipe.seed,
+        crop=crop_of(found),
+        normalisation=recipe.method.sampling.looks[0].normalise,
+        protocol=outside,
+    )
 
 
 def newest_run(runs: Path = RUNS) -> Path:

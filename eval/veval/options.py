@@ -8,7 +8,7 @@ import typer
 Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Protocol settings to change.")]
 FromWeights = Annotated[
     str | None,
-    typer.Option(help="Weights: a run, a file, random, or random:RUN. [default: the run saved last]"),
+    typer.Option(help="Weights: a run, a file, random, or random:RUN|RECIPE. [default: the run saved last]"),
 ]
 Tuned = Annotated[
     str | None, typer.Option(help="Fine-tuned run. [default: the run saved last in runs/finetuned/ or runs/]")

@@ -144,6 +144,8 @@ PRESETS = _named(
         "pace": Preset(_PACE, ("testing",)),
         "pace-p5": Preset(_PACE, ("features",)),
         "pace-p4": Preset(replace(_PACE, pools=("p4",)), ("features",)),
+        # The paper's p5 is "the last pooling layer": VCOP's max-pool in pace-p5, the networks' own mean here.
+        "pace-p5-mean": Preset(replace(_PACE, pools=("gap",)), ("features",)),
         # Something-Something-V2 in RSPNet: two clips, each over the whole video.
         "rspnet-ssv2": Preset(replace(_RSPNET, clips=2, how="cover"), ("testing",)),
     }

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from veval import inputs
+from veval.protocol import for_weights
 from veval.tasks import classifier
+from veval.tasks.finetune import recipe_for
 from vprep.errors import UsageError
 from vprep.hashing import hash_of
 from vtrain.backbones import backbone
@@ -233,3 +235,34 @@ def test_random_like_a_run_is_its_network_before_it_has_learned(tmp_path: Path) 
         assert getattr(found.info, name) == getattr(of_run, name)
     assert (found.info.method, found.info.like, found.info.path) == ("random", of_run.method, "random")
     assert found.info.as_dict()["like"] == of_run.method
+
+
+@pytest.mark.parametrize(
+    ("word", "protocol", "normalise", "crop_size", "recipe"),
+    [
+        ("prp-c3d-ucf101", "prp", "unit", 112, "finetune-prp-c3d-ucf101"),
+        ("pace-r2plus1d-ucf101", "pace-p5", "bgr255", 112, "finetune-pace-r2plus1d-ucf101"),
+        ("finetune-vcop-r3d-ucf101", "vcop", "unit", 112, "finetune-vcop-r3d-ucf101"),
+        ("rspnet-resnet3d18-k100", "rspnet", "imagenet", None, "finetune-rspnet-resnet3d18-ucf101"),
+        ("ascnet-resnet3d18-minik200", "ascnet", "imagenet", None, "finetune-ascnet-resnet3d18-ucf101"),
+    ],
+)
+def test_random_like_a_recipe_is_measured_and_fine_tuned_as_its_authors_do(
+    word: str, protocol: str, normalise: str, crop_size: int | None, recipe: str
+) -> None:
+    info = inputs.weights(f"random:{word}").info
+    found = for_weights("features", info)
+    assert (found.name, found.normalise, found.crop_size, found.clip) == (
+        protocol,
+        normalise,
+        crop_size,
+        (16, 112, 112),
+    )
+    assert recipe_for(info, "UCF101")[0].name == recipe
+    assert (info.method, info.path, info.recipe, info.backbone) == ("random", "random", None, word.split("-")[-2])
+
+
+def test_random_like_an_unknown_word_names_a_recipe_that_is_close() -> None:
+    assert message(inputs.weights, "random:prp-c3d-ucf110") == (
+        "no recipe 'prp-c3d-ucf110'; did you mean 'prp-c3d-ucf101'? vtrain recipes lists them all"
+    )

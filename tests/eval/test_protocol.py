@@ -165,6 +165,12 @@ def test_weights_are_measured_by_the_protocol_of_their_method(method: str, featu
     assert (default_name("features", weights), default_name("testing", weights)) == (features, testing)
 
 
+def test_paces_p5_has_a_protocol_for_each_reading() -> None:
+    flat, mean = (preset("features", name) for name in ("pace-p5", "pace-p5-mean"))
+    assert (flat.pools, mean.pools) == (("pool5",), ("gap",))
+    assert replace(mean, name="pace-p5", pools=("pool5",)) == flat
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

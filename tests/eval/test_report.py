@@ -132,6 +132,33 @@ def test_a_fine_tuned_network_does_not_say_what_came_before() -> None:
     assert answer.differs == ["the result does not say what came before the fine-tuning"]
 
 
+def test_weights_that_were_trained_on_labels_stand_beside_those_of_the_papers() -> None:
+    row = {"method": "supervised", "recipe": "supervised-resnet3d18-k400", "backbone": "resnet3d18"}
+    on_labels = made("finetune", data={"name": "k400"}, epochs=200, on_name="SSv2", **row)
+    assert places(on_labels) == [(43.7, "RSPNet table 3")]
+
+
+def test_a_number_whose_paper_does_not_say_what_came_before_agrees_with_no_result() -> None:
+    """ASCNet's table 5: section 4.5 does not say which data its network was pre-trained on."""
+    for data in ("k400", "minik200"):
+        row = {"method": "ascnet", "recipe": f"ascnet-resnet3d18-{data}", "backbone": "resnet3d18", "epochs": 200}
+        one = made(data={"name": data}, protocol={"pool": "gap", "pools": "gap"}, **row)
+        answer = compare(one, "top1")
+        assert answer.rows == []
+        assert answer.nearest is not None
+        assert (answer.nearest.value, answer.nearest.place) == (58.9, "ASCNet table 5")
+        assert answer.differs == [f"pre-trained on: not said there, {data} here"]
+        (line, *_) = of_results([one]).lines
+        assert line.difference is None
+        assert "the paper does not say which data the network was pre-trained on" in " ".join(line.notes)
+
+
+@pytest.mark.parametrize("pool", ["pool5", "gap"])
+def test_paces_p5_is_either_of_its_two_readings(pool: str) -> None:
+    row = {"method": "pace", "recipe": "pace-c3d-ucf101", "epochs": 18}
+    assert places(made(protocol={"pool": pool, "pools": pool}, **row)) == [(20.0, "Pace table 4")]
+
+
 def test_an_ablation_is_found_by_the_end_of_its_recipe() -> None:
     row = {"method": "ascnet", "backbone": "resnet3d18", "data": {"name": "minik200"}, "epochs": 200}
     assert places(made("finetune", recipe="ascnet-resnet3d18-minik200-1-4", **row)) == [(70.5, "ASCNet table 1c")]

@@ -22,7 +22,7 @@ from vtrain.data.sampling import Plan, Video, View
 from vtrain.methods import METHODS
 from vtrain.optim.optimizers import build, set_lr
 from vtrain.overrides import as_json, change, from_json
-from vtrain.recipes import RECIPES, as_table, find, finetuning, listed, named
+from vtrain.recipes import RECIPES, as_lines, find, finetuning, listed, named
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.recipes.supervised import MAKES, Profile
 from vtrain.run_folder import write_json
@@ -176,7 +176,18 @@ def test_the_list_has_a_row_for_each() -> None:
         "ssv2",
     ]
     assert json.dumps(list(rows.values()))
-    assert as_table(listed()).row_count == len(RECIPES)
+
+
+def test_the_list_of_recipes_for_people_fits_80_columns_and_breaks_no_word() -> None:
+    lines = as_lines(listed()).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
+    at = lines.index(next(line for line in lines if line.startswith("pace-s3dg-ucf101 ")))
+    assert [" ".join(line.split()) for line in lines[at : at + 3]] == [
+        "pace-s3dg-ucf101 18 epochs, batch 32",
+        "Pace, S3D-G, UCF101: UCF101 87.1, HMDB51 52.6 in the paper, with the",
+        "contrastive half.",
+    ]
 
 
 # How recipes are found

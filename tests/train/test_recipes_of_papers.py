@@ -2,7 +2,9 @@
 
 import pytest
 
+from vtrain.backbones import Backbone
 from vtrain.data.sampling import OneClip
+from vtrain.methods import pace
 from vtrain.overrides import as_json, from_json
 from vtrain.overrides import listed as settings_of
 from vtrain.recipes import RECIPES, find, finetuning, named
@@ -27,7 +29,10 @@ TABLES: dict[str, dict[str, dict[str, str]]] = {
         for backbone in ("tsm18", "resnet3d18", "c3d")
     },
     "rspnet-s3dg-k400": {"1000epochs": {"epochs": "1000.0"}},  # table 2
-    "rspnet-r2plus1d-k400": {"6gpus": {"batch": "192", "method.bn_groups": "6"}},
+    "rspnet-r2plus1d-k400": {
+        "6gpus": {"batch": "192", "method.bn_groups": "6"},
+        "speeds421": {"method.sampling.speeds": "4,2,1"},
+    },
     "ascnet-resnet3d18-minik200": {  # tables 1a to 1e
         "acp": {"method.tasks": "acp", SPEEDS: "1,2"},
         "scp": {"method.tasks": "scp", SPEEDS: "1,2"},
@@ -70,6 +75,7 @@ TABLES: dict[str, dict[str, dict[str, str]]] = {
         "same-pace": {"method.contrast": "same pace"},
         "same-context": {"method.contrast": "same context"},
         "same-context-fc": {"method.contrast": "same context", "method.layer": "fc"},
+        "same-context-fc-4k": {"method.contrast": "same context", "method.layer": "fc", "method.ctr_dim": "8"},
     },
     "finetune-ascnet-resnet3d18-ucf101": {"16x128": {f"{LOOK}.size": "128"}},  # tables 1f and 3
     "finetune-ascnet-s3dg-ucf101": {
@@ -222,3 +228,21 @@ def test_fine_tuning_shows_clips_as_the_authors_do() -> None:
         assert isinstance(sampling, OneClip)
         assert said == (look.crop, look.flip, look.normalise, sampling.how, sampling.short, recipe.data.hold_out)
         assert look.jitter_chance == 0 or not any(look.jitter)
+
+
+def test_training_on_labels_has_the_settings_of_haras_code_and_the_clips_of_the_tables() -> None:
+    clips = {"resnet3d18-k400": (16, 112, 112), "s3dg-k400": (64, 224, 224), "c3d-sports1m": (16, 112, 112)}
+    for name, clip in clips.items():
+        recipe = find("supervised", f"supervised-{name}")
+        assert (recipe.batch, recipe.epochs, recipe.clip, recipe.optim.weight_decay) == (128, 200, clip, 1e-3)
+        at = [recipe.schedule.at_batch(128).lr_at(epoch, 1.0, 200) for epoch in (0, 49, 50, 100, 150)]
+        assert at == pytest.approx([0.1, 0.1, 1e-2, 1e-3, 1e-4])
+        (look,) = recipe.method.sampling.looks
+        assert (look.crop, look.scale, look.flip) == ("area", (0.25, 1.0), 0.5)
+
+
+def test_paces_layer_of_4k_has_4104_parameters() -> None:
+    config = named("pace-r2plus1d-ucf101-same-context-fc-4k").method
+    assert isinstance(config, pace.Config)
+    net = pace.Pace(Backbone(512), config)  # R(2+1)D has 512 channels
+    assert sum(parameter.numel() for parameter in net.layer.parameters()) == 512 * 8 + 8 == 4104

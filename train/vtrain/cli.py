@@ -58,7 +58,7 @@ def recipes(
 
     if name is None:
         rows = catalogue.listed(method)
-        show({"recipes": rows}, json, lambda _: catalogue.as_table(rows))
+        show({"recipes": rows}, json, lambda _: catalogue.as_lines(rows))
     else:
         found = catalogue.named(name, registry.named(method) if method else None, "recipes {} --method MODULE:NAME")
         recipe = change(found, settings or [])

@@ -27,6 +27,7 @@ COMPARED = {
 OF_TRAINING = ("recipe", "epochs")  # not known for weights that were trained elsewhere
 NEAR = 0.1  # share by which epochs may differ
 NOT_SAID = "not said"
+SUPERVISED = "supervised-"  # recipes of pre-training on labels; all others of that method are fine-tunings
 
 # Where a paper's text and its authors' code, or two of its sentences, differ.
 ABOUT = {
@@ -53,7 +54,8 @@ def compare(result: Mapping[str, Any], metric: str, folds: str | None = None) ->
     ours = row_of(result, folds)
     task = TASKS.get(result["kind"])
     there = [row for row in load() if row.measured and (row.task, row.metric) == (task, metric)]
-    if not there or ours["method"] == "supervised":
+    tuned = ours["method"] == "supervised" and not str(result["weights"].get("recipe")).startswith(SUPERVISED)
+    if not there or tuned:
         why = "the result does not say what came before the fine-tuning" if there else f"no paper has {result['kind']}"
         return Answer(rows=[], nearest=None, differs=[why], unknown=[])
     trained_here = result["weights"].get("step") is not None

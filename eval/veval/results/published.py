@@ -3,9 +3,10 @@
 published.csv has one row for each number in a table of RSPNet (AAAI 2021), ASCNet (ICCV 2021), PRP (CVPR 2020) and
 Pace (ECCV 2020), their own (own=1) and those that they took from others, with the paper's description of the
 measurement. All rows use the same words in `method` and `backbone`; `printed` has the paper's own words where they
-differ. An empty cell: the paper does not say it; a|b: either. `recipe` names the recipes that train the network of the
-row, by the end of their names. `epochs` of Pace on UCF101 are of ten times the list, as its authors count them. `note`
-says where the papers' tables contradict each other.
+differ. An empty cell: the paper does not say it; a|b: either. An own row without `pretrain` agrees with no result,
+because the data decide. `recipe` names the recipes that train the network of the row, by the end of their names.
+`epochs` of Pace on UCF101 are of ten times the list, as its authors count them. `note` says where the papers' tables
+contradict each other, and what a paper does not say.
 """
 
 import csv

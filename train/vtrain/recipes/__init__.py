@@ -8,9 +8,8 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
-
-from rich.table import Column, Table
 
 from vprep import plugins
 from vprep.errors import UsageError
@@ -36,6 +35,7 @@ def _built_in(name: str) -> dict[str, Make]:
     return own | tiny_of(own[METHODS[name].main or next(iter(own))]())
 
 
+NAME_WIDTH = 48  # of a listed recipe's name; longer ones move what follows
 BUILT_IN: list[dict[str, Make]] = [_built_in(name) for name in NAMES]
 RECIPES: dict[str, Make] = {name: make for found in (*BUILT_IN, tiny.RECIPES) for name, make in found.items()}
 
@@ -113,13 +113,15 @@ def listed(method: str | None = None) -> list[dict[str, Any]]:
     return [row for row in rows if method is None or row["method"] == registry.named(method).name]
 
 
-def as_table(rows: list[dict[str, Any]]) -> Table:
-    """Return the rows as a table for people."""
-    table = Table(Column("recipe", no_wrap=True), "length", "batch", "what")
-    for row in rows:
-        length = f"{row['steps']} steps" if row["steps"] else f"{row['epochs']:g} epochs"
-        table.add_row(row["name"], length, str(row["batch"]), row["says"])
-    return table
+def as_lines(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as lines for people, at most 80 characters wide: two or three for each recipe."""
+    return "\n".join(line for row in rows for line in _lines(row))
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    length = f"{row['steps']} steps" if row["steps"] else f"{row['epochs']:g} epochs"
+    about = wrap(row["says"], 80, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
+    return [f"{row['name']:<{NAME_WIDTH}}  {length}, batch {row['batch']}", *about]
 
 
 def _name(entry: MethodEntry, word: str, recipes: dict[str, Make]) -> str:

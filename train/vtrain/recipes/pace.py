@@ -38,6 +38,11 @@ ABLATIONS = {
     "same-context-fc": Row(
         "with same context and a layer", ("contrast=same context", "layer=fc"), "UCF101 75.9, HMDB51 35.9"
     ),
+    "same-context-fc-4k": Row(
+        "with same context and a layer of 4,104 parameters",
+        ("contrast=same context", "layer=fc", "ctr_dim=8"),
+        "UCF101 75.9, HMDB51 35.9",
+    ),
 }
 
 

@@ -1,5 +1,7 @@
 """Recipes for fine-tuning as each paper's authors do it: training all layers on labels, from weights or from scratch.
 
+Recipes for pre-training on labels are in `full_supervision`.
+
 The test of a network afterwards is not part of a recipe. The fold is 1 by default. Shards have 25 frames a second by
 default, which is what RSPNet's authors use for ResNet-18 and S3D-G on UCF101; elsewhere they use the videos' own rate.
 """
@@ -16,6 +18,7 @@ from vtrain.methods import prp as prp_method
 from vtrain.methods.supervised import Config
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
+from vtrain.recipes import full_supervision
 from vtrain.recipes.names import Make, Row, fixed, on_backbone, rows, split, word_of
 from vtrain.recipes.recipe import Data, Recipe, Validate
 from vtrain.recipes.tiny import finetune_tiny
@@ -191,7 +194,7 @@ def of_method(method: str) -> dict[str, Make]:
     return found
 
 
-RECIPES = {name: make for method in MAKES for name, make in of_method(method).items()}
+RECIPES = {name: make for method in MAKES for name, make in of_method(method).items()} | full_supervision.RECIPES
 
 
 def finetuning(method: str, dataset: str, backbone: str, profile: Profile = "released") -> Recipe:
