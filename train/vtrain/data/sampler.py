@@ -52,7 +52,7 @@ class Sampler:
         self._plan = plan
         self._seed = seed
         self._reader = ShardReader(videos)
-        sizes = np.unique(np.stack([videos.height, videos.width]), axis=1).T.tolist()
+        sizes = videos.frame_sizes
         for config in plan.looks:
             demand_distinct(config, sizes)
         box = _common_box(plan, sizes)
