@@ -110,7 +110,7 @@ def evaluation(row: Published) -> str:
     if row.task == "pretext":
         return ""
     folds = " --folds 1,2,3" if row.splits == "1,2,3" else ""
-    crop = f" test.crop={row.crop}" if row.crop not in ("", "centre") else ""
+    crop = f" --protocol {_short(METHODS, row.method)}-{row.crop}" if row.crop not in ("", "centre") else ""
     return f"veval finetune {weights}{shards}{_tuning(row)}{folds}{crop}"
 
 

@@ -177,7 +177,7 @@ def test_a_row_of_a_table_becomes_its_commands(generate: ModuleType) -> None:
     (row,) = [row for row in load() if (row.paper, row.table, row.value) == ("ASCNet", "3", 87.31)]
     assert generate.training(row) == "vtrain ascnet --recipe ascnet-s3dg-k400 --shards k400/"
     assert generate.evaluation(row) == (
-        "veval finetune --shards ucf101/ --recipe finetune-ascnet-s3dg-ucf101-32x128 test.crop=ten"
+        "veval finetune --shards ucf101/ --recipe finetune-ascnet-s3dg-ucf101-32x128 --protocol ascnet-ten"
     )
 
 

@@ -13,6 +13,7 @@ from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import EvenClips
 from vtrain.methods import METHODS
 from vtrain.overrides import change
+from vtrain.recipes.names import split
 
 if TYPE_CHECKING:
     from veval.evaluation import WeightsInfo
@@ -24,7 +25,11 @@ Pool = Literal["gap", "spatial-max", "pool5", "p4"]
 
 # Both tasks take clips in the same way. These settings are about the outputs, so only one of the tasks has them.
 ONLY: dict[Task, tuple[str, ...]] = {"features": ("pools", "level", "gallery"), "testing": ("fusion",)}
-OF_WEIGHTS = ("frames", "size", "normalise")  # settings of a preset that the weights decide
+OF_WEIGHTS = ("frames", "size", "crop_size", "normalise")  # settings of a preset that the weights decide
+# Of the rules that place clips and crops. Results without it are of revision 1: the middle of a frame and of a video
+# were rounded to even numbers, and clips of short videos were stretched or repeated frames where they loop now.
+REVISION = 2
+FINETUNE = "finetune-"  # the start of the names of recipes for fine-tuning
 RELEASED_BATCH = 8  # videos of a batch in RSPNet's code for retrieval, which leaves out the last, partial batch
 
 
@@ -85,7 +90,7 @@ class Protocol:
             settings["pools"] = ",".join(self.pools)
         if settings["crop_size"] is None:
             settings["crop_size"] = "largest"
-        return settings | {"name": self._label(task)}
+        return settings | {"name": self._label(task), "revision": REVISION}
 
     def line(self, task: Task) -> str:
         """Return the protocol as one line of text."""
@@ -101,16 +106,17 @@ class Protocol:
         )
 
     def _label(self, task: Task) -> str:
-        """Return the preset's name, with "changed" if settings differ from it that the weights do not decide."""
+        """Return the name, with "changed" if settings differ from the preset that the weights do not decide."""
         known = PRESETS.get(self.name)
         if known is None or task not in known.tasks:
             return self.name
-        preset = known.protocol
-        free = {name: getattr(self, name) for name in OF_WEIGHTS}
-        free["crop_size"] = self.size if preset.crop_size == preset.size else preset.crop_size  # as in `for_weights`
-        # A part of the preset's pools counts as no change.
-        pools = self.pools if set(self.pools) <= set(preset.pools) else preset.pools
-        return self.name if self == replace(preset, **free, pools=pools) else f"{self.name}, changed"
+        of_weights = {name: getattr(self, name) for name in OF_WEIGHTS}
+        return self.name_after(replace(known.protocol, **of_weights))
+
+    def name_after(self, usual: "Protocol") -> str:
+        """Return the name, with "changed" if a setting differs from `usual`; fewer pools count as no change."""
+        pools = self.pools if set(self.pools) <= set(usual.pools) else usual.pools
+        return self.name if self == replace(usual, name=self.name, pools=pools) else f"{self.name}, changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +138,19 @@ _PACE = replace(_VCOP, normalise="bgr255", short="restart", fusion="softmax")
 # Retrieval of RSPNet: the code takes `gap`, the paper says spatial max-pooling; both are computed.
 _RSPNET = Protocol(short="stretch", pools=("gap", "spatial-max"))
 
+# ASCNet says 10 clips, evenly, and a centre crop; their positions, short videos [?] and the pool [?] as RSPNet.
+_ASCNET = Protocol(fusion="softmax")
+
 # The entry of a method names the preset P for its weights; for imported weights, P is the name of their origin. If the
-# task has no preset P, its first preset P-... is used; without such a preset, DEFAULT.
+# task has no preset P, its first preset P-... is used; without such a preset, DEFAULT. P-DATA-BACKBONE and P-DATA test
+# the networks that P's recipe for these fine-tuned.
 PRESETS = _named(
     {
         "rspnet": Preset(_RSPNET),
-        # ASCNet says 10 clips, evenly, and a centre crop; their positions, short videos [?] and the pool [?] as RSPNet.
-        "ascnet": Preset(Protocol(fusion="softmax")),
+        "ascnet": Preset(_ASCNET),
+        # ASCNet's table 3. The ten are [?] those of CoCLR, which it cites for them: squares of 7/8 of the height.
+        "ascnet-three": Preset(replace(_ASCNET, crop="three"), ("testing",)),
+        "ascnet-ten": Preset(replace(_ASCNET, frames=32, size=128, crop="ten", crop_size=112), ("testing",)),
         "vcop": Preset(_VCOP),
         "prp": Preset(_VCOP),
         "pace": Preset(_PACE, ("testing",)),
@@ -148,6 +160,8 @@ PRESETS = _named(
         "pace-p5-mean": Preset(replace(_PACE, pools=("gap",)), ("features",)),
         # Something-Something-V2 in RSPNet: two clips, each over the whole video.
         "rspnet-ssv2": Preset(replace(_RSPNET, clips=2, how="cover"), ("testing",)),
+        # In RSPNet's code, the file for ResNet-18 on HMDB51 has 3 clips in its final test, the other files have 10.
+        "rspnet-hmdb51-resnet3d18": Preset(replace(_RSPNET, clips=3), ("testing",)),
     }
 )
 DEFAULT = "rspnet"
@@ -183,20 +197,23 @@ def for_weights(
         changes |= {"frames": weights.clip[0], "size": weights.clip[1]}
         if start.crop_size == start.size:  # then the crop is not resized
             changes["crop_size"] = weights.clip[1]
-    if weights.crop:
+    if weights.crop and start.crop != "ten":  # ten squares of the size of training may coincide
         changes["crop_size"] = None if weights.crop == "largest" else weights.crop
     if name is None:
         changes |= trained_on or {}
-    return change(replace(start, **changes), words)
+    usual = replace(start, **changes)
+    protocol = change(usual, words)
+    return replace(protocol, name=protocol.name_after(usual))
 
 
 def default_name(task: Task, weights: "WeightsInfo") -> str:
     """Return the name of the preset for weights when the user names no preset."""
-    method, recipe = str(weights.like or weights.method), str(weights.recipe)
-    if recipe.startswith("finetune-"):  # finetune-METHOD-BACKBONE-DATA: tested as METHOD's authors do
-        method = recipe.split("-")[1]
-        if task == "testing" and method == "rspnet" and "ssv2" in recipe.split("-"):
-            return "rspnet-ssv2"
+    method, recipe = str(weights.like or weights.method), split(str(weights.recipe))
+    if recipe.start.startswith(FINETUNE):  # tested as the authors of the recipe do
+        method = recipe.start.removeprefix(FINETUNE)
+        own = (f"{method}-{recipe.data}-{recipe.backbone}", f"{method}-{recipe.data}")
+        if task == "testing" and (name := next((name for name in own if name in PRESETS), None)):
+            return name
     return usual_for(task, method, weights.protocol)
 
 

@@ -99,7 +99,7 @@ def test_retrieval_without_options_takes_the_newest_run_and_the_default_shards_a
     assert done.returncode == 0, done.stderr
     first, second = done.stderr.splitlines()
     assert first == "weights runs/newer/last.pt (tiny), shards data_shards, fold 1: 8 of test, 16 of train"
-    assert second.startswith("pace-p5, changed: 10 clips of 4 frames (centres, restart if short), ")
+    assert second.startswith("pace-p5: 10 clips of 4 frames (centres, restart if short), ")
     out = here / "results" / "retrieval-newer-UCF101-fold1-1.json"
     assert done.stdout.splitlines()[-1] == "results/retrieval-newer-UCF101-fold1-1.json"
     result = json.loads(out.read_bytes())
@@ -269,7 +269,8 @@ FINETUNING = [
     ("test.clips=x", "clips is 'x'; it must be a whole number"),
     (
         "--protocol pace-p5",
-        "there is no protocol 'pace-p5' for testing; there are rspnet, ascnet, vcop, prp, pace, rspnet-ssv2",
+        "there is no protocol 'pace-p5' for testing; there are rspnet, ascnet, ascnet-three, ascnet-ten, "
+        "vcop, prp, pace, rspnet-ssv2, rspnet-hmdb51-resnet3d18",
     ),
     (
         "--into runs/newer",

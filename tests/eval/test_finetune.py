@@ -324,6 +324,18 @@ def test_a_finished_training_is_tested_again(run: Path, shards: Path, tmp_path: 
     assert again["protocol"] == first["protocol"]
 
 
+def test_crops_that_coincide_in_the_tested_videos_are_refused_before_the_training(
+    run: Path, shards: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as error:
+        tuned(str(run), shards, tmp_path / "run", protocol="ascnet-ten")
+    assert str(error.value) == (
+        "crop is 'ten', which is 10 different crops, but frames of 24 x 32 pixels give only 6; set crop_size=21, or "
+        "crop_size=112 for frames of vprep shard --short-side 128"
+    )
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_with_other_files_is_left_alone(run: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     data = data_of(shards)

@@ -28,7 +28,8 @@ def test_rspnet_shows_ten_clips_from_the_first_frame_to_the_last_and_the_largest
     protocol = preset("features", "rspnet")
     # 24 possible frames to start at: 0, 2.67, 5.33, 8, 10.67, 13.33, 16, 18.67, 21.33, 24
     assert starts(protocol) == [0, 3, 5, 8, 11, 13, 16, 19, 21, 24]
-    assert box(protocol) == (0, 22, 128, 128)
+    assert box(protocol) == (0, 21, 128, 128)  # 43 pixels more than high: 43 // 2 at the left
+    assert starts(replace(protocol, clips=1), 43) == [13]  # of 27 frames more than a clip: 27 // 2
 
 
 @pytest.mark.parametrize("name", ["vcop", "prp", "pace-p5", "pace-p4"])
@@ -47,6 +48,7 @@ def test_a_video_shorter_than_a_clip_is_shown_ten_times_as_the_protocol_says() -
     twice = for_weights("testing", UNKNOWN, "pace", ["frames=4", "step=2"])
     assert twice.plan()(Video("v", 5, 25.0, 128, 171), Random(0)).views[0].frames == [0, 2, 4, 0]
     strided = for_weights("testing", UNKNOWN, "rspnet", ["frames=4", "step=2"])
+    assert strided.plan()(Video("v", 3, 25.0, 128, 171), Random(0)).views[0].frames == [0, 1, 2, 0]  # looped at step 1
     assert strided.plan()(Video("v", 5, 25.0, 128, 171), Random(0)).views[0].frames == [0, 1, 3, 4]  # stretched
 
 
@@ -82,6 +84,7 @@ def test_results_hold_every_setting_that_matters_for_the_task() -> None:
         "pools": "gap,spatial-max",
         "level": "video",
         "gallery": "all",
+        "revision": 2,
     }
     tested = preset("testing", "prp").as_dict("testing")
     assert set(tested) == set(protocol.as_dict("features")) - {"pools", "level", "gallery"} | {"fusion"}
@@ -106,8 +109,45 @@ def test_weights_decide_the_preset_the_clip_and_the_normalisation() -> None:
     assert (protocol.clip, protocol.normalise) == ((64, 224, 224), "unit")
     assert protocol.crop_size == 224  # cropped, not resized
     assert protocol.as_dict("features")["name"] == "pace-p5"  # what the weights decide does not count as a change
+    assert for_weights("features", replace(pace, crop="largest")).as_dict("features")["name"] == "pace-p5"
     assert for_weights("features", replace(UNKNOWN, method="random")).name == "rspnet"
     assert for_weights("features", pace, "vcop", ["size=56"]).clip == (64, 56, 56)
+
+
+def test_only_what_a_user_changes_counts_as_a_change() -> None:
+    large = replace(UNKNOWN, method="prp", clip=[8, 40, 40], crop="largest", normalisation="unit")
+    names = {
+        "": "prp",
+        "clips=10": "prp",  # as before
+        "clips=4": "prp, changed",
+        "crop_size=30": "prp, changed",
+        "size=56": "prp, changed",
+        "pools=gap": "prp, changed",
+    }
+    for words, name in names.items():
+        protocol = for_weights("features", large, words=words.split())
+        assert protocol.as_dict("features")["name"] == name
+        assert protocol.line("features").startswith(f"{name}: ")
+    assert replace(preset("features", "prp"), clips=4).as_dict("features")["name"] == "prp, changed"
+
+
+def test_ascnets_ten_crops_differ_in_the_usual_frames() -> None:
+    area = replace(UNKNOWN, method="ascnet", clip=[32, 128, 128], crop="largest")  # as a run with area crops says it
+    protocol = for_weights("testing", area, "ascnet-ten")
+    drawn = protocol.plan().looks[0].draw(Random(0), 128, 171, 32)
+    corners = [(0, 0), (0, 59), (16, 0), (16, 59), (8, 30)]
+    assert drawn["box"] == [(*corner, 112, 112) for corner in corners * 2]
+    assert drawn["flip"] == [False] * 5 + [True] * 5
+    assert (protocol.clip, protocol.rows, protocol.name) == ((32, 128, 128), 100, "ascnet-ten")
+    three = for_weights("testing", area, "ascnet-three").plan().looks[0].draw(Random(0), 128, 171, 32)
+    assert three["box"] == [(0, 0, 128, 128), (0, 21, 128, 128), (0, 43, 128, 128)]
+
+
+def test_resnet18_on_hmdb51_is_tested_with_three_clips() -> None:
+    tuned = replace(UNKNOWN, method="supervised", recipe="finetune-rspnet-resnet3d18-hmdb51")
+    protocol = for_weights("testing", tuned)
+    assert (protocol.clips, starts(protocol, 43)) == (3, [0, 14, 27])  # 13.5 is rounded to even
+    assert for_weights("testing", replace(tuned, recipe="finetune-rspnet-c3d-hmdb51")).clips == 10
 
 
 def test_a_fine_tuned_network_gets_clips_as_in_its_training_unless_a_protocol_is_named() -> None:
@@ -123,6 +163,11 @@ def test_a_fine_tuned_network_gets_clips_as_in_its_training_unless_a_protocol_is
         ("finetune-rspnet-c3d-ucf101", "rspnet"),
         ("finetune-rspnet-c3d-ssv2", "rspnet-ssv2"),
         ("finetune-rspnet-c3d-ssv2-paper", "rspnet-ssv2"),
+        ("finetune-rspnet-resnet3d18-hmdb51", "rspnet-hmdb51-resnet3d18"),
+        ("finetune-rspnet-resnet3d18-hmdb51-paper", "rspnet-hmdb51-resnet3d18"),
+        ("finetune-rspnet-resnet3d18-ucf101", "rspnet"),
+        ("finetune-rspnet-tsm18-hmdb51", "rspnet"),
+        ("finetune-ascnet-resnet3d18-hmdb51", "ascnet"),
         ("finetune-prp-c3d-ucf101", "prp"),
         ("finetune-pace-s3dg-hmdb51", "pace"),
         ("finetune-tiny", "rspnet"),
@@ -190,5 +235,6 @@ def test_for_an_unknown_protocol_the_known_ones_are_listed() -> None:
     with pytest.raises(UsageError) as error:
         preset("testing", "pace-p4")
     assert str(error.value) == (
-        "there is no protocol 'pace-p4' for testing; there are rspnet, ascnet, vcop, prp, pace, rspnet-ssv2"
+        "there is no protocol 'pace-p4' for testing; there are rspnet, ascnet, ascnet-three, ascnet-ten, vcop, prp, "
+        "pace, rspnet-ssv2, rspnet-hmdb51-resnet3d18"
     )

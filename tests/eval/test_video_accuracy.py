@@ -47,10 +47,10 @@ def measured(
     return found
 
 
-@pytest.mark.parametrize("crop", ["centre", "three", "ten"])
+@pytest.mark.parametrize("crop", ["crop=centre", "crop=three", "crop=ten crop_size=20"])
 @pytest.mark.parametrize("fusion", ["logits", "softmax"])
 def test_a_network_that_sees_the_class_is_correct_about_every_video(grey: Path, crop: str, fusion: str) -> None:
-    protocol = for_weights("testing", INFO, words=["size=16", "normalise=unit", f"crop={crop}", f"fusion={fusion}"])
+    protocol = for_weights("testing", INFO, words=["size=16", "normalise=unit", *crop.split(), f"fusion={fusion}"])
     found = measured(grey, Oracle(), protocol)  # 3 of the 9 videos are shorter than a clip
     assert (found["top1"], found["top5"], found["videos"], found["unlabelled"]) == (100, 100, 9, 0)
     assert found["per_class"] == dict.fromkeys(CLASSES, 100)

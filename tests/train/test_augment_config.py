@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vprep.errors import UsageError
 from vtrain.data.augment import config as config_module
-from vtrain.data.augment.config import AugmentConfig, stack
+from vtrain.data.augment.config import AugmentConfig, demand_distinct, stack
 
 RSPNET = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
 PACE = AugmentConfig(crop="random", crop_size=112, jitter=(0.8, 0.8, 0.8, 0.2), jitter_chance=0.8, jitter_per="frame")
@@ -130,8 +130,10 @@ def test_a_centre_crop_has_the_position_of_torchvision() -> None:
 
 
 def test_without_a_crop_size_the_largest_square_is_cut() -> None:
-    # (171 - 128) / 2 = 21.5, rounded to the even number.
-    assert drawn(AugmentConfig(crop="centre"))["box"].tolist() == [[0, 22, 128, 128]]
+    # (171 - 128) // 2 = 21, as RSPNet's code cuts it, where torchvision would round 21.5 to 22.
+    assert drawn(AugmentConfig(crop="centre"))["box"].tolist() == [[0, 21, 128, 128]]
+    assert drawn(AugmentConfig(crop="centre"), height=171, width=128)["box"].tolist() == [[21, 0, 128, 128]]
+    assert drawn(AugmentConfig(crop="centre", crop_size=128))["box"].tolist() == [[0, 22, 128, 128]]
 
 
 def test_a_crop_size_beyond_the_video_becomes_its_shorter_side() -> None:
@@ -153,6 +155,58 @@ def test_ten_crops_are_the_corners_and_the_centre_each_of_them_also_flipped() ->
     corners = [[0, 0], [0, 59], [16, 0], [16, 59], [8, 30]]
     assert ten["box"].tolist() == [[*corner, 112, 112] for corner in corners * 2]
     assert ten["flip"].tolist() == [False] * 5 + [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "views"),
+    [
+        (AugmentConfig(crop="ten"), (128, 171), 6),  # at the left, in the middle and at the right, each both ways
+        (AugmentConfig(crop="ten", crop_size=128), (128, 171), 6),
+        (AugmentConfig(crop="ten", crop_size=127), (128, 171), 10),
+        (AugmentConfig(crop="ten", crop_size=127), (128, 128), 8),  # the middle, 0.5, is rounded to a corner
+        (AugmentConfig(crop="ten", crop_size=112), (128, 171), 10),
+        (AugmentConfig(crop="ten", crop_size=128), (144, 256), 10),
+        (AugmentConfig(crop="three"), (128, 171), 3),
+        (AugmentConfig(crop="three"), (128, 128), 1),
+        (AugmentConfig(crop="three"), (128, 129), 2),
+        (AugmentConfig(crop="three", crop_size=112), (128, 128), 3),
+    ],
+)
+def test_crops_that_coincide_count_once(config: AugmentConfig, size: tuple[int, int], views: int) -> None:
+    assert config.distinct(*size) == views
+
+
+@pytest.mark.parametrize(
+    ("config", "sizes", "message"),
+    [
+        (
+            AugmentConfig(size=128, crop="ten"),
+            [(144, 256), (128, 171)],
+            "crop is 'ten', which is 10 different crops, but frames of 144 x 256 pixels give only 6; set crop_size=126",
+        ),
+        (
+            AugmentConfig(size=128, crop="ten", crop_size=128),
+            [(144, 256), (128, 171)],
+            "crop is 'ten', which is 10 different crops, but frames of 128 x 171 pixels give only 6; "
+            "set crop_size=112, or crop_size=128 for frames of vprep shard --short-side 146",
+        ),
+        (
+            AugmentConfig(crop="three"),
+            [(128, 128)],
+            "crop is 'three', which is 3 different crops, but frames of 128 x 128 pixels give only 1; "
+            "set crop_size=112",
+        ),
+    ],
+)
+def test_crops_that_coincide_are_refused(config: AugmentConfig, sizes: list[tuple[int, int]], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        demand_distinct(config, sizes)
+    assert str(error.value) == message
+
+
+def test_three_crops_may_coincide_in_the_square_ones_of_many_videos() -> None:
+    demand_distinct(AugmentConfig(crop="three"), [(128, 128), (128, 171)])
+    demand_distinct(AugmentConfig(crop="ten", crop_size=112), [(128, 128), (128, 171)])
 
 
 def test_the_three_crops_of_a_clip_are_flipped_together() -> None:

@@ -22,7 +22,8 @@ VIDEOS = 30
 
 
 def plan_of(clips: int = 2, crop: str = "centre", frames: int = 4) -> EvenClips:
-    return EvenClips(clips=clips, frames=frames, looks=(AugmentConfig(size=16, crop=crop, flip=0.0),))  # type: ignore[arg-type]
+    look = AugmentConfig(size=16, crop=crop, crop_size=20 if crop == "ten" else None, flip=0.0)  # type: ignore[arg-type]
+    return EvenClips(clips=clips, frames=frames, looks=(look,))
 
 
 def by_key(shards: Path, net: nn.Module, plan: EvenClips, **words: object) -> dict[str, Tensor]:
@@ -53,6 +54,15 @@ def test_each_clip_and_crop_goes_through_the_network_once_and_in_order(shards: P
         seen = Augment(plan.looks)(batch.clips, batch.augmentation)[0]
         assert torch.equal(found[batch.keys[0]], seen.flatten(1))
         assert len(seen) == 3 * plan.looks[0].crops
+
+
+def test_ten_crops_of_which_some_coincide_are_refused_before_a_video_is_read(shards: Path) -> None:
+    plan = EvenClips(clips=1, frames=4, looks=(AugmentConfig(size=16, crop="ten", flip=0.0),))
+    with pytest.raises(UsageError) as error:
+        by_key(shards, nn.Flatten(), plan)
+    assert str(error.value) == (
+        "crop is 'ten', which is 10 different crops, but frames of 24 x 32 pixels give only 6; set crop_size=21"
+    )
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])

@@ -190,9 +190,13 @@ def test_pace_shows_s3dg_64_large_frames() -> None:
         ("rspnet-resnet3d18-hmdb51", 128, 0.01, 30, "step", (50, 70, 90), (16, 112, 112)),
         ("rspnet-r2plus1d-hmdb51", 32, 0.1, 30, "cosine", (), (16, 112, 112)),
         ("rspnet-s3dg-hmdb51", 8, 0.005, 50, "cosine", (), (64, 224, 224)),
-        ("rspnet-c3d-ssv2", 32, 0.01, 50, "step", (20, 40), (16, 112, 112)),
+        ("rspnet-c3d-ssv2", 32, 0.1, 50, "cosine", (), (16, 112, 112)),
         ("rspnet-resnet3d18-ssv2", 64, 0.01, 50, "step", (20, 40), (16, 112, 112)),
         ("rspnet-s3dg-ssv2", 32, 0.01, 50, "step", (20, 40), (16, 224, 224)),
+        ("rspnet-tsm18-ucf101", 128, 0.1, 30, "cosine", (), (8, 112, 112)),
+        ("rspnet-tsm18-hmdb51", 128, 0.1, 30, "cosine", (), (8, 112, 112)),
+        ("rspnet-tsm18-ssv2", 128, 0.01, 50, "step", (20, 40), (8, 112, 112)),
+        ("rspnet-tsm18-hmdb51-paper", 128, 0.01, 70, "cosine", (), (8, 112, 112)),
         ("rspnet-s3dg-ucf101-paper", 8, 0.01, 30, "cosine", (), (64, 224, 224)),
         ("rspnet-c3d-hmdb51-paper", 12, 0.01, 70, "cosine", (), (16, 112, 112)),
         ("rspnet-c3d-ssv2-paper", 32, 0.01, 50, "step", (20, 40), (16, 112, 112)),
@@ -211,6 +215,21 @@ def test_fine_tuning_is_that_of_the_authors(
     schedule = recipe.schedule
     assert (recipe.batch, schedule.lr, schedule.scaling, recipe.epochs) == (batch, lr, "none", epochs)
     assert (schedule.kind, schedule.milestones, recipe.clip) == (kind, milestones, clip)
+
+
+def test_rspnets_c3d_on_ssv2_follows_a_cosine_in_its_code_and_steps_in_its_text() -> None:
+    released, paper = (finetuning("rspnet", "ssv2", "c3d", profile).schedule for profile in ("released", "paper"))
+    # Once an epoch: 0.1 x (0.001 + 0.999 x (1 + cos(pi x epoch / 50)) / 2).
+    at = [released.lr_at(epoch, 1.0, 50) for epoch in (0, 20, 25, 40)]
+    assert at == pytest.approx([0.1, 0.0654854, 0.05005, 0.0096396], rel=1e-5)
+    assert [paper.lr_at(epoch, 1.0, 50) for epoch in (0, 19, 20, 39, 40)] == pytest.approx(
+        [0.01, 0.01, 0.001, 0.001, 0.0001]
+    )
+
+
+def test_tsm_is_fine_tuned_with_the_frames_of_its_pre_training() -> None:
+    before = find("rspnet", "rspnet-tsm18-k100", None)
+    assert {finetuning("rspnet", data, "tsm18").clip for data in ("ucf101", "hmdb51", "ssv2")} == {before.clip}
 
 
 def test_fine_tuning_shows_clips_as_the_authors_do() -> None:

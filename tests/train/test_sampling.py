@@ -5,6 +5,7 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +40,8 @@ def shown(plan: Plan, frames: int, seed: int = 0) -> list[list[int]]:
         ("loop", 5, [0, 3, 1, 4]),  # 0 3 6 9 modulo 5
         ("restart", 5, [0, 3, 0, 3]),  # the third would be 6: begin again
         ("stretch", 5, [0, 1, 3, 4]),  # 0, 4/3, 8/3, 4
-        ("stretch", 3, [0, 0, 0, 0]),  # fewer than the clip shows: 0 3 6 9 modulo 3
+        ("stretch", 3, [0, 1, 2, 0]),  # fewer than the clip shows: 0 1 2 3 modulo 3, not 0 3 6 9
+        ("stretch", 4, [0, 1, 2, 3]),
         ("loop", 1, [0, 0, 0, 0]),
     ],
 )
@@ -234,7 +236,24 @@ def test_one_clip_is_consecutive_or_covers_the_video() -> None:
     assert clip == [clip[0] + 2 * number for number in range(4)]
     assert covering(40, 4, 0.0) == [0, 10, 20, 30]
     assert covering(40, 4, 9.99) == [9, 19, 29, 39]
-    assert covering(3, 4, 0.74) == [0, 1, 2, 2]
+
+
+def test_a_clip_that_covers_a_video_with_fewer_frames_than_it_shows_loops_in_training_and_in_testing() -> None:
+    looped = [0, 1, 2, 3, 4, 0, 1, 2]
+    for seed in range(20):
+        assert shown(OneClip(frames=8, how="cover"), 5, seed) == [looped]
+    assert shown(EvenClips(clips=2, frames=8, how="cover", short="stretch"), 5) == [looped] * 2
+    assert shown(EvenClips(clips=1, frames=5, how="cover"), 5) == [[0, 1, 2, 3, 4]]
+    for plan in (OneClip(frames=8, how="cover", short="error"), EvenClips(frames=8, how="cover", short="error")):
+        with pytest.raises(TooShortError) as error:
+            plan(video(5), Random(0))
+        assert error.value.needed == 8
+
+
+def test_a_single_clip_that_covers_a_video_shows_the_middle_of_each_part() -> None:
+    # 40 frames in 4 parts of 10: 5 frames into each. 50 frames in 4 parts of 12.5: 6.25, 18.75, 31.25, 43.75.
+    assert shown(EvenClips(clips=1, frames=4, how="cover"), 40) == [[5, 15, 25, 35]]
+    assert shown(EvenClips(clips=1, frames=4, how="cover"), 50) == [[6, 18, 31, 43]]
 
 
 @pytest.mark.parametrize(
@@ -242,8 +261,13 @@ def test_one_clip_is_consecutive_or_covers_the_video() -> None:
     [
         (EvenClips(clips=4), 25, [0, 3, 6, 9]),
         (EvenClips(clips=4), 18, [0, 1, 1, 2]),  # 0, 2/3, 4/3, 2
-        (EvenClips(clips=1), 25, [4]),  # 4.5, rounded to even
+        (EvenClips(clips=1), 25, [4]),  # 9 // 2
+        (EvenClips(clips=1), 27, [5]),  # 11 // 2, where rounding 5.5 gives 6
+        (EvenClips(clips=1, step=2), 42, [5]),  # 11 // 2: 31 frames from the first to the last
+        (EvenClips(clips=3), 27, [0, 6, 11]),  # 5.5, rounded to even, as numpy does
         (EvenClips(clips=4, how="centres"), 25, [0, 3, 6, 9]),  # centres 8, 11, 14, 17
+        (EvenClips(clips=10, how="centres"), 41, [0, 2, 5, 8, 11, 13, 16, 19, 22, 25]),  # 25/9, 50/9 ..., cut off
+        (EvenClips(clips=1, how="centres"), 41, [0]),  # np.linspace(8, 33, 1) is [8]
         (EvenClips(clips=3, how="centres", step=2), 40, [0, 4, 8]),  # centres 16, 20, 24
         (EvenClips(clips=3, how="centres", step=2), 31, [0, 0, 0]),  # the span just fits, the strides do not
     ],
@@ -254,9 +278,23 @@ def test_even_clips_begin_where_the_protocol_says(plan: EvenClips, frames: int, 
     assert all(clip == [clip[0] + plan.step * number for number in range(16)] for clip in clips)
 
 
+@pytest.mark.parametrize("length", [15, 16])
+@pytest.mark.parametrize("clips", [1, 2, 3, 7, 10, 15])
+def test_even_clips_begin_where_numpys_linspace_puts_them(length: int, clips: int) -> None:
+    half = length / 2  # 7.5 for 15 frames
+    for frames in range(length, 300):
+        centres = np.linspace(half, frames - half, clips)
+        vcop = [clip[0] for clip in shown(EvenClips(clips=clips, frames=length, how="centres"), frames)]
+        assert vcop == [int(centre - half) for centre in centres], frames
+        if clips > 1:
+            starts = [clip[0] for clip in shown(EvenClips(clips=clips, frames=length), frames)]
+            assert starts == np.linspace(0, frames - length, clips).round().tolist(), frames
+
+
 def test_even_clips_of_a_video_shorter_than_a_clip_are_all_the_same() -> None:
     assert shown(EvenClips(clips=3, frames=4), 3) == [[0, 1, 2, 0]] * 3
 
 
 def test_two_covering_clips_alternate() -> None:
     assert shown(EvenClips(clips=2, frames=4, how="cover"), 40) == [[0, 10, 20, 30], [5, 15, 25, 35]]
+    assert shown(EvenClips(clips=2, frames=4, how="cover"), 50) == [[0, 12, 25, 37], [6, 18, 31, 43]]

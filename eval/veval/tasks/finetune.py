@@ -12,15 +12,16 @@ from typing import Any, cast
 import torch.distributed as dist
 
 from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo
-from veval.inputs import demand_labels
+from veval.inputs import crop_of, demand_labels
 from veval.protocol import for_weights
-from veval.tasks.classifier import load_classifier
+from veval.tasks.classifier import load_classifier, sampled_like
 from veval.tasks.video_accuracy import measure
 from vprep.errors import UsageError
+from vtrain.data.augment.config import demand_distinct
 from vtrain.data.dataset import By, Videos
 from vtrain.data.shard_set import ShardSet
 from vtrain.distributed import world
-from vtrain.overrides import change, listed
+from vtrain.overrides import as_json, change, listed
 from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
@@ -174,8 +175,10 @@ def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> tuple[Videos, Vid
     if tuning.selection == "best-on-held-out" and not recipe.data.hold_out:
         raise UsageError("--select is best-on-held-out, but no videos are held out; hold some out: --hold-out 800")
     demand_labels(tuning.test_videos, tuning.data.info)
-    tuned = replace(tuning.weights.info, recipe=recipe.name, clip=list(recipe.clip))
-    for_weights("testing", tuned, tuning.protocol, tuning.words)
+    said = as_json(recipe)
+    tuned = replace(tuning.weights.info, recipe=recipe.name, clip=list(recipe.clip), crop=crop_of(said))
+    protocol = for_weights("testing", tuned, tuning.protocol, tuning.words, sampled_like(said))
+    demand_distinct(protocol.plan().looks[0], tuning.test_videos.frame_sizes)
     return selected(recipe, shards)
 
 

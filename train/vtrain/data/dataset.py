@@ -70,6 +70,11 @@ class Videos:
         names = "\n".join(self.keys.to_pylist()).encode() + repr(self.sizes).encode()
         return hash_of(names + b"".join(array.tobytes() for array in numbers))
 
+    @property
+    def frame_sizes(self) -> list[tuple[int, int]]:
+        """Each height and width of frames in pixels, once."""
+        return [(tall, wide) for tall, wide in np.unique(np.stack([self.height, self.width]), axis=1).T.tolist()]
+
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> "Videos":
         """Return the videos `rows`, in that order."""
         chosen = {name: getattr(self, name)[rows] for name in PER_VIDEO}

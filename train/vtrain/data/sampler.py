@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vprep.errors import UsageError, WorkError
-from vtrain.data.augment.config import Box, DrawnParameters
+from vtrain.data.augment.config import Box, DrawnParameters, demand_distinct
 from vtrain.data.dataset import Videos
 from vtrain.data.order import seed_from
 from vtrain.data.sampling import Plan, Sample, TooShortError, Video, View
@@ -52,7 +52,9 @@ class Sampler:
         self._plan = plan
         self._seed = seed
         self._reader = ShardReader(videos)
-        sizes = np.unique(np.stack([videos.height, videos.width]), axis=1).T.tolist()
+        sizes = videos.frame_sizes
+        for config in plan.looks:
+            demand_distinct(config, sizes)
         box = _common_box(plan, sizes)
         self._cuts = box is not None
         self.canvas = box or (max(height for height, _ in sizes), max(width for _, width in sizes))

@@ -16,7 +16,7 @@ Short = Literal["loop", "restart", "stretch", "replace", "error"]
 
 loop      play it in a loop; the stride continues through the seam
 restart   play it again from its first frame, where the stride restarts
-stretch   spread its frames evenly over the clip; loop it if it has fewer frames than the clip
+stretch   spread its frames evenly over the clip; if it has no more frames than the clip, loop it at step 1 (RSPNet)
 replace   show another random video in this epoch
 error     count it as a bad video
 """
@@ -112,18 +112,20 @@ def restarted(start: int, count: int, step: int, frames: int) -> list[int]:
 
 
 def evenly_spaced(first: float, last: float, count: int) -> list[float]:
-    """Return `count` numbers from `first` to `last`, both included; the middle if `count` is 1."""
+    """Return `count` numbers from `first` to `last`, to the last bit as np.linspace; `first` alone if `count` is 1."""
     if count == 1:
-        return [(first + last) / 2]
-    return [first + (last - first) * number / (count - 1) for number in range(count)]
+        return [first]
+    step = (last - first) / (count - 1)
+    return [*(first + number * step for number in range(count - 1)), last]
 
 
 def fallback(count: int, step: int, frames: int, short: Short) -> list[int]:
     """Return the clip of a video that is too short for it; raise when `short` is replace or error."""
     if short in ("replace", "error"):
         raise TooShortError(span(count, step), short)
-    if short == "stretch" and frames > count:
-        return [round(frame) for frame in evenly_spaced(0, frames - 1, count)]
+    if short == "stretch":
+        stretched = [round(frame) for frame in evenly_spaced(0, frames - 1, count)]
+        return stretched if frames > count else looped(0, count, 1, frames)
     return restarted(0, count, step, frames) if short == "restart" else looped(0, count, step, frames)
 
 
@@ -158,8 +160,8 @@ class OneClip:
 
     def __call__(self, video: Video, rng: Random) -> Sample:
         if self.how == "cover":
-            offset = rng.random() * video.frames / self.frames
-            return Sample(views=[View(frames=covering(video.frames, self.frames, offset))])
+            offset = rng.random() * (video.frames / self.frames)
+            return Sample(views=[View(frames=covering(video.frames, self.frames, offset, self.short))])
         shown = random_clip(rng, self.frames, self.step, video.frames, self.short)
         return Sample(views=[View(frames=shown, speed=float(self.step))])
 
@@ -168,9 +170,12 @@ class OneClip:
 class EvenClips:
     """Clips at fixed positions, for testing and retrieval.
 
-    starts    evenly spaced; the first clip begins with the video, and the last one ends with it (RSPNet)
-    centres   centres evenly spaced, from half a clip after the start to half a clip before the end (VCOP, PRP, Pace)
-    cover     each clip covers the whole video, with an offset of its own (Something-Something-V2)
+    starts    evenly spaced; the first clip begins with the video, and the last one ends with it; a single clip lies in
+              the middle, rounded down (RSPNet)
+    centres   centres evenly spaced, from half a clip after the start to half a clip before the end; a single clip
+              begins with the video, as np.linspace has it (VCOP, PRP, Pace)
+    cover     each clip covers the whole video, with an offset of its own; a single clip takes the middle of each part
+              (Something-Something-V2 in RSPNet)
     """
 
     clips: int = 10
@@ -196,20 +201,30 @@ class EvenClips:
 
     def _clips(self, frames: int) -> list[list[int]]:
         if self.how == "cover":
-            width = frames / self.frames
-            return [covering(frames, self.frames, number * width / self.clips) for number in range(self.clips)]
+            return [covering(frames, self.frames, offset, self.short) for offset in self._offsets(frames)]
         last = frames - span(self.frames, self.step)
         if last < 0:
             return [fallback(self.frames, self.step, frames, self.short)] * self.clips
         return [strided(start, self.frames, self.step) for start in self._starts(frames, last)]
 
+    def _offsets(self, frames: int) -> list[float]:
+        part = frames / self.frames
+        return [part / 2] if self.clips == 1 else [number * (part / self.clips) for number in range(self.clips)]
+
     def _starts(self, frames: int, last: int) -> list[int]:
         if self.how == "starts":
-            return [round(start) for start in evenly_spaced(0, last, self.clips)]
-        half = self.frames * self.step // 2
+            starts = [last // 2] if self.clips == 1 else evenly_spaced(0, last, self.clips)
+            return [round(start) for start in starts]
+        half = self.frames * self.step / 2
         return [max(0, int(centre - half)) for centre in evenly_spaced(half, frames - half, self.clips)]
 
 
-def covering(frames: int, count: int, offset: float) -> list[int]:
-    """Return one frame of each of `count` equal parts of a video, `offset` frames after the part begins."""
-    return [min(int(number * frames / count + offset), frames - 1) for number in range(count)]
+def covering(frames: int, count: int, offset: float, short: Short = "loop") -> list[int]:
+    """Return one frame of each of `count` equal parts of a video, `offset` frames after the part begins.
+
+    A video of fewer than `count` frames is shown as `short` says.
+    """
+    if frames < count:
+        return fallback(count, 1, frames, short)
+    part = frames / count
+    return [min(int(number * part + offset), frames - 1) for number in range(count)]

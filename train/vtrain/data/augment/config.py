@@ -45,7 +45,6 @@ KINDS: dict[str, npt.DTypeLike] = {
     "solarise": np.bool_,
 }
 CROPS = {"three": 3, "ten": 10}  # boxes of a clip; other crops have one
-THIRDS = (0.0, 0.5, 1.0)  # positions of the boxes of "three" along the longer side
 TRIES = 10  # to draw an area crop, before it becomes the largest box in the centre
 PERMUTATIONS = tuple(permutations(range(4)))
 IDENTITY = (1.0, 1.0, 1.0, 0.0)  # the jitter that changes nothing
@@ -108,6 +107,11 @@ class AugmentConfig:
         side = self._side(height, width)
         return side, side
 
+    def distinct(self, height: int, width: int) -> int:
+        """Return how many of the crops of "three" and "ten" differ, flips included, in frames of this size."""
+        rng = Random(0)
+        return len(set(zip(self._boxes(rng, height, width), self._flips(rng), strict=True)))
+
     def _side(self, height: int, width: int) -> int:
         return min(self.crop_size or height, height, width)
 
@@ -118,15 +122,22 @@ class AugmentConfig:
         down, right = height - side, width - side  # how far a box can move
         if self.crop == "random":
             corners = [(int(rng.random() * (down + 1)), int(rng.random() * (right + 1)))]
-        elif self.crop == "centre":
-            corners = [(round(down / 2), round(right / 2))]
-        elif self.crop == "three" and right >= down:
-            corners = [(round(down / 2), round(right * at)) for at in THIRDS]
-        elif self.crop == "three":
-            corners = [(round(down * at), round(right / 2)) for at in THIRDS]
         else:
-            corners = [(0, 0), (0, right), (down, 0), (down, right), (round(down / 2), round(right / 2))] * 2
+            corners = self._fixed_corners(down, right)
         return [(top, left, side, side) for top, left in corners]
+
+    def _fixed_corners(self, down: int, right: int) -> list[tuple[int, int]]:
+        """Return the upper left corners of the boxes of "centre", "three" or "ten"."""
+        top, left = self._middle(down), self._middle(right)
+        if self.crop == "centre":
+            return [(top, left)]
+        if self.crop == "three":
+            return [(top, 0), (top, left), (top, right)] if right >= down else [(0, left), (top, left), (down, left)]
+        return [(0, 0), (0, right), (down, 0), (down, right), (top, left)] * 2
+
+    def _middle(self, space: int) -> int:
+        """Return where the middle box begins: as RSPNet cuts the largest square, or as torchvision cuts any other."""
+        return space // 2 if self.crop_size is None else round(space / 2)
 
     def _area(self, rng: Random, height: int, width: int) -> Box:
         (least, most), (low, high) = self.scale, (log(self.ratio[0]), log(self.ratio[1]))
@@ -155,6 +166,22 @@ class AugmentConfig:
                     factors[at] = low + (1 + strength - low) * rng.random()
             factors[3] = self.jitter[3] * (2 * rng.random() - 1)
         return factors, order
+
+
+def demand_distinct(config: AugmentConfig, sizes: Sequence[tuple[int, int]]) -> None:
+    """Refuse "ten" where some of its crops coincide in frames of one of these sizes, and "three" where in all."""
+    if config.crop not in CROPS:
+        return
+    same = [size for size in sizes if config.distinct(*size) < config.crops]
+    if not same or (config.crop == "three" and len(same) < len(sizes)):
+        return
+    height, width = same[0]
+    shorter, side, given = min(height, width), config.crop_size or config.size, config.distinct(height, width)
+    larger = f", or crop_size={side} for frames of vprep shard --short-side {side * 8 // 7}" if side >= shorter else ""
+    raise UsageError(
+        f"crop is '{config.crop}', which is {config.crops} different crops, but frames of {height} x {width} pixels "
+        f"give only {given}; set crop_size={shorter * 7 // 8}{larger}"
+    )
 
 
 def stack(parameters: Sequence[Sequence[DrawnParameters]]) -> dict[str, Array]:
