@@ -8,16 +8,14 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from typer.main import get_command
+from command_words import command_of
 
-from veval.results.published import load
+from generate import protocols, recipes
 from vtrain.overrides import change
 from vtrain.recipes import RECIPES, find
 
@@ -118,19 +116,6 @@ def lines_of_commands(text: str) -> Iterator[list[str]]:
             yield from (words for part in parts if (words := shlex.split(part.replace("...", "X"))))
 
 
-@cache
-def program(name: str) -> Any:  # noqa: ANN401  a group of commands, whose class typer chooses
-    return get_command(importlib.import_module(f"{name}.cli").app)
-
-
-def command_of(words: list[str]) -> tuple[Any, list[str]]:
-    """The command that the first words name, and the words behind it; a method from elsewhere is one like rspnet."""
-    found, rest = program(words[0]), ["rspnet" if ":" in word and "/" not in word else word for word in words[1:]]
-    while hasattr(found, "commands") and rest and rest[0] in found.commands:
-        found, rest = found.commands[rest[0]], rest[1:]
-    return found, rest
-
-
 def unknown_options(words: list[str]) -> list[str]:
     command, rest = command_of(words)
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
@@ -150,42 +135,10 @@ def test_commands_on_a_page_have_the_options_and_recipes_that_it_names(page: Pat
     assert named <= {*RECIPES, "tiny", "paper", "released"}
 
 
-@pytest.fixture(scope="module")
-def generate() -> ModuleType:
-    """docs/generate.py, which is in no package."""
-    path = ROOT / "docs" / "generate.py"
-    spec = importlib.util.spec_from_file_location("generate", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_published_number_of_the_papers_own_has_commands_that_can_be_run(generate: ModuleType) -> None:
-    rows = [row for row in load() if row.own]
-    for row in rows:
-        commands = [shlex.split(command) for command in (generate.training(row), generate.evaluation(row)) if command]
-        assert commands, row
-        for words in commands:
-            assert unknown_options(words) == []
-            assert {words[at + 1] for at, word in enumerate(words) if word == "--recipe"} <= set(RECIPES)
-    assert len(rows) == 256
-
-
-def test_a_row_of_a_table_becomes_its_commands(generate: ModuleType) -> None:
-    (row,) = [row for row in load() if (row.paper, row.table, row.value) == ("ASCNet", "3", 87.31)]
-    assert generate.training(row) == "vtrain ascnet --recipe ascnet-s3dg-k400 --shards k400/"
-    assert generate.evaluation(row) == (
-        "veval finetune --shards ucf101/ --recipe finetune-ascnet-s3dg-ucf101-32x128 --protocol ascnet-ten"
-    )
-
-
-def test_tables_hold_what_the_code_has(generate: ModuleType) -> None:
-    assert "| 36 56.7 66.5 76.3 87.7 |" in generate.published("RSPNet")
+def test_tables_hold_what_the_code_has() -> None:
     line = "| `pace-p4` | 10 | 16 x 112 x 112 | centres | restart | centre, 112 stored pixels | bgr255 | p4 | - |"
-    assert line in generate.protocols("features")
-    assert "| `prp-c3d-ucf101` | 300 epochs | 8 | C3D, UCF101:" in generate.recipes("prp")
+    assert line in protocols("features")
+    assert "| `prp-c3d-ucf101` | 300 epochs | 8 | C3D, UCF101:" in recipes("prp")
 
 
 def test_the_citation_is_of_this_version() -> None:
