@@ -108,6 +108,24 @@ def test_a_number_of_another_protocol_is_not_compared_and_the_differences_are_li
     assert (answer.nearest.value, answer.differs) == (23.2, differs)
 
 
+def test_ten_crops_of_which_six_differ_do_not_stand_beside_ten() -> None:
+    def crops(crop_size: int | str) -> Result:
+        clip = {"frames": 32, "size": 128, "crop": "ten", "crop_size": crop_size}
+        ascnet = {"method": "ascnet", "recipe": "ascnet-s3dg-k400", "backbone": "s3dg", "epochs": 200}
+        return made("finetune", clip, data={"name": "Kinetics-400"}, **ascnet)
+
+    assert places(crops(112)) == [(87.31, "ASCNet table 3")]
+    answer = compare(crops("largest"), "top1")  # which no version computes any more
+    assert (answer.rows, answer.differs) == ([], ["crop: ten there, six views here"])
+
+
+def test_results_of_other_rules_for_placing_clips_are_not_averaged() -> None:
+    older, newer = (
+        made(top1=top1, seed=seed, protocol=more) for seed, top1, more in ((0, 20.0, {}), (1, 22.0, {"revision": 2}))
+    )
+    assert [line.value for line in of_results([older, newer]).lines] == [20.0, 22.0]
+
+
 def test_for_the_authors_own_weights_unknown_columns_are_listed() -> None:
     answer = compare(made(recipe=None, epochs=None, step=None), "top1")
     assert [row.value for row in answer.rows] == [23.2]
