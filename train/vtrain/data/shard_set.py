@@ -1,8 +1,10 @@
 """Open shards, read the descriptions of their sets, and select videos from them."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,9 +15,11 @@ from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME
 from vprep.hashing import hash_of
 from vtrain.data.dataset import Videos, videos_of
 from vtrain.data.shard_spec import Part, Spec, pieces, read_spec
+from vtrain.data.stored import FrameKind, Kinds
 
 FOLDS = (1, 2, 3)
 COLUMNS = ["key", "shard", "offset", "label", "frames", "fps", "height", "width", "codec"]
+KIND = ["height", "width", "fps", "source_height", "source_width", "source_fps", "rotation"]  # what `FrameKind` needs
 NAMES = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "SSv2"}  # layout -> name in the tables of the papers
 
 
@@ -81,6 +85,18 @@ class ShardSet:
         pa.default_memory_pool().release_unused()  # or worker processes would inherit the memory that Arrow keeps
         return videos
 
+    def frame_kinds(self, split: str | None = None, *, fold: int = 1, subset: Path | None = None) -> Kinds:
+        """Return how many videos of a selection have frames of each size and rate."""
+        listed = None if subset is None else _read_subset(subset)
+        kinds: Kinds = Counter()
+        for part, index in zip(self.parts, self._indexes, strict=True):
+            rows, keep = _rows(part, index, KIND, split, fold, listed)
+            groups = rows.filter(keep).group_by(KIND).aggregate([([], "count_all")])
+            for row in groups.to_pylist():
+                if row["height"] and row["width"] and row["fps"]:
+                    kinds[_kind(part, row)] += row["count_all"]
+        return kinds
+
     def content_hashes(self) -> dict[str, str]:
         """Return a hash of each video's frames, by key; two videos with the same hash have the same content."""
         hashes: dict[str, str] = {}
@@ -126,14 +142,10 @@ def _refuse_old(path: Path, schema: pa.Schema) -> None:
 
 def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
     """Return the rows of a split and a subset, with the labels of the subset."""
-    rows = _read(part, index, COLUMNS if split is None else [*COLUMNS, f"split{fold}"])
-    keep = pc.and_(_in_shards(part, rows), pc.greater(rows["frames"], 0))
-    if split is not None:
-        keep = pc.and_(keep, pc.fill_null(pc.equal(rows[f"split{fold}"], split), False))
+    rows, keep = _rows(part, index, COLUMNS, split, fold, listed)
     if listed is not None:
-        at = pc.index_in(rows["key"], listed["key"])
-        rows = rows.set_column(rows.schema.get_field_index("label"), "label", pc.take(listed["label"], at))
-        keep = pc.and_(keep, pc.is_valid(at))
+        labels = pc.take(listed["label"], pc.index_in(rows["key"], listed["key"]))
+        rows = rows.set_column(rows.schema.get_field_index("label"), "label", labels)
     chosen = rows.filter(keep)
     # Only the shards of vprep hold the offsets of their frames, and only vprep knows the codec of a source. So a row
     # without a codec needs the large columns of the index.
@@ -142,6 +154,31 @@ def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, l
         for name in PER_FRAME:
             chosen = chosen.append_column(name, frames[name])
     return chosen
+
+
+def _rows(
+    part: Part, index: pq.ParquetFile, columns: list[str], split: str | None, fold: int, listed: pa.Table | None
+) -> tuple[pa.Table, pa.ChunkedArray]:
+    """Return columns of the index, and for each row whether it has frames and is in the split and the subset."""
+    needed = [*columns, "key", "shard", "frames", *([] if split is None else [f"split{fold}"])]
+    rows = _read(part, index, list(dict.fromkeys(needed)))
+    keep = pc.and_(_in_shards(part, rows), pc.greater(rows["frames"], 0))
+    if split is not None:
+        keep = pc.and_(keep, pc.fill_null(pc.equal(rows[f"split{fold}"], split), False))
+    if listed is not None:
+        keep = pc.and_(keep, pc.is_valid(pc.index_in(rows["key"], listed["key"])))
+    return rows, keep
+
+
+def _kind(part: Part, row: dict[str, Any]) -> FrameKind:
+    """Return the kind of the frames in a row of the index."""
+    height, width = row["source_height"] or 0, row["source_width"] or 0
+    if (row["rotation"] or 0) % 180:
+        height, width = width, height
+    kept = part.keeps_aspect or not height or not width
+    stretch = 1.0 if kept else row["width"] / row["height"] * height / width
+    own = None if part.keeps_rate else row["source_fps"]
+    return FrameKind(row["height"], row["width"], row["fps"], own or row["fps"], round(stretch, 2))
 
 
 def _in_shards(part: Part, rows: pa.Table) -> pa.ChunkedArray:
