@@ -17,7 +17,7 @@ from vprep.format import write_dataset
 from vprep.video.ffmpeg import bundled
 from vtrain.data import ShardSet
 from vtrain.data.augment.config import AugmentConfig
-from vtrain.data.stored import FrameKind, Kinds, Stored, difference_note, enlarged_share
+from vtrain.data.stored import FrameInfo, Stored, difference_note, enlarged_share
 from vtrain.methods import rspnet
 from vtrain.overrides import as_json, change, from_json
 from vtrain.recipes import RECIPES, find, finetuning, named
@@ -29,12 +29,21 @@ MakeVideo = Callable[..., Path]
 EXPECTED = "This recipe expects a set made with: vprep shard VIDEOS"
 
 
-def kinds(height: int, width: int, *, fps: float = 25, own_fps: float | None = None, stretch: float = 1) -> Kinds:
-    return Counter({FrameKind(height, width, fps, own_fps or fps, stretch): 10})
+def frames(
+    height: int, width: int, *, fps: float = 25, own_fps: float | None = None, stretch: float = 1, videos: int = 10
+) -> FrameInfo:
+    values = {"height": height, "width": width, "fps": fps, "own_fps": own_fps or fps, "stretch": stretch}
+    return FrameInfo(**{name: np.full(videos, value, np.float64) for name, value in values.items()})
 
 
-def note(recipe: Recipe, found: Kinds) -> str:
-    return difference_note(recipe.stored, recipe.method.plan().looks, found)
+def note(recipe: Recipe, info: FrameInfo) -> str:
+    return difference_note(recipe.stored, recipe.method.plan().looks, info)
+
+
+def distinct(info: FrameInfo) -> Counter[tuple[float, ...]]:
+    """Return height, width, fps, own fps and stretch of the videos, with their number."""
+    columns = (info.height, info.width, info.fps, info.own_fps, info.stretch.round(2))
+    return Counter(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def exactly(look: AugmentConfig, height: int, width: int) -> float:
@@ -55,20 +64,20 @@ def test_the_share_of_enlarged_crops_is_that_of_the_distribution(
 ) -> None:
     look = AugmentConfig(scale=rspnet.RELEASED.scale, size=size)
     assert exactly(look, height, width) == pytest.approx(share, abs=0.005)
-    assert enlarged_share([look], kinds(height, width)) == pytest.approx(share, abs=0.03)
+    assert enlarged_share([look], frames(height, width)) == pytest.approx(share, abs=0.03)
 
 
-def test_the_share_is_weighted_by_the_videos_of_each_size() -> None:
-    small, large = kinds(128, 171), Counter({FrameKind(256, 341, 25, 25, 1): 30})
-    assert enlarged_share([rspnet.RELEASED], small + large) == pytest.approx(0.16, abs=0.02)
+def test_the_share_is_that_over_all_videos() -> None:
+    both = FrameInfo.joined([frames(128, 171), frames(256, 341, videos=30)])
+    assert enlarged_share([rspnet.RELEASED], both) == pytest.approx(0.16, abs=0.02)
 
 
 def test_the_same_set_gives_the_same_share() -> None:
-    assert enlarged_share([rspnet.RELEASED], kinds(128, 171)) == enlarged_share([rspnet.RELEASED], kinds(128, 171))
+    assert enlarged_share([rspnet.RELEASED], frames(128, 171)) == enlarged_share([rspnet.RELEASED], frames(128, 171))
 
 
 def test_rspnet_is_told_of_small_squeezed_frames_at_another_rate() -> None:
-    said = note(find("rspnet"), kinds(128, 171, own_fps=30, stretch=0.75))
+    said = note(find("rspnet"), frames(128, 171, own_fps=30, stretch=0.75))
     assert said == (
         "In this set 64% of the crops are smaller than 112 pixels and are enlarged, "
         "100% of the videos are squeezed or stretched, and 100% of the videos are not stored at their own frame rate. "
@@ -79,36 +88,36 @@ def test_rspnet_is_told_of_small_squeezed_frames_at_another_rate() -> None:
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (kinds(256, 341, fps=29.97), ""),
-        (kinds(256, 455, own_fps=25.1), ""),
-        (kinds(240, 320), ""),
-        (kinds(256, 341, own_fps=30), "100% of the videos are not stored at their own frame rate"),
-        (kinds(256, 256, stretch=0.75), "100% of the videos are squeezed or stretched"),
-        (kinds(256, 342, stretch=1.006), ""),
-        (kinds(128, 171), "64% of the crops are smaller than 112 pixels and are enlarged"),
+        (frames(256, 341, fps=29.97), ""),
+        (frames(256, 455, own_fps=25.1), ""),
+        (frames(240, 320), ""),
+        (frames(256, 341, own_fps=30), "100% of the videos are not stored at their own frame rate"),
+        (frames(256, 256, stretch=0.75), "100% of the videos are squeezed or stretched"),
+        (frames(256, 342, stretch=1.006), ""),
+        (frames(128, 171), "64% of the crops are smaller than 112 pixels and are enlarged"),
     ],
 )
-def test_rspnet_is_told_only_what_differs(found: Kinds, said: str) -> None:
+def test_rspnet_is_told_only_what_differs(found: FrameInfo, said: str) -> None:
     whole = f"In this set {said}. {EXPECTED} --short-side 256 --fps native --out DIR"
     assert note(find("rspnet"), found) == (whole if said else "")
 
 
 def test_a_large_network_is_told_of_frames_smaller_than_those_of_the_authors_only() -> None:
     recipe = named("rspnet-s3dg-k400")
-    assert note(recipe, kinds(256, 341)) == ""  # the authors' code enlarges these 65 % of the crops, too
-    assert note(recipe, kinds(128, 171)).startswith("In this set 100% of the crops are smaller than 224 pixels")
+    assert note(recipe, frames(256, 341)) == ""  # the authors' code enlarges these 65 % of the crops, too
+    assert note(recipe, frames(128, 171)).startswith("In this set 100% of the crops are smaller than 224 pixels")
 
 
 def test_pace_and_prp_are_told_that_crops_of_larger_frames_show_less() -> None:
     for method, options in (("pace", "--size 128x171 --fps 25"), ("prp", "--size 128x171 --fps native")):
-        assert note(find(method), kinds(128, 171)) == ""
-        assert note(find(method), kinds(256, 341)) == (
+        assert note(find(method), frames(128, 171)) == ""
+        assert note(find(method), frames(256, 341)) == (
             f"In this set crops of 112 pixels show 14% of a frame instead of 57%. {EXPECTED} {options} --out DIR"
         )
 
 
 def test_squeezed_frames_are_no_difference_where_the_authors_squeeze_them() -> None:
-    assert note(find("pace"), kinds(128, 171, stretch=0.75)) == ""
+    assert note(find("pace"), frames(128, 171, stretch=0.75)) == ""
 
 
 @pytest.mark.parametrize(
@@ -118,7 +127,7 @@ def test_rspnets_fine_tuning_expects_the_rate_that_its_code_resamples_to(backbon
     recipe = finetuning("rspnet", "ucf101", backbone)
     assert str(recipe.stored.fps) == wanted
     assert str(finetuning("rspnet", "hmdb51", backbone).stored.fps) == "native"
-    mixed = kinds(256, 341) + Counter({FrameKind(256, 341, 29.97, 29.97, 1): 30})
+    mixed = FrameInfo.joined([frames(256, 341), frames(256, 341, fps=29.97, videos=30)])
     rate = "In this set 75% of the videos do not have 25 fps. "
     assert note(recipe, mixed) == (rate + f"{EXPECTED} --short-side 256 --fps 25 --out DIR" if wanted == "25.0" else "")
 
@@ -133,7 +142,7 @@ def test_a_recipe_written_before_expects_nothing() -> None:
     del written["stored"]
     recipe = from_json(Recipe, written)
     assert recipe.stored == Stored()
-    assert note(recipe, kinds(128, 171, own_fps=30, stretch=0.75)) == ""
+    assert note(recipe, frames(128, 171, own_fps=30, stretch=0.75)) == ""
 
 
 def test_what_is_expected_can_be_changed_and_is_checked() -> None:
@@ -177,7 +186,7 @@ OPTIONS = sorted({make().stored.options for make in RECIPES.values()} - {""})
 
 def test_a_set_made_with_a_recipes_options_fits_it(wide: Path, run_vprep: RunVprep, tmp_path: Path) -> None:
     assert len(OPTIONS) == 5
-    sets = {words: made(wide, tmp_path / str(at), run_vprep, words).frame_kinds() for at, words in enumerate(OPTIONS)}
+    sets = {words: made(wide, tmp_path / str(at), run_vprep, words).frame_info() for at, words in enumerate(OPTIONS)}
     for name in ("rspnet", "prp", "pace", "ascnet"):
         recipe = find(name)
         fitting = {words for words, found in sets.items() if not note(recipe, found)}
@@ -190,22 +199,21 @@ def test_a_set_made_with_a_recipes_options_fits_it(wide: Path, run_vprep: RunVpr
 def test_a_set_of_the_default_size_is_squeezed_where_its_sources_are_wide(
     wide: Path, run_vprep: RunVprep, tmp_path: Path
 ) -> None:
-    found = made(wide, tmp_path / "set", run_vprep, "").frame_kinds()
-    assert found == {FrameKind(128, 171, 25, 25, 0.75): 3, FrameKind(128, 171, 25, 29.97, 0.75): 1}
+    found = made(wide, tmp_path / "set", run_vprep, "").frame_info()
+    assert distinct(found) == {(128, 171, 25, 25, 0.75): 3, (128, 171, 25, 29.97, 0.75): 1}
     assert "100% of the videos are squeezed or stretched, and 25% of the videos are not" in note(find("rspnet"), found)
 
 
-def test_the_kinds_are_those_of_the_selected_videos(shards: Path) -> None:
+def test_sizes_and_rates_are_those_of_the_selected_videos(shards: Path) -> None:
     opened = ShardSet.open(shards)
-    assert opened.frame_kinds().total() == 30
-    assert opened.frame_kinds("train", fold=2).total() == len(opened.select("train", fold=2))
+    assert len(opened.frame_info()) == 30
+    assert len(opened.frame_info("train", fold=2)) == len(opened.select("train", fold=2))
     some = ShardSet.open(shards / "001.tar")
-    assert some.frame_kinds("test").total() == len(some.select("test"))
+    assert len(some.frame_info("test")) == len(some.select("test"))
 
 
 def test_tars_of_other_tools_differ_only_in_what_is_known(foreign: Path) -> None:
-    found = ShardSet.open(foreign).frame_kinds()
-    assert found == {FrameKind(24, 32, 25, 25, 1): 9}
+    assert distinct(ShardSet.open(foreign).frame_info()) == {(24, 32, 25, 25, 1): 9}
 
 
 def unknown_sizes(folder: Path) -> None:
@@ -223,6 +231,6 @@ def unknown_sizes(folder: Path) -> None:
 
 def test_videos_of_unknown_size_are_left_out(copy: Path) -> None:
     unknown_sizes(copy)
-    found = ShardSet.open(copy).frame_kinds()
-    assert not found
+    found = ShardSet.open(copy).frame_info()
+    assert len(found) == 0
     assert note(find("rspnet"), found) == ""

@@ -1,11 +1,10 @@
 """Open shards, read the descriptions of their sets, and select videos from them."""
 
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -13,13 +12,13 @@ import pyarrow.parquet as pq
 from vprep.errors import UsageError
 from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME
 from vprep.hashing import hash_of
-from vtrain.data.dataset import Videos, videos_of
+from vtrain.data.dataset import Videos, as_array, videos_of
 from vtrain.data.shard_spec import Part, Spec, pieces, read_spec
-from vtrain.data.stored import FrameKind, Kinds
+from vtrain.data.stored import FrameInfo
 
 FOLDS = (1, 2, 3)
 COLUMNS = ["key", "shard", "offset", "label", "frames", "fps", "height", "width", "codec"]
-KIND = ["height", "width", "fps", "source_height", "source_width", "source_fps", "rotation"]  # what `FrameKind` needs
+SIZES_AND_RATES = ["height", "width", "fps", "source_height", "source_width", "source_fps", "rotation"]
 NAMES = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "SSv2"}  # layout -> name in the tables of the papers
 
 
@@ -85,17 +84,16 @@ class ShardSet:
         pa.default_memory_pool().release_unused()  # or worker processes would inherit the memory that Arrow keeps
         return videos
 
-    def frame_kinds(self, split: str | None = None, *, fold: int = 1, subset: Path | None = None) -> Kinds:
-        """Return how many videos of a selection have frames of each size and rate."""
+    def frame_info(self, split: str | None = None, *, fold: int = 1, subset: Path | None = None) -> FrameInfo:
+        """Return size and rate of the frames of a selection; videos for which the index has none are left out."""
         listed = None if subset is None else _read_subset(subset)
-        kinds: Kinds = Counter()
+        found = []
         for part, index in zip(self.parts, self._indexes, strict=True):
-            rows, keep = _rows(part, index, KIND, split, fold, listed)
-            groups = rows.filter(keep).group_by(KIND).aggregate([([], "count_all")])
-            for row in groups.to_pylist():
-                if row["height"] and row["width"] and row["fps"]:
-                    kinds[_kind(part, row)] += row["count_all"]
-        return kinds
+            rows, keep = _rows(part, index, SIZES_AND_RATES, split, fold, listed)
+            found.append(_frame_info(part, rows.filter(keep)))
+            del rows, keep
+        pa.default_memory_pool().release_unused()
+        return FrameInfo.joined(found)
 
     def content_hashes(self) -> dict[str, str]:
         """Return a hash of each video's frames, by key; two videos with the same hash have the same content."""
@@ -160,7 +158,8 @@ def _rows(
     part: Part, index: pq.ParquetFile, columns: list[str], split: str | None, fold: int, listed: pa.Table | None
 ) -> tuple[pa.Table, pa.ChunkedArray]:
     """Return columns of the index, and for each row whether it has frames and is in the split and the subset."""
-    needed = [*columns, "key", "shard", "frames", *([] if split is None else [f"split{fold}"])]
+    needed = [*columns, "shard", "frames", *([] if split is None else [f"split{fold}"])]
+    needed += [] if listed is None else ["key"]
     rows = _read(part, index, list(dict.fromkeys(needed)))
     keep = pc.and_(_in_shards(part, rows), pc.greater(rows["frames"], 0))
     if split is not None:
@@ -170,15 +169,16 @@ def _rows(
     return rows, keep
 
 
-def _kind(part: Part, row: dict[str, Any]) -> FrameKind:
-    """Return the kind of the frames in a row of the index."""
-    height, width = row["source_height"] or 0, row["source_width"] or 0
-    if (row["rotation"] or 0) % 180:
-        height, width = width, height
-    kept = part.keeps_aspect or not height or not width
-    stretch = 1.0 if kept else row["width"] / row["height"] * height / width
-    own = None if part.keeps_rate else row["source_fps"]
-    return FrameKind(row["height"], row["width"], row["fps"], own or row["fps"], round(stretch, 2))
+def _frame_info(part: Part, rows: pa.Table) -> FrameInfo:
+    """Return size and rate of the frames in rows of the index."""
+    found = {name: as_array(rows[name], 0, np.float64) for name in SIZES_AND_RATES}
+    known = (found["height"] > 0) & (found["width"] > 0) & (found["fps"] > 0)
+    height, width, fps, tall, wide, own, rotation = (found[name][known] for name in SIZES_AND_RATES)
+    tall, wide = np.where(rotation % 180, (wide, tall), (tall, wide))
+    changed = (tall > 0) & (wide > 0) & (not part.keeps_aspect)
+    stretch = np.divide(width * tall, height * wide, out=np.ones_like(fps), where=changed)
+    own = np.where((own > 0) & (not part.keeps_rate), own, fps)
+    return FrameInfo(height=height, width=width, fps=fps, own_fps=own, stretch=stretch)
 
 
 def _in_shards(part: Part, rows: pa.Table) -> pa.ChunkedArray:

@@ -4,16 +4,19 @@ A difference does not stop a training. Crops may be smaller than the network's i
 fixed size may show a smaller part of larger frames; people may be squeezed; and motion may have another speed.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from random import Random
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from vprep.errors import UsageError
 from vtrain.data.augment.config import AugmentConfig
 
 Rate = float | Literal["native"]
+Numbers = npt.NDArray[np.float64]
 DRAWS = 2000  # crops that are drawn to estimate a share: 0.64 is then exact to 0.02
 RATE_TOLERANCE = 0.01  # 29.97 counts as 30
 ASPECT_TOLERANCE = 0.05
@@ -48,29 +51,34 @@ class Stored:
         return self.short_side or min(self.frame_size or (0,))
 
 
-class FrameKind(NamedTuple):
-    """What some videos of a set have in common: the size and rate of their frames, and what became of the source's."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameInfo:
+    """Size and rate of the frames of some videos, an entry for each video, and what became of their sources'."""
 
-    height: int
-    width: int
-    fps: float
-    own_fps: float  # of the source; as `fps` where it is not known
-    stretch: float  # width / height over that of the source; 1 where it is not known
+    height: Numbers
+    width: Numbers
+    fps: Numbers
+    own_fps: Numbers  # of the source; as `fps` where it is not known
+    stretch: Numbers  # width / height over that of the source; 1 where it is not known
+
+    def __len__(self) -> int:
+        return len(self.height)
+
+    @property
+    def shorter(self) -> Numbers:
+        return np.minimum(self.height, self.width)
+
+    @classmethod
+    def joined(cls, several: Sequence["FrameInfo"]) -> "FrameInfo":
+        """Return the entries of several sets as one."""
+        return cls(**{each.name: np.concatenate([getattr(one, each.name) for one in several]) for each in fields(cls)})
 
 
-Kinds = Counter[FrameKind]
-
-
-def difference_note(stored: Stored, looks: Sequence[AugmentConfig], kinds: Kinds) -> str:
-    """Return how videos of these kinds differ from the recipe's, in two sentences; empty where they fit."""
-    if not stored.options or not kinds:
+def difference_note(stored: Stored, looks: Sequence[AugmentConfig], info: FrameInfo) -> str:
+    """Return how these videos differ from the recipe's, in two sentences; empty where they fit."""
+    if not stored.options or not len(info):
         return ""
-    found = [
-        _enlarged(stored, looks, kinds),
-        _cut(stored, looks, kinds),
-        _squeezed(stored, kinds),
-        _rates(stored, kinds),
-    ]
+    found = [_enlarged(stored, looks, info), _cut(stored, looks, info), _squeezed(stored, info), _rates(stored, info)]
     said = [text for text in found if text]
     if not said:
         return ""
@@ -78,64 +86,55 @@ def difference_note(stored: Stored, looks: Sequence[AugmentConfig], kinds: Kinds
     return f"In this set {listed}. This recipe expects a set made with: vprep shard VIDEOS {stored.options} --out DIR"
 
 
-def enlarged_share(looks: Sequence[AugmentConfig], kinds: Kinds, draws: int = DRAWS) -> float:
+def enlarged_share(looks: Sequence[AugmentConfig], info: FrameInfo, draws: int = DRAWS) -> float:
     """Return the share of the recipe's crops with a side below the network's input, from a draw with a fixed seed."""
     rng = Random(0)
-    shown = rng.choices(list(kinds), list(kinds.values()), k=draws)
     below = 0
-    for number, kind in enumerate(shown):
-        look = looks[number % len(looks)]
-        _, _, height, width = look.draw(rng, kind.height, kind.width, 1)["box"][0]
+    for number in range(draws):
+        look, row = looks[number % len(looks)], rng.randrange(len(info))
+        _, _, height, width = look.draw(rng, int(info.height[row]), int(info.width[row]), 1)["box"][0]
         below += min(height, width) < look.size
     return below / draws
 
 
-def _enlarged(stored: Stored, looks: Sequence[AugmentConfig], kinds: Kinds) -> str:
+def _enlarged(stored: Stored, looks: Sequence[AugmentConfig], info: FrameInfo) -> str:
     """Return that crops are enlarged, where frames are smaller than those of the authors."""
-    if _mean(kinds, lambda kind: min(kind.height, kind.width) < stored.least_side) < LEAST:
+    if np.mean(info.shorter < stored.least_side) < LEAST:
         return ""
-    share, sizes = enlarged_share(looks, kinds), sorted({look.size for look in looks})
+    share, sizes = enlarged_share(looks, info), sorted({look.size for look in looks})
     if share < LEAST:
         return ""
     return f"{share:.0%} of the crops are smaller than {' or '.join(map(str, sizes))} pixels and are enlarged"
 
 
-def _cut(stored: Stored, looks: Sequence[AugmentConfig], kinds: Kinds) -> str:
+def _cut(stored: Stored, looks: Sequence[AugmentConfig], info: FrameInfo) -> str:
     """Return that crops of a fixed size show less of a frame, where frames are larger than those of the authors."""
     side = next((look.crop_size for look in looks if look.crop_size is not None), None)
     if side is None or stored.frame_size is None:
         return ""
     height, width = stored.frame_size
     wanted = min(side, height, width) ** 2 / (height * width)
-    shown = _mean(kinds, lambda kind: min(side, kind.height, kind.width) ** 2 / (kind.height * kind.width))
+    shown = float(np.mean(np.minimum(side, info.shorter) ** 2 / (info.height * info.width)))
     return f"crops of {side} pixels show {shown:.0%} of a frame instead of {wanted:.0%}" if shown < 0.9 * wanted else ""
 
 
-def _squeezed(stored: Stored, kinds: Kinds) -> str:
+def _squeezed(stored: Stored, info: FrameInfo) -> str:
     """Return that the aspect ratio was changed, where the authors kept it."""
-    share = _mean(kinds, lambda kind: abs(kind.stretch - 1) > ASPECT_TOLERANCE)
+    share = np.mean(np.abs(info.stretch - 1) > ASPECT_TOLERANCE)
     if stored.short_side is None or share < LEAST:
         return ""
     return f"{share:.0%} of the videos are squeezed or stretched"
 
 
-def _rates(stored: Stored, kinds: Kinds) -> str:
+def _rates(stored: Stored, info: FrameInfo) -> str:
     """Return that videos have another frame rate than with the authors."""
-    wanted = stored.fps
-    if wanted is None:
+    if stored.fps is None:
         return ""
-    share = _mean(kinds, lambda kind: _differs(kind.fps, kind.own_fps if isinstance(wanted, str) else wanted))
+    wanted = info.own_fps if isinstance(stored.fps, str) else stored.fps
+    share = np.mean(np.abs(info.fps - wanted) > RATE_TOLERANCE * wanted)
     if share < LEAST:
         return ""
-    return f"{share:.0%} of the videos " + (
-        "are not stored at their own frame rate" if isinstance(wanted, str) else f"do not have {wanted:g} fps"
+    other = (
+        "are not stored at their own frame rate" if isinstance(wanted, np.ndarray) else f"do not have {wanted:g} fps"
     )
-
-
-def _differs(rate: float, wanted: float) -> bool:
-    return abs(rate - wanted) > RATE_TOLERANCE * wanted
-
-
-def _mean(kinds: Kinds, value: Callable[[FrameKind], float]) -> float:
-    """Return the mean of a value over the videos; of a condition, the share of the videos that meet it."""
-    return sum(count * value(kind) for kind, count in kinds.items()) / kinds.total()
+    return f"{share:.0%} of the videos {other}"

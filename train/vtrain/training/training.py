@@ -159,8 +159,8 @@ def note_about(recipe: Recipe, shards: ShardSet) -> str:
     if not recipe.stored.options:
         return ""
     split, subset = _wanted(recipe.data)
-    kinds = shards.frame_kinds(split, fold=recipe.data.fold, subset=subset)
-    return difference_note(recipe.stored, recipe.method.plan().looks, kinds)
+    info = shards.frame_info(split, fold=recipe.data.fold, subset=subset)
+    return difference_note(recipe.stored, recipe.method.plan().looks, info)
 
 
 def _wanted(data: Data) -> tuple[str | None, Path | None]:
