@@ -149,7 +149,7 @@ def authors(row: Published) -> str:
 
 def stored(recipe: Recipe, data: str) -> Stored:
     """Return the set of a data set's shards that a recipe expects."""
-    return Stored(data, "")
+    return Stored(data, recipe.stored.options)
 
 
 def _pools(row: Published) -> list[str]:

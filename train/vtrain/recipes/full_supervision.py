@@ -2,7 +2,8 @@
 
 No paper says how these networks were trained. The settings are those of the code of Hara, Kataoka, Satoh: Can
 spatiotemporal 3D CNNs retrace the history of 2D CNNs and ImageNet? (CVPR 2018), which ASCNet cites for its row. Clips
-are of the size in the tables. Pixels are normalised as in all fine-tuning here, by ImageNet's mean and deviation.
+are of the size in the tables, and frames are stored as by RSPNet's authors. Pixels are normalised as in all fine-tuning
+here, by ImageNet's mean and deviation.
 """
 
 from dataclasses import replace
@@ -13,6 +14,7 @@ from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import by_name
 from vtrain.recipes.recipe import Recipe
+from vtrain.recipes.rspnet import AUTHORS
 
 
 def pretraining(backbone: str, data: str, frames: int = 16, size: int = 112) -> Recipe:
@@ -20,6 +22,7 @@ def pretraining(backbone: str, data: str, frames: int = 16, size: int = 112) -> 
         name=f"supervised-{backbone}-{data}",
         method=Config(sampling=OneClip(frames=frames, looks=(replace(PLAIN, size=size),))),
         backbone=backbone,
+        stored=AUTHORS,
         batch=128,
         epochs=200,
         optim=Optim(weight_decay=1e-3),

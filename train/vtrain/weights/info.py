@@ -37,6 +37,7 @@ class WeightsInfo(Mapping[str, Any]):
     method: str | None = None
     protocol: str | None = None  # of a run: evaluation's protocol for the method's weights
     step: int | None = None
+    best: dict[str, Any] | None = None  # of a run's best epoch so far: by which number it is, its value and its step
     epochs: float | None = None
     data: dict[str, Any] | None = None  # of a run: the videos it learned from
     classes: list[str] | None = None  # of a fine-tuned network, by number
@@ -51,8 +52,27 @@ class WeightsInfo(Mapping[str, Any]):
             settings=found.get("settings") or {},
             dim=dim,
             clip=clip_of(found.get("clip")),
+            best=best_of(found.get("best")),
             **typed,
         )
+
+    @property
+    def is_best(self) -> bool:
+        """Whether these are the weights of a run's best epoch."""
+        return self.best is not None and self.best["step"] == self.step
+
+    @property
+    def epoch(self) -> str:
+        """Which epoch these weights are of, in words; empty where their run keeps only the last."""
+        if self.best is not None:
+            lowest = f"lowest {self.best['by']}"
+            return (
+                f"{lowest}, {self.best['value']:.4g}, at step {self.best['step']}"
+                if self.is_best
+                else (f"step {self.step}; {lowest} at step {self.best['step']}")
+            )
+        keeps = (self.recipe or {}).get("keep") == "best"
+        return f"step {self.step}; no best epoch yet" if keeps else ""
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  of any field
         if name not in _NAMES or getattr(self, name) is None:
@@ -67,6 +87,14 @@ class WeightsInfo(Mapping[str, Any]):
 
 
 _NAMES = tuple(each.name for each in fields(WeightsInfo))
+
+
+def best_of(found: Any) -> dict[str, Any] | None:  # noqa: ANN401  any value of a file
+    """Return the note of a run's best epoch; None when `found` is none."""
+    if not isinstance(found, dict):
+        return None
+    types = {name: type(value) for name, value in found.items()}
+    return found if types == {"by": str, "value": float, "step": int} else None
 
 
 def clip_of(found: Any) -> list[int] | None:  # noqa: ANN401  any value of a file
