@@ -23,7 +23,7 @@ from vtrain.run_folder import Best, best_in, weights_file
 from vtrain.training.train import recipe_in, train
 from vtrain.weights import load_weights
 
-JUDGES = {"loss": "epoch_loss", "held_out_loss": "held_out_loss"}
+METRICS = {"loss": "epoch_loss", "held_out_loss": "held_out_loss"}
 PART = 5  # steps of an epoch
 
 
@@ -37,7 +37,7 @@ def keeping(by: str, shards: Path, *words: str) -> Recipe:
     return small("supervised", shards, *settings, *own[by], *words)
 
 
-@pytest.fixture(scope="module", params=JUDGES)
+@pytest.fixture(scope="module", params=METRICS)
 def by(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -59,13 +59,13 @@ def kept(run: Path, step: int) -> Path:
     return run / "kept" / f"step_{step:07}.pt"
 
 
-def judged(run: Path, by: str) -> dict[int, float]:
-    """Return what each epoch is judged by, by its last step."""
-    return {line["step"]: line[JUDGES[by]] for line in lines(run) if JUDGES[by] in line}
+def numbers_of(run: Path, by: str) -> dict[int, float]:
+    """Return the number of each epoch that decides which is the best, by the epoch's last step."""
+    return {line["step"]: line[METRICS[by]] for line in lines(run) if METRICS[by] in line}
 
 
 def test_the_state_of_the_epoch_with_the_lowest_number_is_in_best_pt(run: Path, by: str) -> None:
-    numbers = judged(run, by)
+    numbers = numbers_of(run, by)
     assert list(numbers) == [PART, 2 * PART, 3 * PART, 4 * PART]
     step = min(numbers, key=lambda step: numbers[step])
     assert PART < step < 4 * PART, "a best epoch at the beginning or the end would show little"
@@ -82,16 +82,16 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_steps_however_often_lines_are
     train(recipe, tmp_path / "each")
     train(change(recipe, ["log_every=3"]), tmp_path / "third")
     found = lines(tmp_path / "each")
-    for step, loss in judged(tmp_path / "each", "loss").items():
+    for step, loss in numbers_of(tmp_path / "each", "loss").items():
         of_epoch = [line["loss"] for line in found if step - PART < line["step"] <= step]
         assert loss == pytest.approx(sum(of_epoch) / PART, rel=1e-6)
-    assert judged(tmp_path / "third", "loss") == judged(tmp_path / "each", "loss")
+    assert numbers_of(tmp_path / "third", "loss") == numbers_of(tmp_path / "each", "loss")
 
 
 def test_only_complete_epochs_have_a_loss(shards: Path, tmp_path: Path) -> None:
     """Of 20 videos in batches of 8, epochs end in the third, fifth and eighth step."""
     train(keeping("loss", shards, "steps=9", "batch=8", "lr=0.01"), tmp_path / "run")
-    numbers, found = judged(tmp_path / "run", "loss"), [line["loss"] for line in lines(tmp_path / "run")]
+    numbers, found = numbers_of(tmp_path / "run", "loss"), [line["loss"] for line in lines(tmp_path / "run")]
     wanted = {3: sum(found[:3]) / 3, 5: sum(found[3:5]) / 2, 8: sum(found[5:8]) / 3}
     assert numbers == {step: pytest.approx(loss, rel=1e-6) for step, loss in wanted.items()}
 
@@ -101,7 +101,7 @@ def test_of_equally_good_epochs_the_first_is_kept(change: float, step: int, shar
     """Take the loss of the second epoch as that of an earlier one, and train the second epoch again."""
     train(keeping("loss", shards, "steps=10", "lr=0.01"), tmp_path / "wanted")
     folder = killed_behind(tmp_path / "wanted", PART, tmp_path / "run")
-    tie = judged(tmp_path / "wanted", "loss")[2 * PART] + change
+    tie = numbers_of(tmp_path / "wanted", "loss")[2 * PART] + change
     state = state_of(kept(folder, 1)) | {"best": {"by": "loss", "value": tie, "step": 1}}
     torch.save(state, folder / "best.pt")
     state = state_of(folder / "last.pt") | {"best": {"by": "loss", "value": tie, "step": 1}}
@@ -219,7 +219,7 @@ def test_killed_at_any_moment_a_run_has_the_best_of_its_epochs(
     run: Path, by: str, shards: Path, tmp_path: Path
 ) -> None:
     """Whichever file stands for the run is complete and of the lowest epoch that its last state knows of."""
-    folder, numbers, kills = tmp_path / "run", judged(run, by), 0
+    folder, numbers, kills = tmp_path / "run", numbers_of(run, by), 0
     for wait in (0.3, 0.1, 0.5, 0.2, 0.7, 0.15, 0.4, 0.6, 0.25, 0.35, 20):
         process = get_context("fork").Process(target=trained, args=(keeping(by, shards), folder))
         process.start()
@@ -251,7 +251,7 @@ def test_without_best_pt_the_best_of_the_other_epochs_is_kept(
     train(recipe_in(folder), folder, resume=True)
     said = f"{folder / 'best.pt'} is not there any more; the best of the epochs to come will be kept\n"
     assert said in capsys.readouterr().err
-    numbers = {step: value for step, value in judged(run, by).items() if step > 2 * PART}
+    numbers = {step: value for step, value in numbers_of(run, by).items() if step > 2 * PART}
     assert best_in(folder / "best.pt") == Best(
         by=by, value=min(numbers.values()), step=min(numbers, key=lambda step: numbers[step])
     )
@@ -265,7 +265,7 @@ def test_the_best_epoch_is_kept_also_on_a_file_system_without_links(
 
     monkeypatch.setattr(os, "link", refuse)
     train(keeping("loss", shards, "keep_every=0"), tmp_path / "run")
-    numbers = judged(tmp_path / "run", "loss")
+    numbers = numbers_of(tmp_path / "run", "loss")
     found = best_in(tmp_path / "run" / "best.pt")
     assert found is not None
     assert found.value == min(numbers.values())

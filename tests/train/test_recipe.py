@@ -179,15 +179,15 @@ def test_a_plateau_needs_held_out_videos_or_another_split(words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "judge"),
+    ("words", "metric"),
     [
         ("keep=best best_by=loss", "epoch_loss"),
         ("keep=best validate.every=0.5 data.hold_out=5", "held_out_loss"),
         ("best_by=loss", ""),
     ],
 )
-def test_the_best_epoch_is_judged_by_a_number_of_the_metrics(words: str, judge: str) -> None:
-    assert change(BASE, words.split()).judge == judge
+def test_the_best_epoch_has_the_lowest_of_a_number_in_the_metrics(words: str, metric: str) -> None:
+    assert change(BASE, words.split()).best_metric == metric
 
 
 METHODS: list[tuple[str, MethodConfig]] = [

@@ -169,7 +169,7 @@ def test_prps_code_lowers_the_learning_rate_when_the_loss_on_800_videos_stays() 
 
 
 @pytest.mark.parametrize(
-    ("name", "judge"),
+    ("name", "metric"),
     [
         ("rspnet-r2plus1d-k400", "epoch_loss"),
         ("rspnet-c3d-k100-paper", "epoch_loss"),
@@ -185,8 +185,8 @@ def test_prps_code_lowers_the_learning_rate_when_the_loss_on_800_videos_stays() 
         ("prp-tiny", ""),
     ],
 )
-def test_the_epoch_is_kept_that_the_authors_keep(name: str, judge: str) -> None:
-    assert named(name).judge == judge
+def test_the_epoch_is_kept_that_the_authors_keep(name: str, metric: str) -> None:
+    assert named(name).best_metric == metric
 
 
 def test_paces_epoch_on_ucf101_shows_each_video_ten_times() -> None:

@@ -196,10 +196,10 @@ def test_two_ranks_keep_the_best_epoch_that_one_process_keeps(by: str, shards: P
     two_ranks, one = trained(recipe, tmp_path / "two"), tmp_path / "one"
     train(recipe, one)
     numbers, wanted = ([line for line in lines(run) if line["step"] % 2 == 0] for run in (two_ranks, one))
-    judge = recipe.judge
-    assert [line[judge] for line in numbers] == pytest.approx([line[judge] for line in wanted], rel=1e-4)
-    best = min(numbers, key=lambda line: line[judge])
-    assert best_in(two_ranks / "best.pt") == Best(by=by, value=best[judge], step=best["step"])
+    metric = recipe.best_metric
+    assert [line[metric] for line in numbers] == pytest.approx([line[metric] for line in wanted], rel=1e-4)
+    best = min(numbers, key=lambda line: line[metric])
+    assert best_in(two_ranks / "best.pt") == Best(by=by, value=best[metric], step=best["step"])
     folder = resumable(two_ranks, best["step"], tmp_path / "run")
     trained(change(recipe_in(folder), ["keep_every=0"]), folder, resume=True)
     for name in ("last.pt", "best.pt"):

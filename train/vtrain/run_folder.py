@@ -45,6 +45,13 @@ class Best:
     def __str__(self) -> str:
         return f"lowest {self.by}, {self.value:.4g}, at step {self.step}"
 
+    @classmethod
+    def read(cls, found: Any) -> "Best | None":  # noqa: ANN401  any value of a file
+        """Return what a state notes of the best epoch; None when it notes none."""
+        types = {"by": str, "value": float, "step": int}
+        fits = isinstance(found, dict) and {name: type(value) for name, value in found.items()} == types
+        return cls(**found) if fits else None
+
 
 def save(folder: Path, state: State, *, keep: bool = False, best: bool = False) -> None:
     """Save `state` as the last state; the older state stays until the new one is complete.
@@ -85,8 +92,8 @@ def weights_file(folder: Path) -> Path:
 def best_in(path: Path) -> Best | None:
     """Return the best epoch if the file holds its state; None if it holds another state, or none."""
     state = header(path)
-    noted = state.get("best")  # older runs, and those with keep=last, have none
-    return Best(**noted) if noted and noted["step"] == state["step"] else None
+    best = Best.read(state.get("best"))
+    return best if best is not None and best.step == state.get("step") else None
 
 
 def header(path: Path) -> State:

@@ -231,7 +231,9 @@ def selected_state(tuning: FineTuning, recipe: Recipe, steps: int) -> tuple[Path
     if tuning.selection == "last" or recipe.keep == "last" or state.name == LAST:
         return tuning.folder / LAST, [], "last"
     lines = [json.loads(line) for line in (tuning.folder / METRICS).read_text().splitlines()]
-    tried = [{name: line[name] for name in ("step", recipe.judge)} for line in lines if recipe.judge in line]
+    tried = [
+        {name: line[name] for name in ("step", recipe.best_metric)} for line in lines if recipe.best_metric in line
+    ]
     return state, tried, BEST_BY[recipe.best_by]
 
 

@@ -116,7 +116,7 @@ class Recipe:
         return registry.entry(self.method_name).learns_from_labels
 
     @property
-    def judge(self) -> str:
+    def best_metric(self) -> str:
         """The number in metrics.jsonl whose lowest value makes an epoch the best; empty where none is kept."""
         return "" if self.keep == "last" else {"held_out_loss": "held_out_loss", "loss": "epoch_loss"}[self.best_by]
 

@@ -62,14 +62,14 @@ class Monitor:
             measured |= {f"held_out_{name}": value for name, value in found.items()}
         if self._watch is not None and self.length.due(run.step, self.recipe.watch.every):
             measured |= {f"watch_{name}": value for name, value in self._watch(run).items()}
-        if self.recipe.judge == "epoch_loss" and self.length.ends(run.step):
+        if self.recipe.best_metric == "epoch_loss" and self.length.ends(run.step):
             measured["epoch_loss"] = run.means.end_epoch()
         self._paused += time.perf_counter() - began
         return measured
 
     def _is_best(self, run: Run, measured: dict[str, float]) -> bool:
         """Return whether this epoch is the best so far, and note it in `run`. Of equal epochs the first is the best."""
-        value = measured.get(self.recipe.judge, inf)
+        value = measured.get(self.recipe.best_metric, inf)
         is_best = value < (inf if run.best is None else run.best.value)
         if is_best:
             run.best = run_folder.Best(by=self.recipe.best_by, value=value, step=run.step)

@@ -147,8 +147,7 @@ class Run:
         self.step = int(state["step"])
         self.validation_losses = list(state["validation_losses"])
         self.means.load(state["sums"])
-        best = state.get("best")
-        self.best = Best(**best) if best else None
+        self.best = Best.read(state.get("best"))
         # Runs that were saved before version 0.2 do not have them.
         self.bad |= {fields[1]: Bad(*fields) for fields in state.get("bad", [])}
 

@@ -8,7 +8,7 @@ The command `vtrain METHOD` calls `train`, and programs may call it, too.
 import time
 import warnings
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ def train(
         note(training.note)
         if not resume:
             first_decides(lambda: begin_folder(folder))
-        run = make(training.recipe, training.place)
+        # A resumed run has its weights in its state; those that it began with may be gone by then.
+        run = make(replace(training.recipe, weights=None) if resume else training.recipe, training.place)
         first_decides(lambda: stack.enter_context(run_folder.alone(folder)))
         if resume:
             load_last(run, folder, training.data)

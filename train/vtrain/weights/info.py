@@ -1,8 +1,10 @@
 """The description of weights. A file is not trusted: a value of the wrong type counts as absent."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from vtrain.run_folder import Best
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "normalisation": (str, dict),
@@ -52,7 +54,7 @@ class WeightsInfo(Mapping[str, Any]):
             settings=found.get("settings") or {},
             dim=dim,
             clip=clip_of(found.get("clip")),
-            best=best_of(found.get("best")),
+            best=asdict(best) if (best := Best.read(found.get("best"))) else None,
             **typed,
         )
 
@@ -64,13 +66,9 @@ class WeightsInfo(Mapping[str, Any]):
     @property
     def epoch(self) -> str:
         """Which epoch these weights are of, in words; empty where their run keeps only the last."""
-        if self.best is not None:
-            lowest = f"lowest {self.best['by']}"
-            return (
-                f"{lowest}, {self.best['value']:.4g}, at step {self.best['step']}"
-                if self.is_best
-                else (f"step {self.step}; {lowest} at step {self.best['step']}")
-            )
+        best = Best.read(self.best)
+        if best is not None:
+            return str(best) if self.is_best else f"step {self.step}; lowest {best.by} at step {best.step}"
         keeps = (self.recipe or {}).get("keep") == "best"
         return f"step {self.step}; no best epoch yet" if keeps else ""
 
@@ -87,14 +85,6 @@ class WeightsInfo(Mapping[str, Any]):
 
 
 _NAMES = tuple(each.name for each in fields(WeightsInfo))
-
-
-def best_of(found: Any) -> dict[str, Any] | None:  # noqa: ANN401  any value of a file
-    """Return the note of a run's best epoch; None when `found` is none."""
-    if not isinstance(found, dict):
-        return None
-    types = {name: type(value) for name, value in found.items()}
-    return found if types == {"by": str, "value": float, "step": int} else None
 
 
 def clip_of(found: Any) -> list[int] | None:  # noqa: ANN401  any value of a file
