@@ -50,7 +50,8 @@ HEAD = ("row", "network", "learned on", "published, %", "commands")
 OF_VALUES = ("dataset", "metric", "value", "note")  # in which the rows of a line differ
 PRETEXT = "the accuracy is `held_out_rate_accuracy` in the run's `metrics.jsonl`"
 ON_LABELS = "the paper does not say how this network was trained; the recipe has the settings of Hara et al."
-RELEASED = "`vcop-*.pt` are the weights that VCOP's authors published; VCOP's pre-training is not in this toolkit"
+QUOTED = "quoted, without how this network was trained; the recipe has the settings of Hara et al."
+OF_VCOP = "not from shards alone: `vcop-*.pt` is a checkpoint of VCOP's code, whose pre-training is not in this toolkit"
 UNSAID = "the commands learn from Kinetics-400, as for table 2"
 IMAGES = "not reproducible: the network learned from images"
 OTHERS = "not reproducible: another paper's method"
@@ -141,7 +142,7 @@ def _line(rows: tuple[Published, ...]) -> Line:
         return Line(rows=rows, about=IMAGES if row.pretrain == "ImageNet" else OTHERS)
     by_dataset = {row.dataset: row for row in rows}.values()
     tests = [command for one in by_dataset for command in evaluations(one)]
-    notes = {"pretext": PRETEXT, "supervised": ON_LABELS, "VCOP": RELEASED}
+    notes = {"pretext": PRETEXT, "supervised": ON_LABELS if row.own else QUOTED, "VCOP": OF_VCOP}
     about = notes.get(row.task) or notes.get(row.method) or ("" if row.pretrain else UNSAID)
     return Line(rows=rows, commands=(*filter(None, [training(row)]), *tests), about=about)
 
