@@ -23,6 +23,7 @@ Differs from the authors' code
   the next forward: the numbers are the same.
 - The code cannot run VID (Table 1); here q, k+ and the queue's keys are then all at 1x, and k- serves RSP alone.
 - The code has SP (Table 1) as a head without its loss; here the loss is the cross-entropy of the query's speed.
+- Of several speeds, that of a step follows from the step's number, on all ranks; in the code each process draws it.
 - On a GPU the network computes in bfloat16, the code in float32. [precision=float32]
 
 B batch, N windows, C channels, T time, H W height and width, D feature, K queue
