@@ -17,7 +17,7 @@ from vtrain.data.augment.config import AugmentConfig
 
 Rate = float | Literal["native"]
 Numbers = npt.NDArray[np.float64]
-DRAWS = 2000  # crops that are drawn to estimate a share: 0.64 is then exact to 0.02
+DRAWS = 4000  # crops that are drawn to estimate a share: 0.64 is then exact to 0.015
 RATE_TOLERANCE = 0.01  # 29.97 counts as 30
 ASPECT_TOLERANCE = 0.05
 LEAST = 0.01  # share of the videos or crops from which a difference is said
