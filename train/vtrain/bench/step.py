@@ -50,7 +50,7 @@ def step(recipe: Recipe, *, seconds: float, device: str) -> Measured:
     recipe = for_classes(recipe, CLASSES)
     with training_settings(place.device):
         batch = random_batch(recipe, place.device)
-        run = _made(recipe, place)
+        run = made(recipe, place)
         clips_MCTHW, operations = _counted(run, batch, recipe, place)
         model = _model(run, batch, recipe, place, seconds)
         bare = _bare(run, clips_MCTHW, recipe, place, _rounds(seconds, model["step_ms"]))
@@ -73,7 +73,7 @@ def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, 
     recipe = for_classes(recipe, len(videos.classes or ()))
     batch = next(iter(feed_of(recipe, videos, None, replace(place, workers=0)).loader))
     with training_settings(place.device):
-        run = _made(recipe, place)
+        run = made(recipe, place)
         model = _model(run, batch, recipe, place, seconds)
         del batch
         loader, _ = time_loader(feed_of(recipe, videos, None, place).loader, place.device, place.workers, seconds)
@@ -122,7 +122,7 @@ class NoiseFetch:
         return self._augment(self._batch.clips, self._batch.augmentation), self._batch.valid
 
 
-def _made(recipe: Recipe, place: Place) -> Run:
+def made(recipe: Recipe, place: Place) -> Run:
     """Return the training's run, which reads nothing within a step."""
     run = make(recipe, place)
     for plan in list(getattr(run.module, "fetched", {}).values())[:1]:
@@ -197,7 +197,7 @@ def _as_authors(recipe: Recipe, batch: Batch, place: Place, seconds: float, ours
     plain, before = Place(place.device, torch.float32, 0), torch.backends.cudnn.benchmark
     measured: Measured = {}
     try:
-        run = channels_first(_made(replace(recipe, compile="no"), plain))
+        run = channels_first(made(replace(recipe, compile="no"), plain))
         for name, search in (("cudnn_default", False), ("cudnn_benchmark", True)):
             torch.backends.cudnn.benchmark = search
             per_step, _ = time_training(run, repeat(batch), recipe, plain, seconds)
