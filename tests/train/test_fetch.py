@@ -75,6 +75,12 @@ def test_nothing_is_drawn_from_a_global_generator(videos: Videos) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_clips_are_augmented_in_full_precision_within_a_step_in_bf16(videos: Videos) -> None:
+    wanted = fetched(ClipFetcher(videos, PLANS, seed=5))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fetched(ClipFetcher(videos, PLANS, seed=5)), wanted)
+
+
 def test_two_fetches_may_be_begun_before_the_first_is_taken(videos: Videos) -> None:
     reader = ClipFetcher(videos, PLANS, threads=2)
     first, second = reader(ROWS, SPEEDS), reader(ROWS.flip(0), SPEEDS.flip(0))

@@ -217,9 +217,9 @@ class ASCNet(nn.Module):
     def _other(
         self, clips_BNCTHW: Tensor, targets: dict[str, Tensor], aj_BD: Tensor, mj_BD: Tensor, i: int, j: int
     ) -> Motion:
-        """Return what gives the motion m_k [B, D] of a clip at the speed of clip i, and which samples have such a clip.
+        """Return a function of the motion m_k [B, D] of clips at the speed of clip i, and of which samples have one.
 
-        It is called after the online network, and has the device finish only what was begun here.
+        Call it after the online network: what can be done while that computes has begun when this returns.
         """
         speed_BN, row_B = targets["speed"], targets["row"]
         if self.config.instances == "same":
