@@ -160,7 +160,7 @@ def accuracy(
 def finetune(
     settings: opt.Tuning = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
     backbone: opt.Backbone = None, recipe_name: opt.RecipeName = "", seed: opt.TrainingSeed = None,
-    fold: opt.Fold = 1, folds: opt.Folds = "", split: opt.Tested = "test", select: opt.Select = "last",
+    fold: opt.Fold = 1, folds: opt.Folds = "", split: opt.Tested = "test", select: opt.Select = None,
     hold_out: opt.HoldOut = None, val_groups: opt.ValGroups = False, protocol: opt.Named = None,
     run: opt.Run = None, out: opt.Out = None, workers: opt.Workers = None, skip_bad: opt.Skip = False,
     json: opt.Json = False,

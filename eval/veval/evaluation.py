@@ -16,6 +16,7 @@ from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
 from vtrain.inference import Precision, uses_bf16
 
+KEPT = ("kept", "kept_step")  # only in results about the weights of a best epoch
 RANDOM = "random"  # the path of a network without training
 
 Info = dict[str, Any]  # JSON in the form of results and feature files
@@ -33,8 +34,10 @@ class WeightsInfo:
     backbone: str
     settings: dict[str, Any] = field(default_factory=dict)  # of the backbone
     dim: int
-    step: int | None = None
-    epochs: float | None = None
+    step: int | None = None  # number of steps of the training
+    epochs: float | None = None  # of the training
+    kept: str | None = None  # the number by which these are the weights of the training's best epoch; None: of the last
+    kept_step: int | None = None  # of that epoch
     clip: list[int] | None = None  # frames, height and width
     seed: int | None = None
     crop: int | str | None = None  # side in stored pixels of the square that training cropped, or "largest"
@@ -42,6 +45,7 @@ class WeightsInfo:
     data: Any = None  # on which they were trained, according to their file
     like: str | None = None  # method of the run whose untrained network this is
     protocol: str | None = None  # of a method from outside, from its run; results name the protocol that was used
+    epoch: str = ""  # which epoch the weights are of, for the user; empty where their run keeps only the last
 
     @property
     def is_random(self) -> bool:
@@ -49,10 +53,8 @@ class WeightsInfo:
 
     def as_dict(self) -> Info:
         info = asdict(self)
-        del info["protocol"]
-        if not self.is_random:
-            del info["like"]
-        return info
+        left = ["protocol", "epoch", *([] if self.is_random else ["like"]), *([] if self.kept else KEPT)]
+        return {name: value for name, value in info.items() if name not in left}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

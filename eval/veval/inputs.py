@@ -12,8 +12,10 @@ from vprep.hashing import hash_file, hash_of
 from vtrain.backbones import backbone as new
 from vtrain.data.dataset import NO_LABEL, Videos
 from vtrain.data.shard_set import ShardSet
-from vtrain.run_folder import LAST, newest
+from vtrain.run_folder import LAST, header, newest
+from vtrain.weights import WeightsInfo as FileInfo
 from vtrain.weights import load_backbone
+from vtrain.weights.backbone_file import file_of
 from vtrain.weights.normalisation import WORDS as NORMALISATIONS
 from vtrain.weights.normalisation import spelled
 
@@ -35,9 +37,9 @@ def weights(word: str | None = None, *, backbone: str | None = None, seed: int =
         return random_weights(backbone or RANDOM_BACKBONE, seed)
     if word is not None and word.startswith(LIKE):
         return random_weights(backbone, seed, weights(word.removeprefix(LIKE)).info)
-    path = newest_run() if word is None else Path(word)
+    path = file_of(newest_run() if word is None else Path(word))
     net, found = load_backbone(path, expected=backbone)
-    return Weights(inference_ready(net), info_of(file_of(path), found))
+    return Weights(inference_ready(net), info_of(path, found))
 
 
 def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = None) -> Weights:
@@ -111,30 +113,32 @@ def inference_ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, wh
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
 
-def file_of(path: Path) -> Path:
-    return path / LAST if path.is_dir() else path
+def info_of(path: Path, found: FileInfo) -> WeightsInfo:
+    """Return the description of the weights in `path` for results; `found` is that in their file.
 
-
-def info_of(path: Path, found: Mapping[str, Any]) -> WeightsInfo:
-    """Return the description of the weights in `path` for results; `found` is that in their file."""
-    recipe = found.get("recipe")
-    recipe = recipe if isinstance(recipe, dict) else {}
+    Steps and epochs are those of the training, which for a best epoch are in the last state beside it.
+    """
+    recipe = found.recipe or {}
+    trained = header(path.with_name(LAST)) if found.is_best else {}
     return WeightsInfo(
         path=str(path),
         hash=hash_file(path),
-        method=found.get("method") or found.get("origin"),
+        method=found.method or found.origin,
         recipe=recipe.get("name"),
-        backbone=found["backbone"],
-        settings=found["settings"],
-        dim=found["dim"],
-        step=found.get("step"),
-        epochs=found.get("epochs"),
-        clip=found.get("clip"),
+        backbone=found.backbone,
+        settings=found.settings,
+        dim=found.dim,
+        step=trained.get("step", found.step),
+        epochs=trained.get("epochs", found.epochs),
+        kept=found.best["by"] if found.best and found.is_best else None,
+        kept_step=found.step if found.is_best else None,
+        clip=found.clip,
         seed=recipe.get("seed"),
         crop=crop_of(recipe),
-        normalisation=normalisation_of(found.get("normalisation")),
-        data=found.get("data"),
-        protocol=found.get("protocol"),
+        normalisation=normalisation_of(found.normalisation),
+        data=found.data,
+        protocol=found.protocol,
+        epoch=found.epoch,
     )
 
 

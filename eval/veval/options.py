@@ -64,7 +64,9 @@ FeatureFile = Annotated[Path, typer.Option(help="File for the features, .parquet
 Logits = Annotated[Path | None, typer.Option(help="File to keep each clip's logits in, .parquet or .npz.")]
 TrainingSeed = Annotated[int | None, typer.Option(help="Seed of the training. [default: the recipe's]")]
 Folds = Annotated[str, typer.Option(help="Several folds, as in 1,2,3, with one result each.")]
-Select = Annotated[str, typer.Option(help="Epoch to test: last, best-on-test or best-on-held-out.")]
+Select = Annotated[
+    str | None, typer.Option(help="Epoch to test: last, best-on-held-out or best-on-test. [default: the recipe's]")
+]
 ValGroups = Annotated[bool, typer.Option("--val-groups", help="Hold out whole groups of UCF101.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
 AverageFolds = Annotated[bool, typer.Option("--folds", help="Average the folds of the same measurement.")]

@@ -34,7 +34,8 @@ def progress() -> "Progress":
 def announce(weights: "WeightsInfo", data: "DataInfo", *more: str) -> None:
     """Print which weights and videos are used, for users who did not name them."""
     counts = ", ".join(f"{count} of {split}" for split, count in data.videos.items())
-    note(f"weights {weights.path} ({weights.backbone}), shards {data.shards}, fold {data.fold}: {counts}")
+    network = ", ".join(filter(None, (weights.backbone, weights.epoch)))
+    note(f"weights {weights.path} ({network}), shards {data.shards}, fold {data.fold}: {counts}")
     for line in filter(None, more):
         note(line)
 
@@ -51,7 +52,7 @@ def is_first() -> bool:
 
 def short_name(path: Path) -> str:
     """Return the name of the run or of the file that holds the weights in `path`."""
-    return path.parent.name if path.name == "last.pt" else path.stem
+    return path.parent.name if path.name in ("last.pt", "best.pt") else path.stem
 
 
 def fresh(folder: Path, begin: str, end: str = "") -> Path:

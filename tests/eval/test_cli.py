@@ -107,6 +107,27 @@ def test_retrieval_without_options_takes_the_newest_run_and_the_default_shards_a
     assert result["weights"]["path"] == "runs/newer/last.pt"
 
 
+def test_the_best_epoch_of_a_run_is_taken_and_named_and_until_there_is_one_the_last(here: Path, shards: Path) -> None:
+    for name, steps in (("best", 4), ("young", 1)):
+        words = (f"steps={steps}", "batch=8", "keep=best", "best_by=loss")
+        train(small("pace", shards, *words), here / "runs" / name)
+    state = torch.load(here / "runs" / "best" / "best.pt", weights_only=True)
+    loss, step = state["best"]["value"], state["step"]
+    done = veval("retrieval", *PLACE, "--weights", "runs/best", cwd=here)
+    first = f"weights runs/best/best.pt (tiny, lowest loss, {loss:.4g}, at step {step}), shards data_shards, fold 1"
+    assert done.stderr.startswith(f"{first}: ")
+    assert done.stdout.splitlines()[-1] == "results/retrieval-best-UCF101-fold1-1.json"
+    line = next(line for line in done.stdout.splitlines() if line.startswith("weights "))
+    assert line.endswith(f", lowest loss at step {step} (runs/best/best.pt)")
+    found = json.loads((here / "results" / "retrieval-best-UCF101-fold1-1.json").read_bytes())["weights"]
+    assert (found["kept"], found["kept_step"], found["step"]) == ("loss", step, 4)
+
+    done = veval("retrieval", *PLACE, "--weights", "runs/young", cwd=here)
+    assert done.stderr.startswith("weights runs/young/last.pt (tiny, step 1; no best epoch yet), shards data_shards, ")
+    done = veval("retrieval", *PLACE, "--weights", "runs/best/last.pt", cwd=here)
+    assert done.stderr.startswith("weights runs/best/last.pt (tiny, ")
+
+
 def test_an_older_result_is_never_replaced_unless_it_is_named(here: Path) -> None:
     words = ("knn", *PLACE, "clips=1")
     for number in (1, 2):

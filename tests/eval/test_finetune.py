@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from commands import begin, veval
-from small_recipes import assert_same, saved, small
+from small_recipes import assert_same, lines, saved, small
 
 from veval import commands, inputs
 from veval.evaluation import Data, Evaluation, Execution, WeightsInfo
@@ -21,15 +21,19 @@ from veval.protocol import for_weights
 from veval.results import report, result
 from veval.tasks import video_accuracy
 from veval.tasks.classifier import load_classifier
-from veval.tasks.finetune import FineTuning, best_state, holding_out, recipe_for, run_training
+from veval.tasks.finetune import FineTuning, best_on_test, holding_out, recipe_for, run_training
 from vprep.errors import UsageError
 from vprep.hashing import hash_file
-from vtrain.data.dataset import GROUP
+from vtrain.backbones import backbone as new
+from vtrain.data.augment.apply import Augment
+from vtrain.data.dataset import GROUP, Videos
+from vtrain.data.loader import Loader
 from vtrain.data.shard_set import ShardSet
 from vtrain.overrides import change, from_json
 from vtrain.recipes import RECIPES
 from vtrain.recipes.recipe import Recipe
-from vtrain.training.train import recipe_in, train
+from vtrain.training.run import targets_of
+from vtrain.training.train import method_of, recipe_in, train
 from vtrain.training.training import resolved, selected
 
 pytestmark = pytest.mark.slow
@@ -48,7 +52,7 @@ def run(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tuned(
-    weights: str, shards: Path, folder: Path, *words: str, select: str = "last", protocol: str | None = None
+    weights: str, shards: Path, folder: Path, *words: str, select: str | None = None, protocol: str | None = None
 ) -> Made:
     """As the command has it, with two clips."""
     start = inputs.weights(weights, backbone="tiny" if weights == "random" else None)
@@ -219,19 +223,26 @@ def states_of(path: Path) -> Made:
     return {"step": state["step"], **state["model"]}
 
 
-@pytest.mark.parametrize("select", ["best-on-test", pytest.param("best-on-held-out", marks=pytest.mark.slow)])
-def test_the_best_epoch_is_that_of_a_loop_over_all_epochs_and_the_result_says_how_it_was_chosen(
-    select: str, run: Path, shards: Path, tmp_path: Path
-) -> None:
-    words = ("lr=0.01", "warmup=0", "data.hold_out=4", "data.hold_out_by=group", f"steps={STEPS}")
-    found = tuned(str(run), shards, tmp_path / "run", *words, select=select)
-    data = data_of(shards)
-    recipe = recipe_in(tmp_path / "run")
+HELD_OUT = ("lr=0.01", "warmup=0", "data.hold_out=4", "data.hold_out_by=group", f"steps={STEPS}")
+
+
+def split_of(folder: Path) -> tuple[Videos, Videos]:
+    """The videos that a fine-tuning has learned from, and those that it has held out."""
+    recipe = recipe_in(folder)
     learned, held = selected(recipe, ShardSet.open(recipe.data.shards))
     assert held is not None
     groups = [{GROUP.search(key).group(1) for key in some.keys.to_pylist()} for some in (learned, held)]  # type: ignore[union-attr]
     assert not groups[0] & groups[1]
     assert (len(learned) + len(held), len(held) >= 4) == (16, True)
+    return learned, held
+
+
+def test_the_epoch_that_is_best_on_the_test_videos_is_that_of_a_loop_over_all_epochs_and_the_result_says_so(
+    run: Path, shards: Path, tmp_path: Path
+) -> None:
+    found = tuned(str(run), shards, tmp_path / "run", *HELD_OUT, select="best-on-test")
+    data, recipe = data_of(shards), recipe_in(tmp_path / "run")
+    learned, _ = split_of(tmp_path / "run")
 
     every = round(len(learned) / 4)
     assert recipe.keep_every == every
@@ -239,16 +250,87 @@ def test_the_best_epoch_is_that_of_a_loop_over_all_epochs_and_the_result_says_ho
     states = sorted((tmp_path / "again" / "kept").glob("*.pt"))
     assert [int(path.stem[5:]) for path in states] == list(range(every, STEPS + 1, every))
     states += [tmp_path / "again" / "last.pt"] if STEPS % every else []
-    judges = data if select == "best-on-test" else replace(data, videos={"train": held})
-    tops = [measured(path, judges, clips=1)["top1"] for path in states]
+    tops = [measured(path, data, clips=1)["top1"] for path in states]
     assert [one["top1"] for one in found["tried"]] == tops
     wanted = states[tops.index(max(tops))]
     assert_same(states_of(Path(found["fine_tuned"]["path"])), states_of(wanted))
-    assert found["protocol"]["selection"] == select
+    assert found["protocol"]["selection"] == "best-on-test"
     left = list((tmp_path / "run" / "kept").glob("*.pt"))
     assert [path.name for path in left] == ([wanted.name] if wanted.parent.name == "kept" else [])
     again = measured(Path(found["fine_tuned"]["path"]), data, clips=2)
     assert (again["top1"], again["predictions"]) == (found["top1"], found["predictions"])
+
+
+@pytest.mark.parametrize(
+    ("select", "words"),
+    [("best-on-held-out", ()), (None, ("keep=best",))],
+    ids=["asked for", "as the recipe has it"],
+)
+def test_the_epoch_with_the_lowest_loss_on_held_out_videos_is_tested_and_the_result_says_so(
+    select: str | None, words: tuple[str, ...], run: Path, shards: Path, tmp_path: Path
+) -> None:
+    """Held-out videos are cropped at random, as the training's are, and not in the centre as in a test."""
+    clips = ("crop=random", "crop_size=12", "flip=0")
+    words = ("validate.every=1", "schedule.kind=constant", *clips, *HELD_OUT, *words)
+    found = tuned(str(run), shards, tmp_path / "run", *words, select=select)
+    losses = {
+        line["step"]: held_out_loss(tmp_path / "run", steps=line["step"], folder=tmp_path / f"{line['step']}")
+        for line in lines(tmp_path / "run")
+        if "held_out_loss" in line
+    }
+    assert list(losses) == [3, 6, 9, 12, STEPS]
+    assert [one["step"] for one in found["tried"]] == list(losses)
+    assert [one["held_out_loss"] for one in found["tried"]] == pytest.approx(list(losses.values()), rel=1e-5)
+    step = min(losses, key=lambda step: losses[step])
+    assert step < STEPS, "the last epoch must not be the best, or the test shows nothing"
+    assert found["fine_tuned"].items() >= {
+        "path": str(tmp_path / "run" / "best.pt"), "kept": "held_out_loss", "kept_step": step, "step": STEPS
+    }.items()  # fmt: skip
+    assert found["protocol"].items() >= {"selection": "best-on-held-out", "epochs": round(STEPS / 3, 2)}.items()
+    assert_same(states_of(tmp_path / "run" / "best.pt"), states_of(tmp_path / str(step) / "last.pt"))
+    again = measured(tmp_path / "run", data_of(shards), clips=2)
+    assert (again["top1"], again["predictions"]) == (found["top1"], found["predictions"])
+    assert not (tmp_path / "run" / "kept").exists()
+
+    last = tuned(str(run), shards, tmp_path / "run", *words, *(("keep=best",) if select else ()), select="last")
+    assert (last["protocol"]["selection"], last["tried"]) == ("last", [])
+    assert last["fine_tuned"]["path"] == str(tmp_path / "run" / "last.pt")
+    assert "kept" not in last["fine_tuned"]
+
+
+def held_out_loss(run: Path, *, steps: int, folder: Path) -> float:
+    """Train so many steps, and return the mean loss of the held-out videos, computed clip by clip."""
+    recipe = change(recipe_in(run), [f"steps={steps}"])
+    train(recipe, folder)
+    module = method_of(recipe, new(recipe.backbone, **recipe.backbone_settings)).eval()
+    module.load_state_dict(torch.load(folder / "last.pt", weights_only=True)["model"])
+    _, held = split_of(folder)
+    loader = Loader(held, recipe.method.plan(), batch=1, seed=recipe.seed, epochs=1, shuffled=False)
+    augment, losses = Augment(recipe.method.plan().looks), []
+    with torch.no_grad():
+        for batch in loader:
+            logits = module(augment(batch.clips, batch.augmentation), targets_of(batch))
+            losses.append(logits["loss"].item())
+    return sum(losses) / len(held)
+
+
+def test_a_fine_tuning_that_an_older_version_began_goes_on_with_its_last_epoch(
+    run: Path, shards: Path, tmp_path: Path
+) -> None:
+    words = ("data.hold_out=4", "validate.every=1", "keep=best")
+    tuned(str(run), shards, tmp_path / "run", *words[:2])
+    path = tmp_path / "run" / "recipe.json"
+    recipe = json.loads(path.read_text())
+    del recipe["keep"], recipe["best_by"]
+    path.write_text(json.dumps(recipe))
+    assert tuned(str(run), shards, tmp_path / "run", *words)["protocol"]["selection"] == "last"
+
+
+def test_without_held_out_videos_the_last_epoch_is_tested() -> None:
+    prp = RECIPES["finetune-prp-c3d-ucf101"]()
+    assert [holding_out(prp, count).keep for count in (None, 400, 0)] == ["best", "best", "last"]
+    by_loss = change(prp, ["best_by=loss"])
+    assert holding_out(by_loss, 0).keep == "best"
 
 
 def test_of_states_that_are_equally_good_the_first_is_taken_and_the_others_are_removed(
@@ -259,6 +341,7 @@ def test_of_states_that_are_equally_good_the_first_is_taken_and_the_others_are_r
     videos = inputs.open_data(str(shards), ("train",)).videos["train"]
     rows = [row for row, label in enumerate(videos.label) if label != 3]  # 4 of each class
     judges = videos.take(np.array([row for row in rows if videos.label[row] != 0] + rows[:1]))
+    data = data_of(shards)
     counts = np.bincount(judges.label, minlength=4)
     assert counts[1] == counts[2] > counts[0]
     (tmp_path / "run" / "kept").mkdir()
@@ -269,9 +352,9 @@ def test_of_states_that_are_equally_good_the_first_is_taken_and_the_others_are_r
     recipe = recipe_in(tmp_path / "run")
     tuning = FineTuning(
         weights=inputs.weights("random", backbone="tiny"), recipe=recipe, folder=tmp_path / "run",
-        data=data_of(shards), execution=Execution(),
+        data=replace(data, videos={"test": judges}), execution=Execution(),
     )  # fmt: skip
-    path, tried = best_state(tuning, 4, judges)
+    path, tried = best_on_test(tuning, 4)
     assert path == tmp_path / "run" / "kept" / "step_0000002.pt"
     assert [one["step"] for one in tried] == [1, 2, 3, 4]
     share = [100 * count / len(judges) for count in counts]

@@ -1,6 +1,7 @@
 """Weights and videos are found by the names that users write; what is missing is named in one sentence."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,36 @@ def test_a_run_has_its_network_and_what_results_say_about_it(tmp_path: Path) -> 
     state = torch.load(run / "last.pt", weights_only=True)["model"]
     assert all(torch.equal(tensor, state[f"backbone.{name}"]) for name, tensor in found.net.state_dict().items())
     assert inputs.weights(str(run / "last.pt")).info == found.info
+
+
+BEST = {"by": "held_out_loss", "value": 0.25, "step": 4}
+
+
+def test_a_run_that_keeps_its_best_epoch_stands_for_that_and_its_last_state_for_itself(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", best=BEST, epochs=300.0)
+    state = torch.load(run / "last.pt", weights_only=True)
+    torch.save(state | {"step": 4, "epochs": 171.0}, run / "best.pt")
+    found = inputs.weights(str(run)).info
+    # The length of the training is not that until the best epoch: reports compare it with published ones.
+    assert found.as_dict().items() >= {
+        "path": f"{run}/best.pt", "step": 7, "epochs": 300.0, "kept": "held_out_loss", "kept_step": 4
+    }.items()  # fmt: skip
+    assert found.epoch == "lowest held_out_loss, 0.25, at step 4"
+    assert found == inputs.weights(str(run / "best.pt")).info
+    last = inputs.weights(str(run / "last.pt")).info
+    assert (last.path, last.step, last.epoch) == (f"{run}/last.pt", 7, "step 7; lowest held_out_loss at step 4")
+    assert not {"kept", "kept_step", "epoch"} & set(last.as_dict())
+    assert classifier.load_classifier(str(run)).info == found
+    alone = tmp_path / "best.pt"
+    shutil.copy(run / "best.pt", alone)
+    assert (inputs.weights(str(alone)).info.step, inputs.weights(str(alone)).info.epochs) == (4, 171.0)
+    assert inputs.weights(f"random:{run}").info.as_dict() == inputs.weights(f"random:{run}/last.pt").info.as_dict()
+
+
+@pytest.mark.parametrize("best", [{"by": "loss"}, {"by": "loss", "value": "0", "step": 7}, 3, "loss", None])
+def test_a_note_of_the_best_epoch_that_is_none_counts_as_absent(best: object, tmp_path: Path) -> None:
+    info = inputs.weights(str(save_run(tmp_path / "run", best=best))).info
+    assert (info.path, info.kept, info.epoch) == (f"{tmp_path}/run/last.pt", None, "")
 
 
 def test_the_newest_run_is_the_one_that_was_saved_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def made(kind: str = "retrieval", protocol: Result | None = None, **changes: obj
         "data": {"name": "UCF101", "videos": 9537},
     }
     data = {"shards": "ucf", "hash": "d", "name": "UCF101", "split": "train,test", "fold": 1, "subset": None}
-    of_weights = {name: changes.pop(name) for name in list(changes) if name in weights}
+    of_weights = {name: changes.pop(name) for name in list(changes) if name in (*weights, "kept", "kept_step")}
     of_data = {name.removeprefix("on_"): changes.pop(name) for name in list(changes) if name.startswith("on_")}
     if kind in ("finetune", "test"):
         data["split"] = "test"
@@ -193,6 +193,13 @@ def test_several_seeds_are_one_line_with_their_deviation() -> None:
     assert line.interval is None
     assert line.difference == pytest.approx(0.8)
     assert len(of_results([*files, made(seed=0, recipe="prp-c3d-ucf101-paper", top1=30.0)]).lines) == 2
+
+
+def test_the_best_epochs_of_several_seeds_are_one_line_and_last_epochs_another() -> None:
+    best = [made(seed=seed, top1=20.0 + seed, kept="held_out_loss", kept_step=1000 + seed) for seed in range(3)]
+    lines = of_results([*best, made(top1=10.0)]).lines
+    assert [(line.over, line.value) for line in lines] == [("3 seeds", 21.0), ("", 10.0)]
+    assert lines[0].published == of_results([made()]).lines[0].published != []
 
 
 def test_seeds_and_folds_together_deviate_by_seed() -> None:

@@ -158,6 +158,11 @@ def due(length: Length, every: float) -> list[int]:
             "schedule.kind=plateau validate.every=1",
             "nothing to validate on: set data.hold_out or validate.split, or validate.every=0",
         ),
+        (
+            "keep=best",
+            "keep is best by held_out_loss, which is not measured: set validate.every=1, and data.hold_out or "
+            "validate.split; or best_by=loss, or keep=last",
+        ),
         ("validate.every=2", "nothing to validate on: set data.hold_out or validate.split, or validate.every=0"),
     ],
 )
@@ -171,6 +176,18 @@ def test_impossible_settings_are_refused(words: str, message: str) -> None:
 def test_a_plateau_needs_held_out_videos_or_another_split(words: str) -> None:
     changed = change(BASE, ["schedule.kind=plateau", "validate.every=1", words])
     assert changed.schedule.kind == "plateau"
+
+
+@pytest.mark.parametrize(
+    ("words", "metric"),
+    [
+        ("keep=best best_by=loss", "epoch_loss"),
+        ("keep=best validate.every=0.5 data.hold_out=5", "held_out_loss"),
+        ("best_by=loss", ""),
+    ],
+)
+def test_the_best_epoch_has_the_lowest_of_a_number_in_the_metrics(words: str, metric: str) -> None:
+    assert change(BASE, words.split()).best_metric == metric
 
 
 METHODS: list[tuple[str, MethodConfig]] = [

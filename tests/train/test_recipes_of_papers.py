@@ -161,6 +161,27 @@ def test_prps_code_lowers_the_learning_rate_when_the_loss_on_800_videos_stays() 
     assert recipe.schedule.lr_at(10, 1.0, 300, losses) == pytest.approx(0.001)
 
 
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("rspnet-r2plus1d-k400", "epoch_loss"),
+        ("rspnet-c3d-k100-paper", "epoch_loss"),
+        ("prp-c3d-ucf101", "held_out_loss"),
+        ("prp-r3d-ucf101-paper", "held_out_loss"),
+        ("ascnet-resnet3d18-k400", ""),
+        ("pace-r2plus1d-ucf101", ""),
+        ("finetune-vcop-c3d-hmdb51", "held_out_loss"),
+        ("finetune-prp-c3d-ucf101-paper", "held_out_loss"),
+        ("finetune-rspnet-c3d-ucf101", ""),
+        ("finetune-ascnet-resnet3d18-ucf101", ""),
+        ("finetune-pace-r2plus1d-ucf101", ""),
+        ("prp-tiny", ""),
+    ],
+)
+def test_the_epoch_is_kept_that_the_authors_keep(name: str, metric: str) -> None:
+    assert named(name).best_metric == metric
+
+
 def test_paces_epoch_on_ucf101_shows_each_video_ten_times() -> None:
     recipe = find("pace", "released")
     assert recipe.length(9537).steps == 18 * 9537 * 10 / 30

@@ -31,6 +31,15 @@ def test_json_is_one_object(shards: Path, tmp_path: Path) -> None:
     assert (summary["method"], summary["recipe"], summary["steps"]) == ("pace", "pace-tiny", 4)
 
 
+def test_the_best_epoch_is_printed_where_it_is_kept(shards: Path, tmp_path: Path) -> None:
+    words = (*SMALL, "batch=10", "keep=best", "best_by=loss", "--out", "run")  # 20 videos: two epochs
+    done = vtrain("pace", "--shards", shards, *words, cwd=tmp_path)
+    best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["best"]
+    assert done.stdout.splitlines()[1] == f"best.pt: lowest loss, {best['value']:.4g}, at step {best['step']}"
+    again = vtrain("pace", "--resume", "--out", "run", "--json", cwd=tmp_path)
+    assert again.json["best"] == best
+
+
 def test_a_warning_names_clips_that_are_larger_than_the_frames(shards: Path, tmp_path: Path) -> None:
     words = [word if word != "size=16" else "size=26" for word in SMALL]
     said = vtrain("pace", "--shards", shards, *words, cwd=tmp_path).stderr.splitlines()

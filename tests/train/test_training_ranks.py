@@ -22,6 +22,7 @@ from small_recipes import assert_same, begin, damaged, lines, saved, small, unti
 from vprep.errors import exit_code
 from vtrain.overrides import change
 from vtrain.recipes.recipe import Recipe
+from vtrain.run_folder import Best, best_in
 from vtrain.training.train import recipe_in, train
 
 pytestmark = pytest.mark.slow
@@ -185,6 +186,26 @@ def resumable(run: Path, step: int, folder: Path) -> Path:
         shutil.copy(run / name, folder)
     shutil.copy(run / "kept" / f"step_{step:07}.pt", folder / "last.pt")
     return folder
+
+
+@pytest.mark.parametrize("by", ["loss", "held_out_loss"])
+def test_two_ranks_keep_the_best_epoch_that_one_process_keeps(by: str, shards: Path, tmp_path: Path) -> None:
+    """Also after a kill that came between the last and the best state."""
+    words = ("steps=12", "keep=best", f"best_by={by}", "keep_every=1", "data.hold_out=4", "validate.every=1")
+    recipe = small("supervised", shards, *GENTLE, *ALIKE["supervised"], *words)
+    two_ranks, one = trained(recipe, tmp_path / "two"), tmp_path / "one"
+    train(recipe, one)
+    numbers, wanted = ([line for line in lines(run) if line["step"] % 2 == 0] for run in (two_ranks, one))
+    metric = recipe.best_metric
+    assert [line[metric] for line in numbers] == pytest.approx([line[metric] for line in wanted], rel=1e-4)
+    best = min(numbers, key=lambda line: line[metric])
+    assert best_in(two_ranks / "best.pt") == Best(by=by, value=best[metric], step=best["step"])
+    folder = resumable(two_ranks, best["step"], tmp_path / "run")
+    trained(change(recipe_in(folder), ["keep_every=0"]), folder, resume=True)
+    for name in ("last.pt", "best.pt"):
+        found, undisturbed = (torch.load(run / name, weights_only=True) for run in (folder, two_ranks))
+        assert_same(found["model"], undisturbed["model"])
+        assert found["best"] == undisturbed["best"]
 
 
 @pytest.mark.parametrize("asked", [(0, 1), (1,)], ids=["both", "one"])

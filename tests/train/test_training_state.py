@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from small_recipes import damaged, lines, saved, small
+from small_recipes import assert_same, damaged, lines, saved, small
 
 from vprep.errors import WorkError
 from vtrain.overrides import change
@@ -59,6 +59,16 @@ def test_a_state_without_bad_videos_as_older_versions_saved_it_is_resumed(copy: 
     with damaged(copy, (7,)):
         assert train(longer, tmp_path / "run", resume=True)["steps"] == 16
     assert [line["skipped"] for line in lines(tmp_path / "run")[8:]][-1] == 1
+
+
+def test_a_resumed_training_does_not_need_the_weights_that_it_began_with(shards: Path, tmp_path: Path) -> None:
+    train(small("pace", shards, "steps=1"), tmp_path / "first")
+    recipe = small("supervised", shards, "steps=4", "schedule.kind=constant", f"weights={tmp_path / 'first'}")
+    train(recipe, tmp_path / "wanted")
+    train(change(recipe, ["steps=2"]), tmp_path / "run")
+    shutil.rmtree(tmp_path / "first")
+    train(recipe, tmp_path / "run", resume=True)
+    assert_same(saved(tmp_path / "run")["model"], saved(tmp_path / "wanted")["model"])
 
 
 # What it leaves as it was

@@ -4,6 +4,7 @@ recipe.json        everything that the result of the training depends on
 environment.json   machine and versions of each start
 metrics.jsonl      a line of numbers each `log_every` steps
 last.pt            the last state; torch.load(..., weights_only=True) opens it
+best.pt            the state of the best epoch so far, where the recipe has keep=best
 kept/              states of earlier steps that are never replaced
 """
 
@@ -13,6 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError
 
 LAST = "last.pt"
+BEST = "best.pt"
 RECIPE = "recipe.json"
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"
@@ -31,8 +34,30 @@ BOARD = "tensorboard"
 State = dict[str, Any]
 
 
-def save(folder: Path, state: State, *, keep: bool = False) -> None:
-    """Save `state` as the last state; the older state stays until the new one is complete."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The best epoch of a run so far: the one with the lowest `by`."""
+
+    by: str  # held_out_loss or loss
+    value: float
+    step: int
+
+    def __str__(self) -> str:
+        return f"lowest {self.by}, {self.value:.4g}, at step {self.step}"
+
+    @classmethod
+    def read(cls, found: Any) -> "Best | None":  # noqa: ANN401  any value of a file
+        """Return what a state notes of the best epoch; None when it notes none."""
+        types = {"by": str, "value": float, "step": int}
+        fits = isinstance(found, dict) and {name: type(value) for name, value in found.items()} == types
+        return cls(**found) if fits else None
+
+
+def save(folder: Path, state: State, *, keep: bool = False, best: bool = False) -> None:
+    """Save `state` as the last state; the older state stays until the new one is complete.
+
+    `keep` also keeps it for good, and `best` makes it the state of the best epoch.
+    """
     last = folder / LAST
     target = folder / KEPT / f"step_{state['step']:07}.pt" if keep else last
     try:
@@ -42,11 +67,49 @@ def save(folder: Path, state: State, *, keep: bool = False) -> None:
         if keep:
             # The kept state comes first: a run that is killed in between resumes from the older one and keeps it again.
             _link(target, last)
+        if best:
+            # Last: a run that is killed in between has the best state in last.pt, and `restore_best` finds it there.
+            _link(last, folder / BEST)
     except (OSError, RuntimeError) as error:
         raise WorkError(
             f"step {state['step']} could not be saved to {target} ({reason(error)}); {standing(folder)}: fix that and "
             f"{how_to_go_on(folder)}"
         ) from None
+
+
+def weights_file(folder: Path) -> Path:
+    """Return the file with the weights that a run stands for: best.pt where it keeps its best epoch, or last.pt.
+
+    It is last.pt, too, while no epoch has ended, and after a kill that came before best.pt was replaced.
+    """
+    if not (folder / BEST).is_file():
+        return folder / LAST
+    last, best = best_in(folder / LAST), best_in(folder / BEST)
+    is_newer = last is not None and (best is None or last.value < best.value)
+    return folder / (LAST if is_newer else BEST)
+
+
+def best_in(path: Path) -> Best | None:
+    """Return the best epoch if the file holds its state; None if it holds another state, or none."""
+    state = header(path)
+    best = Best.read(state.get("best"))
+    return best if best is not None and best.step == state.get("step") else None
+
+
+def header(path: Path) -> State:
+    """Return a state without reading its tensors; empty where the file is no state."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return dict(state)
+    except Exception:  # torch raises errors of any kind for a file that is not its own
+        return {}
+
+
+def restore_best(folder: Path) -> Best | None:
+    """Return the best epoch whose state the folder holds, in best.pt; move it there where a kill came before that."""
+    if weights_file(folder).name == LAST and best_in(folder / LAST) is not None:
+        _link(folder / LAST, folder / BEST)
+    return best_in(folder / BEST)
 
 
 def _link(path: Path, other: Path) -> None:
@@ -122,14 +185,15 @@ def load(folder: Path) -> State:
         state: State = torch.load(path, map_location="cpu", weights_only=True)
         state["step"], state["model"]
     except FileNotFoundError:
-        raise UsageError(
-            f"{folder} has no {LAST}: its run stopped before it saved; delete it and start again"
-        ) from None
+        if (folder / BEST).exists():
+            what = f"{folder} has no {LAST}; copy {BEST} to {LAST} to continue from its best epoch"
+        else:
+            what = f"{folder} has no {LAST}: its run stopped before it saved; delete it and start again"
+        raise UsageError(what) from None
     except Exception as error:  # torch raises errors of any kind for a file that is not its own
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(
-            f"{path} is no state of a training ({message}); replace it by a state of {folder / KEPT}"
-        ) from None
+        good = f"{BEST}, or a state of {folder / KEPT}" if (folder / BEST).exists() else f"a state of {folder / KEPT}"
+        raise UsageError(f"{path} is no state of a training ({message}); replace it by {good}") from None
     return state
 
 

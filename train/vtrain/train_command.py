@@ -132,10 +132,13 @@ def _resume(
 
 
 def _for_people(summary: dict[str, Any]) -> str:
+    from vtrain.run_folder import Best
+
     numbers = {name.replace("_", " "): value for name, value in summary.items() if isinstance(value, float)}
     listed = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
     backbone = f" --backbone {summary['backbone']}" if ":" in summary["backbone"] else ""
     return "\n".join((
         f"{summary['run']}: {summary['steps']} steps of {summary['recipe']}, {listed}",
+        *([f"best.pt: {Best(**summary['best'])}"] if "best" in summary else []),
         f"next: veval retrieval --weights {summary['run']}{backbone}",
     ))  # fmt: skip

@@ -17,7 +17,7 @@ from veval.results.result import Result
 
 Folds = Literal["separate", "averaged"]
 
-OF_WEIGHTS = ("method", "recipe", "backbone", "settings", "step", "epochs", "data")
+OF_WEIGHTS = ("method", "recipe", "backbone", "settings", "step", "epochs", "kept", "data")
 OF_DATA = ("name", "hash", "split", "subset")
 SHARED = ("kind", "weights", "data", "dropped")  # by all pools of a result
 SEEDS = ("seed", "few_seed")  # of the measurement, among the entries of a protocol

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from veval.evaluation import Classifier, DataInfo
-from veval.inputs import file_of, first_augmentation, inference_ready, info_of, newest_run
+from veval.inputs import first_augmentation, inference_ready, info_of, newest_run
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.dataset import Videos
 from vtrain.weights import load_backbone
+from vtrain.weights.backbone_file import file_of
 from vtrain.weights.checkpoint_file import load
 
 

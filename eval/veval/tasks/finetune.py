@@ -1,9 +1,14 @@
 """Fine-tuning: train a network on labels, from given weights or from scratch, and then test it on whole videos.
 
-By default the state after the last epoch is tested. RSPNet's authors keep the epoch that is best on the test videos;
-VCOP's and PRP's authors keep the epoch that is best on held-out videos. Both can be selected, and the result says so.
+The recipe says which epoch is tested. By VCOP's and PRP's recipes it is the one with the lowest loss on held-out
+videos, whose clips are drawn and cropped as those of the training; of equal epochs the first. By all others it is the
+last. RSPNet's authors keep the epoch that is best on the test videos. Each can be selected, and the result says so.
+
+Differs from VCOP's and PRP's code:
+- held-out videos give the same random clips after each epoch; there, each epoch draws new ones
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,11 +30,12 @@ from vtrain.overrides import as_json, change, listed
 from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
-from vtrain.run_folder import KEPT, LAST, RECIPE, newest, read_json
+from vtrain.run_folder import KEPT, LAST, METRICS, RECIPE, newest, read_json, weights_file
 from vtrain.training.train import recipe_in, train
 from vtrain.training.training import resolved, selected
 
 SELECT = ("last", "best-on-test", "best-on-held-out")
+BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what results say of a recipe's best epoch
 TINY = "finetune-tiny"
 USUAL = "ucf101"  # the data set whose recipe is used for videos on which no paper fine-tunes
 TUNED = Path("runs") / "finetuned"
@@ -46,7 +52,7 @@ class FineTuning:
     folder: Path  # of the training
     data: Data  # the videos that are tested on, as a single split
     execution: Execution
-    selection: str = "last"  # of the epoch
+    selection: str | None = None  # of the epoch; None: the recipe's
     protocol: str | None = None  # of the test; None: that of the recipe
     words: Sequence[str] = ()  # changes of the protocol, key=value
 
@@ -110,7 +116,10 @@ def published_recipe(weights: WeightsInfo, dataset: str, word: str) -> tuple[Rec
 
 
 def holding_out(recipe: Recipe, count: int | None, by: By | None = None) -> Recipe:
-    """Return the recipe with `count` held-out videos, validated after each epoch; None: as many as before."""
+    """Return the recipe with `count` held-out videos, validated after each epoch; None: as many as before.
+
+    Without a validation there is no best epoch.
+    """
     data = replace(
         recipe.data,
         hold_out=recipe.data.hold_out if count is None else count,
@@ -118,7 +127,8 @@ def holding_out(recipe: Recipe, count: int | None, by: By | None = None) -> Reci
     )
     validate = recipe.validate
     every = (validate.every or 1.0) if data.hold_out else validate.every if validate.split else 0.0
-    return replace(recipe, data=data, validate=replace(validate, every=every))
+    keep = recipe.keep if every or recipe.best_by == "loss" else "last"
+    return replace(recipe, data=data, validate=replace(validate, every=every), keep=keep)
 
 
 def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
@@ -128,22 +138,19 @@ def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
     """
     refuse_other_network(tuning.weights.info, tuning.recipe)
     shards = tuning.shards
-    recipe = resolved(tuning.recipe, shards)
-    learned, held = refuse_untestable(replace(tuning, recipe=recipe), shards)
+    recipe = resolved(selecting(tuning), shards)
+    learned = refuse_untestable(replace(tuning, recipe=recipe), shards)
     per_epoch = recipe.length(len(learned)).per_epoch
-    if tuning.selection != "last":
+    if tuning.selection == "best-on-test":
         recipe = replace(recipe, keep_every=max(1, round(per_epoch)))
     summary = run_training(recipe, tuning.folder, tuning.test_videos, shards)
     if tuning.execution.rank_and_world[0] > 0:
         return None
-    state, tried = tuning.folder, list[Info]()
-    if tuning.selection != "last":
-        judges = tuning.test_videos if tuning.selection == "best-on-test" else cast(Videos, held)
-        state, tried = best_state(tuning, summary["steps"], judges)
-    numbers, evaluation = tested(tuning, state, tuning.test_videos, tuning.protocol, tuning.words)
+    state, tried, selection = selected_state(tuning, recipe, summary["steps"])
+    numbers, evaluation = tested(tuning, state, tuning.protocol, tuning.words)
     info = evaluation.info("testing")
     info["protocol"] |= {
-        "selection": tuning.selection,
+        "selection": selection,
         "fine_tuned_by": recipe.name,
         "epochs": round(summary["steps"] / per_epoch, 2),
     }
@@ -167,19 +174,29 @@ def refuse_other_network(weights: WeightsInfo, recipe: Recipe) -> None:
             )
 
 
-def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> tuple[Videos, Videos | None]:
-    """Refuse before the training what would fail after it; return the training videos and the held-out videos."""
-    if tuning.selection not in SELECT:
+def selecting(tuning: FineTuning) -> Recipe:
+    """Return the recipe, which keeps the best epoch where that is selected. A run goes on as it was begun."""
+    if tuning.selection not in (None, *SELECT):
         raise UsageError(f"--select is '{tuning.selection}'; there are {', '.join(SELECT)}")
     recipe = tuning.recipe
-    if tuning.selection == "best-on-held-out" and not recipe.data.hold_out:
-        raise UsageError("--select is best-on-held-out, but no videos are held out; hold some out: --hold-out 800")
+    if tuning.selection == "best-on-held-out":
+        if not recipe.data.hold_out:
+            raise UsageError("--select is best-on-held-out, but no videos are held out; hold some out: --hold-out 800")
+        return replace(recipe, keep="best", best_by="held_out_loss")
+    begun = tuning.folder / RECIPE
+    is_older = begun.exists() and "keep" not in read_json(begun)  # than the setting
+    return replace(recipe, keep="last") if is_older else recipe
+
+
+def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> Videos:
+    """Refuse before the training what would fail after it; return the training videos."""
+    recipe = tuning.recipe
     demand_labels(tuning.test_videos, tuning.data.info)
     said = as_json(recipe)
     tuned = replace(tuning.weights.info, recipe=recipe.name, clip=list(recipe.clip), crop=crop_of(said))
     protocol = for_weights("testing", tuned, tuning.protocol, tuning.words, sampled_like(said))
     demand_distinct(protocol.plan().looks[0], tuning.test_videos.frame_sizes)
-    return selected(recipe, shards)
+    return selected(recipe, shards)[0]
 
 
 def run_training(recipe: Recipe, folder: Path, videos: Videos, shards: ShardSet) -> Info:
@@ -206,8 +223,22 @@ def refuse_another_training(recipe: Recipe, folder: Path, videos: Videos) -> Non
             )
 
 
-def best_state(tuning: FineTuning, steps: int, judges: Videos) -> tuple[Path, list[Info]]:
-    """Return the first of the best states by one centre clip of each video of `judges`, and the accuracy of each.
+def selected_state(tuning: FineTuning, recipe: Recipe, steps: int) -> tuple[Path, list[Info], str]:
+    """Return the state to test, the numbers of the epochs it was selected from, and how, in a word."""
+    if tuning.selection == "best-on-test":
+        return *best_on_test(tuning, steps), tuning.selection
+    state = weights_file(tuning.folder)
+    if tuning.selection == "last" or recipe.keep == "last" or state.name == LAST:
+        return tuning.folder / LAST, [], "last"
+    lines = [json.loads(line) for line in (tuning.folder / METRICS).read_text().splitlines()]
+    tried = [
+        {name: line[name] for name in ("step", recipe.best_metric)} for line in lines if recipe.best_metric in line
+    ]
+    return state, tried, BEST_BY[recipe.best_by]
+
+
+def best_on_test(tuning: FineTuning, steps: int) -> tuple[Path, list[Info]]:
+    """Return the first of the best states by one centre clip of each test video, and the accuracy of each.
 
     Other kept states are removed.
     """
@@ -215,7 +246,7 @@ def best_state(tuning: FineTuning, steps: int, judges: Videos) -> tuple[Path, li
     states = kept if kept and kept[-1].stem == f"step_{steps:07}" else [*kept, tuning.folder / LAST]
     tried = []
     for path in states:
-        numbers, evaluation = tested(tuning, path, judges, None, ["clips=1"])
+        numbers, evaluation = tested(tuning, path, None, ["clips=1"])
         tried.append({"step": evaluation.network.info.step, "top1": numbers["top1"]})
     top = states[max(range(len(states)), key=lambda number: tried[number]["top1"])]
     for path in kept:
@@ -224,14 +255,12 @@ def best_state(tuning: FineTuning, steps: int, judges: Videos) -> tuple[Path, li
     return top, tried
 
 
-def tested(
-    tuning: FineTuning, state: Path, videos: Videos, protocol: str | None, words: Sequence[str]
-) -> tuple[Info, Evaluation[Any]]:
+def tested(tuning: FineTuning, state: Path, protocol: str | None, words: Sequence[str]) -> tuple[Info, Evaluation[Any]]:
     """Test a state of the training in this process alone, for any number of processes that have trained."""
     network = load_classifier(str(state))
     evaluation = Evaluation(
         network=network,
-        data=replace(tuning.data, videos={tuning.data.info.split: videos}),
+        data=tuning.data,
         protocol=for_weights("testing", network.info, protocol, words, network.trained_on),
         execution=replace(tuning.execution, rank=0, world=1),
     )

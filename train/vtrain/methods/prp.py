@@ -15,6 +15,7 @@ Differs from the code:
 - clips need not be 16 x 112 x 112: sizes that the code fixes are shares of frames and side here (see `prp_mask.py`)
 - a feature map that is not an 8th of the frames and a 16th of the side is first pooled or stretched to that size
 - the rates 1 and 4 of table 2 can be run; the code has only 2
+- the held-out loss, by which the best epoch is kept, is of the same clips after each epoch; the code draws new ones
 
 B batch   N views   T frames   C channels   H height   W width
 """

@@ -12,10 +12,13 @@ Differs from the paper, as the authors' code does (in brackets the setting that 
   which may be keys of the same video.
 - k- is a second positive of A-VID, and the two terms are summed. [positives="same"]
 - RSP's margin is on the cosines divided by tau. [margin=0.15, margin_on="cosine"]
+- The weights of the epoch with the lowest training loss are used; the text does not say which. [keep="last"]
 Differs from the authors' code
 - Every other query of the batch is at 1x, not a random half: the loader's batches are shuffled already. With an odd
   batch the code has more queries at `speed`.
 - The keys are shuffled for batch norm in a fixed order, and also on one device, where the code does not run.
+- The training loss of an epoch is the mean over all GPUs; the code compares the first GPU's, and forgets the best when
+  it resumes.
 - The queue need not be a multiple of the batch. The momentum copy is updated after the optimiser's step, not before
   the next forward: the numbers are the same.
 - The code cannot run VID (Table 1); here q, k+ and the queue's keys are then all at 1x, and k- serves RSP alone.

@@ -37,6 +37,7 @@ def pretraining(backbone: str) -> Recipe:
         optim=Optim(weight_decay=5e-4),
         schedule=Schedule(kind="plateau", lr=0.01, patience=50),
         validate=Validate(every=1),
+        keep="best",  # by the loss of the held-out videos
     )
 
 

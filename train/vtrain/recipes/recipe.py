@@ -78,6 +78,8 @@ class Recipe:
     workers: int | None = None  # of each process's loader; None: as many as processors are left
     log_every: int = 10
     save_every: int = 500
+    keep: Literal["last", "best"] = "last"  # best: also the state of the best epoch, whose weights are evaluated
+    best_by: Literal["held_out_loss", "loss"] = "held_out_loss"  # the lowest is best; loss: mean of a whole epoch
     keep_every: int = 0  # steps after which the checkpoint is also kept in kept/; 0: never
 
     def __post_init__(self) -> None:
@@ -95,6 +97,11 @@ class Recipe:
                 f"validate.every is {self.validate.every:g} with schedule.kind=plateau, which needs a loss each epoch: "
                 "set validate.every=1, and data.hold_out or validate.split"
             )
+        if self.keep == "best" and self.best_by == "held_out_loss" and not self.validate.every:
+            raise UsageError(
+                "keep is best by held_out_loss, which is not measured: set validate.every=1, and data.hold_out or "
+                "validate.split; or best_by=loss, or keep=last"
+            )
         if self.validate.every and not (self.data.hold_out or self.validate.split):
             raise UsageError("nothing to validate on: set data.hold_out or validate.split, or validate.every=0")
 
@@ -105,6 +112,11 @@ class Recipe:
     @property
     def learns_from_labels(self) -> bool:
         return registry.entry(self.method_name).learns_from_labels
+
+    @property
+    def best_metric(self) -> str:
+        """The number in metrics.jsonl whose lowest value makes an epoch the best; empty where none is kept."""
+        return "" if self.keep == "last" else {"held_out_loss": "held_out_loss", "loss": "epoch_loss"}[self.best_by]
 
     @property
     def clip(self) -> tuple[int, int, int]:
@@ -142,12 +154,14 @@ class Length:
     def epoch(self, step: int) -> float:
         return step / self.per_epoch
 
+    def ends(self, step: int, every: float = 1.0) -> bool:
+        """Return whether this step ends a period of `every` epochs."""
+        over = [int((at / self.per_epoch + 1e-9) / every) for at in (step - 1, step)]
+        return over[1] > over[0]
+
     def due(self, step: int, every: float) -> bool:
         """Return whether this step ends a period of `every` epochs, or the training."""
-        if not every:
-            return False
-        over = [int((at / self.per_epoch + 1e-9) / every) for at in (step - 1, step)]
-        return over[1] > over[0] or step == self.steps
+        return bool(every) and (self.ends(step, every) or step == self.steps)
 
 
 def for_classes(recipe: Recipe, classes: int | None) -> Recipe:

@@ -95,6 +95,8 @@ def pretraining(backbone: str, data: str) -> Recipe:
         batch=batch,
         epochs=200,
         schedule=Schedule(lr=lr, scaling="linear 64", floor=0.001, per="epoch"),
+        keep="best",
+        best_by="loss",
     )
 
 

@@ -92,7 +92,7 @@ def ascnet(data: str, backbone: str) -> Recipe:
 
 
 def vcop(data: str, backbone: str) -> Recipe:
-    """Return the fine-tuning of VCOP's code.
+    """Return the fine-tuning of VCOP's code, which keeps the epoch with the lowest loss on held-out videos.
 
     Xu et al.: Self-supervised spatiotemporal learning via video clip order prediction (CVPR 2019).
     """
@@ -106,11 +106,12 @@ def vcop(data: str, backbone: str) -> Recipe:
         optim=Optim(weight_decay=5e-4),
         schedule=Schedule(kind="constant", lr=0.001),
         validate=Validate(every=1),
+        keep="best",
     )
 
 
 def prp(data: str, backbone: str) -> Recipe:
-    """Return fine-tuning as in the authors' code, which chooses the epoch by the loss on held-out videos."""
+    """Return fine-tuning as in the authors' code, which tests the epoch that VCOP's code would keep."""
     schedule = Schedule(kind="step", lr=0.001, milestones=(100,))
     return replace(vcop(data, backbone), name=f"finetune-prp-{backbone}-{data}", epochs=160, schedule=schedule)
 

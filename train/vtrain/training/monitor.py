@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from math import inf
 from typing import Any
 
 import torch
@@ -38,11 +39,12 @@ class Monitor:
     def after_step(self, run: Run, lr: float, stopping: bool) -> None:
         last = run.step == self.length.steps
         measured = self._measured(run)
+        best = self._is_best(run, measured)
         if measured or last or run.step % self.recipe.log_every == 0:
             self._write(run, lr, measured)
         keep = self.recipe.keep_every > 0 and run.step % self.recipe.keep_every == 0
-        if last or stopping or keep or run.step % self.recipe.save_every == 0:
-            self.save(run, keep)
+        if last or stopping or keep or best or run.step % self.recipe.save_every == 0:
+            self.save(run, keep, best)
         if rank() == 0:
             self.progress.move(run.step)
 
@@ -60,8 +62,18 @@ class Monitor:
             measured |= {f"held_out_{name}": value for name, value in found.items()}
         if self._watch is not None and self.length.due(run.step, self.recipe.watch.every):
             measured |= {f"watch_{name}": value for name, value in self._watch(run).items()}
+        if self.recipe.best_metric == "epoch_loss" and self.length.ends(run.step):
+            measured["epoch_loss"] = run.means.end_epoch()
         self._paused += time.perf_counter() - began
         return measured
+
+    def _is_best(self, run: Run, measured: dict[str, float]) -> bool:
+        """Return whether this epoch is the best so far, and note it in `run`. Of equal epochs the first is the best."""
+        value = measured.get(self.recipe.best_metric, inf)
+        is_best = value < (inf if run.best is None else run.best.value)
+        if is_best:
+            run.best = run_folder.Best(by=self.recipe.best_by, value=value, step=run.step)
+        return is_best
 
     def _write(self, run: Run, lr: float, measured: dict[str, float]) -> None:
         self._refuse_nan(run)
@@ -95,12 +107,12 @@ class Monitor:
                 f"{run_folder.standing(self.folder)}: fix that and {run_folder.how_to_go_on(self.folder)}"
             ) from None
 
-    def save(self, run: Run, keep: bool = False) -> None:
+    def save(self, run: Run, keep: bool = False, best: bool = False) -> None:
         began = time.perf_counter()
         self._refuse_nan(run)
         state = {**self._info, "epochs": round(self.length.epoch(run.step), 4), **run.state()}
         if rank() == 0:
-            run_folder.save(self.folder, state, keep=keep)
+            run_folder.save(self.folder, state, keep=keep, best=best)
         self._paused += time.perf_counter() - began
 
     def _refuse_nan(self, run: Run) -> None:

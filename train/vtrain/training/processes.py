@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,8 @@ import torch.distributed as dist
 from vprep.errors import UsageError
 from vtrain.distributed import rank, world
 from vtrain.machine import kept_memory
+
+Decided = TypeVar("Decided")
 
 # Process groups are kept until everything that used them is gone. When DDP drops the last reference to a group, torch
 # (2.13) waits for gloo's threads while it holds Python's lock, which these threads may want: some trainings never
@@ -68,18 +70,19 @@ def _process_group(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def first_decides(act: Callable[[], object]) -> None:
-    """Let the first rank call `act`; when that raises a UsageError, all ranks raise it."""
-    refused: list[str | None] = [None]
+def first_decides(act: Callable[[], Decided]) -> Decided:
+    """Let the first rank call `act`; return on all ranks what it returned, or raise the UsageError that it raised."""
+    decided: list[Any] = [None, None]
     if rank() == 0:
         try:
-            act()
+            decided[0] = act()
         except UsageError as error:
-            refused = [str(error)]
+            decided[1] = str(error)
     if world() > 1:
-        dist.broadcast_object_list(refused)
-    if refused[0] is not None:
-        raise UsageError(refused[0])
+        dist.broadcast_object_list(decided)
+    if decided[1] is not None:
+        raise UsageError(decided[1])
+    return cast(Decided, decided[0])
 
 
 def agreed_folder(folder: Path | None, method: str) -> Path:

@@ -5,7 +5,7 @@ The loader's position and the random numbers of a step follow from the step.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import inf
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from vtrain.data.batch import Bad, Batch
 from vtrain.distributed import gather, gather_objects, rank, world
 from vtrain.methods.method import Method
+from vtrain.run_folder import Best
 
 Outputs = dict[str, Tensor]
 NEVER = 2**62
@@ -38,12 +39,17 @@ class Place:
 
 
 class RunningMeans:
-    """Means of the steps' outputs since they were last cleared. They stay on the device, so no step waits for it."""
+    """Means of the steps' outputs since they were last cleared, and the mean loss of the epoch.
+
+    They stay on the device, so no step waits for it.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.names: list[str] = []
         self.values = torch.zeros(0, device=device)
         self.steps = 0
+        self.epoch_loss = torch.zeros(1, dtype=torch.float64, device=device)  # sum over the steps of the epoch
+        self.epoch_steps = 0
         self.first_bad = torch.full((), NEVER, device=device)  # the first step whose loss was not finite
 
     def add(self, step: int, outputs: Outputs) -> None:
@@ -52,6 +58,8 @@ class RunningMeans:
             self.values = torch.zeros(len(outputs), device=self.values.device)
         self.values += torch.stack([outputs[name].detach().float() for name in self.names])
         self.steps += 1
+        self.epoch_loss += outputs["loss"].detach()
+        self.epoch_steps += 1
         bad = torch.where(outputs["loss"].detach().isfinite(), NEVER, step)
         self.first_bad = torch.minimum(self.first_bad, bad)
 
@@ -62,6 +70,17 @@ class RunningMeans:
             dist.all_reduce(values)
             values /= world()
         return dict(zip(self.names, values.tolist(), strict=True))
+
+    def end_epoch(self) -> float:
+        """Return the mean loss over the epoch's steps and all ranks, and begin the next epoch.
+
+        This waits for the device.
+        """
+        total, steps = self.epoch_loss, self.epoch_steps * world()
+        if world() > 1:
+            dist.all_reduce(total)
+        self.epoch_loss, self.epoch_steps = torch.zeros_like(total), 0
+        return total.item() / max(1, steps)
 
     def bad_step(self) -> int | None:
         """Return the first step whose loss was not finite, on any rank; None when there was none."""
@@ -75,12 +94,24 @@ class RunningMeans:
 
     def state(self) -> dict[str, Any]:
         """Return the state to save, with a row of values for each rank; all ranks must call this."""
-        return {"names": self.names, "values": gather(self.values[None]), "steps": self.steps}
+        return {
+            "names": self.names,
+            "values": gather(self.values[None]),
+            "steps": self.steps,
+            "epoch_loss": gather(self.epoch_loss[None]),
+            "epoch_steps": self.epoch_steps,
+        }
 
     def load(self, state: dict[str, Any]) -> None:
         self.names, self.steps = list(state["names"]), int(state["steps"])
-        rows = state["values"].to(self.values.device)
-        self.values = rows[rank()].clone() if len(rows) == world() else rows.mean(0)
+        self.values = self._own(state["values"])
+        if "epoch_loss" in state:  # runs that were saved before version 0.2 do not have it
+            self.epoch_loss, self.epoch_steps = self._own(state["epoch_loss"]), int(state["epoch_steps"])
+
+    def _own(self, rows: Tensor) -> Tensor:
+        """Return this rank's row; with another number of ranks than those that saved the rows, their mean."""
+        rows = rows.to(self.values.device)
+        return rows[rank()].clone() if len(rows) == world() else rows.mean(0)
 
 
 class Run:
@@ -94,6 +125,7 @@ class Run:
         self.step = 0
         self.validation_losses: list[float] = []  # one for each validation; a plateau schedule uses them
         self.means = RunningMeans(device)
+        self.best: Best | None = None  # the best epoch so far, where the recipe keeps it
         self.bad: dict[str, Bad] = {}  # videos that could not be read, by key; the loader adds to them
 
     def state(self) -> dict[str, Any]:
@@ -105,6 +137,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "validation_losses": self.validation_losses,
             "sums": self.means.state(),
+            "best": None if self.best is None else asdict(self.best),
             "bad": [[video.shard, video.key, video.what, video.instead] for video in self.bad.values()],
         }
 
@@ -114,6 +147,7 @@ class Run:
         self.step = int(state["step"])
         self.validation_losses = list(state["validation_losses"])
         self.means.load(state["sums"])
+        self.best = Best.read(state.get("best"))
         # Runs that were saved before version 0.2 do not have them.
         self.bad |= {fields[1]: Bad(*fields) for fields in state.get("bad", [])}
 

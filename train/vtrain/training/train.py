@@ -1,6 +1,6 @@
 """A training, from a recipe to a folder with weights.
 
-    recipe -> videos -> loader -> augment -> method -> loop -> last.pt
+    recipe -> videos -> loader -> augment -> method -> loop -> last.pt, best.pt
 
 The command `vtrain METHOD` calls `train`, and programs may call it, too.
 """
@@ -8,6 +8,7 @@ The command `vtrain METHOD` calls `train`, and programs may call it, too.
 import time
 import warnings
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def train(
         note(training.note)
         if not resume:
             first_decides(lambda: begin_folder(folder))
-        run = make(training.recipe, training.place)
+        # A resumed run has its weights in its state; those that it began with may be gone by then.
+        run = make(replace(training.recipe, weights=None) if resume else training.recipe, training.place)
         first_decides(lambda: stack.enter_context(run_folder.alone(folder)))
         if resume:
             load_last(run, folder, training.data)
@@ -90,6 +92,7 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
         "recipe": recipe.name,
         "steps": run.step,
         "seconds": round(seconds, 1),
+        **({} if run.best is None else {"best": asdict(run.best)}),
         "clips_per_s": round((run.step - first) * recipe.batch / seconds, 2),
         **{name: value for name, value in monitor.last.items() if name not in ("step", "clips_per_s")},
     }
@@ -113,7 +116,8 @@ def make(recipe: Recipe, place: Place) -> Run:
             f"({reason}); change them"
         ) from None
     if recipe.weights is not None:
-        load_weights(net, recipe.backbone, Path(recipe.weights))
+        epoch = load_weights(net, recipe.backbone, Path(recipe.weights)).epoch
+        note(f"initial weights: {recipe.weights} ({epoch})" if epoch else "")
     module = method_of(recipe, net).to(place.device)
     if place.device.type == "cuda":
         module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -173,6 +177,9 @@ def load_last(run: Run, folder: Path, data: DataInfo) -> None:
             f"{folder / run_folder.LAST} was not saved by a training with {run_folder.RECIPE} "
             f"({str(error).splitlines()[0]}); restore the recipe that the run began with"
         ) from None
+    noted, run.best = run.best, first_decides(lambda: run_folder.restore_best(folder))
+    if noted is not None and run.best is None:
+        note(f"{folder / run_folder.BEST} is not there any more; the best of the epochs to come will be kept")
 
 
 def note_environment(folder: Path, step: int) -> None:

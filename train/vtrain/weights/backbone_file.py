@@ -1,6 +1,6 @@
 """Files with the weights of a backbone: its tensors, and the description that is needed to use them.
 
-A .safetensors file holds a backbone alone. A run's last.pt holds a method, in which the backbone is `backbone`.
+A .safetensors file holds a backbone alone. A run's state holds a method, in which the backbone is `backbone`.
 """
 
 import json
@@ -16,6 +16,7 @@ from vprep import plugins
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone, backbone, known
+from vtrain.run_folder import weights_file
 from vtrain.weights.checkpoint_file import Contents, read, refuse_dtypes
 from vtrain.weights.info import WeightsInfo
 
@@ -28,7 +29,8 @@ SHOWN = 6  # names of a kind in a message
 def load_backbone(path: str | Path, *, expected: str | None = None) -> tuple[Backbone, WeightsInfo]:
     """Return the network in eval mode, and its description: its settings, the clips that it takes, its training.
 
-    `path` is the folder of a run, its last.pt, or a .safetensors file that `vtrain import` or `vtrain export` wrote.
+    `path` is the folder of a run, one of its states, or a .safetensors file that `vtrain import` or `vtrain export`
+    wrote. A folder stands for its best.pt where the run keeps its best epoch, otherwise for its last.pt.
     `expected` is what --backbone names on a command line; weights of another backbone are refused.
     """
     state, info = read_weights(Path(path), expected=expected)
@@ -112,14 +114,15 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], described: str) ->
 
 
 def file_of(path: Path) -> Path:
-    """Return the file with weights that `path` names: itself, or last.pt in the folder of a run."""
+    """Return the file with weights that `path` names: itself, or best.pt or last.pt in the folder of a run."""
     if not path.exists():
         raise UsageError(f"there is no {path}; name a run's folder or a .safetensors file")
-    if path.is_dir() and not (path / "last.pt").is_file():
+    file = weights_file(path) if path.is_dir() else path
+    if path.is_dir() and not file.is_file():
         raise UsageError(f"{path} holds no last.pt; name the folder of a run that has saved, or a .safetensors file")
     if path.suffix in PROGRAMS:
         raise UsageError(f"{path} is an exported program; export the same run with --out {path.stem}.safetensors")
-    return path / "last.pt" if path.is_dir() else path
+    return file
 
 
 def backbone_in(path: Path, contents: Contents) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -24,6 +24,7 @@ from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError
 from vtrain.backbones import Backbone
 from vtrain.backbones.conv import use_kernels
+from vtrain.run_folder import BEST, LAST, weights_file
 from vtrain.weights import load_backbone, save_weights
 from vtrain.weights.backbone_file import METADATA_KEY, check_target, on_meta
 from vtrain.weights.info import WeightsInfo, clip_of
@@ -49,7 +50,7 @@ class Form:
 
 def export(source: Path, out: Path, frames: int | None = None, size: int | None = None) -> dict[str, Any]:
     """Write the backbone of a run or of a file with weights to `out`, in the form that its ending names."""
-    check_target(out, source / "last.pt" if source.is_dir() else source, tuple(FORMS))
+    check_target(out, weights_file(source) if source.is_dir() else source, tuple(FORMS))
     form = FORMS[out.suffix]
     if out.suffix == ".onnx":
         check_packages()
@@ -110,7 +111,7 @@ def described(source: Path, found: WeightsInfo, frames: int | None, size: int | 
 def recipe_of(source: Path) -> dict[str, Any] | None:
     """Return the recipe that a run keeps beside its weights; None when there is none."""
     beside = (source if source.is_dir() else source.parent) / "recipe.json"
-    if not (source.is_dir() or source.name == "last.pt") or not beside.is_file():
+    if not (source.is_dir() or source.name in (LAST, BEST)) or not beside.is_file():
         return None
     try:
         found = json.loads(beside.read_bytes())

@@ -1,8 +1,10 @@
 """The description of weights. A file is not trusted: a value of the wrong type counts as absent."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from vtrain.run_folder import Best
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "normalisation": (str, dict),
@@ -37,6 +39,7 @@ class WeightsInfo(Mapping[str, Any]):
     method: str | None = None
     protocol: str | None = None  # of a run: evaluation's protocol for the method's weights
     step: int | None = None
+    best: dict[str, Any] | None = None  # of a run's best epoch so far: by which number it is, its value and its step
     epochs: float | None = None
     data: dict[str, Any] | None = None  # of a run: the videos it learned from
     classes: list[str] | None = None  # of a fine-tuned network, by number
@@ -51,8 +54,23 @@ class WeightsInfo(Mapping[str, Any]):
             settings=found.get("settings") or {},
             dim=dim,
             clip=clip_of(found.get("clip")),
+            best=asdict(best) if (best := Best.read(found.get("best"))) else None,
             **typed,
         )
+
+    @property
+    def is_best(self) -> bool:
+        """Whether these are the weights of a run's best epoch."""
+        return self.best is not None and self.best["step"] == self.step
+
+    @property
+    def epoch(self) -> str:
+        """Which epoch these weights are of, in words; empty where their run keeps only the last."""
+        best = Best.read(self.best)
+        if best is not None:
+            return str(best) if self.is_best else f"step {self.step}; lowest {best.by} at step {best.step}"
+        keeps = (self.recipe or {}).get("keep") == "best"
+        return f"step {self.step}; no best epoch yet" if keeps else ""
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  of any field
         if name not in _NAMES or getattr(self, name) is None:
