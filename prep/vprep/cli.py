@@ -39,7 +39,9 @@ Size = Annotated[str, typer.Option(help="Height x width of the stored frames, in
 ShortSide = Annotated[
     int | None, typer.Option(help="Length of the shorter side; keeps the aspect ratio and replaces --size.")
 ]
-Fps = Annotated[float, typer.Option(help="Stored frames per second.")]
+Fps = Annotated[
+    str, typer.Option(help="Stored frames per second; native keeps every frame of a video at its own rate.")
+]
 Quality = Annotated[int, typer.Option(help="JPEG quality on ffmpeg's scale, from 2 (best) to 31.")]
 Shards = Annotated[int | None, typer.Option(help="Number of shards; replaces --shard-mb.")]
 ShardMb = Annotated[int, typer.Option(help="Approximate size of a shard, in MB.")]
@@ -65,7 +67,7 @@ def shard(
     ),
     size: Size = "128x171",
     short_side: ShortSide = None,
-    fps: Fps = 25.0,
+    fps: Fps = "25",
     quality: Quality = 3,
     shards: Shards = None,
     shard_mb: ShardMb = 256,
@@ -129,7 +131,7 @@ def plan(
     source: Source,
     size: Size = "128x171",
     short_side: ShortSide = None,
-    fps: Fps = 25.0,
+    fps: Fps = "25",
     quality: Quality = 3,
     shards: Shards = None,
     shard_mb: ShardMb = 256,
@@ -283,16 +285,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _settings(
-    size: str, short_side: int | None, fps: float, quality: int, shards: int | None, shard_mb: int, seed: int
+    size: str, short_side: int | None, fps: str, quality: int, shards: int | None, shard_mb: int, seed: int
 ) -> "Settings":
-    from vprep.settings import Settings, read_size
+    from vprep.settings import Settings, read_fps, read_size
 
     height, width = read_size(size)
     return Settings(
         height=height,
         width=width,
         short_side=short_side,
-        fps=fps,
+        fps=read_fps(fps),
         quality=quality,
         shards=shards,
         shard_mb=shard_mb,

@@ -2,9 +2,12 @@
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from vprep.errors import UsageError
+
+RATES = (0.1, 240.0)  # least and greatest frames per second of a set, and of a video that keeps its own rate
+NATIVE: Literal["native"] = "native"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +17,7 @@ class Settings:
     height: int = 128
     width: int = 171
     short_side: int | None = None  # keeps the aspect ratio, instead of height and width
-    fps: float = 25.0
+    fps: float | Literal["native"] = 25.0  # native: each video keeps its own rate
     quality: int = 3  # ffmpeg's -q:v, 2 (best) to 31
     shards: int | None = None
     shard_mb: int = 256
@@ -30,7 +33,8 @@ class Settings:
             require_range("--short-side", self.short_side, 8, 4096)
         require_range("--quality", self.quality, 2, 31)
         require_range("--shard-mb", self.shard_mb, 1, 8192)
-        require_range("--fps", self.fps, 0.1, 240)
+        if self.fps != NATIVE:
+            require_range("--fps", self.fps, *RATES)
         if self.shards is not None:
             require_range("--shards", self.shards, 1, 1_000_000)
 
@@ -44,6 +48,17 @@ def read_size(text: str) -> tuple[int, int]:
     if not found:
         raise UsageError(f"--size is '{text}'; it must be HEIGHTxWIDTH, as in 128x171")
     return int(found[1]), int(found[2])
+
+
+def read_fps(text: str) -> float | Literal["native"]:
+    """Return frames per second, or `native`."""
+    if text == NATIVE:
+        return NATIVE
+    try:
+        return float(text)
+    except ValueError:
+        low, high = RATES
+        raise UsageError(f"--fps is '{text}'; it must be a number from {low:g} to {high:g}, or {NATIVE}") from None
 
 
 def read_share(text: str) -> float:

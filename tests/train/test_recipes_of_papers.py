@@ -133,6 +133,7 @@ def test_rspnets_text_differs_from_its_code() -> None:
         "schedule.scaling": "none",
         "schedule.floor": "0.0",
         "schedule.per": "step",
+        "stored.fps": "25.0",
     }
 
 

@@ -40,11 +40,20 @@ def test_the_best_epoch_is_printed_where_it_is_kept(shards: Path, tmp_path: Path
     assert again.json["best"] == best
 
 
-def test_a_warning_names_clips_that_are_larger_than_the_frames(shards: Path, tmp_path: Path) -> None:
+def test_a_note_says_once_how_the_set_differs_from_that_of_the_recipe(shards: Path, tmp_path: Path) -> None:
     words = [word if word != "size=16" else "size=26" for word in SMALL]
-    said = vtrain("pace", "--shards", shards, *words, cwd=tmp_path).stderr.splitlines()
-    assert said[0].startswith("clips of 26 pixels are enlarged from frames of 24; ")
+    said = vtrain("pace", "--shards", shards, *words, "stored.short_side=32", cwd=tmp_path).stderr.splitlines()
+    assert said[0] == (
+        "In this set 100% of the crops are smaller than 26 pixels and are enlarged. "
+        "This recipe expects a set made with: vprep shard VIDEOS --short-side 32 --out DIR"
+    )
     assert len(said) == 2
+
+
+def test_a_tiny_recipe_expects_nothing_of_the_set(shards: Path, tmp_path: Path) -> None:
+    words = [word if word != "size=16" else "size=40" for word in SMALL]
+    said = vtrain("pace", "--shards", shards, *words, cwd=tmp_path).stderr.splitlines()
+    assert [line[:4] for line in said] == ["step"]
 
 
 def test_a_recipe_of_a_run_is_trained_again_from_its_file(shards: Path, tmp_path: Path) -> None:

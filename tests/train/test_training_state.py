@@ -130,7 +130,10 @@ def opened(folder: Path) -> Iterator[Counter[str]]:
         os.close(watch)
 
 
-@pytest.mark.parametrize("words", [(), ("data.hold_out=5", "validate.every=0.5", "watch.every=0.5")])
+@pytest.mark.parametrize(
+    "words",
+    [(), ("stored.short_side=256", "stored.fps=native"), ("data.hold_out=5", "validate.every=0.5", "watch.every=0.5")],
+)
 def test_a_training_opens_the_description_and_the_index_of_a_set_once(
     words: tuple[str, ...], copy: Path, tmp_path: Path
 ) -> None:

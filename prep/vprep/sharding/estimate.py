@@ -16,7 +16,7 @@ from typing import Any
 from vprep.hashing import hash_file, hash_of
 from vprep.layouts.listing import Entry, Listing
 from vprep.layouts.walk import path_of
-from vprep.settings import Settings
+from vprep.settings import NATIVE, RATES, Settings
 from vprep.sharding.plan import Planned, interleaved, keys_of
 from vprep.sharding.worker_pool import in_order
 from vprep.summary import class_sizes
@@ -47,11 +47,12 @@ def shard_count(
         )
     )
     pairs = list(zip(sample, reports, strict=True))
-    seconds = sum(_length(entry, report) for entry, report in pairs)
+    lengths = [_length(entry, report) for entry, report in pairs]
+    seconds = sum(lengths)
     total_bytes = sum(max(entry.bytes, 0) for entry in ordered)
     sampled_bytes = sum(max(entry.bytes, 0) for entry in sample)
     scale = total_bytes / sampled_bytes if sampled_bytes else 0.0
-    expected = seconds * scale * settings.fps * _frame_bytes(settings, [report for _, report in pairs])
+    expected = seconds * scale * _rate(settings, lengths, reports) * _frame_bytes(settings, reports)
     return min(len(ordered), max(1, math.ceil(expected / (settings.shard_mb * 1_000_000))))
 
 
@@ -162,6 +163,16 @@ def _length(entry: Entry, report: ffmpeg_log.Report) -> float:
     if entry.start is not None and entry.end is not None:
         return entry.end - entry.start
     return report.seconds if report.seconds is not None else max(entry.bytes, 0) / BYTES_PER_SECOND
+
+
+def _rate(settings: Settings, lengths: Sequence[float], reports: Sequence[ffmpeg_log.Report]) -> float:
+    """Return the estimated frames per second of the set, for native rates the mean over the time of the sample."""
+    if settings.fps != NATIVE:
+        return settings.fps
+    low, high = RATES
+    rates = [report.fps if report.fps is not None and low <= report.fps <= high else 25.0 for report in reports]
+    frames = sum(length * rate for length, rate in zip(lengths, rates, strict=True))
+    return frames / sum(lengths) if sum(lengths) else 25.0
 
 
 def _frame_bytes(settings: Settings, reports: Sequence[ffmpeg_log.Report]) -> float:

@@ -3,7 +3,7 @@
 zero_bytes  missing  unreadable         the file
 not_a_video  truncated  corrupt         its content
 no_video_stream  unknown_codec
-too_short  too_long  timeout  crashed   the result of decoding it; unstable comes from comparing two decodes
+too_short  too_long  no_rate  timeout  crashed   the result of decoding it; unstable comes from comparing two decodes
 """
 
 import signal
@@ -11,12 +11,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from vprep.errors import reason
-from vprep.settings import Settings
+from vprep.settings import NATIVE, Settings
 from vprep.video import ffmpeg_log
 from vprep.video.ffmpeg import Outcome
 from vprep.video.source_file import SourceFile
 
 MAX_SECONDS = 3600  # a video is held in memory: 0.45 GB at 128x171 and 25 fps
+MAX_FRAMES = 90_000  # of a video that keeps its own rate: an hour at 25 fps
 MAX_DAMAGED_SHARE = 0.5
 
 
@@ -30,7 +31,7 @@ class Failure:
 
 def most_frames(settings: Settings) -> int:
     """Return the largest number of frames that a video may have."""
-    return round(MAX_SECONDS * settings.fps)
+    return MAX_FRAMES if settings.fps == NATIVE else round(MAX_SECONDS * settings.fps)
 
 
 def unreadable(error: OSError) -> Failure:
@@ -71,7 +72,8 @@ def _undecoded(
     if report.codec is None:
         return Failure("no_video_stream", "none of its streams is a video")
     if frames > most_frames(settings):
-        return Failure("too_long", f"longer than {MAX_SECONDS} s; cut it, or list parts of it in a csv")
+        most = f"{MAX_FRAMES} frames" if settings.fps == NATIVE else f"{MAX_SECONDS} s"
+        return Failure("too_long", f"longer than {most}; cut it, or list parts of it in a csv")
     if frames < 2:
         return _too_few(report, frames, error)
     if outcome.code != 0:

@@ -1,4 +1,4 @@
-"""Turn one video file into JPEG frames of one size at one rate, or into a failure with a cause."""
+"""Turn one video file into JPEG frames of one size, or into a failure with a cause."""
 
 import threading
 import time
@@ -13,10 +13,11 @@ from vprep.format import checks_of, jpeg_size, split_frames
 from vprep.hashing import hash_of
 from vprep.layouts.listing import Entry
 from vprep.layouts.walk import path_of
-from vprep.settings import Settings
+from vprep.settings import NATIVE, Settings
 from vprep.video import ffmpeg_log
 from vprep.video.failures import Failure, failure_of, most_frames, unreadable
 from vprep.video.ffmpeg import Ffmpeg, Outcome, run
+from vprep.video.rate import stored_rate
 from vprep.video.source_file import SourceFile, read_source
 
 # Containers only: no format that lists other files (hls, concat, dash, sdp, image2, ...).
@@ -26,6 +27,7 @@ MAX_PIXELS = 1 << 26
 SILENT = {"hevc", "vp8"}
 STEADY_MEMORY = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165"}
 MOST_HELD = 256 << 20  # bytes of raw pictures that may be kept
+NUMBERED = "1/25"  # time base where times are frame numbers; the encoder refuses two frames of the same time
 _HERE = "file:HERE"
 
 
@@ -92,8 +94,11 @@ def _result(
     failure = failure_of(outcome, report, frames, file, settings, timeout)
     if failure:
         return failure
-    seconds = None if entry.start is not None else frames / settings.fps
-    columns = _columns(outcome.output, offsets, report, settings)
+    rate = stored_rate(settings, report, entry, frames)
+    if isinstance(rate, Failure):
+        return rate
+    seconds = None if entry.start is not None else frames / rate
+    columns = _columns(outcome.output, offsets, report, rate)
     columns |= {"source_bytes": file.size, "source_hash": file.hash, "damaged": _damaged(report, file, seconds)}
     return Video(columns, outcome.output)
 
@@ -136,9 +141,7 @@ def _template(settings: Settings, ffmpeg: str) -> list[str]:
     )
     width, height = _size(settings)
     frames = (
-        source["V:0"]
-        .filter("vfrdet")
-        .filter("fps", fps=f"{settings.fps:g}")
+        _at_its_rate(source["V:0"].filter("vfrdet"), settings)
         # bitexact gives the same pixels on every x86-64 processor, at no cost. JPEG means BT.601 and full range.
         # The papers' code resizes with bilinear; its triangle widens with the ratio, so nothing aliases.
         .filter("scale", width, height, flags="bilinear+bitexact", out_range="full", out_color_matrix="bt601")
@@ -151,11 +154,19 @@ def _template(settings: Settings, ffmpeg: str) -> list[str]:
         "q:v": settings.quality,
         "flags": "+bitexact",
         "fps_mode": "passthrough",
+        **({"enc_time_base": NUMBERED} if settings.fps == NATIVE else {}),
     }
     # Huffman tables for each picture would save 6 % of the bytes and cost 11 % more work.
     limit = {"frames:v": most_frames(settings) + 1, "threads:v": 1, "huffman": "default"}
     words: list[str] = builder.output(frames, "pipe:1", **jpegs, **limit).compile(cmd=ffmpeg)
     return words
+
+
+def _at_its_rate(frames: Any, settings: Settings) -> Any:  # noqa: ANN401  a stream of ffmpeg-python, which has no types
+    """Return the frames at the set's rate, or every decoded frame once, whatever its time."""
+    if settings.fps != NATIVE:
+        return frames.filter("fps", fps=f"{settings.fps:g}")
+    return frames.filter("settb", NUMBERED).filter("setpts", "N")
 
 
 def _size(settings: Settings) -> tuple[str, str]:
@@ -179,11 +190,11 @@ def _damaged(report: ffmpeg_log.Report, file: SourceFile, seconds: float | None)
     return max(1, report.damaged + lost)
 
 
-def _columns(mjpeg: bytes, offsets: list[int], report: ffmpeg_log.Report, settings: Settings) -> dict[str, Any]:
+def _columns(mjpeg: bytes, offsets: list[int], report: ffmpeg_log.Report, rate: float) -> dict[str, Any]:
     height, width = jpeg_size(mjpeg[: offsets[1]]) or (0, 0)
     return {
         "frames": len(offsets) - 1,
-        "fps": settings.fps,
+        "fps": rate,
         "height": height,
         "width": width,
         "codec": report.codec,

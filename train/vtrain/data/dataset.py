@@ -96,18 +96,18 @@ class Videos:
 def videos_of(parts: list[Part], tables: list[pa.Table], classes: list[str] | None) -> Videos:
     """Make `Videos` of rows of the index, one table for each part; without `classes` no video has a label."""
     rows = pa.concat_tables(tables, promote_options="default")
-    label = _numbers(rows["label"], NO_LABEL, np.int32)
+    label = as_array(rows["label"], NO_LABEL, np.int32)
     return Videos(
         paths=[part.folder / shard["name"] for part in parts for shard in part.shards],
         sizes=[shard["bytes"] for part in parts for shard in part.shards],
         keys=pa.concat_arrays(rows["key"].chunks) if rows["key"].num_chunks else pa.array([], pa.string()),
         shard=_shard_numbers(parts, tables),
-        offset=_numbers(rows["offset"], 0, np.int64),
-        frames=_numbers(rows["frames"], 0, np.int32),
+        offset=as_array(rows["offset"], 0, np.int64),
+        frames=as_array(rows["frames"], 0, np.int32),
         label=label if classes is not None else np.full_like(label, NO_LABEL),
-        fps=_numbers(rows["fps"], 0, np.float32),
-        height=_numbers(rows["height"], 0, np.int16),
-        width=_numbers(rows["width"], 0, np.int16),
+        fps=as_array(rows["fps"], 0, np.float32),
+        height=as_array(rows["height"], 0, np.int16),
+        width=as_array(rows["width"], 0, np.int16),
         classes=classes,
         frame_index=_frame_index(rows),
     )
@@ -118,12 +118,13 @@ def _shard_numbers(parts: list[Part], tables: list[pa.Table]) -> npt.NDArray[np.
     numbers, first = [np.empty(0, np.int32)], 0
     for part, table in zip(parts, tables, strict=True):
         names = pa.array([shard["name"] for shard in part.shards])
-        numbers.append(first + _numbers(pc.index_in(table["shard"], names), 0, np.int32))
+        numbers.append(first + as_array(pc.index_in(table["shard"], names), 0, np.int32))
         first += len(part.shards)
     return np.concatenate(numbers)
 
 
-def _numbers(column: pa.ChunkedArray, null: int, kind: type[np.number[Any]]) -> npt.NDArray[Any]:
+def as_array(column: pa.ChunkedArray, null: int, kind: type[np.number[Any]]) -> npt.NDArray[Any]:
+    """Return a column as an array of `kind`, with `null` for what is not known."""
     return pc.fill_null(column, null).to_numpy().astype(kind)  # type: ignore[no-any-return]
 
 
@@ -132,7 +133,7 @@ def _frame_index(rows: pa.Table) -> FrameIndex | None:
     if "frame_offsets" not in rows.column_names:
         return None
     offsets, checks = rows["frame_offsets"], rows["frame_checks"]
-    lengths = _numbers(pc.list_value_length(offsets), 0, np.int64)
+    lengths = as_array(pc.list_value_length(offsets), 0, np.int64)
     flat = pc.list_flatten(offsets).to_numpy().astype(np.uint32)
     return FrameIndex(np.concatenate([[0], np.cumsum(lengths)]), flat, [text or "" for text in checks.to_pylist()])
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -11,11 +12,13 @@ import pyarrow.parquet as pq
 from vprep.errors import UsageError
 from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME
 from vprep.hashing import hash_of
-from vtrain.data.dataset import Videos, videos_of
+from vtrain.data.dataset import Videos, as_array, videos_of
 from vtrain.data.shard_spec import Part, Spec, pieces, read_spec
+from vtrain.data.stored import FrameInfo
 
 FOLDS = (1, 2, 3)
 COLUMNS = ["key", "shard", "offset", "label", "frames", "fps", "height", "width", "codec"]
+SIZES_AND_RATES = ["height", "width", "fps", "source_height", "source_width", "source_fps", "rotation"]
 NAMES = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "SSv2"}  # layout -> name in the tables of the papers
 
 
@@ -81,6 +84,17 @@ class ShardSet:
         pa.default_memory_pool().release_unused()  # or worker processes would inherit the memory that Arrow keeps
         return videos
 
+    def frame_info(self, split: str | None = None, *, fold: int = 1, subset: Path | None = None) -> FrameInfo:
+        """Return size and rate of the frames of a selection; videos for which the index has none are left out."""
+        listed = None if subset is None else _read_subset(subset)
+        found = []
+        for part, index in zip(self.parts, self._indexes, strict=True):
+            rows, keep = _rows(part, index, SIZES_AND_RATES, split, fold, listed)
+            found.append(_frame_info(part, rows.filter(keep)))
+            del rows, keep
+        pa.default_memory_pool().release_unused()
+        return FrameInfo.joined(found)
+
     def content_hashes(self) -> dict[str, str]:
         """Return a hash of each video's frames, by key; two videos with the same hash have the same content."""
         hashes: dict[str, str] = {}
@@ -126,14 +140,10 @@ def _refuse_old(path: Path, schema: pa.Schema) -> None:
 
 def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
     """Return the rows of a split and a subset, with the labels of the subset."""
-    rows = _read(part, index, COLUMNS if split is None else [*COLUMNS, f"split{fold}"])
-    keep = pc.and_(_in_shards(part, rows), pc.greater(rows["frames"], 0))
-    if split is not None:
-        keep = pc.and_(keep, pc.fill_null(pc.equal(rows[f"split{fold}"], split), False))
+    rows, keep = _rows(part, index, COLUMNS, split, fold, listed)
     if listed is not None:
-        at = pc.index_in(rows["key"], listed["key"])
-        rows = rows.set_column(rows.schema.get_field_index("label"), "label", pc.take(listed["label"], at))
-        keep = pc.and_(keep, pc.is_valid(at))
+        labels = pc.take(listed["label"], pc.index_in(rows["key"], listed["key"]))
+        rows = rows.set_column(rows.schema.get_field_index("label"), "label", labels)
     chosen = rows.filter(keep)
     # Only the shards of vprep hold the offsets of their frames, and only vprep knows the codec of a source. So a row
     # without a codec needs the large columns of the index.
@@ -142,6 +152,33 @@ def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, l
         for name in PER_FRAME:
             chosen = chosen.append_column(name, frames[name])
     return chosen
+
+
+def _rows(
+    part: Part, index: pq.ParquetFile, columns: list[str], split: str | None, fold: int, listed: pa.Table | None
+) -> tuple[pa.Table, pa.ChunkedArray]:
+    """Return columns of the index, and for each row whether it has frames and is in the split and the subset."""
+    needed = [*columns, "shard", "frames", *([] if split is None else [f"split{fold}"])]
+    needed += [] if listed is None else ["key"]
+    rows = _read(part, index, list(dict.fromkeys(needed)))
+    keep = pc.and_(_in_shards(part, rows), pc.greater(rows["frames"], 0))
+    if split is not None:
+        keep = pc.and_(keep, pc.fill_null(pc.equal(rows[f"split{fold}"], split), False))
+    if listed is not None:
+        keep = pc.and_(keep, pc.is_valid(pc.index_in(rows["key"], listed["key"])))
+    return rows, keep
+
+
+def _frame_info(part: Part, rows: pa.Table) -> FrameInfo:
+    """Return size and rate of the frames in rows of the index."""
+    found = {name: as_array(rows[name], 0, np.float64) for name in SIZES_AND_RATES}
+    known = (found["height"] > 0) & (found["width"] > 0) & (found["fps"] > 0)
+    height, width, fps, tall, wide, own, rotation = (found[name][known] for name in SIZES_AND_RATES)
+    tall, wide = np.where(rotation % 180, (wide, tall), (tall, wide))
+    changed = (tall > 0) & (wide > 0) & (not part.keeps_aspect)
+    stretch = np.divide(width * tall, height * wide, out=np.ones_like(fps), where=changed)
+    own = np.where((own > 0) & (not part.keeps_rate), own, fps)
+    return FrameInfo(height=height, width=width, fps=fps, own_fps=own, stretch=stretch)
 
 
 def _in_shards(part: Part, rows: pa.Table) -> pa.ChunkedArray:

@@ -44,6 +44,16 @@ class Part:
         settings = self.settings
         return settings.get("short_side") or min(settings.get("height") or 0, settings.get("width") or 0) or None
 
+    @property
+    def keeps_aspect(self) -> bool:
+        """Whether frames have the aspect ratio at which their source is shown."""
+        return bool(self.settings.get("short_side"))
+
+    @property
+    def keeps_rate(self) -> bool:
+        """Whether each video has the frame rate of its source."""
+        return self.settings.get("fps") == "native"
+
     def splits(self, fold: int) -> dict[str, int]:
         """Return the number of videos in each split of a fold."""
         return dict(self.info.get("splits", {}).get(f"split{fold}", {}))

@@ -13,6 +13,7 @@ Differs from the paper, as the authors' code does (in brackets the setting that 
 - k- is a second positive of A-VID, and the two terms are summed. [positives="same"]
 - RSP's margin is on the cosines divided by tau. [margin=0.15, margin_on="cosine"]
 - The weights of the epoch with the lowest training loss are used; the text does not say which. [keep="last"]
+- Frames have the videos' own rate, not 25 a second, if the set was made so. [a set of `vprep shard --fps 25`]
 Differs from the authors' code
 - Every other query of the batch is at 1x, not a random half: the loader's batches are shuffled already. With an odd
   batch the code has more queries at `speed`.

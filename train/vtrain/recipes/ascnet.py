@@ -1,6 +1,7 @@
 """ASCNet's recipes. Huang et al. (ICCV 2021); tables 1, 2 and 4.
 
 The authors released no code, so all recipes follow the text, and BYOL where the text leaves something open.
+It does not say how frames were stored: `stored` is that of RSPNet, whose authors are partly the same.
 Mini-Kinetics-200 is Kinetics-400 with data.subset, a file of `vprep subset --rule mini-kinetics200`.
 """
 
@@ -11,6 +12,7 @@ from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows
 from vtrain.recipes.recipe import Recipe
+from vtrain.recipes.rspnet import AUTHORS
 
 ABLATIONS = {
     # Tables 1a and 1b are with speeds 1 and 2.
@@ -43,6 +45,7 @@ def pretraining(backbone: str, data: str, size: int = 112) -> Recipe:
         name=f"ascnet-{backbone}-{data}",
         method=Config(sampling=Sampling(looks=looks)),
         backbone=backbone,
+        stored=AUTHORS,
         batch=512,
         epochs=200,
         optim=Optim(name="lars", weight_decay=1e-6, exclude="bias and norm"),

@@ -7,6 +7,7 @@ tiny      400 steps of AdamW on the backbone `tiny` with clips of 8 x 40 x 40: m
 
 from vprep import plugins
 from vprep.errors import UsageError
+from vtrain.data.stored import Stored
 from vtrain.methods.method import MethodEntry
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import change, listed
@@ -44,6 +45,7 @@ def default(entry: MethodEntry) -> Recipe:
         name=f"{entry.name}-default",
         method=entry.config(),
         backbone="r3d18",
+        stored=Stored(short_side=256),
         batch=64,
         epochs=200,
         schedule=Schedule(lr=0.05, warmup=10),

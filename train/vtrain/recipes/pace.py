@@ -1,11 +1,13 @@
 """Pace's recipes. Wang, Jiao, Liu (ECCV 2020); tables 1 to 4.
 
 The authors' code has pace prediction on UCF101; the contrastive half, Kinetics-400 and fine-tuning follow the text.
-Frames are stored at 128 x 171, the default of `vprep shard`; for S3D-G at 256 x 256.
+The code reads extracted frames and resizes them to 128 x 171, and for S3D-G to 256 x 256; the text speaks of 25 frames
+a second. `stored` says so.
 """
 
 from dataclasses import replace
 
+from vtrain.data.stored import Stored
 from vtrain.methods.pace import RELEASED, Config, Sampling
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
@@ -41,6 +43,11 @@ ABLATIONS = {
 }
 
 
+def authors(*, large: bool) -> Stored:
+    """Return how the authors stored frames: those of S3D-G are large."""
+    return Stored(frame_size=(256, 256) if large else (128, 171), fps=25.0)
+
+
 def pretraining(backbone: str, data: str = "ucf101") -> Recipe:
     """Return pre-training as in the authors' code: on UCF101 an epoch shows each video ten times."""
     large = backbone == "s3dg_pace"
@@ -49,6 +56,7 @@ def pretraining(backbone: str, data: str = "ucf101") -> Recipe:
         name=f"pace-{word_of(backbone)}-{data}",
         method=Config(sampling=Sampling(frames=64 if large else 16, looks=(augment,))),
         backbone=backbone,
+        stored=authors(large=large),
         batch=32 if large else 30,
         epochs=18,
         repeat=10 if data == "ucf101" else 1,

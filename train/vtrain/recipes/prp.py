@@ -1,13 +1,16 @@
 """PRP's recipes. Yao et al. (CVPR 2020); tables 1 to 3.
 
-Frames are stored at 128 x 171, the default of `vprep shard`.
+The authors' code reads every frame at the videos' own rate and resizes it to 128 x 171. `stored` says so.
 """
 
+from vtrain.data.stored import Stored
 from vtrain.methods.prp import Config
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows
 from vtrain.recipes.recipe import Data, Recipe, Validate
+
+AUTHORS = Stored(frame_size=(128, 171), fps="native")
 
 # The text holds 800 videos out to choose the epoch, and has no schedule.
 PAPER = Row("as the text has it", ("crop=random", "mask=paper", "interpolated=included", "fc_lr=1", "kind=constant"))
@@ -32,6 +35,7 @@ def pretraining(backbone: str) -> Recipe:
         method=Config(),
         backbone=backbone,
         data=Data(hold_out=800),
+        stored=AUTHORS,
         batch=8,
         epochs=300,
         optim=Optim(weight_decay=5e-4),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, cast
 from vprep.errors import UsageError
 from vtrain.conversion import NAME, Choice
 from vtrain.data.dataset import By
+from vtrain.data.stored import Stored
 from vtrain.methods import registry
 from vtrain.methods.method import MethodConfig
 from vtrain.optim.optimizers import Optim
@@ -61,6 +62,7 @@ class Recipe:
     backbone: str
     backbone_settings: dict[str, Setting] = field(default_factory=dict)
     data: Data = field(default_factory=Data)
+    stored: Stored = field(default_factory=Stored)  # the set that the authors had; a training says what differs
     batch: int
     accumulate: int = 1  # parts into which a process divides its share of the batch
     epochs: float

@@ -1,17 +1,20 @@
 """RSPNet's recipes. Chen et al. (AAAI 2021); tables 1 and 2.
 
-The authors read frames at the videos' own rate and size. Shards have 25 frames a second by default, and S3D-G needs
-shards of at least 224 pixels a side. Kinetics-100 of table 1 is Kinetics-400 with data.subset, a file of
+The authors' code reads every frame at the videos' own rate, from videos that their script has made 256 pixels high; the
+text has 25 frames a second. `stored` says so. Kinetics-100 of table 1 is Kinetics-400 with data.subset, a file of
 `vprep subset --rule kinetics100`.
 """
 
 from dataclasses import replace
 from typing import NamedTuple
 
+from vtrain.data.stored import Stored
 from vtrain.methods.rspnet import RELEASED, Config, Sampling
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows
 from vtrain.recipes.recipe import Recipe
+
+AUTHORS = Stored(short_side=256, fps="native")
 
 
 class Choice(NamedTuple):
@@ -49,6 +52,7 @@ PAPER = Row(
         "scaling=none",
         "floor=0",
         "per=step",
+        "stored.fps=25",
     ),
 )
 
@@ -92,6 +96,7 @@ def pretraining(backbone: str, data: str) -> Recipe:
         name=f"rspnet-{backbone}-{data}",
         method=Config(sampling=Sampling(frames=frames, looks=looks), bn_groups=4),  # a group for each GPU
         backbone=backbone,
+        stored=AUTHORS,
         batch=batch,
         epochs=200,
         schedule=Schedule(lr=lr, scaling="linear 64", floor=0.001, per="epoch"),

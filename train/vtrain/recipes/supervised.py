@@ -1,7 +1,7 @@
 """Recipes for fine-tuning as each paper's authors do it: training all layers on labels, from weights or from scratch.
 
-The test of a network afterwards is not part of a recipe. The fold is 1 by default. Shards have 25 frames a second by
-default, which is what RSPNet's authors use for ResNet-18 and S3D-G on UCF101; elsewhere they use the videos' own rate.
+The test of a network afterwards is not part of a recipe. The fold is 1 by default. `stored` says which set a recipe
+expects: the authors' code resamples UCF101 to 25 frames a second for RSPNet's ResNet-18 and S3D-G, and nothing else.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,13 +11,17 @@ from typing import Literal, NamedTuple
 from vprep.errors import UsageError
 from vtrain.conversion import alternatives
 from vtrain.data.sampling import PLAIN, OneClip
+from vtrain.data.stored import Rate
 from vtrain.methods import pace as pace_method
 from vtrain.methods import prp as prp_method
 from vtrain.methods.supervised import Config
 from vtrain.optim.optimizers import Optim
 from vtrain.optim.schedule import Schedule
+from vtrain.recipes import pace as pace_recipes
+from vtrain.recipes import prp as prp_recipes
 from vtrain.recipes.names import Make, Row, fixed, on_backbone, rows, split, word_of
 from vtrain.recipes.recipe import Data, Recipe, Validate
+from vtrain.recipes.rspnet import AUTHORS
 from vtrain.recipes.tiny import finetune_tiny
 
 Profile = Literal["released", "paper"]
@@ -44,13 +48,14 @@ class Tuning(NamedTuple):
     milestones: tuple[int, ...] = ()  # none: a cosine
     frames: int = 16
     size: int = 112
+    fps: Rate = "native"  # a number: the code resamples
 
 
 TUNINGS: dict[Setup, Tuning] = {
     ("ucf101", "c3d"): Tuning(40, 0.005, 30),
-    ("ucf101", "resnet3d18"): Tuning(64, 0.1, 30),
+    ("ucf101", "resnet3d18"): Tuning(64, 0.1, 30, fps=25.0),
     ("ucf101", "r2plus1d"): Tuning(32, 0.1, 30),
-    ("ucf101", "s3dg"): Tuning(8, 0.005, 50, frames=64, size=224),
+    ("ucf101", "s3dg"): Tuning(8, 0.005, 50, frames=64, size=224, fps=25.0),
     ("hmdb51", "c3d"): Tuning(12, 0.005, 100, (50, 70, 90)),
     ("hmdb51", "resnet3d18"): Tuning(128, 0.01, 30, (50, 70, 90)),  # it ends before the first of them
     ("hmdb51", "r2plus1d"): Tuning(32, 0.1, 30),
@@ -79,6 +84,7 @@ def rspnet(data: str, backbone: str) -> Recipe:
         name=f"finetune-rspnet-{backbone}-{data}",
         method=Config(sampling=OneClip(frames=has.frames, how=spread, looks=(augment,))),
         backbone=backbone,
+        stored=replace(AUTHORS, fps=has.fps),
         batch=has.batch,
         epochs=has.epochs,
         schedule=Schedule(kind=kind, lr=has.lr, floor=0.001, per="epoch", milestones=has.milestones),
@@ -101,6 +107,7 @@ def vcop(data: str, backbone: str) -> Recipe:
         method=Config(sampling=OneClip(looks=(prp_method.PAPER,))),
         backbone=backbone,
         data=Data(hold_out=800 if data == "ucf101" else 400),
+        stored=prp_recipes.AUTHORS,
         batch=8,
         epochs=150,
         optim=Optim(weight_decay=5e-4),
@@ -125,6 +132,7 @@ def pace(data: str, backbone: str) -> Recipe:
         name=f"finetune-pace-{word_of(backbone)}-{data}",
         method=Config(sampling=OneClip(frames=64 if large else 16, short="restart", looks=(augment,))),
         backbone=backbone,
+        stored=pace_recipes.authors(large=large),
         batch=32 if large else 30,
         epochs=18,
         repeat=10,
@@ -168,13 +176,14 @@ MAKES: dict[str, tuple[str, Callable[[str, str], Recipe]]] = {
     "vcop": ("VCOP", vcop),
 }
 
+AT_25 = "stored.fps=25"  # "All videos are with 25 fps"
 COSINE = ("lr=0.01", "kind=cosine", "floor=0", "per=step", "milestones=")
 PRP_TEXT = ("lr=0.01", "kind=constant", "epochs=150")  # "settings are the same as those during PRP training"
 PACE_TEXT = ("jitter_chance=0.8",)  # "pre-processing [is] the same"
 PAPER: dict[tuple[str, str], tuple[str, ...]] = {
-    ("rspnet", "ucf101"): (*COSINE, "epochs=30"),
-    ("rspnet", "hmdb51"): (*COSINE, "epochs=70"),
-    ("rspnet", "ssv2"): ("lr=0.01", "kind=step", "milestones=20,40", "epochs=50"),
+    ("rspnet", "ucf101"): (*COSINE, "epochs=30", AT_25),
+    ("rspnet", "hmdb51"): (*COSINE, "epochs=70", AT_25),
+    ("rspnet", "ssv2"): ("lr=0.01", "kind=step", "milestones=20,40", "epochs=50", AT_25),
     ("prp", "ucf101"): PRP_TEXT,
     ("prp", "hmdb51"): PRP_TEXT,
     ("pace", "ucf101"): PACE_TEXT,

@@ -10,13 +10,14 @@ from vtrain.data.augment.apply import Augment
 from vtrain.data.dataset import Videos, held_out
 from vtrain.data.loader import Loader
 from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import absolute, upscaling_note
+from vtrain.data.shard_spec import absolute
+from vtrain.data.stored import difference_note
 from vtrain.distributed import rank, world
 from vtrain.inference import uses_bf16
 from vtrain.machine import default_workers
 from vtrain.methods import registry
 from vtrain.overrides import as_json
-from vtrain.recipes.recipe import Length, Recipe, for_classes
+from vtrain.recipes.recipe import Data, Length, Recipe, for_classes
 from vtrain.training.loop import Feed
 from vtrain.training.processes import agreed_folder
 from vtrain.training.run import Place, Run
@@ -97,7 +98,7 @@ class Training:
                 split=recipe.data.split,
                 fold=recipe.data.fold,
             ),
-            note=upscaling_note(shards.smallest_side, max(config.size for config in recipe.method.plan().looks)),
+            note=note_about(recipe, shards) if rank() == 0 else "",
         )
 
     @property
@@ -144,14 +145,27 @@ def resolved(recipe: Recipe, shards: ShardSet) -> Recipe:
 def selected(recipe: Recipe, shards: ShardSet) -> tuple[Videos, Videos | None]:
     """Return the videos that the network learns from, and the videos that it is validated on; None without any."""
     data = recipe.data
-    subset = None if data.subset is None else Path(data.subset)
-    split = None if data.split in ("all", "") else data.split
+    split, subset = _wanted(data)
     videos = shards.select(split, fold=data.fold, subset=subset)
     if recipe.validate.split:
         return videos, shards.select(recipe.validate.split, fold=data.fold)
     if not data.hold_out:
         return videos, None
     return held_out(videos, data.hold_out, data.hold_out_by, recipe.seed)
+
+
+def note_about(recipe: Recipe, shards: ShardSet) -> str:
+    """Return how the recipe's videos differ from those that it was published with; "" where they do not."""
+    if not recipe.stored.options:
+        return ""
+    split, subset = _wanted(recipe.data)
+    info = shards.frame_info(split, fold=recipe.data.fold, subset=subset)
+    return difference_note(recipe.stored, recipe.method.plan().looks, info)
+
+
+def _wanted(data: Data) -> tuple[str | None, Path | None]:
+    """Return the split and the subset to select; None: all videos."""
+    return None if data.split in ("all", "") else data.split, None if data.subset is None else Path(data.subset)
 
 
 def feed_of(recipe: Recipe, videos: Videos, run: Run | None, place: Place) -> Feed:
