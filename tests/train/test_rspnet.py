@@ -125,6 +125,19 @@ def test_clips_keep_their_layout() -> None:
     assert found == [True] * 6
 
 
+@pytest.mark.parametrize(("groups", "query_keeps", "copy_keeps"), [(1, 0.9, 0.9**2), (2, 0.9**2, 0.9**4)])
+def test_each_group_updates_the_running_statistics(groups: int, query_keeps: float, copy_keeps: float) -> None:
+    """So two groups of one device replace 0.19 of them in a step, and in the copy, which sees two speeds, 0.34."""
+    method = made(replace(SMALL, bn_groups=groups), tiny)
+    for net, keeps in ((method.backbone, query_keeps), (method.key_backbone, copy_keeps)):
+        norm = net.conv1.bn
+        norm.running_mean.fill_(1e6)
+        method(windows(4), {})
+        torch.testing.assert_close(
+            norm.running_mean, torch.full_like(norm.running_mean, keeps * 1e6), rtol=1e-4, atol=0
+        )
+
+
 @pytest.mark.parametrize(("count", "groups"), [(8, 2), (16, 2), (32, 4), (64, 4)])
 def test_a_group_of_keys_has_an_equal_share_of_each_group_of_queries_and_of_both_speeds(
     count: int, groups: int

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vprep.errors import UsageError, WorkError
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
+from vtrain.backbones.batch_norm import make_exact
 from vtrain.data.shard_set import ShardSet
 from vtrain.distributed import rank, world
 from vtrain.doctor import refuse_bad_torch
@@ -121,6 +122,8 @@ def make(recipe: Recipe, place: Place) -> Run:
     module = method_of(recipe, net).to(place.device)
     if place.device.type == "cuda":
         module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    else:
+        make_exact(module)
     if recipe.batch_norm == "sync":
         module = synced(module, place.device)
     optimizer = build(module, recipe.optim, getattr(module, "lr_factors", {}))
