@@ -15,16 +15,18 @@ row for each measurement, OUT/PHASE.log what the phase printed, and OUT/table.md
 """
 
 import argparse
-import importlib.util
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from gpu_results import Results, last_lines
 
@@ -32,37 +34,42 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LIMITS = {"right": 90.0, "fast": 140.0, "fed": 70.0, "learned": 180.0}  # seconds; together eight minutes
 SOURCES = ("prep", "train", "eval")
-# Modules by the distribution that has them.
-NEEDED = {
-    "torch": "torch",
-    "numpy": "numpy",
-    "opencv-python-headless": "cv2",
-    "pyarrow": "pyarrow",
-    "webdataset": "webdataset",
-    "braceexpand": "braceexpand",
-    "ffmpeg-python": "ffmpeg",
-    "imageio-ffmpeg": "imageio_ffmpeg",
-    "safetensors": "safetensors",
-    "xxhash": "xxhash",
-    "typer": "typer",
-    "rich": "rich",
-    "pytest": "pytest",
-    "hypothesis": "hypothesis",
-}
+# What the package's own requirements need, and the tests.
+MORE = ("braceexpand", "future", "pyyaml", "pytest>=8", "hypothesis")
 GRACE = 3.0  # seconds that an ended phase has to leave
 
 
-def missing() -> list[str]:
-    return [name for name, module in NEEDED.items() if importlib.util.find_spec(module) is None]
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def packages() -> tuple[list[str], list[str]]:
+    """Return the requirements that are not installed, and those of which an older version is."""
+    missing, old = [], []
+    for line in (*project()["dependencies"], *MORE):
+        name, _, least = line.partition(">=")
+        try:
+            there = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(line)
+            continue
+        if numbers(there) < numbers(least):
+            old.append(f"{line} ({there})")
+    return missing, old
+
+
+def numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def stand_in(work: Path) -> Path:
     """Write what the package asks an installation for, its version and its requirements; return the folder."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    folder = work / "installed" / f"{project['name']}-{project['version']}.dist-info"
+    known = project()
+    folder = work / "installed" / f"{known['name']}-{known['version']}.dist-info"
     folder.mkdir(parents=True)
-    lines = ["Metadata-Version: 2.1", f"Name: {project['name']}", f"Version: {project['version']}"]
-    lines += [f"Requires-Dist: {line}" for line in project["dependencies"]]
+    lines = ["Metadata-Version: 2.1", f"Name: {known['name']}", f"Version: {known['version']}"]
+    lines += [f"Requires-Dist: {line}" for line in known["dependencies"]]
     (folder / "METADATA").write_text("\n".join(lines) + "\n")
     return folder.parent
 
@@ -156,8 +163,11 @@ def read_words() -> argparse.Namespace:
 
 def main() -> None:
     args = read_words()
-    if lacking := missing():
-        sys.exit(f"packages are missing: {' '.join(lacking)}; install them, or name their folder in PYTHONPATH")
+    missing, old = packages()
+    if missing:
+        sys.exit(f"packages are missing: {' '.join(missing)}; install them, or name their folder in PYTHONPATH")
+    if old:
+        print(f"packages are older than the tested ones: {', '.join(old)}", file=sys.stderr)
     args.out.mkdir(parents=True, exist_ok=True)
     results = Results(args.out.resolve())
     results.add("heading", **heading(args.device))

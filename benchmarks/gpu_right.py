@@ -10,6 +10,7 @@ import pytest
 
 from gpu_results import Results, words_of_phase
 
+OPTIONS = ("--tb=short", "--durations=15", "--continue-on-collection-errors")
 AT_A_TIME = "4"  # processes, where pytest-xdist is installed
 # With --small a few tests that a CPU can run.
 FEW = ["tests/train/test_devices.py", "-m", "not slow", "-k", "momentum_copy or doctor"]
@@ -34,7 +35,7 @@ def main() -> None:
     results = Results(words.out)
     results.forget("right")
     spread = importlib.util.find_spec("xdist") is not None and not words.small
-    options = ["-q", "-p", "no:cacheprovider", "-W", "default", "--tb=short", "--durations=15"]
+    options = ["-q", "-p", "no:cacheprovider", "-W", "default", *OPTIONS]
     options += ["-n", AT_A_TIME] if spread else []
     sys.exit(pytest.main([*options, *(FEW if words.small else ["tests", "-m", "gpu"])], plugins=[Notes(results)]))
 
