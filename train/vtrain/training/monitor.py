@@ -10,7 +10,8 @@ import torch
 from vprep.errors import WorkError
 from vtrain import run_folder
 from vtrain.distributed import rank
-from vtrain.training.log import Metrics, StepProgress
+from vtrain.training.advice import Waiting
+from vtrain.training.log import Metrics, StepProgress, note
 from vtrain.training.loop import Feed
 from vtrain.training.run import Observation, Run
 from vtrain.training.training import Training
@@ -34,6 +35,7 @@ class Monitor:
         self.progress = StepProgress(first, self.length.steps, self.length.per_epoch)
         self._since = (time.perf_counter(), first, 0.0)  # of the last line: time, step and seconds waited so far
         self._paused = 0.0
+        self._waiting = Waiting(training.place, lambda: feed.waited)
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None:
         last = run.step == self.length.steps
@@ -43,6 +45,7 @@ class Monitor:
         keep = self.recipe.keep_every > 0 and run.step % self.recipe.keep_every == 0
         if last or stopping or keep or run.step % self.recipe.save_every == 0:
             self.save(run, keep)
+        note(self._waiting.after_step())
         if rank() == 0:
             self.progress.move(run.step)
 
