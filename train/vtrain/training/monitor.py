@@ -45,9 +45,9 @@ class Monitor:
         keep = self.recipe.keep_every > 0 and run.step % self.recipe.keep_every == 0
         if last or stopping or keep or run.step % self.recipe.save_every == 0:
             self.save(run, keep)
-        note(self._waiting.after_step())
         if rank() == 0:
             self.progress.move(run.step)
+            note(self._waiting.after_step())
 
     def close(self) -> None:
         if self._metrics is not None:
