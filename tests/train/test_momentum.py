@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vtrain.methods.momentum import Queue, ema_update, kept, momentum_copy, unit_noise
+from vtrain.methods.momentum import Queue, ema_update, momentum_copy, unit_noise
 
 
 def net() -> nn.Sequential:
@@ -97,7 +97,7 @@ class Scores(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         made = self.head(x)
-        score = (made @ kept(self.queue["keys"]).T).logsumexp(1).mean()
+        score = (made @ self.queue.before_push("keys").T).logsumexp(1).mean()
         self.queue.push(keys=made.detach())
         return score
 

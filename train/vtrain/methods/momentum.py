@@ -35,17 +35,17 @@ def ema_update(pairs: Iterable[tuple[nn.Module, nn.Module]], keep: float) -> Non
         torch._foreach_lerp_(copies, modules, 1 - keep)
 
 
-@torch.library.custom_op("vtrain::kept", mutates_args=())
-def kept(entries: Tensor) -> Tensor:
-    """Return a copy of a queue's entries, from which a gradient can be computed after the next push.
+@torch.library.custom_op("vtrain::copied", mutates_args=())
+def copied(entries: Tensor) -> Tensor:
+    """Return a copy that torch.compile keeps for the backward pass.
 
-    torch.compile (2.13) does not keep a clone for the backward pass: it clones the queue again, which holds other
-    entries by then, and RSPNet's gradients are wrong by 15 to 70 %. It keeps the output of an operator of our own.
+    Of a clone it keeps nothing (torch 2.13): backward clones the queue again, which holds other entries by then, and
+    RSPNet's gradients are wrong by 15 to 70 %.
     """
     return entries.clone()
 
 
-@kept.register_fake
+@copied.register_fake
 def _(entries: Tensor) -> Tensor:
     return torch.empty_like(entries)
 
@@ -67,6 +67,10 @@ class Queue(nn.Module):
 
     def __getitem__(self, name: str) -> Tensor:
         return self.get_buffer(name)
+
+    def before_push(self, name: str) -> Tensor:
+        """Return a copy of the entries, from which gradients can be computed after the next push."""
+        return copied(self[name])
 
     @torch.no_grad()
     def push(self, **kinds: Tensor) -> None:

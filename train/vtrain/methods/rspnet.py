@@ -39,7 +39,7 @@ from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.distributed import gather, own, rank, world
 from vtrain.methods.method import MethodEntry
-from vtrain.methods.momentum import Queue, ema_update, kept, momentum_copy, unit_noise
+from vtrain.methods.momentum import Queue, ema_update, momentum_copy, unit_noise
 
 # The authors' code: grey comes before the jitter, there is a flip, and no blur, which the paper names.
 RELEASED = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
@@ -121,7 +121,7 @@ class RSPNet(nn.Module):
 
         with torch.autocast(clips_BNCTHW.device.type, enabled=False):
             # A copy, because the keys of this step enter the queue before the gradient is computed.
-            queue_KD = kept(self.queue["keys"])
+            queue_KD = self.queue.before_push("keys")
             far_is_positive = config.appearance == "a-vid" and config.positives == "both"
             positives = [own(all_near_a), own(all_far_a)] if far_is_positive else [own(all_near_a)]
             appearance, nearest = contrast(a_BD, positives, queue_KD, config.tau)
