@@ -70,7 +70,8 @@ class Queue(nn.Module):
 
     def before_push(self, name: str) -> Tensor:
         """Return a copy of the entries, from which gradients can be computed after the next push."""
-        return copied(self[name])
+        found: Tensor = copied(self[name])
+        return found
 
     @torch.no_grad()
     def push(self, **kinds: Tensor) -> None:
