@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from types import FrameType
 from typing import Any
 
@@ -200,6 +201,12 @@ def graph_of(step: Callable[[], object]) -> Callable[[], object]:
     return graph.replay
 
 
+@cache
+def operations(name: str, frames: int, size: int) -> int:
+    """Return the operations of forward and backward of a clip."""
+    return flops(name, Bench(torch.device("cpu"), 1, frames, size, 1, {}))[1]
+
+
 def measure(case: Case, peak: dict[str, float], device: torch.device, results: Results) -> dict[str, Any]:
     """Measure a case and return its row; write where its time goes if it is below its goal."""
     cuda = device.type == "cuda"
@@ -208,8 +215,7 @@ def measure(case: Case, peak: dict[str, float], device: torch.device, results: R
         torch.cuda.reset_peak_memory_stats()
     ms = timed(step, device)
     memory = torch.cuda.max_memory_allocated() / 1e9 if cuda else None
-    _, operations = flops(case.backbone, Bench(device, 1, case.frames, case.size, 1, {}))
-    tflops = 1e-9 * operations * case.batch / ms
+    tflops = 1e-9 * operations(case.backbone, case.frames, case.size) * case.batch / ms
     share, goal = tflops / peak[case.way.precision], GOALS.get(case.backbone)
     if cuda and goal is not None and share < goal and case.way in PROFILED:
         profile(case, step, results)
@@ -270,7 +276,7 @@ def kind_of(kernel: str) -> str:
 
 
 def fastest(rows: list[dict[str, Any]], results: Results) -> None:
-    """Write the fastest way of each backbone in each precision, beside vtrain's own and that of published code."""
+    """Write the fastest way of each backbone, beside vtrain's own and that of published code."""
     measured = [row for row in rows if "clips_per_s" in row]
 
     def way(row: dict[str, Any]) -> Way:
