@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from devices import needs_gpu
 from small_recipes import small
 from torch import Tensor, nn
 
@@ -56,9 +57,9 @@ def test_a_training_step_agrees_with_float64_where_torchs_own_does_not(threads: 
         torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_training_step_on_a_gpu_agrees_with_float64() -> None:
-    assert worst_error(nn.BatchNorm3d(TRIAL[1]), torch.device("cuda")) < 1e-5
+@needs_gpu
+def test_a_training_step_on_a_gpu_agrees_with_float64(device: torch.device) -> None:
+    assert worst_error(nn.BatchNorm3d(TRIAL[1]), device) < 1e-5
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

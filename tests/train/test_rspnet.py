@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 import torch
+from devices import needs_gpu, waiting_is_an_error
 from host_waits import HostWaits
 from torch import Tensor, nn
 
@@ -315,18 +316,15 @@ def test_a_wait_would_be_found() -> None:
     assert waits.found == ["index", "_local_scalar_dense"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing() -> None:
-    method, clips = made(SMALL, tiny).cuda(), windows(5, size=16).cuda()
+@needs_gpu
+def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(device: torch.device) -> None:
+    method, clips = made(SMALL, tiny).to(device), windows(5, size=16).to(device)
     method(clips, {})
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         with torch.autocast("cuda", torch.bfloat16):
             loss = method(clips, {})["loss"]
         loss.backward()
         method.after_step(0.5)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_features_and_losses_are_float32_under_autocast() -> None:

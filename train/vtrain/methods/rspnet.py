@@ -126,7 +126,7 @@ class RSPNet(nn.Module):
 
         with torch.autocast(clips_BNCTHW.device.type, enabled=False):
             # A copy, because the keys of this step enter the queue before the gradient is computed.
-            queue_KD = self.queue["keys"].clone()
+            queue_KD = self.queue.before_push("keys")
             far_is_positive = config.appearance == "a-vid" and config.positives == "both"
             positives = [own(all_near_a), own(all_far_a)] if far_is_positive else [own(all_near_a)]
             appearance, nearest = contrast(a_BD, positives, queue_KD, config.tau)

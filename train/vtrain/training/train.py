@@ -28,6 +28,7 @@ from vtrain.methods import registry
 from vtrain.optim.optimizers import build
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Recipe, read_recipe
+from vtrain.training.advice import computing
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
 from vtrain.training.monitor import Monitor
@@ -68,6 +69,7 @@ def train(
             run_folder.write_json(folder / run_folder.RECIPE, as_json(training.recipe))
         if rank() == 0:
             note_environment(folder, run.step)
+        note(computing(run.module, training.place, training.recipe.compile == "yes"))
         feed = training.feed(run)
         monitor = Monitor(training, feed, first=run.step, validate=validate, watch=watch)
         return carry_out(training, run, monitor)
