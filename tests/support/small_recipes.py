@@ -35,7 +35,7 @@ OWN: dict[str, MethodConfig] = {
     # The sizes of queue and memory are no multiples of the batch.
     "rspnet": rspnet.Config(sampling=rspnet.Sampling(frames=FRAMES, looks=(LOOK,)), queue=21, dim=8, momentum=0.9),
     "ascnet": ascnet.Config(
-        sampling=ascnet.Sampling(frames=FRAMES, speeds=(1, 2), looks=(LOOK, LOOK)), pool=21, dim=8, hidden=16
+        sampling=ascnet.Sampling(frames=FRAMES, speeds=(1, 2), looks=(LOOK, LOOK)), pool=21, queue=13, dim=8, hidden=16
     ),
     "prp": prp.Config(sampling=prp.Sampling(frames=FRAMES, speeds=(1, 2, 4), short="loop", looks=(PLAIN,))),
     "pace": pace.Config(

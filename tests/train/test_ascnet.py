@@ -10,20 +10,24 @@ import pytest
 import torch
 from devices import needs_gpu, waiting_is_an_error
 from host_waits import HostWaits
+from table_fetch import TableFetch
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone, backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Video
-from vtrain.methods.ascnet import ONLINE, TARGET, ASCNet, Config, Sampling, fitting, nearest, next_fitting
+from vtrain.methods.ascnet import ONLINE, TARGET, ASCNet, Config, Sampling
+from vtrain.methods.ascnet_memory import fitting, nearest, next_fitting
 
 SMALL = Config(sampling=Sampling(frames=4, looks=(AugmentConfig(size=8),)), pool=16, queue=16, dim=8, hidden=16)
+CLIP = replace(SMALL, memory="clip")
 FEATURE = replace(SMALL, memory="feature")
 DIFFERENT = replace(SMALL, instances="different")
 SAME = replace(SMALL, instances="same")
 ACP, SCP, SP = (replace(SMALL, tasks=tasks) for tasks in ("acp", "scp", "acp+sp"))
 ALL = {
-    "clip": SMALL,
+    "bank": SMALL,
+    "clip": CLIP,
     "feature": FEATURE,
     "different": DIFFERENT,
     "same": SAME,
@@ -31,6 +35,7 @@ ALL = {
     "scp": SCP,
     "acp+sp": SP,
     "both": replace(SMALL, direction="both"),
+    "both with clips": replace(CLIP, direction="both"),
 }
 every = pytest.mark.parametrize("config", ALL.values(), ids=ALL.keys())
 
@@ -47,7 +52,14 @@ def tiny() -> Backbone:
 
 def made(config: Config = SMALL, net: Callable[[], Backbone] = plain) -> ASCNet:
     torch.manual_seed(2)
-    return ASCNet(net(), config)
+    return with_table(ASCNet(net(), config))
+
+
+def with_table(method: ASCNet) -> ASCNet:
+    """Give a method that fetches clips a table of them."""
+    if method.fetched:
+        method.fetch = TableFetch(torch.randn(700, 3, 4, 8, 8, generator=torch.Generator().manual_seed(9)))
+    return method
 
 
 def batch(count: int, config: Config = SMALL, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
@@ -96,7 +108,7 @@ def test_the_next_fitting_sample_is_found_and_after_the_last_comes_the_first() -
 
 
 def test_both_memories_give_the_same_motion_while_the_target_does_not_change() -> None:
-    methods = [made(SMALL), made(FEATURE)]
+    methods = [made(CLIP), made(FEATURE)]
     for seed in range(4):
         clips, targets = batch(5, seed=seed)
         one, other = (method(clips.bfloat16().float(), targets) for method in methods)
@@ -104,18 +116,18 @@ def test_both_memories_give_the_same_motion_while_the_target_does_not_change() -
 
 
 def test_the_neighbours_clip_is_encoded_again_by_the_present_target() -> None:
-    method, (clips, targets) = made(SMALL), batch(6)
+    method, (clips, targets) = made(CLIP), batch(6)
     method(clips, targets)
     with torch.no_grad():
         for parameter in method.target_heads["scp"].parameters():
             parameter.add_(torch.randn_like(parameter))
-    now, _ = method._other(clips, targets, *method._target(clips[:, 1]), 0, 1)
+    now, _ = method._other(clips, targets, *method._target(clips[:, 1]), 0, 1)()
     wanted = method._target(clips[:, 1].bfloat16().float())[1]
     assert all((wanted - motion).abs().amax(1).min() < 1e-5 for motion in now)
 
 
 def test_the_memory_holds_the_last_clips_that_the_target_saw() -> None:
-    method = made(SMALL)
+    method = made(CLIP)
     for seed in range(4):
         clips, targets = batch(5, seed=seed)
         method(clips, targets)
@@ -128,12 +140,12 @@ def test_the_memory_holds_the_last_clips_that_the_target_saw() -> None:
 
 
 def test_a_batch_may_be_larger_than_the_memory() -> None:
-    method = made(replace(SMALL, pool=3))
+    method = made(replace(CLIP, pool=3))
     assert torch.isfinite(method(*batch(8))["loss"])
     assert sorted(method.memory["row"].tolist()) == [5, 6, 7]
 
 
-@pytest.mark.parametrize("config", [SMALL, FEATURE, DIFFERENT], ids=["clip", "feature", "different"])
+@pytest.mark.parametrize("config", [SMALL, CLIP, FEATURE, DIFFERENT], ids=["bank", "clip", "feature", "different"])
 def test_a_single_video_has_no_neighbour_and_its_loss_is_that_of_appearance(config: Config) -> None:
     method = made(config)
     clips, targets = batch(6, config)
@@ -147,7 +159,7 @@ def test_a_single_video_has_no_neighbour_and_its_loss_is_that_of_appearance(conf
 
 def test_a_different_instance_is_the_next_video_of_the_batch_at_the_same_speed() -> None:
     method, (clips, targets) = made(DIFFERENT), batch(5)
-    motion, found = method._other(clips, targets, *(target := method._target(clips[:, 1])), 0, 1)
+    motion, found = method._other(clips, targets, *(target := method._target(clips[:, 1])), 0, 1)()
     assert not hasattr(method, "memory")
     assert found.all()
     # The first clips' speeds are 4 8 4 8 4, the second ones' 8 4 8 4 8.
@@ -165,14 +177,14 @@ def test_the_same_instance_is_a_third_clip_at_the_first_ones_speed() -> None:
         assert sample.targets["speed"] == [first.speed, second.speed, third.speed]
         assert [view.group for view in sample.views] == [0, 1, 2]
     method, (clips, targets) = made(SAME), batch(4, SAME)
-    motion, found = method._other(clips, targets, *method._target(clips[:, 1]), 0, 1)
+    motion, found = method._other(clips, targets, *method._target(clips[:, 1]), 0, 1)()
     torch.testing.assert_close(motion, method._target(clips[:, 2])[1])
     assert found.all()
     assert replace(SAME, direction="both", sampling=Sampling()).plan().looks == (ONLINE, TARGET, TARGET, TARGET)
 
 
 def test_all_other_settings_need_two_clips() -> None:
-    for config in (SMALL, FEATURE, DIFFERENT, ACP, SCP, SP, replace(SAME, tasks="acp")):
+    for config in (SMALL, CLIP, FEATURE, DIFFERENT, ACP, SCP, SP, replace(SAME, tasks="acp")):
         assert config.plan() == config.sampling
         assert config.plan().views == 2
 
@@ -275,7 +287,7 @@ def test_the_momentum_of_the_target_rises_to_1(progress: float, keep: float) -> 
 
 @every
 def test_a_resumed_run_continues_bit_for_bit(config: Config) -> None:
-    method, other = made(config, tiny), ASCNet(tiny(), config)
+    method, other = made(config, tiny), with_table(ASCNet(tiny(), config))
     optimiser = torch.optim.SGD(method.parameters(), 0.1, momentum=0.9)
     run(method, range(3), optimiser)
     other.load_state_dict(deepcopy(method.state_dict()))
@@ -286,7 +298,7 @@ def test_a_resumed_run_continues_bit_for_bit(config: Config) -> None:
         assert torch.equal(tensor, method.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("config", [SMALL, FEATURE], ids=["clip", "feature"])
+@pytest.mark.parametrize("config", [SMALL, CLIP, FEATURE], ids=["bank", "clip", "feature"])
 def test_the_memory_takes_nothing_of_held_out_videos(config: Config) -> None:
     method = made(config, tiny)
     method(*batch(5, seed=1))
@@ -337,7 +349,7 @@ def test_features_and_losses_are_float32_under_autocast(config: Config) -> None:
 def test_clips_keep_their_layout() -> None:
     clips, targets = batch(4)
     clips = clips.flatten(0, 1).contiguous(memory_format=torch.channels_last_3d).unflatten(0, (4, 2))
-    method, found = made(net=tiny), []
+    method, found = made(CLIP, tiny), []
     for net in (method.backbone, method.target_backbone):
         net.conv1.register_forward_pre_hook(
             lambda net, args: found.append(args[0].stride(1) == 1 and args[0].stride(4) == 3)

@@ -140,7 +140,7 @@ def like(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.dtype, torch
 def test_channels_first_changes_the_layout_everywhere_and_the_numbers_nowhere(method: str) -> None:
     recipe = for_classes(small(method, Path("none"), "seed=3"), 5)
     batch = step.random_batch(recipe, CPU)
-    ours, theirs = make(recipe, HERE), step.channels_first(make(recipe, HERE))
+    ours, theirs = step.made(recipe, HERE), step.channels_first(step.made(recipe, HERE))
     ours.module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     seen = []
 

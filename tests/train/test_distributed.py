@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from table_fetch import TableFetch
 from torch import Tensor, nn
 from two_ranks import Found, as_rank, of_two_ranks
 
@@ -21,7 +22,7 @@ RSPNET = rspnet.Config(sampling=rspnet.Sampling(frames=4), queue=21, dim=16)
 ASCNET = ascnet.Config(
     sampling=ascnet.Sampling(frames=4, looks=(AugmentConfig(size=8),)), pool=21, queue=21, dim=8, hidden=16, tasks="scp"
 )
-NAMES = ["rspnet", "rspnet with odd batches", "rspnet with bn", "rspnet with more bn", "clip", "feature"]
+NAMES = ["rspnet", "rspnet with odd batches", "rspnet with bn", "rspnet with more bn", "bank", "all", "clip", "feature"]
 
 
 def plain() -> Backbone:
@@ -34,14 +35,14 @@ def tiny() -> Backbone:
     return backbone("tiny", width=4)
 
 
-def steps(method: nn.Module, frames: int, batch: int = 8) -> Found:
+def steps(method: nn.Module, frames: int, batch: int = 8, apart: int = 100) -> Found:
     """Return the outputs of some steps on this rank's part of each batch, and the method's state after them."""
     numbers = []
     for step in range(STEPS):
         clips = torch.randn(batch, 2, 3, frames, 8, 8, generator=torch.Generator().manual_seed(step))
         first = (torch.arange(batch) // 3) % 2
         speed = torch.stack([first, 1 - first], 1) * 4.0 + 4
-        targets = {"row": torch.arange(batch) + 100 * step, "speed": speed}
+        targets = {"row": torch.arange(batch) + apart * step, "speed": speed}
         numbers.append(method(own(clips), {name: own(target) for name, target in targets.items()}))
     return {
         "state": method.state_dict(),
@@ -62,6 +63,10 @@ def everything() -> dict[str, Found]:
     }
     for memory in ("clip", "feature"):
         found[memory] = steps(made(ascnet.ASCNet, plain(), replace(ASCNET, memory=memory)), 4)
+    for name, videos in (("bank", 208), ("all", 21)):
+        method = made(ascnet.ASCNet, plain(), ASCNET)
+        method.fetch = TableFetch(torch.randn(videos, 3, 4, 8, 8, generator=torch.Generator().manual_seed(9)))
+        found[name] = steps(method, 4, apart=6 if name == "all" else 100)
     return found
 
 
@@ -145,7 +150,7 @@ def test_two_ranks_fill_queue_and_memory_as_a_single_process_with_both_halves(
 def test_the_outputs_of_two_ranks_have_the_mean_of_a_single_process(
     name: str, two: list[Found], alone: dict[str, Found]
 ) -> None:
-    if name in ("clip", "feature"):
+    if name in ("bank", "all", "clip", "feature"):
         # The predictor's batch norm sees its own rank; who is whose neighbour is the same.
         kinds = ["neighbours"]
     else:

@@ -21,6 +21,7 @@ from vtrain.recipes.recipe import Length, Recipe, for_classes
 from vtrain.training.loop import train as loop
 from vtrain.training.run import Place, Run, RunningMeans, targets_of
 from vtrain.training.train import make
+from vtrain.training.training import let_fetch
 
 STEPS = 2
 EVERY = {
@@ -28,6 +29,7 @@ EVERY = {
     "lars": ("pace", "optim.name=lars"),
     "sgd with nesterov": ("prp", "optim.name=sgd", "optim.nesterov=true"),
     "in two parts": ("rspnet", "batch=8", "accumulate=2"),
+    "memory of clips": ("ascnet", "memory=clip"),
     "memory of features": ("ascnet", "memory=feature", "direction=both"),
 }
 
@@ -35,12 +37,13 @@ EVERY = {
 class Batches:
     """A feed of batches that are on the device already."""
 
-    def __init__(self, recipe: Recipe, shards: Path, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, shards: Path, device: torch.device, run: Run) -> None:
         plan = recipe.method.plan()
         videos = ShardSet.open(shards).select(split="train")
         loader = Loader(videos, plan, batch=recipe.at_a_time(1), seed=recipe.seed)
         self.batches = [one.to(device) for one in islice(loader, STEPS * recipe.accumulate)]
         self.augment = Augment(plan.looks)
+        let_fetch(run, recipe, loader, Place(device, torch.float32, 0))
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         for one in self.batches:
@@ -59,7 +62,8 @@ def run_steps(settings: tuple[str, ...], shards: Path, device: torch.device, see
     method, *changes = settings
     recipe = for_classes(small(method, shards, *changes), 5)
     place = Place(device, torch.bfloat16 if device.type == "cuda" else torch.float32, 0)
-    run, feed = make(recipe, place), Batches(recipe, shards, device)
+    run = make(recipe, place)
+    feed = Batches(recipe, shards, device, run)
     for context, steps in ((nullcontext(), STEPS), (seen, 2 * STEPS)):
         with context:
             loop(run, feed, recipe, Length(steps=steps, per_epoch=5), NoBook(), place)  # type: ignore[arg-type]

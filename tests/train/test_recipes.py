@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from table_fetch import TableFetch
 from torch import Tensor, nn
 
 from vprep.errors import UsageError
@@ -51,6 +52,9 @@ def made(recipe: Recipe) -> nn.Module:
     module: nn.Module = METHODS[recipe.method_name].module(
         backbones.backbone(recipe.backbone, **recipe.backbone_settings), recipe.method
     )
+    for plan in list(getattr(module, "fetched", {}).values())[:1]:
+        side = plan.looks[0].size
+        module.fetch = TableFetch(torch.randn(BATCH, 3, plan.length, side, side))  # type: ignore[assignment]
     return module
 
 

@@ -34,6 +34,8 @@ TABLES: dict[str, dict[str, dict[str, str]]] = {
         "acp-sp": {"method.tasks": "acp+sp", SPEEDS: "1,2"},
         "same": {"method.instances": "same", SPEEDS: "1,2"},
         "different": {"method.instances": "different", SPEEDS: "1,2"},
+        "feature": {"method.memory": "feature"},
+        "both": {"method.direction": "both"},
         "1-2": {SPEEDS: "1,2"},
         "1-1": {SPEEDS: "1,1"},
         "1-4": {SPEEDS: "1,4"},

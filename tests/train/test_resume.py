@@ -81,6 +81,8 @@ VARIANTS = {
     ),
     "epochs are repeated": ("pace", "repeat=3", "steps=none", "epochs=1", "schedule.per=epoch", "batch=10"),
     "validated and watched": ("ascnet", "data.hold_out=5", "validate.every=0.3", "watch.every=0.2"),
+    "bank of all videos": ("ascnet", "queue=64", "direction=both"),
+    "memory of clips": ("ascnet", "memory=clip"),
     "memory of features": ("ascnet", "memory=feature", "tasks=scp", "direction=both"),
     "adamw": ("prp", "optim.name=adamw"),
     "bad videos are skipped": ("pace", "data.on_error=skip"),

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +24,11 @@ from vtrain.bench.loader import Measured
 from vtrain.bench.report import advice_on_both, advice_on_model, bottleneck
 from vtrain.bench.report import as_table as as_table
 from vtrain.bench.timing import step_in_parts, time_loader, time_parts, time_training
+from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import Batch, batch_of, sample_info
 from vtrain.data.dataset import Videos
 from vtrain.data.sampler import Sampler
+from vtrain.data.sampling import Plan
 from vtrain.machine import device_named, name_of, processors
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.training.monitor import memory_mb
@@ -47,7 +50,7 @@ def step(recipe: Recipe, *, seconds: float, device: str) -> Measured:
     recipe = for_classes(recipe, CLASSES)
     with training_settings(place.device):
         batch = random_batch(recipe, place.device)
-        run = make(recipe, place)
+        run = made(recipe, place)
         clips_MCTHW, operations = _counted(run, batch, recipe, place)
         model = _model(run, batch, recipe, place, seconds)
         bare = _bare(run, clips_MCTHW, recipe, place, _rounds(seconds, model["step_ms"]))
@@ -70,11 +73,12 @@ def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, 
     recipe = for_classes(recipe, len(videos.classes or ()))
     batch = next(iter(feed_of(recipe, videos, None, replace(place, workers=0)).loader))
     with training_settings(place.device):
-        run = make(recipe, place)
+        run = made(recipe, place)
         model = _model(run, batch, recipe, place, seconds)
         del batch
         loader, _ = time_loader(feed_of(recipe, videos, None, place).loader, place.device, place.workers, seconds)
-        together, waited = time_training(run, feed_of(recipe, videos, None, place).loader, recipe, place, seconds)
+        feed = feed_of(recipe, videos, run, place)
+        together, waited = time_training(run, feed.loader, recipe, place, seconds)
     rates = {"loader": recipe.at_a_time(1) / loader, "together": recipe.batch / together}
     measured = _heading(recipe, place) | {"videos": len(videos), "workers": place.workers, "processors": processors()}
     measured |= {"model": model} | {name: _rates(recipe, rate) for name, rate in rates.items()}
@@ -86,7 +90,11 @@ def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, 
 
 def random_batch(recipe: Recipe, device: torch.device) -> Batch:
     """Return a batch like the loader's, with noise for pixels."""
-    plan, count = recipe.method.plan(), recipe.at_a_time(1)
+    return _noise(recipe.method.plan(), recipe, device)
+
+
+def _noise(plan: Plan, recipe: Recipe, device: torch.device) -> Batch:
+    count = recipe.at_a_time(1)
     height = max(STORED[0], round(MARGIN * max(config.crop_size or config.size for config in plan.looks)))
     numbers = {"shard": 0, "offset": 0, "frames": FRAMES, "label": 0, "fps": 25}
     numbers |= {"height": height, "width": round(height / STORED[0] * STORED[1])}
@@ -98,6 +106,28 @@ def random_batch(recipe: Recipe, device: torch.device) -> Batch:
     shape = (count, plan.views, plan.length, *sampler.canvas, 3)
     pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
     return batch_of(pixels, [sample_info(samples, [True] * count)], [], 0).to(device)
+
+
+class NoiseFetch:
+    """Gives noise for the clips that a method asks for within a step, and augments it as clips are augmented."""
+
+    def __init__(self, plan: Plan, recipe: Recipe, device: torch.device) -> None:
+        self.videos = recipe.at_a_time(1)
+        self._batch, self._augment = _noise(plan, recipe, device), Augment(plan.looks)
+
+    def __call__(self, row_B: Tensor, speed_B: Tensor) -> "NoiseFetch":
+        return self
+
+    def clips(self) -> tuple[Tensor, Tensor]:
+        return self._augment(self._batch.clips, self._batch.augmentation), self._batch.valid
+
+
+def made(recipe: Recipe, place: Place) -> Run:
+    """Return the training's run, which reads nothing within a step."""
+    run = make(recipe, place)
+    for plan in list(getattr(run.module, "fetched", {}).values())[:1]:
+        cast(Any, run.module).fetch = NoiseFetch(plan, recipe, place.device)
+    return run
 
 
 def _model(run: Run, batch: Batch, recipe: Recipe, place: Place, seconds: float) -> Measured:
@@ -167,7 +197,7 @@ def _as_authors(recipe: Recipe, batch: Batch, place: Place, seconds: float, ours
     plain, before = Place(place.device, torch.float32, 0), torch.backends.cudnn.benchmark
     measured: Measured = {}
     try:
-        run = channels_first(make(replace(recipe, compile="no"), plain))
+        run = channels_first(made(replace(recipe, compile="no"), plain))
         for name, search in (("cudnn_default", False), ("cudnn_benchmark", True)):
             torch.backends.cudnn.benchmark = search
             per_step, _ = time_training(run, repeat(batch), recipe, plain, seconds)

@@ -74,7 +74,8 @@ def time_training(
     run: Run, batches: Iterable[Batch], recipe: Recipe, place: Place, seconds: float
 ) -> tuple[float, float]:
     """Return the seconds per step of the training loop on these batches, and the share spent waiting for batches."""
-    feed = Feed(cast(Loader, batches), Augment(recipe.method.plan().looks))  # a Feed only iterates over them
+    # A Feed only iterates over them.
+    feed = Feed(cast(Loader, batches), Augment(recipe.method.plan().looks), run.fetch)
     clock = Clock(place.device, place.workers, seconds, feed)
     try:
         loop(run, feed, recipe, Length(steps=NEVER, per_epoch=NEVER), clock, place)

@@ -21,15 +21,19 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A video that could not be used. Another video takes its slot in the batch, which `Batch.valid` marks."""
+    """A video that could not be used. Another video takes its slot in the batch, which `Batch.valid` marks.
+
+    A clip that was fetched within a step has no such video: the method leaves it out.
+    """
 
     shard: str
     key: str
     what: str  # the fault
-    instead: str  # key of the video that takes its slot
+    instead: str  # key of the video that takes its slot; empty: it is left out
 
     def __str__(self) -> str:
-        return f"{self.shard}, video '{self.key}': {self.what}; video '{self.instead}' is used instead"
+        end = f"video '{self.instead}' is used instead" if self.instead else "its clip is left out"
+        return f"{self.shard}, video '{self.key}': {self.what}; {end}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ A bad sample raises an error, or another video takes its slot. That video is dra
 as not valid. So all ranks continue with batches of the same size, which do not depend on ranks and workers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,22 +29,22 @@ class Task:
     end: int | None
 
 
-class ChunkMaker:
-    """Makes chunks of the videos at given positions of `order`."""
+class SampleMaker:
+    """Makes samples of videos that are named by their rows, and replaces bad ones."""
 
-    def __init__(self, videos: Videos, sampler: Sampler, order: Order, on_error: OnError) -> None:
+    def __init__(self, videos: Videos, sampler: Sampler, on_error: OnError) -> None:
         self._videos = videos
         self._sampler = sampler
-        self._order = order
         self._on_error = on_error
 
-    def make(self, task: Task, pixels_MNTHWC: Pixels) -> tuple[SampleInfo, list[Bad]]:
-        """Write the pixels of the task's M samples; return everything else about them, and the bad videos."""
-        videos = [self._order.at(position) for position in task.positions]  # epoch and row of each
+    def make(
+        self, videos: Sequence[tuple[object, int]], slots_MNTHWC: Sequence[Pixels]
+    ) -> tuple[list[PlannedSample], list[Bad | None]]:
+        """Write the pixels of M videos, each given by epoch and row; return their samples, and the fault of each."""
         samples: list[PlannedSample] = []
         faults: list[Bad | None] = []
         for begin in range(0, len(videos), READ_AHEAD):
-            group, slots = videos[begin : begin + READ_AHEAD], pixels_MNTHWC[begin : begin + READ_AHEAD]
+            group, slots = videos[begin : begin + READ_AHEAD], slots_MNTHWC[begin : begin + READ_AHEAD]
             try:
                 samples += self._samples(group, slots)
                 faults += [None] * len(group)
@@ -52,11 +53,9 @@ class ChunkMaker:
                     planned, fault = self._sample_or_substitute(epoch, row, slot)
                     samples.append(planned)
                     faults.append(fault)
-        wanted = [task.end is None or position < task.end for position in task.positions]
-        valid = [fault is None and want for fault, want in zip(faults, wanted, strict=True)]
-        return sample_info(samples, valid), [fault for fault in faults if fault is not None]
+        return samples, faults
 
-    def _samples(self, videos: list[tuple[int, int]], slots: Pixels) -> list[PlannedSample]:
+    def _samples(self, videos: Sequence[tuple[object, int]], slots: Sequence[Pixels]) -> list[PlannedSample]:
         """Make several samples; the system is asked for the bytes of all of them before the first is read."""
         samples = [self._sampler.plan(epoch, row) for epoch, row in videos]
         located = [self._sampler.locate(planned) for planned in samples]
@@ -64,10 +63,10 @@ class ChunkMaker:
             self._sampler.fill(planned, self._sampler.read(where), slot)
         return samples
 
-    def _sample_or_substitute(self, epoch: int, row: int, slot: Pixels) -> tuple[PlannedSample, Bad | None]:
+    def _sample_or_substitute(self, epoch: object, row: int, slot: Pixels) -> tuple[PlannedSample, Bad | None]:
         """Make one sample. If it is bad, raise, or return a sample of another video together with the fault."""
         try:
-            return self._samples([(epoch, row)], slot[None])[0], None
+            return self._samples([(epoch, row)], [slot])[0], None
         except BadSampleError as error:
             path, key = self._videos.paths[self._videos.shard[row]], self._videos.keys[row].as_py()
             if self._on_error == "raise":
@@ -78,13 +77,29 @@ class ChunkMaker:
             planned = self._substitute(epoch, row, slot)
             return planned, Bad(str(path), key, str(error), planned.video.key)
 
-    def _substitute(self, epoch: int, row: int, slot: Pixels) -> PlannedSample:
+    def _substitute(self, epoch: object, row: int, slot: Pixels) -> PlannedSample:
         for number in range(MOST_SUBSTITUTES):
             try:
-                return self._samples([(epoch, self._sampler.substitute(epoch, row, number))], slot[None])[0]
+                return self._samples([(epoch, self._sampler.substitute(epoch, row, number))], [slot])[0]
             except BadSampleError:
                 continue
         folder = self._videos.paths[self._videos.shard[row]].parent
         raise WorkError(
             f"{MOST_SUBSTITUTES} videos in a row cannot be used; find what is damaged with: vprep verify {folder}"
         )
+
+
+class ChunkMaker:
+    """Makes chunks of the videos at given positions of `order`."""
+
+    def __init__(self, videos: Videos, sampler: Sampler, order: Order, on_error: OnError) -> None:
+        self._samples = SampleMaker(videos, sampler, on_error)
+        self._order = order
+
+    def make(self, task: Task, pixels_MNTHWC: Pixels) -> tuple[SampleInfo, list[Bad]]:
+        """Write the pixels of the task's M samples; return everything else about them, and the bad videos."""
+        videos = [self._order.at(position) for position in task.positions]  # epoch and row of each
+        samples, faults = self._samples.make(videos, list(pixels_MNTHWC))
+        wanted = [task.end is None or position < task.end for position in task.positions]
+        valid = [fault is None and want for fault, want in zip(faults, wanted, strict=True)]
+        return sample_info(samples, valid), [fault for fault in faults if fault is not None]

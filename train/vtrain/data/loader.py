@@ -115,7 +115,7 @@ class Loader:
         del first  # so that its buffer can return to the pool
         for batch in stream:
             self.position = batch.position
-            self._count(batch.bad)
+            self.count(batch.bad)
             yield batch
 
     def _host_batches(self) -> Generator[Batch, None, None]:
@@ -196,7 +196,8 @@ class Loader:
                 yield batch_of(clips, infos, bad, after if self.end is None else min(after, self.end))
             del clips, chunk  # so that their buffers can return to the pool
 
-    def _count(self, found: list[Bad]) -> None:
+    def count(self, found: list[Bad]) -> None:
+        """Note bad videos; raise a WorkError when they are more than the budget."""
         for bad in found:
             if bad.key not in self.bad:
                 log.warning("skipped: %s", bad)

@@ -3,6 +3,7 @@
 All randomness of a sample comes from (seed, epoch, key), so it is the same in any worker on any rank.
 """
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -59,7 +60,13 @@ class Sampler:
         self._cuts = box is not None
         self.canvas = box or (max(height for height, _ in sizes), max(width for _, width in sizes))
 
-    def plan(self, epoch: int, row: int) -> PlannedSample:
+    def with_reader(self, reader: ShardReader) -> "Sampler":
+        """Return a sampler that is the same but for its reader, which one thread at a time may use."""
+        other = copy(self)
+        other._reader = reader
+        return other
+
+    def plan(self, epoch: object, row: int) -> PlannedSample:
         """Choose the frames of the video `row` in `epoch`. No pixel is read."""
         video = self._videos[row]
         seed = seed_from(self._seed, epoch, video.key)
@@ -72,7 +79,7 @@ class Sampler:
             # With the same random numbers: values that are drawn before the length matters, such as the speed, stay.
             return self._planned(other, self._videos[other], Random(seed))
 
-    def substitute(self, epoch: int, row: int, number: int) -> int:
+    def substitute(self, epoch: object, row: int, number: int) -> int:
         """Return the row of a video that replaces a bad one; each `number` gives another row."""
         return seed_from(self._seed, epoch, self._videos.keys[row], "substitute", number) % len(self._videos)
 

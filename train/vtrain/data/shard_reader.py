@@ -48,10 +48,11 @@ class Located:
 
 
 class ShardReader:
-    """Reads from the shards of `videos`. It keeps up to MOST_OPEN files open, and one buffer for the bytes."""
+    """Reads from the shards of `videos`. It keeps up to `most_open` files open, and one buffer for the bytes."""
 
-    def __init__(self, videos: Videos) -> None:
+    def __init__(self, videos: Videos, most_open: int = MOST_OPEN) -> None:
         self._videos = videos
+        self._most_open = most_open
         self._files: OrderedDict[int, int] = OrderedDict()
         weakref.finalize(self, _close, self._files)
         self._allocate(1 << 20)
@@ -147,7 +148,7 @@ class ShardReader:
         number = int(self._videos.shard[row])
         file = self._files.get(number)
         if file is None:
-            if len(self._files) == MOST_OPEN:
+            if len(self._files) == self._most_open:
                 os.close(self._files.popitem(last=False)[1])
             try:
                 file = self._files[number] = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)

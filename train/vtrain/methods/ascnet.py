@@ -6,14 +6,27 @@ second (ACP, appearance consistency perception), and the motion of a similar vid
 (SCP, speed consistency perception). The features to predict come from a momentum copy, the target network. Where the
 paper leaves something open, this file follows BYOL.
 
+With memory="bank" a step first encodes the second clips and finds their neighbours in the bank. Then threads read a new
+clip of each neighbour (`vtrain.data.fetch`) while the online network computes. To learn whose clips to read, the host
+waits for the device once a step, or twice with direction="both"; with the other memories it never waits.
+
 Differs from the paper
-- The paper's gallery is all other videos (section 3.3.1); here it is a memory of recent videos, this batch's too.
-  memory="clip" keeps the clips that were shown and encodes the neighbour's clip again (Algorithm 1, line 16; line 15
-  takes a new clip of its video); memory="feature" keeps motion features and encodes nothing again.
+- Algorithm 1 compares with all other videos, encoded by the present weights. The bank has the newest feature of each
+  video, as old as the step that showed the video. Of more than `queue` videos it has those shown last, for the paper
+  takes its bank from MoCo, which keeps recent features only because older ones come from another network.
+- The bank's features are the target network's, like a_j, with which they are compared; line 12 has the head of the
+  online network.
 - The neighbour is the nearest video ("from the most similar candidates" in section 3.3.1), found with the target's
   feature of the second clip (line 14; section 3.3.1 has the first clip). "SCP only" finds it with a random projection.
-- While the memory has no other video at a clip's speed, the clip is left out of SCP's mean.
+- memory="clip" keeps the last `pool` clips and encodes the neighbour's again, where line 15 takes a new clip of its
+  video; memory="feature" keeps motion features and encodes nothing again. Both compare at the wanted speed only.
+- A clip without a neighbour in the memory, or whose neighbour cannot be read, is left out of SCP's mean.
+- "Different instances" (table 1b) takes the next video of the batch, which is any video; its second clip serves twice.
 - The two speeds always differ (section 3.2; in section 3.1 they may be equal); for {1, 1} write speeds=(1, 1).
+- The text augments all clips alike. Here, as in BYOL, the two clips differ in blur and solarisation. BYOL lets both
+  networks see both clips; equation 2 and algorithm 1 have one direction, so by default no solarised clip reaches the
+  online network. direction="both" is as in BYOL.
+- On a GPU the networks compute in bf16, of which the text says nothing; precision=float32 is one setting away.
 
 B batch, N clips, C channels, T time, H W height and width, D feature, K memory
 """
@@ -28,12 +41,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
-from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
-from vtrain.distributed import gather
-from vtrain.methods.method import MethodEntry
-from vtrain.methods.momentum import Queue, ema_update, momentum_copy
+from vtrain.data.sampling import OneClip, Plan, Sample, Short, Video, View, demand_positive, random_clip
+from vtrain.methods.ascnet_memory import Bank, Memory, Recent, fitting, memory, next_fitting
+from vtrain.methods.method import Fetch, MethodEntry
+from vtrain.methods.momentum import ema_update, momentum_copy
+
+Motion = Callable[[], tuple[Tensor, Tensor]]
 
 ONLINE = AugmentConfig(
     jitter=(0.4, 0.4, 0.2, 0.1),
@@ -88,9 +104,9 @@ class Config:
     tasks: Literal["acp+scp", "acp", "scp", "acp+sp"] = "acp+scp"  # sp: predict the speed of each clip
     gamma: float = 0.5  # share of SCP, or of SP, in the loss
     instances: Literal["similar", "different", "same"] = "similar"  # video of SCP's other clip
-    memory: Literal["clip", "feature"] = "clip"
-    pool: int = 1024  # clips: 1.2 GB of bfloat16 for 16 x 112 x 112
-    queue: int = 16384  # features
+    memory: Memory = "bank"  # of the videos among which the similar one is sought
+    pool: int = 1024  # entries of memory="clip": 1.2 GB of bfloat16 for 16 x 112 x 112
+    queue: int = 16384  # entries of memory="bank", 17 MB, and of memory="feature", 34 MB
     direction: Literal["one", "both"] = "one"  # both: as in BYOL, the mean of both assignments of the clips
     dim: int = 256
     hidden: int = 4096
@@ -101,6 +117,23 @@ class Config:
             return self.sampling
         again, looks = len(self.ways), self.sampling.looks
         return replace(self.sampling, again=again, looks=(*looks, *looks[-1:] * again) if len(looks) > 1 else looks)
+
+    @property
+    def searches(self) -> bool:
+        """Whether SCP's other clip is a neighbour's."""
+        return self.instances == "similar" and "scp" in self.shares
+
+    def new_memory(self) -> Bank | Recent:
+        """Return the empty memory in which the similar video is sought."""
+        frames, side = self.sampling.frames, self.sampling.looks[0].size
+        return memory(
+            self.memory, self.pool if self.memory == "clip" else self.queue, self.dim, (frames, side, side, 3)
+        )
+
+    def neighbour(self, speed: int) -> Plan:
+        """Return how a clip of a neighbour is taken: as the target network sees clips."""
+        seen = self.sampling
+        return OneClip(frames=seen.frames, step=speed, short=seen.short, looks=seen.looks[-1:])
 
     @property
     def ways(self) -> tuple[tuple[int, int], ...]:
@@ -127,8 +160,12 @@ class ASCNet(nn.Module):
         self.predictors = nn.ModuleDict({task: predictor(config) for task in ("acp", "scp") if task in config.shares})
         for task in self.heads.keys() - config.shares.keys():
             self.heads[task].requires_grad_(False)  # stays a random projection, with which SCP alone searches
-        if config.instances == "similar" and "scp" in config.shares:
-            self.memory = memory(config)
+        self.fetch: Fetch | None = None
+        self.fetched: dict[int, Plan] = {}
+        if config.searches:
+            self.memory = config.new_memory()
+            if config.memory == "bank":
+                self.fetched = {speed: config.neighbour(speed) for speed in sorted(set(config.sampling.speeds))}
         if "sp" in config.shares:
             self.register_buffer("speeds", torch.tensor(sorted(set(config.sampling.speeds))), persistent=False)
             self.speed = nn.Linear(backbone.dim, len(self.speeds))
@@ -148,16 +185,18 @@ class ASCNet(nn.Module):
 
     def _one_way(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor], i: int, j: int) -> dict[str, Tensor]:
         """Return losses and accuracies (lines 6 to 21); the online network sees clip i, the target network clip j."""
-        x_BD = pooled(self.backbone, clips_BNCTHW[:, i])
         aj_BD, mj_BD = self._target(clips_BNCTHW[:, j])
+        # Before the online network, so that clips are read while it computes.
+        other = self._other(clips_BNCTHW, targets, aj_BD, mj_BD, i, j) if "scp" in self.config.shares else None
+        x_BD = pooled(self.backbone, clips_BNCTHW[:, i])
         numbers: dict[str, Tensor] = {}
         if "acp" in self.config.shares:
             # Section 4.2: all features have length 1, a predictor's input too.
             predicted_BD = unit(self.predictors["acp"], unit(self.heads["acp"], x_BD))
             numbers["acp"] = distance(predicted_BD, aj_BD).mean()
             numbers["acp_accuracy"] = accuracy(predicted_BD, aj_BD)
-        if "scp" in self.config.shares:
-            mk_BD, found_B = self._other(clips_BNCTHW, targets, aj_BD, mj_BD, i, j)
+        if other is not None:
+            mk_BD, found_B = other()
             far_B = distance(unit(self.predictors["scp"], unit(self.heads["scp"], x_BD)), mk_BD)
             numbers["scp"] = (far_B * found_B).sum() / found_B.sum().clamp(min=1)
             numbers["neighbours"] = found_B.float().mean()
@@ -177,41 +216,49 @@ class ASCNet(nn.Module):
     @torch.no_grad()
     def _other(
         self, clips_BNCTHW: Tensor, targets: dict[str, Tensor], aj_BD: Tensor, mj_BD: Tensor, i: int, j: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return the motion m_k [B, D] of a clip at the speed of clip i, and which samples [B] have such a clip."""
+    ) -> Motion:
+        """Return a function of the motion m_k [B, D] of clips at the speed of clip i, and of which samples have one.
+
+        Call it after the online network: what can be done while that computes has begun when this returns.
+        """
         speed_BN, row_B = targets["speed"], targets["row"]
         if self.config.instances == "same":
-            return self._target(clips_BNCTHW[:, 2 + i])[1], torch.ones_like(row_B, dtype=torch.bool)
-        if self.config.instances == "different":
+            mk_BD, found_B = self._target(clips_BNCTHW[:, 2 + i])[1], torch.ones_like(row_B, dtype=torch.bool)
+        elif self.config.instances == "different":
             fits_BB = fitting(speed_BN[:, i], row_B, speed_BN[:, j], row_B)
-            return mj_BD.index_select(0, next_fitting(fits_BB)), fits_BB.any(1)
-        kind = self.config.memory
-        if self.training:
-            kept = clips_BNCTHW[:, j].movedim(1, -1).bfloat16() if kind == "clip" else mj_BD
-            new = {"appearance": aj_BD, "speed": speed_BN[:, j], "row": row_B, kind: kept}
-            self.memory.push(**{name: gather(entries) for name, entries in new.items()})
-        fits_BK = fitting(speed_BN[:, i], row_B, self.memory["speed"], self.memory["row"])
-        kept = self.memory[kind].index_select(0, nearest(aj_BD, self.memory["appearance"], fits_BK))
-        if kind == "clip":
-            kept = self._target(kept.movedim(-1, 1).to(clips_BNCTHW.dtype))[1]
-        return kept, fits_BK.any(1)
+            mk_BD, found_B = mj_BD.index_select(0, next_fitting(fits_BB)), fits_BB.any(1)
+        elif isinstance(self.memory, Bank):
+            return self._read(self.memory, row_B, speed_BN[:, i], aj_BD)
+        else:
+            kind = self.config.memory
+            new_B = clips_BNCTHW[:, j].movedim(1, -1).bfloat16() if kind == "clip" else mj_BD
+            mk_BD, found_B = self.memory.neighbours(row_B, speed_BN[:, i], speed_BN[:, j], aj_BD, new_B)
+            if kind == "clip":
+                mk_BD = self._target(mk_BD.movedim(-1, 1).to(clips_BNCTHW.dtype))[1]
+        return lambda: (mk_BD, found_B)
+
+    def _read(self, bank: Bank, row_B: Tensor, speed_B: Tensor, aj_BD: Tensor) -> Motion:
+        """Begin to read a new clip of each sample's neighbour; return what encodes them (lines 12 to 16)."""
+        if self.fetch is None:
+            raise UsageError(
+                "memory=bank reads clips within a step, which a training provides; set the module's `fetch` to a "
+                "vtrain.data.fetch.ClipFetcher, or take memory=feature"
+            )
+        # A sample without a neighbour shows its own video, so that the target's batch norm sees real clips only.
+        asked_B, found_B = bank.neighbours(self.fetch.videos, row_B, aj_BD)
+        fetching = self.fetch(asked_B, speed_B)
+
+        def encoded() -> tuple[Tensor, Tensor]:
+            clips_BNCTHW, valid_B = fetching.clips()
+            return self._target(clips_BNCTHW[:, 0])[1], found_B & valid_B
+
+        return encoded
 
 
 def predictor(config: Config) -> nn.Sequential:
     """Return BYOL's predictor; the paper does not describe its own."""
     first, last = nn.Linear(config.dim, config.hidden), nn.Linear(config.hidden, config.dim)
     return nn.Sequential(first, nn.BatchNorm1d(config.hidden), nn.ReLU(), last)
-
-
-def memory(config: Config) -> Queue:
-    """Return a memory of all ranks' target features. No video has the row -1, which marks an empty entry."""
-    kept = torch.zeros(config.queue, config.dim)
-    if config.memory == "clip":
-        # In the type that a network under autocast reads, and with channels last, which is the layout of clips.
-        frames, side = config.sampling.frames, config.sampling.looks[0].size
-        kept = torch.zeros(config.pool, frames, side, side, 3, dtype=torch.bfloat16)
-    tags = {"speed": torch.zeros(len(kept)), "row": torch.full((len(kept),), -1)}
-    return Queue(appearance=torch.zeros(len(kept), config.dim), **tags, **{config.memory: kept})
 
 
 def pooled(backbone: nn.Module, clips_BCTHW: Tensor) -> Tensor:
@@ -229,22 +276,6 @@ def float32(module: Callable[..., Tensor], *args: Tensor) -> Tensor:
 def unit(module: nn.Module, x_BD: Tensor) -> Tensor:
     """Return the module's output with length 1."""
     return F.normalize(float32(module, x_BD), dim=1)
-
-
-def fitting(speed_B: Tensor, row_B: Tensor, speed_K: Tensor, row_K: Tensor) -> Tensor:
-    """Return which of K clips are of another video and at the wanted speed: bool [B, K]."""
-    return (speed_B[:, None] == speed_K) & (row_B[:, None] != row_K) & (row_K >= 0)
-
-
-def nearest(a_BD: Tensor, a_KD: Tensor, fits_BK: Tensor) -> Tensor:
-    """Return the entry with the most similar appearance among those that fit (lines 12 to 14)."""
-    return float32(torch.mm, a_BD, a_KD.T).masked_fill(~fits_BK, -torch.inf).argmax(1)
-
-
-def next_fitting(fits_BB: Tensor) -> Tensor:
-    """Return for each sample of a batch the next sample after it that fits; after the last comes the first."""
-    number = torch.arange(len(fits_BB), device=fits_BB.device)
-    return ((number - number[:, None]) % len(fits_BB)).masked_fill(~fits_BB, len(fits_BB)).argmin(1)
 
 
 def distance(predicted_BD: Tensor, target_BD: Tensor) -> Tensor:

@@ -37,10 +37,33 @@ class MethodConfig(Protocol):
         ...
 
 
+class Fetching(Protocol):
+    """Clips that are being read."""
+
+    def clips(self) -> tuple[Tensor, Tensor]:
+        """Return augmented clips [B, N, C, T, H, W], and which samples [B] are valid. The host waits here."""
+        ...
+
+
+class Fetch(Protocol):
+    """Reads clips of the training's videos that a method chooses within a step (`vtrain.data.fetch.ClipFetcher`)."""
+
+    @property
+    def videos(self) -> int:
+        """The number of videos; rows are below it."""
+        ...
+
+    def __call__(self, row_B: Tensor, speed_B: Tensor) -> Fetching:
+        """Begin to read a clip of each video `row_B`, by the method's plan `fetched[speed]`, and do not wait."""
+        ...
+
+
 class Method(Protocol):
     """A module that learns. Evaluation uses only its `backbone`.
 
     A module may have `lr_factors`: the beginning of parameters' names -> the factor of their learning rate.
+    A module may have `fetched`: speed -> plan of one clip at that speed. If it is not empty, the training sets the
+    module's attribute `fetch` to a `Fetch`, with which the module reads clips that it chooses within a step.
     """
 
     backbone: Backbone

@@ -84,6 +84,15 @@ class Queue(nn.Module):
             held.index_copy_(0, where, entries[-self.size :].to(held.dtype))
         self.cursor.add_(count).remainder_(self.size)
 
+    @torch.no_grad()
+    def put(self, slots: Tensor, **kinds: Tensor) -> None:
+        """Replace the entries `slots` by new ones. Of several new ones for a slot, the last stays, on any device."""
+        order = torch.arange(len(slots), device=slots.device)
+        last = order.new_zeros(self.size).scatter_reduce(0, slots, order, "amax").index_select(0, slots)
+        for name, entries in kinds.items():
+            held = self[name]
+            held.index_copy_(0, slots, entries.index_select(0, last).to(held.dtype))
+
 
 def unit_noise(count: int, dim: int) -> Tensor:
     """Return random directions [count, dim], the same in every process."""

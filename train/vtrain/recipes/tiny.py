@@ -46,7 +46,7 @@ def ascnet_tiny() -> Recipe:
         for config in (ascnet.ONLINE, ascnet.TARGET)
     )
     sampling = ascnet.Sampling(frames=FRAMES, speeds=(1, 2), looks=looks)
-    return on_a_laptop("ascnet-tiny", ascnet.Config(sampling=sampling, pool=256, queue=2048, hidden=512), 400)
+    return on_a_laptop("ascnet-tiny", ascnet.Config(sampling=sampling, queue=2048, hidden=512), 400)
 
 
 def prp_tiny() -> Recipe:

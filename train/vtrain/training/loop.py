@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vtrain.data.augment.apply import Augment
+from vtrain.data.fetch import ClipFetcher
 from vtrain.data.loader import Loader
 from vtrain.data.order import seed_from
 from vtrain.data.workers import WorkerKilledError
@@ -27,21 +28,29 @@ from vtrain.training.run import Place, Run, targets_of
 
 
 class Feed:
-    """Augmented clips with their targets; counts how long the training waited for the loader."""
+    """Augmented clips with their targets; `fetch` reads further clips, for a method that chooses them within a step."""
 
-    def __init__(self, loader: Loader, augment: Augment) -> None:
+    def __init__(self, loader: Loader, augment: Augment, fetch: ClipFetcher | None = None) -> None:
         self.loader = loader
         self.augment = augment
-        self.waited = 0.0  # seconds
+        self.fetch = fetch
+        self._waited = 0.0
+
+    @property
+    def waited(self) -> float:
+        """The seconds that the training waited for clips so far."""
+        return self._waited + (self.fetch.waited if self.fetch is not None else 0.0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
         batches = iter(self.loader)
         while True:
             began = time.perf_counter()
             batch = next(batches, None)
-            self.waited += time.perf_counter() - began
+            self._waited += time.perf_counter() - began
             if batch is None:
                 return
+            if self.fetch is not None:
+                self.fetch.batch = batch.position
             yield self.augment(batch.clips, batch.augmentation), targets_of(batch)
 
 

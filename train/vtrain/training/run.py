@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from vtrain.data.batch import Bad, Batch
+from vtrain.data.fetch import ClipFetcher
 from vtrain.distributed import gather, gather_objects, rank, world
 from vtrain.methods.method import Method
 from vtrain.run_folder import Best
@@ -127,6 +128,7 @@ class Run:
         self.means = RunningMeans(device)
         self.best: Best | None = None  # the best epoch so far, where the recipe keeps it
         self.bad: dict[str, Bad] = {}  # videos that could not be read, by key; the loader adds to them
+        self.fetch: ClipFetcher | None = None  # reads clips that the method chooses within a step
 
     def state(self) -> dict[str, Any]:
         """Return the state to save; all ranks must call this."""

@@ -2,12 +2,13 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from vtrain.data.augment.apply import Augment
 from vtrain.data.dataset import Videos, held_out
+from vtrain.data.fetch import ClipFetcher
 from vtrain.data.loader import Loader
 from vtrain.data.shard_set import ShardSet
 from vtrain.data.shard_spec import absolute
@@ -176,4 +177,17 @@ def feed_of(recipe: Recipe, videos: Videos, run: Run | None, place: Place) -> Fe
         world=world(), position=run.step * recipe.batch if run else 0, on_error=recipe.data.on_error,
         budget=recipe.data.budget, bad=run.bad if run else None, device=place.device,
     )  # fmt: skip
-    return Feed(loader, Augment(plan.looks))
+    if run is not None:
+        let_fetch(run, recipe, loader, place)
+    return Feed(loader, Augment(plan.looks), run.fetch if run is not None else None)
+
+
+def let_fetch(run: Run, recipe: Recipe, loader: Loader, place: Place) -> None:
+    """Let a method that chooses clips within a step read them from the loader's videos."""
+    plans = getattr(run.module, "fetched", {})
+    if plans:
+        run.fetch = ClipFetcher(
+            loader.videos, plans, seed=recipe.seed, threads=place.workers, rank=rank(), on_error=recipe.data.on_error,
+            count=loader.count, device=place.device,
+        )  # fmt: skip
+        cast(Any, run.module).fetch = run.fetch

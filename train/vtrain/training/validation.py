@@ -40,6 +40,8 @@ def validation(training: Training) -> Observation | None:
         run.module.eval()
         torch.manual_seed(recipe.seed)
         for batch in loader:
+            if run.fetch is not None:
+                run.fetch.batch = f"held out {batch.position}"
             with place.autocast():
                 found = run.method(augment(batch.clips, batch.augmentation), targets_of(batch))
             # A batch counts by its valid videos: the last batch may be filled up with others.

@@ -21,9 +21,10 @@ from vtrain.data.augment.to_device import send
 SHARED = ("size", "order", "normalise", "crops", "blur_kernel", "solarise_threshold", "jitter_per")
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
-# The number of floats that are processed at a time. On a CPU that is one clip, which stays in the cache. On other
-# devices it bounds the memory, which is several times as much: 4 bytes x 2**27 are 222 clips of 16 x 112 x 112.
-AT_A_TIME = {"cpu": 1}
+# The number of floats that are processed at a time. On a CPU that is one clip of 16 x 112 x 112, or several small ones,
+# which stay in the cache. On other devices it bounds the memory, which is several times as much: 4 bytes x 2**27 are
+# 222 clips of 16 x 112 x 112.
+AT_A_TIME = {"cpu": 2**19}
 AT_A_TIME_ELSEWHERE = 2**27
 
 
