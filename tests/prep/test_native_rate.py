@@ -144,11 +144,10 @@ def test_the_number_of_shards_is_estimated_from_the_videos_rates(make_video: Mak
     assert shards(25.0) == pytest.approx(5 * shards("native"), abs=5)
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_any_number_of_workers_makes_the_same_bytes(
-    workers: int, videos: Path, native_shards: Path, run_vprep: RunVprep, content: Content, tmp_path: Path
+def test_another_number_of_workers_makes_the_same_bytes(
+    videos: Path, native_shards: Path, run_vprep: RunVprep, content: Content, tmp_path: Path
 ) -> None:
-    words = ("--shards", 3, "--fps", "native", "--short-side", 48, "--workers", workers)
+    words = ("--shards", 3, "--fps", "native", "--short-side", 48, "--workers", 4)
     assert run_vprep("shard", videos, "--out", tmp_path / "out", *words).returncode == 0
     assert content(tmp_path / "out") == content(native_shards)
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 import torch
+from devices import needs_gpu, waiting_is_an_error
 from host_waits import HostWaits
 from table_fetch import TableFetch
 from torch import Tensor, nn
@@ -316,21 +317,18 @@ def test_a_step_makes_the_host_wait_for_nothing(config: Config) -> None:
     assert waits.found == []
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 @every
-def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(config: Config) -> None:
+def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(config: Config, device: torch.device) -> None:
     clips, targets = batch(5, config)
-    method, clips = made(config, tiny).cuda(), clips.cuda()
-    targets = {name: target.cuda() for name, target in targets.items()}
+    method, clips = made(config, tiny).to(device), clips.to(device)
+    targets = {name: target.to(device) for name, target in targets.items()}
     method(clips, targets)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         with torch.autocast("cuda", torch.bfloat16):
             loss = method(clips, targets)["loss"]
         loss.backward()
         method.after_step(0.5)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @every

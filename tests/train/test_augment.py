@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from devices import every_device
 from slow_augment import Drawn, slow_batch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -77,6 +78,17 @@ def test_a_batch_of_mixed_parameters_is_the_same_as_each_clip_alone(both_ways: s
     for name in ("flip", "grey", "sigma", "solarise"):
         assert 0 < (batch[name] > 0).sum() < 10, name
     assert differs_little(seen(EVERYTHING, pixels, batch), slow_batch(EVERYTHING, pixels, batch), share=1e-4)
+
+
+@every_device
+@pytest.mark.parametrize(
+    "config", [EVERYTHING, replace(EVERYTHING, jitter_per="frame", crop="ten", normalise="bgr255")]
+)
+def test_a_device_augments_a_batch_as_the_formulas_do(config: AugmentConfig, device: torch.device) -> None:
+    pixels, batch = clips(5, 2), drawn(config, 5, 2)
+    scale = 255 if config.normalise == "bgr255" else 1
+    found = seen(config, pixels.to(device), batch).cpu() / scale
+    assert differs_little(found, seen(config, pixels, batch) / scale, share=1e-3)
 
 
 def test_ops_are_applied_in_the_order_of_the_config() -> None:

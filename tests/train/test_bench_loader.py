@@ -4,10 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from commands import vtrain
+from devices import every_device
 
 from vtrain.bench.loader import plan_of
 from vtrain.data.sampling import EvenClips, OneClip
@@ -15,12 +18,16 @@ from vtrain.methods import METHODS
 from vtrain.recipes import find
 
 
-def test_every_stage_and_every_number_of_workers_is_timed(shards: Path) -> None:
-    words = ("--workers", "0,1", "--seconds", 0.2, "--device", "cpu", "--json")
-    done = vtrain("bench", "loader", "--shards", shards, "--method", "ascnet", *words, cwd=shards)
-    assert done.returncode == 0, done.stderr
-    measured = json.loads(done.stdout)
-    assert list(measured["stages_ms"]) == ["plan", "read", "decode", "assemble", "collate", "augment"]
+@every_device
+def test_every_stage_and_every_number_of_workers_is_timed(
+    device: torch.device, shards: Path, command: Callable[..., tuple[int, str, str]]
+) -> None:
+    words = ("--workers", "0,1", "--seconds", 0.2, "--device", device, "--json")
+    code, stdout, stderr = command("bench", "loader", "--shards", shards, "--method", "ascnet", *words)
+    assert code == 0, stderr
+    measured = json.loads(stdout)
+    sent = ["transfer"] if device.type == "cuda" else []
+    assert list(measured["stages_ms"]) == ["plan", "read", "decode", "assemble", "collate", *sent, "augment"]
     assert all(value >= 0 for value in measured["stages_ms"].values())
     assert measured["stages_ms"]["decode"] > 0
     assert [row["workers"] for row in measured["sweep"]] == [0, 1]

@@ -31,7 +31,8 @@ def test_every_check_that_training_rests_on_is_made_once(found: list[Check]) -> 
     names = [check.name for check in found]
     assert len(set(names)) == len(names)
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    wanted = {"torch", "packages", "open files", "cuda", f"bf16 on {device}", f"channels_last_3d on {device}"}
+    wanted = {"torch", "packages", "open files", "cuda"}
+    wanted |= {f"{what} on {device}" for what in ("bf16", "channels_last_3d", "batch norm")}
     assert wanted | {"bf16 gradients on a CPU", "convolutions on a CPU", "distributed", "onnxscript"} <= set(names)
 
 
@@ -136,6 +137,22 @@ def test_a_layout_that_changes_the_numbers_fails() -> None:
     assert doctor.channels_last(CPU, 1e-6, False).ok is True
     assert doctor.channels_last(GPU, 0.5, True).found == "float32 is 0.5 off"
     assert doctor.channels_last(GPU, float("inf"), True).ok is False
+
+
+def test_batch_norm_that_is_inexact_in_channels_last_fails() -> None:
+    mended = doctor.batch_norm("cpu", 3e-7, 4e-4)
+    assert mended == Check("batch norm on cpu", True, "3e-07 off in channels-last, torch's own 0.0004")
+    assert doctor.batch_norm("cuda:0", 3e-7, 3e-7) == Check("batch norm on cuda:0", True, "3e-07 off in channels-last")
+    advice = "its statistics and gradients are inexact: use another version of torch"
+    assert doctor.batch_norm("cuda:0", 2e-5, 2e-5) == Check(
+        "batch norm on cuda:0", False, "2e-05 off in channels-last", advice
+    )
+    assert doctor.batch_norm("cpu", float("inf"), 0.0).ok is False
+
+
+def test_the_batch_norm_that_trains_on_this_machine_is_exact(found: list[Check]) -> None:
+    check = next(check for check in found if check.name.startswith("batch norm on "))
+    assert check.ok is True
 
 
 def test_a_device_that_cannot_hold_the_trial_fails_with_what_torch_said(monkeypatch: pytest.MonkeyPatch) -> None:

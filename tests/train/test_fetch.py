@@ -1,7 +1,6 @@
 """Clips that a method chooses within a step: whose they are, what they depend on, and what happens to bad ones."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +73,6 @@ def test_nothing_is_drawn_from_a_global_generator(videos: Videos) -> None:
     before = torch.random.get_rng_state()
     fetched(ClipFetcher(videos, PLANS, threads=2))
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_clips_are_augmented_in_full_precision_within_a_step_in_bf16(videos: Videos) -> None:
-    plans = {1: OneClip(frames=4, looks=(replace(LOOK, blur=1.0),))}  # the blur is a product of matrices
-    wanted = fetched(ClipFetcher(videos, plans), speeds=torch.ones(5))
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(fetched(ClipFetcher(videos, plans), speeds=torch.ones(5)), wanted)
 
 
 def test_two_fetches_may_be_begun_before_the_first_is_taken(videos: Videos) -> None:

@@ -1,11 +1,13 @@
 """The outputs of a network for videos: every clip once, in bounded pieces, the same however the work is cut."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from devices import CPU, comparable, every_device, needs_gpu
 from torch import Tensor, nn
 
 from vprep.errors import UsageError, WorkError
@@ -28,7 +30,8 @@ def plan_of(clips: int = 2, crop: str = "centre", frames: int = 4) -> EvenClips:
 
 def by_key(shards: Path, net: nn.Module, plan: EvenClips, **words: object) -> dict[str, Tensor]:
     """Return the output for each valid video by its key."""
-    more = {name: words.pop(name) for name in ("clips_at_a_time",) if name in words}
+    more = {name: words.pop(name) for name in ("clips_at_a_time", "precision") if name in words}
+    more["device"] = words.setdefault("device", CPU)
     loader = Loader(ShardSet.open(shards).select(), plan, epochs=1, shuffled=False, **{"batch": 4, **words})  # type: ignore[arg-type]
     found: dict[str, Tensor] = {}
     for batch, rows in outputs(loader, net, looks=plan.looks, **more):  # type: ignore[arg-type]
@@ -108,6 +111,46 @@ def test_pieces_that_do_not_fit_are_halved_until_they_do(shards: Path) -> None:
     assert net.given[:3] == [20, 10, 5]
     assert max(net.given[4:]) <= 3
     assert all(torch.equal(found[key], row) for key, row in wanted.items())
+
+
+@needs_gpu
+def test_a_full_gpu_gets_smaller_pieces_and_gives_the_same(device: torch.device, shards: Path) -> None:
+    """The first piece, of 80 clips, needs about 1 GB for a map of conv1 and its copy."""
+    plan = EvenClips(clips=8, frames=16, looks=(AugmentConfig(size=112, crop="centre", flip=0.0),))
+    net = Features(backbone("r3d"), ["gap"]).to(device)
+    given: list[int] = []
+    net.register_forward_pre_hook(lambda net, args: given.append(len(args[0])))
+    with comparable():
+        wanted = by_key(shards, net, plan, batch=10, clips_at_a_time=8, device=device, precision="float32")
+        given.clear()
+        with memory_left(700 << 20, device):
+            found = by_key(shards, net, plan, batch=10, device=device, precision="float32")
+    assert given[0] == 80
+    assert given[1] == given[0] // 2
+    assert max(given[-3:]) < given[0]
+    assert all(torch.allclose(found[key], row, rtol=1e-3, atol=1e-4) for key, row in wanted.items())
+
+
+@contextmanager
+def memory_left(most: int, device: torch.device) -> Iterator[None]:
+    """Let torch allocate at most so many bytes of the GPU beyond what it uses already."""
+    torch.cuda.empty_cache()
+    limit = torch.cuda.memory_reserved(device) + most
+    torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(device).total_memory, device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+@every_device
+def test_a_device_gives_the_outputs_of_the_cpu(device: torch.device, shards: Path) -> None:
+    wanted = by_key(shards, tiny(), plan_of(frames=8))
+    with comparable():
+        found = by_key(
+            shards, tiny().to(device), plan_of(frames=8), batch=7, workers=1, device=device, precision="float32"
+        )
+    assert all(torch.allclose(found[key], row, rtol=1e-4, atol=1e-5) for key, row in wanted.items())
 
 
 def test_a_clip_that_does_not_fit_alone_is_an_error(shards: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vtrain.methods.momentum import Queue, ema_update, momentum_copy, unit_noise
 
@@ -84,6 +84,35 @@ def test_entries_that_were_read_before_a_push_keep_their_gradient() -> None:
     queue.push(keys=torch.ones(4, 3))
     score.backward()
     torch.testing.assert_close(query.grad, before.sum(0).expand(2, 3))
+
+
+class Scores(nn.Module):
+    """Compares with a queue, into which the compared vectors then go, as RSPNet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(4, 3)
+        self.queue = Queue(keys=unit_noise(6, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.head(x)
+        score = (made @ self.queue.before_push("keys").T).logsumexp(1).mean()
+        self.queue.push(keys=made.detach())
+        return score
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
+def test_a_compiled_network_learns_from_the_entries_before_the_push_too() -> None:
+    eager, compiled = Scores(), Scores()
+    compiled.compile(dynamic=False)
+    for number in range(3):
+        x = torch.randn(4, 4, generator=torch.Generator().manual_seed(number))
+        for net in (eager, compiled):
+            net(x).backward()
+    torch.testing.assert_close(compiled.head.weight.grad, eager.head.weight.grad)
+    torch.testing.assert_close(compiled.queue["keys"], eager.queue["keys"])
 
 
 def test_unit_noise_has_length_one_and_is_always_the_same() -> None:

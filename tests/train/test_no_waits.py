@@ -1,13 +1,14 @@
 """Between two lines of metrics a training never waits for its device: the host reads no value of a step."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from devices import CPU, needs_gpu, waiting_is_an_error
 from host_waits import HostWaits
 from small_recipes import METHODS, small
 from torch import Tensor, nn
@@ -73,14 +74,14 @@ def run_steps(settings: tuple[str, ...], shards: Path, device: torch.device, see
 @pytest.mark.parametrize("settings", EVERY.values(), ids=EVERY)
 def test_a_step_makes_the_host_wait_for_nothing(settings: tuple[str, ...], shards: Path) -> None:
     waits = HostWaits()
-    run_steps(settings, shards, torch.device("cpu"), waits)
+    run_steps(settings, shards, CPU, waits)
     assert waits.found == []
 
 
 def test_a_wait_in_the_loop_would_be_seen(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunningMeans, "add", lambda self, step, outputs: outputs["loss"].item())
     waits = HostWaits()
-    run_steps(("pace", "optim.name=sgd"), shards, torch.device("cpu"), waits)
+    run_steps(("pace", "optim.name=sgd"), shards, CPU, waits)
     assert waits.found == ["_local_scalar_dense"] * STEPS
 
 
@@ -94,16 +95,9 @@ def test_adamw_reads_nothing_of_a_device() -> None:
     assert [state["step"].device.type for state in optimiser.state.values()] == ["cpu", "cpu"]
 
 
-@contextmanager
-def waiting_is_an_error() -> Iterator[None]:
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 @pytest.mark.parametrize("settings", [*EVERY.values(), ("pace", "optim.name=adamw")], ids=[*EVERY, "adamw"])
-def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(settings: tuple[str, ...], shards: Path) -> None:
-    run_steps(settings, shards, torch.device("cuda"), waiting_is_an_error())
+def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(
+    settings: tuple[str, ...], device: torch.device, shards: Path
+) -> None:
+    run_steps(settings, shards, device, waiting_is_an_error())

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from devices import needs_gpu, waiting_is_an_error
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
@@ -252,7 +253,7 @@ def test_an_optimiser_resumed_from_a_checkpoint_is_the_same_to_the_bit(name: Nam
     assert not torch.equal(net.conv.weight, Net().conv.weight)
 
 
-def ready(device: str, name: Name) -> Optimizer:
+def ready(device: str | torch.device, name: Name) -> Optimizer:
     net = Net().to(device)
     for parameter in learning(net).values():
         parameter.grad = torch.ones_like(parameter)
@@ -274,15 +275,12 @@ def test_a_step_reads_no_value_from_the_device(name: Name) -> None:
         optimizer.param_groups[0]["params"][0].sum().item()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 @every_optimiser
-def test_a_step_on_a_gpu_waits_for_nothing(name: Name) -> None:
-    optimizer = ready("cuda", name)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+def test_a_step_on_a_gpu_waits_for_nothing(name: Name, device: torch.device) -> None:
+    optimizer = ready(device, name)
+    with waiting_is_an_error():
         two_steps(optimizer)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_lars_keeps_the_layout_of_the_weights() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from devices import every_device, needs_gpu
 
 from vprep.errors import WorkError
 from vtrain.data import Batch, OneClip, open_shards
@@ -114,11 +115,29 @@ def vars_of(batch: Batch) -> dict[str, torch.Tensor]:
     return {name: getattr(batch, name) for name in names}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_batches_on_a_gpu_are_those_of_the_host(shards: Path) -> None:
+@every_device
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_on_a_device_are_those_of_the_host(workers: int, device: torch.device, shards: Path) -> None:
     host = [batch.clips.clone() for batch in open_shards(shards, OneClip(frames=2), batch=10, epochs=2)]
-    for workers in (0, 2):
-        loader = open_shards(shards, OneClip(frames=2), batch=10, epochs=2, workers=workers, device="cuda")
-        for batch, wanted in zip(loader, host, strict=True):
-            assert batch.clips.device.type == "cuda"
-            assert torch.equal(batch.clips.cpu(), wanted)
+    loader = open_shards(shards, OneClip(frames=2), batch=10, epochs=2, workers=workers, device=device)
+    for batch, wanted in zip(loader, host, strict=True):
+        assert batch.clips.device == device
+        assert torch.equal(batch.clips.cpu(), wanted)
+
+
+@needs_gpu
+@pytest.mark.parametrize("workers", [0, 3])
+def test_no_buffer_is_filled_again_before_its_copy_to_a_busy_gpu_is_complete(
+    workers: int, device: torch.device, shards: Path
+) -> None:
+    """Other copies keep the bus busy, so that the loader's copies wait while its workers fill the next buffers."""
+    plan = OneClip(frames=16)
+    host = [batch.clips.clone() for batch in open_shards(shards, plan, batch=15, epochs=20)]
+    others, aside = torch.empty(128 << 20, dtype=torch.uint8).pin_memory(), torch.cuda.Stream(device)
+    kept = []
+    for batch in open_shards(shards, plan, batch=15, epochs=20, workers=workers, device=device):
+        with torch.cuda.stream(aside):
+            others.to(device, non_blocking=True)
+        kept.append(batch.clips.clone())  # queued behind the copy; the host does not wait
+    assert len(kept) == len(host) == 40
+    assert [number for number, clips in enumerate(kept) if not torch.equal(clips.cpu(), host[number])] == []

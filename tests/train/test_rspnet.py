@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 import torch
+from devices import needs_gpu, waiting_is_an_error
 from host_waits import HostWaits
 from torch import Tensor, nn
 
@@ -144,6 +145,19 @@ def test_clips_keep_their_layout() -> None:
         )
     method(clips, {})
     assert found == [True] * 6
+
+
+@pytest.mark.parametrize(("groups", "query_keeps", "copy_keeps"), [(1, 0.9, 0.9**2), (2, 0.9**2, 0.9**4)])
+def test_each_group_updates_the_running_statistics(groups: int, query_keeps: float, copy_keeps: float) -> None:
+    """So two groups of one device replace 0.19 of them in a step, and in the copy, which sees two speeds, 0.34."""
+    method = made(replace(SMALL, bn_groups=groups), tiny)
+    for net, keeps in ((method.backbone, query_keeps), (method.key_backbone, copy_keeps)):
+        norm = net.conv1.bn
+        norm.running_mean.fill_(1e6)
+        method(windows(4), {})
+        torch.testing.assert_close(
+            norm.running_mean, torch.full_like(norm.running_mean, keeps * 1e6), rtol=1e-4, atol=0
+        )
 
 
 @pytest.mark.parametrize(("count", "groups"), [(8, 2), (16, 2), (32, 4), (64, 4)])
@@ -327,18 +341,15 @@ def test_a_wait_would_be_found() -> None:
     assert waits.found == ["index", "_local_scalar_dense"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing() -> None:
-    method, clips = made(SMALL, tiny).cuda(), windows(5, size=16).cuda()
+@needs_gpu
+def test_a_step_on_a_gpu_makes_the_host_wait_for_nothing(device: torch.device) -> None:
+    method, clips = made(SMALL, tiny).to(device), windows(5, size=16).to(device)
     method(clips, {})
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         with torch.autocast("cuda", torch.bfloat16):
             loss = method(clips, {})["loss"]
         loss.backward()
         method.after_step(0.5)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_features_and_losses_are_float32_under_autocast() -> None:

@@ -1,7 +1,5 @@
 """Published checkpoints are imported completely or not at all, and then compute what the authors' networks compute."""
 
-import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,52 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden_networks import GOLDEN, filled, golden, shapes
 from torch import Tensor, nn
 
 from vprep.errors import UsageError
 from vtrain.backbones import backbone
 from vtrain.methods.prp_decoder import Decoder, RateHead
 from vtrain.weights import import_weights
-
-# What the authors' networks compute when filled by the rule of `filled`: names and shapes of their checkpoints, and
-# the global average of the last map; of PRP also the logits of the rate head and the rebuilt clip.
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "architectures.json").read_text())
-NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-Shapes = dict[str, list[int]]
-
-
-def golden(name: str) -> dict[str, Any]:
-    return next(network for network in GOLDEN if network["name"] == name)
-
-
-def shapes(network: dict[str, Any]) -> Shapes:
-    """`bn1 norm 64` stands for the five tensors of a batch norm."""
-    found: Shapes = {}
-    for line in network["tensors"]:
-        for entry in line.split("; "):
-            name, *numbers = entry.split(" ")
-            if numbers[:1] == ["norm"]:
-                found |= {f"{name}.{word}": [int(numbers[1])] for word in NORM[:-1]} | {f"{name}.{NORM[-1]}": []}
-            else:
-                found[name] = [int(number) for number in numbers]
-    return found
-
-
-def filled(name: str, shape: list[int]) -> Tensor:
-    """Return the numbers that follow from the name."""
-    rng = np.random.RandomState(zlib.crc32(f"dev{name}".encode()) & 0x7FFFFFFF)
-    numbers = rng.standard_normal(shape).astype(np.float32) if shape else np.float32(0)
-    if name.endswith("num_batches_tracked"):
-        return torch.tensor(0)
-    if name.endswith("running_var"):
-        numbers = np.abs(numbers) * np.float32(0.5) + np.float32(0.5)
-    elif name.endswith("running_mean"):
-        numbers = numbers * np.float32(0.1)
-    elif len(shape) == 1:
-        numbers = np.float32(name.endswith("weight")) + np.float32(0.1) * numbers
-    else:
-        numbers = numbers * np.float32(np.sqrt(2 / np.prod(shape[1:])))
-    return torch.from_numpy(numbers)
 
 
 def light(name: str, shape: list[int]) -> Tensor:

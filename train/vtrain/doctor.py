@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vprep.checks import Check, version_numbers
 from vprep.errors import UsageError
+from vtrain.backbones.batch_norm import TRIAL, make_exact, worst_error
 from vtrain.machine import environment, installed, wait_for
 
 NOT_TRAINING = ("torch", "ffmpeg-python", "imageio-ffmpeg")  # torch has a line of its own, the others make shards
@@ -32,6 +33,7 @@ SHAPES = {"cpu": (1, 64, 4, 28, 28), "cuda": (16, 64, 8, 56, 56)}
 TURNS = 5
 # Relative, in the norm; bf16 rounds to 8 bits, and 0.003 is what that gives here.
 MOST_OFF = 0.01
+MOST_OFF_BATCH_NORM = 1e-5  # float32 rounds to 6e-8
 
 SMALL_MAPS = (8, 64, 2, 7, 7)
 SMALL_MAPS_SECONDS, SMALL_MAPS_RUNS = 1.0, 400
@@ -75,6 +77,7 @@ def run_checks() -> list[Check]:
         cuda(here["gpus"], here["cuda"]),
         *([cudnn(here["cudnn"])] if here["gpus"] else []),
         *(check for device in devices for check in convolutions(torch.device(device))),
+        *(batch_norm(device, *_batch_norm_errors(torch.device(device))) for device in devices),
         bf16_on_small_maps(*_runs_with_nan()),
         cpu_convolutions(*_cpu_convolutions(), trains=not here["gpus"]),
         distributed(_backends(), len(here["gpus"])),
@@ -211,6 +214,21 @@ def bf16(device: torch.device, plain: float, half: float, off: float) -> Check:
         advice = "it should be faster: use cuDNN 9.15 or later; GPUs before capability 8.0 have no bf16"
         return Check(name, None, times, advice)
     return Check(name, True, times)
+
+
+def _batch_norm_errors(device: torch.device) -> tuple[float, float]:
+    """Return how far a training step of batch norm in channels-last is off from float64: as vtrain trains, by torch."""
+    plain, trained = nn.BatchNorm3d(TRIAL[1]), nn.BatchNorm3d(TRIAL[1])
+    make_exact(trained)
+    return worst_error(trained, device), worst_error(plain, device)
+
+
+def batch_norm(device: str, off: float, by_torch: float) -> Check:
+    """Judge the statistics and gradients of batch norm in channels-last."""
+    name, found = f"batch norm on {device}", f"{off:.1g} off in channels-last"
+    if off > MOST_OFF_BATCH_NORM:
+        return Check(name, False, found, "its statistics and gradients are inexact: use another version of torch")
+    return Check(name, True, f"{found}, torch's own {by_torch:.1g}" if by_torch > MOST_OFF_BATCH_NORM else found)
 
 
 def _runs_with_nan() -> tuple[int, int]:

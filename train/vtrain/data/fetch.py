@@ -127,10 +127,7 @@ class ClipFetcher:
         self._count([bad for part in parts for bad in part.bad])
         batch = batch_of(pixels, [part.info for part in parts], [], 0)
         batch = (batch.pin() if self._device.type == "cuda" else batch).to(self._device)
-        with torch.autocast(
-            self._device.type, enabled=False
-        ):  # as the loader's clips, which are augmented before a step
-            return self._augment(batch.clips, batch.augmentation), batch.valid
+        return self._augment(batch.clips, batch.augmentation), batch.valid
 
 
 class Reader:

@@ -188,7 +188,8 @@ def _in_shards(part: Part, rows: pa.Table) -> pa.ChunkedArray:
 
 def _read(part: Part, index: pq.ParquetFile, columns: list[str]) -> pa.Table:
     try:
-        return index.read(columns=columns)
+        # Arrow's threads would keep memory that `release_unused` cannot free, and each worker process inherits it.
+        return index.read(columns=columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(part.folder / INDEX, error) from None
 

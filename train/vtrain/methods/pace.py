@@ -30,6 +30,7 @@ from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Sample, Short, Video, View, demand_positive, looped, random_clip, restarted
 from vtrain.methods.method import MethodEntry
+from vtrain.methods.precision import at_least_float32
 
 Contrast = Literal["none", "same context", "same pace"]
 Features = Literal["raw", "unit"]
@@ -128,7 +129,7 @@ class Pace(nn.Module):
 
     def forward(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         views, pace_M = clips_BNCTHW.shape[1], targets["pace"].flatten()
-        features_MD = self.backbone(clips_BNCTHW.flatten(0, 1)).float().mean((2, 3, 4))
+        features_MD = at_least_float32(self.backbone(clips_BNCTHW.flatten(0, 1))).mean((2, 3, 4))
         # Raw features have large products, which bfloat16 would round to whole numbers or coarser.
         with torch.autocast(features_MD.device.type, enabled=False):
             logits = self.head(features_MD)

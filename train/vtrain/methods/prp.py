@@ -34,6 +34,7 @@ from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Sample, Short, TooShortError, Video, View, demand_positive, fallback
 from vtrain.methods.method import MethodEntry
+from vtrain.methods.precision import at_least_float32
 from vtrain.methods.prp_decoder import Decoder, RateHead
 from vtrain.methods.prp_mask import Mask, compared, interpolated, motion_mask
 
@@ -166,7 +167,7 @@ class PRP(nn.Module):
         map_BCTHW = self.backbone(seen_BCTHW.contiguous(memory_format=torch.channels_last_3d))
         parts, logged = {}, {}
         if self.rates is not None:
-            logits = self.rates(map_BCTHW).float()
+            logits = at_least_float32(self.rates(map_BCTHW))
             parts["rate"] = F.cross_entropy(logits, targets["rate"])  # equation 1
             logged["rate_accuracy"] = (logits.argmax(1) == targets["rate"]).float().mean()
         if self.decoder is not None:
@@ -186,7 +187,7 @@ class PRP(nn.Module):
         """Return the frames to reconstruct (the network sees every `rate`-th), and which of them count in the loss."""
         number_T = torch.arange(self.plan.reconstructed, device=speed_B.device)
         real_BT = torch.ones_like(number_T, dtype=torch.float32).expand(len(speed_B), -1)
-        slots_BTCHW = view_BTCHW[:, : self.plan.reconstructed].float()
+        slots_BTCHW = at_least_float32(view_BTCHW[:, : self.plan.reconstructed])
         if min(self.plan.speeds) >= self.plan.rate:
             return slots_BTCHW, real_BT
         position_BT = (number_T * speed_B[:, None] / self.plan.rate).minimum(number_T)
@@ -198,7 +199,7 @@ class PRP(nn.Module):
     def _mask(self, view_BTCHW: Tensor, speed_B: Tensor) -> Tensor | float:
         if self.plan.mask == "none":
             return 1.0
-        motion_BTCHW = view_BTCHW[:, self.plan.reconstructed :].float()
+        motion_BTCHW = at_least_float32(view_BTCHW[:, self.plan.reconstructed :])
         return motion_mask(motion_BTCHW, speed_B, self.plan.mask, self.plan.frames, self.plan.reconstructed)
 
     def _reconstruct(self, decoder: Decoder, map_BCTHW: Tensor, wanted_BTCHW: Tensor) -> Tensor:
@@ -210,7 +211,7 @@ class PRP(nn.Module):
             map_BCTHW = F.adaptive_avg_pool3d(map_BCTHW, fit)
         made_BCTHW: Tensor = decoder(map_BCTHW)
         # A stride of 2 turns 7 into 4, at 0, 2, 4 and 6; doubled again there is too much, at the far side.
-        return made_BCTHW[:, :, :frames, :height, :width].transpose(1, 2).float()
+        return at_least_float32(made_BCTHW[:, :, :frames, :height, :width]).transpose(1, 2)
 
 
 METHOD = MethodEntry(

@@ -38,7 +38,7 @@ def interpolated(frames_BTCHW: Tensor, position_BT: Tensor) -> Tensor:
     """Return the frames at these positions, which may lie between two frames."""
     before_BT = position_BT.floor()
     rows, last = torch.arange(len(position_BT), device=position_BT.device)[:, None], frames_BTCHW.shape[1] - 1
-    share_BT111 = (position_BT - before_BT)[:, :, None, None, None]
+    share_BT111 = (position_BT - before_BT).to(frames_BTCHW.dtype)[:, :, None, None, None]
     before_BT = before_BT.long()
     return torch.lerp(frames_BTCHW[rows, before_BT], frames_BTCHW[rows, (before_BT + 1).clamp(max=last)], share_BT111)
 

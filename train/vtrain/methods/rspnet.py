@@ -46,6 +46,7 @@ from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positi
 from vtrain.distributed import gather, own, rank, world
 from vtrain.methods.method import MethodEntry
 from vtrain.methods.momentum import Queue, ema_update, momentum_copy, unit_noise
+from vtrain.methods.precision import at_least_float32
 
 # The authors' code: grey comes before the jitter, there is a flip, and no blur, which the paper names.
 RELEASED = AugmentConfig(jitter=(0.4, 0.4, 0.4, 0.4), grey=0.2)
@@ -143,7 +144,7 @@ class RSPNet(nn.Module):
 
         with torch.autocast(clips_BNCTHW.device.type, enabled=False):
             # A copy, because the keys of this step enter the queue before the gradient is computed.
-            queue_KD = self.queue["keys"].clone()
+            queue_KD = self.queue.before_push("keys")
             far_is_positive = config.appearance == "a-vid" and config.positives == "both"
             positives = [own(all_near_a), own(all_far_a)] if far_is_positive else [own(all_near_a)]
             appearance, nearest = contrast(a_BD, positives, queue_KD, config.tau)
@@ -188,7 +189,12 @@ class RSPNet(nn.Module):
         return max(1, self.config.bn_groups // world())
 
     def _features(self, backbone: nn.Module, heads: nn.Module, clips_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return appearance and motion [B, D]. Each group of the batch is normalised on its own."""
+        """Return appearance and motion [B, D]. Each group of the batch is normalised on its own.
+
+        Each of g groups updates the running statistics of batch norm, so a step replaces 1 - (1 - m)^g of them where a
+        batch as a whole, or a device with one group, replaces m: for m = 0.1 and two groups 0.19, and 0.34 instead of
+        0.19 in the momentum copy, which sees each key at two speeds.
+        """
         parts = [heads(backbone(part)) for part in clips_BCTHW.chunk(self.groups)]
         return torch.cat([appearance for appearance, _ in parts]), torch.cat([motion for _, motion in parts])
 
@@ -217,7 +223,7 @@ class Turn(nn.Module):
 
 
 class Heads(nn.Module):
-    """From a feature map to appearance and motion [B, dim] of length 1, in float32. With SP motion is a logit."""
+    """From a feature map to appearance and motion [B, dim] of length 1, in float32 or float64; SP's is a logit."""
 
     def __init__(self, channels: int, config: Config) -> None:
         super().__init__()
@@ -227,7 +233,7 @@ class Heads(nn.Module):
 
     def forward(self, map_BCTHW: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(map_BCTHW.device.type, enabled=False):
-            map_BCTHW = map_BCTHW.float()
+            map_BCTHW = at_least_float32(map_BCTHW)
             appearance, motion = self.appearance(map_BCTHW), self.motion(map_BCTHW)
             return F.normalize(appearance, dim=1), motion if self.task == "sp" else F.normalize(motion, dim=1)
 
@@ -288,7 +294,8 @@ def relative_speed(m_BD: Tensor, near_BD: Tensor, far_BD: Tensor, margin: float,
 
 def absolute_speed(logit_B: Tensor, fast_B: Tensor) -> tuple[Tensor, Tensor]:
     """Return SP of Table 1, the cross-entropy of each clip's speed; and how often the prediction is correct."""
-    return F.binary_cross_entropy_with_logits(logit_B, fast_B.float()), ((logit_B > 0) == fast_B).float().mean()
+    correct = ((logit_B > 0) == fast_B).float().mean()
+    return F.binary_cross_entropy_with_logits(logit_B, fast_B.to(logit_B.dtype)), correct
 
 
 METHOD = MethodEntry(

@@ -11,7 +11,8 @@ import torch
 from vprep.errors import WorkError
 from vtrain import run_folder
 from vtrain.distributed import rank
-from vtrain.training.log import Metrics, StepProgress
+from vtrain.training.advice import Waiting
+from vtrain.training.log import Metrics, StepProgress, note
 from vtrain.training.loop import Feed
 from vtrain.training.run import Observation, Run
 from vtrain.training.training import Training
@@ -35,6 +36,7 @@ class Monitor:
         self.progress = StepProgress(first, self.length.steps, self.length.per_epoch)
         self._since = (time.perf_counter(), first, 0.0)  # of the last line: time, step and seconds waited so far
         self._paused = 0.0
+        self._waiting = Waiting(training.place, lambda: feed.waited)
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None:
         last = run.step == self.length.steps
@@ -47,6 +49,7 @@ class Monitor:
             self.save(run, keep, best)
         if rank() == 0:
             self.progress.move(run.step)
+            note(self._waiting.after_step())
 
     def close(self) -> None:
         if self._metrics is not None:

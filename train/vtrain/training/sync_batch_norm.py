@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vprep.errors import UsageError
+from vtrain.backbones.batch_norm import ExactNorm
 from vtrain.distributed import world
 from vtrain.methods.rspnet import RSPNet
 
@@ -35,7 +36,7 @@ def synced(module: nn.Module, device: torch.device) -> nn.Module:
     return module
 
 
-class SyncNorm(_BatchNorm):
+class SyncNorm(ExactNorm):
     """Batch norm over all processes in float32, for the CPU: torch's SyncBatchNorm is for GPUs only.
 
     As there, evaluation is not shared, and losses are those of each rank.
@@ -51,21 +52,11 @@ class SyncNorm(_BatchNorm):
         # The sum of squares would lose all digits where the mean is large.
         centred_BCP = values_BCP - mean_C
         variance_C = _total(centred_BCP.square().sum(dims, keepdim=True)) / count
-        self._remember(mean_C.flatten(), (variance_C * count / (count - 1)).flatten())
+        self.remember(mean_C.flatten(), (variance_C * count / (count - 1)).flatten())
         normal_BCP = centred_BCP * torch.rsqrt(variance_C + self.eps)
         if self.affine:
             normal_BCP = normal_BCP * self.weight.view_as(mean_C) + self.bias.view_as(mean_C)
         return normal_BCP.to(x_BCP.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean_C: Tensor, variance_C: Tensor) -> None:
-        """Add mean and variance to the running statistics; without a momentum these are the mean of all batches."""
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked.add_(1)
-        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean_C, share)
-        self.running_var.lerp_(variance_C, share)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Accept every input, as this class replaces batch norm of 1, 2 and 3 dimensions."""

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from vprep.errors import UsageError, WorkError
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
+from vtrain.backbones.batch_norm import make_exact
 from vtrain.data.shard_set import ShardSet
 from vtrain.distributed import rank, world
 from vtrain.doctor import refuse_bad_torch
@@ -27,6 +28,7 @@ from vtrain.methods import registry
 from vtrain.optim.optimizers import build
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Recipe, read_recipe
+from vtrain.training.advice import computing
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
 from vtrain.training.monitor import Monitor
@@ -67,6 +69,7 @@ def train(
             run_folder.write_json(folder / run_folder.RECIPE, as_json(training.recipe))
         if rank() == 0:
             note_environment(folder, run.step)
+        note(computing(run.module, training.place, training.recipe.compile == "yes"))
         feed = training.feed(run)
         monitor = Monitor(training, feed, first=run.step, validate=validate, watch=watch)
         return carry_out(training, run, monitor)
@@ -121,6 +124,8 @@ def make(recipe: Recipe, place: Place) -> Run:
     module = method_of(recipe, net).to(place.device)
     if place.device.type == "cuda":
         module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    else:
+        make_exact(module)
     if recipe.batch_norm == "sync":
         module = synced(module, place.device)
     optimizer = build(module, recipe.optim, getattr(module, "lr_factors", {}))

@@ -1,0 +1,22 @@
+"""The videos of gpu.py: small ones, made on the spot, as shards."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+CLASSES, PER_CLASS, SECONDS = 16, 125, 6.0
+SMALL = (4, 6, 0.8)
+
+
+def made_set(work: Path, small: bool) -> Path:
+    """Make and shard the videos, unless an earlier phase has; return the folder of the set."""
+    out, videos = work / "set", work / "videos"
+    if not (out / "dataset.json").exists():
+        classes, each, seconds = map(str, SMALL if small else (CLASSES, PER_CLASS, SECONDS))
+        vprep("synth", "--out", videos, "--classes", classes, "--per-class", each, "--seconds", seconds)
+        vprep("shard", videos, "--out", out, *(["--size", "32x43"] if small else []))
+    return out
+
+
+def vprep(*words: object) -> None:
+    subprocess.run([sys.executable, "-m", "vprep.cli", *map(str, words)], check=True, stdin=subprocess.DEVNULL)
