@@ -1,4 +1,7 @@
-"""Between two lines of metrics a training never waits for its device: the host reads no value of a step."""
+"""Between two lines of metrics a training never waits for its device: the host reads no value of a step.
+
+ASCNet's bank is the exception: once for each search the host waits for an event, which tells whose clips are read.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from vtrain.data import Loader
 from vtrain.data.augment.apply import Augment
+from vtrain.data.fetch import HostCopy
 from vtrain.data.shard_set import ShardSet
 from vtrain.optim.optimizers import Optim, build
 from vtrain.recipes.recipe import Length, Recipe, for_classes
@@ -83,6 +87,18 @@ def test_a_wait_in_the_loop_would_be_seen(shards: Path, monkeypatch: pytest.Monk
     waits = HostWaits()
     run_steps(("pace", "optim.name=sgd"), shards, CPU, waits)
     assert waits.found == ["_local_scalar_dense"] * STEPS
+
+
+@pytest.mark.parametrize(
+    ("changes", "each_step"), [((), 1), (("direction=both",), 2), (("memory=feature",), 0), (("memory=clip",), 0)]
+)
+def test_ascnets_bank_alone_waits_and_only_to_learn_whose_clips_to_read(
+    changes: tuple[str, ...], each_step: int, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, values = [], HostCopy.values
+    monkeypatch.setattr(HostCopy, "values", lambda copy: read.append(copy) or values(copy))
+    run_steps(("ascnet", "optim.name=sgd", *changes), shards, torch.device("cpu"), nullcontext())
+    assert len(read) == 2 * STEPS * each_step
 
 
 def test_adamw_reads_nothing_of_a_device() -> None:
