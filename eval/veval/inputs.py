@@ -10,6 +10,7 @@ from veval.evaluation import RANDOM, Data, DataInfo, Weights, WeightsInfo
 from vprep.errors import UsageError
 from vprep.hashing import hash_file, hash_of
 from vtrain.backbones import backbone as new
+from vtrain.backbones.batch_norm import make_exact
 from vtrain.data.dataset import NO_LABEL, Videos
 from vtrain.data.shard_set import ShardSet
 from vtrain.methods import METHODS, registry
@@ -143,7 +144,8 @@ def demand_labels(videos: Videos, info: DataInfo) -> None:
 
 
 def inference_ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, whose class stays the same
-    """Return the network in eval mode, and in the memory layout in which 3D convolutions are fastest."""
+    """Return the network in eval mode, in the memory layout and with the batch norm that are fastest."""
+    make_exact(net)
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
 

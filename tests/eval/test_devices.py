@@ -75,12 +75,12 @@ def test_retrieval_finds_the_neighbours_that_the_cpu_finds(device: torch.device,
 
 
 @every_device
-@pytest.mark.parametrize("crops", ["crop=centre", "crop=ten"])
+@pytest.mark.parametrize("crops", [("crop=centre",), ("crop=ten", "crop_size=21")], ids=["one crop", "ten crops"])
 def test_a_test_of_whole_videos_predicts_what_the_cpu_predicts(
-    crops: str, device: torch.device, runs: Path, grey: Path
+    crops: tuple[str, ...], device: torch.device, runs: Path, grey: Path
 ) -> None:
     network, data = load_classifier(str(runs / "supervised")), inputs.open_data(str(grey), None)
-    protocol = for_weights("testing", network.info, None, ["clips=3", crops], network.trained_on)
+    protocol = for_weights("testing", network.info, None, ["clips=3", *crops], network.trained_on)
     numbers: list[Info] = []
     with comparable():
         for place in (CPU, device):

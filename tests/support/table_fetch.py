@@ -16,6 +16,8 @@ class TableFetch:
 
     def __call__(self, rows: Tensor, speeds: Tensor) -> "TableFetching":
         self.asked.append((rows, speeds))
+        if self.table.device != rows.device:
+            self.table = self.table.to(rows.device)
         return TableFetching(self, rows)
 
 
@@ -26,4 +28,4 @@ class TableFetching:
     def clips(self) -> tuple[Tensor, Tensor]:
         self.fetch.taken += 1
         valid = torch.full_like(self.rows, self.fetch.valid, dtype=torch.bool)
-        return self.fetch.table.to(self.rows.device).index_select(0, self.rows)[:, None], valid
+        return self.fetch.table.index_select(0, self.rows)[:, None], valid

@@ -8,7 +8,16 @@ from devices import needs_gpu
 from small_recipes import small
 from torch import Tensor, nn
 
-from vtrain.backbones.batch_norm import LONGEST, TRIAL, is_inexact, make_exact, splits, worst_error
+from vtrain.backbones.batch_norm import (
+    LONGEST,
+    TRIAL,
+    ExactNorm3d,
+    is_inexact,
+    is_like_picture,
+    make_exact,
+    splits,
+    worst_error,
+)
 from vtrain.recipes.recipe import for_classes
 from vtrain.training.run import Place
 from vtrain.training.train import make
@@ -36,7 +45,8 @@ def noise(shape: tuple[int, ...], seed: int) -> Tensor:
 def trained(norm: nn.Module, x: Tensor, slope: Tensor) -> dict[str, Tensor]:
     """Return what two steps in training mode give."""
     for number, parameter in enumerate(norm.parameters()):
-        nn.init.normal_(parameter, 1.0, generator=torch.Generator().manual_seed(number))
+        with torch.no_grad():
+            parameter.copy_(noise(parameter.shape, number))
     x.requires_grad_()
     norm(x - 0.5)
     y = norm(x)
@@ -55,6 +65,29 @@ def test_a_training_step_agrees_with_float64_where_torchs_own_does_not(threads: 
         assert worst_error(nn.BatchNorm3d(TRIAL[1]), CPU) > 1e-5
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_map_of_clips_is_normalised_as_a_map_of_pictures() -> None:
+    x = noise((2, 3, 4, 5, 6), 0).contiguous(memory_format=LAYOUTS[5])
+    found, wanted = ExactNorm3d(3), nn.BatchNorm3d(3)
+    y = found.of_pictures(x.flatten(2, 3)).view(x.shape)
+    torch.testing.assert_close(y, wanted(x))
+    torch.testing.assert_close(dict(found.named_buffers()), dict(wanted.named_buffers()))
+    assert y.is_contiguous(memory_format=LAYOUTS[5])
+    assert torch.equal(found.eval().of_pictures(x.flatten(2, 3)).view(x.shape), wanted.eval()(x))
+
+
+@needs_gpu
+def test_half_precision_clips_on_a_gpu_have_the_statistics_of_float64(device: torch.device) -> None:
+    x = noise((4, 8, 16, 56, 56), 0).to(device, torch.bfloat16, memory_format=LAYOUTS[5])
+    slope = noise((4, 8, 16, 56, 56), 1).to(x) + x
+    assert is_like_picture(x)
+    found = trained(exact(nn.BatchNorm3d(8)).to(device), x, slope)
+    wanted = trained(nn.BatchNorm3d(8).to(device).double(), x.double(), slope.double())
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        near = 1e-4 if name.startswith("running") else 1e-2  # the output has the 8 bits of bfloat16
+        assert (found[name].double() - tensor).norm() < near * tensor.norm(), name
 
 
 @needs_gpu

@@ -124,7 +124,7 @@ def make(recipe: Recipe, place: Place) -> Run:
     module = method_of(recipe, net).to(place.device)
     if place.device.type == "cuda":
         module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    else:
+    if place.device.type == "cpu" or recipe.batch_norm == "own":  # torch's own SyncBatchNorm replaces others on a GPU
         make_exact(module)
     if recipe.batch_norm == "sync":
         module = synced(module, place.device)
