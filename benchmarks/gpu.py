@@ -147,6 +147,9 @@ def read_words() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(LIMITS), help="phases to run, as in right,fast")
     parser.add_argument("--limit", nargs="*", default=[], metavar="PHASE=SECONDS", help="other limits of phases")
     parser.add_argument("--clips", type=Path, help="folder of real videos on which `learned` learns, too")
+    parser.add_argument(
+        "--methods", nargs="+", choices=["pace", "rspnet"], default=["pace", "rspnet"], help="of `learned`"
+    )
     parser.add_argument("--work", type=Path, help="folder for videos and shards (default: a temporary one)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda")
     parser.add_argument("--small", action="store_true", help="few videos and steps, to try the program")
@@ -174,7 +177,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vtrain-gpu-") as name:
         work = (args.work or Path(name)).resolve()
         words = ["--out", str(results.folder), "--work", str(work), "--device", args.device]
-        words += [*(["--small"] if args.small else []), *(["--clips", str(args.clips.resolve())] if args.clips else [])]
+        words += [
+            "--methods",
+            *args.methods,
+            *(["--small"] if args.small else []),
+            *(["--clips", str(args.clips.resolve())] if args.clips else []),
+        ]
         env = environment(Path(name))
         for phase in args.only:
             print(f"{phase}: at most {args.limit[phase]:.0f} s", file=sys.stderr, flush=True)

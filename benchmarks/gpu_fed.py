@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch.autograd.profiler_util import FunctionEvent
 
+from gpu_fast import kind_of
 from gpu_results import Results, words_of_phase
 from gpu_videos import made_set
 from prep import Row
@@ -26,7 +27,7 @@ from vtrain.training.processes import training_settings
 from vtrain.training.train import make
 from vtrain.training.training import feed_of, place_of
 
-SECONDS, TURNS = 4.0, 2
+SECONDS, TURNS = 3.0, 1
 IDLE_SECONDS = 1.5
 
 
@@ -53,14 +54,23 @@ def on_workers(rates: list[tuple[int, float]], model: float) -> list[Row]:
     return [*rows, Row("workers that keep up with the model", needed), Row("processors here", processors())]
 
 
-def idle(recipe: Recipe, videos: Videos, device: torch.device, seconds: float) -> float:
-    """Return the share of the time in which the GPU computes and copies nothing, in a training from shards."""
+def on_gpu(recipe: Recipe, videos: Videos, device: torch.device, seconds: float) -> list[FunctionEvent]:
+    """Return what the GPU computes and copies in a training from shards."""
     place = place_of(recipe, device)
     with training_settings(device):
         run, feed = make(recipe, place), feed_of(recipe, videos, None, place)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as found:
             time_training(run, feed.loader, recipe, place, seconds)
-    return 1 - busy([event for event in found.events() if event.device_type == torch.autograd.DeviceType.CUDA])
+    return [event for event in found.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+
+
+def by_kind(events: list[FunctionEvent]) -> dict[str, float]:
+    """Return the share of each kind of kernel in the time of all kernels."""
+    spent: dict[str, float] = {}
+    for event in events:
+        kind = kind_of(event.name)
+        spent[kind] = spent.get(kind, 0.0) + event.time_range.elapsed_us()
+    return {kind: time / sum(spent.values()) for kind, time in sorted(spent.items(), key=lambda one: -one[1])}
 
 
 def busy(events: list[FunctionEvent]) -> float:
@@ -96,7 +106,9 @@ def main() -> None:
     add(results, rows_of(measured, alone))
     add(results, on_workers(sweep(recipe, videos, device, seconds / 2), measured[-1]["model"]["videos_per_s"]))
     if device.type == "cuda":
-        add(results, [Row("the GPU is idle, share of the time", idle(recipe, videos, device, IDLE_SECONDS), most=0.05)])
+        events = on_gpu(recipe, videos, device, IDLE_SECONDS)
+        add(results, [Row("the GPU is idle, share of the time", 1 - busy(events), most=0.05)])
+        add(results, [Row(f"share of the kernels: {kind}", share) for kind, share in by_kind(events).items()])
 
 
 if __name__ == "__main__":

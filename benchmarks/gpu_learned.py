@@ -28,7 +28,7 @@ TRAINED = {
 }
 TUNED = ("--recipe", "finetune-tiny", "batch=64", "steps=200")
 FEW = ("frames=4", "size=16", "steps=2", "batch=4")
-EVALUATION = 75.0  # seconds of the limit that are left for everything but the trainings
+EVALUATION = 25.0  # seconds of the limit that are left for each network that is evaluated
 
 
 def run(main: Callable[[list[str]], Never], *words: object, may_stop: bool = False) -> None:
@@ -77,14 +77,15 @@ def evaluate(weights: str, shards: Path, folder: Path, small: bool) -> Iterator[
         yield task, json.loads(out.read_text())
 
 
-def learn(name: str, shards: Path, work: Path, seconds: float, small: bool, results: Results) -> None:
-    """Train both methods on a set for `seconds` together, and write how they and scratch do."""
-    runs = {method: work / f"{name}-{method}" for method in TRAINED}
+def learn(name: str, shards: Path, seconds: float, words: argparse.Namespace, results: Results) -> None:
+    """Train the methods on a set for `seconds` together, and write how they and scratch do."""
+    work, small = words.work, words.small
+    runs = {method: work / f"{name}-{method}" for method in words.methods}
     for method, folder in runs.items():
         last = pretrain(method, shards, folder, seconds / len(runs), small)
         kept = {key: value for key, value in last.items() if key in ("step", "epoch", "loss", "clips_per_s", "wait")}
         results.add("trained", videos=name, method=method, **kept)
-    for network, weights in {**runs, "scratch": f"random:{runs['pace']}"}.items():
+    for network, weights in {**runs, "scratch": f"random:{next(iter(runs.values()))}"}.items():
         for task, found in evaluate(str(weights), shards, work / f"{name}-{network}-evaluated", small):
             low, high = found["intervals"]["top1"]
             row = {"top1": found["top1"], "low": low, "high": high, "seconds": found["seconds"]}
@@ -95,17 +96,18 @@ def main() -> None:
     began, words = monotonic(), words_of_phase()
     results = Results(words.out)
     results.forget("trained", "learned")
-    learn("synth", made_set(words.work, words.small), words.work, seconds_for(words, began), words.small, results)
+    learn("synth", made_set(words.work, words.small), seconds_for(words, began), words, results)
     if words.clips:
         real = words.work / "real"
         vprep("shard", words.clips, "--out", real)
-        learn("real", real, words.work, seconds_for(words, began), words.small, results)
+        learn("real", real, seconds_for(words, began), words, results)
 
 
 def seconds_for(words: argparse.Namespace, began: float) -> float:
-    """Return the seconds in which both methods train on the next set of videos."""
+    """Return the seconds in which the methods train on the next set of videos."""
     shares = 2 if words.clips else 1
-    return max(1.0, (words.limit - EVALUATION * shares - (monotonic() - began)) / shares)
+    evaluation = EVALUATION * (len(words.methods) + 1)
+    return max(1.0, (words.limit - evaluation * shares - (monotonic() - began)) / shares)
 
 
 if __name__ == "__main__":

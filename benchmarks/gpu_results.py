@@ -100,5 +100,6 @@ def words_of_phase() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--device", required=True)
     parser.add_argument("--limit", type=float, required=True)
+    parser.add_argument("--methods", nargs="+", default=["pace", "rspnet"])
     parser.add_argument("--small", action="store_true")
     return parser.parse_args()

@@ -62,23 +62,20 @@ class ExactNorm3d(ExactNorm, nn.BatchNorm3d):
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         if self.momentum is None or not is_like_picture(x_BCTHW) or torch.compiler.is_compiling():
             return super().forward(x_BCTHW)
-        return self.of_pictures(x_BCTHW.flatten(2, 3)).view(x_BCTHW.shape)
+        return self.of_pictures(x_BCTHW)
 
-    def of_pictures(self, x_BCPW: Tensor) -> Tensor:
-        """Return what torch's batch norm of two dimensions returns."""
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        of_batch = self.training or self.running_mean is None
-        return F.batch_norm(
-            x_BCPW,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            of_batch,
-            self.momentum or 0.0,
-            self.eps,
-        )
+    def of_pictures(self, x_BCTHW: Tensor) -> Tensor:
+        """Return what torch's batch norm of two dimensions returns for pictures that are T x H high."""
+        running = self.running_mean, self.running_var
+        if self.training or self.running_mean is None:
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+            y_BCTHW: Tensor = _PictureNorm.apply(  # type: ignore[no-untyped-call]
+                x_BCTHW, self.weight, self.bias, *running, self.momentum, self.eps
+            )
+            return y_BCTHW
+        y_BCPW = F.batch_norm(as_picture(x_BCTHW), *running, self.weight, self.bias, eps=self.eps)
+        return y_BCPW.view(x_BCTHW.shape)
 
 
 EXACT: dict[type, type] = {
@@ -172,6 +169,50 @@ class _ExactNorm(torch.autograd.Function):
         gradient_RSC.addcmul_(slope_RSC, repeated(scale_C, x_RSC))
         affine = zip((of_weight_C, of_bias_C), ctx.needs_input_grad[1:], strict=False)
         return gradient_BCP, *(part.float() if needed else None for part, needed in affine), None
+
+
+class _PictureNorm(torch.autograd.Function):
+    """Batch norm in training mode for clips that are viewed as pictures.
+
+    The output is no view of a picture: for a ReLU that changes a view in place, autograd would copy it.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401  what autograd gives
+        x_BCTHW: Tensor,
+        weight_C: Tensor | None,
+        bias_C: Tensor | None,
+        mean_C: Tensor | None,
+        variance_C: Tensor | None,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        y_BCTHW = torch.empty_like(x_BCTHW)
+        saved = [torch.empty(x_BCTHW.shape[1], device=x_BCTHW.device) for _ in range(2)]
+        torch.ops.aten.native_batch_norm.out(
+            as_picture(x_BCTHW), weight_C, bias_C, mean_C, variance_C, True, momentum, eps,
+            out=as_picture(y_BCTHW), save_mean=saved[0], save_invstd=saved[1],
+        )  # fmt: skip
+        ctx.save_for_backward(x_BCTHW, weight_C, *saved)
+        ctx.eps = eps
+        return y_BCTHW
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope_BCTHW: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        x_BCTHW, weight_C, *saved = ctx.saved_tensors
+        slope_BCTHW = slope_BCTHW.contiguous(memory_format=torch.channels_last_3d)
+        of_x, *affine = torch.ops.aten.native_batch_norm_backward(
+            as_picture(slope_BCTHW), as_picture(x_BCTHW), weight_C, None, None, *saved, True, ctx.eps,
+            list(ctx.needs_input_grad[:3]),
+        )  # fmt: skip
+        return None if of_x is None else of_x.view(x_BCTHW.shape), *affine, None, None, None, None
+
+
+def as_picture(x_BCTHW: Tensor) -> Tensor:
+    """Return a view [B, C, T x H, W] of clips in channels-last."""
+    return x_BCTHW.flatten(2, 3)
 
 
 def short_sums(x_BCP: Tensor) -> Tensor:
