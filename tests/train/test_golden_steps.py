@@ -1,7 +1,7 @@
 """Three training steps of RSPNet, PRP and Pace give the numbers that the authors' own code gives, in float64.
 
 golden/steps.json holds those numbers. Weights and clips follow from a rule; weights come through the importer's names.
-Ours are the method's module, the optimiser's builder and `after_step`. In float64 torch has no fast 3D convolutions: PRP
+Ours are the method's module, the optimiser's builder and `after_step`. In float64 torch's 3D convolutions are slow: PRP
 takes a minute or two and up to 14 GB of memory.
 """
 
