@@ -4,6 +4,7 @@
         [--frames 8] [--size 112] [--threads 1] [--rounds 3] [--device cpu|cuda]
 
 torch        torch's batch norm in channels-last
+again        the same once more, which shows how much the machine's load changes the times
 exact        vtrain's, which adds up short sums in float64; on a GPU it is torch's
 contiguous   torch's, with clips and maps in the contiguous layout
 copied       torch's, each on a contiguous copy of its map
@@ -52,6 +53,7 @@ def replace_by(kind: type[nn.Module], net: nn.Module) -> None:
 
 WAYS: dict[str, Callable[[nn.Module], None]] = {
     "torch": lambda net: None,
+    "again": lambda net: None,
     "exact": make_exact,
     "contiguous": lambda net: None,
     "copied": partial(replace_by, Copied),

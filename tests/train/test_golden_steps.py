@@ -1,7 +1,8 @@
 """Three training steps of RSPNet, PRP and Pace give the numbers that the authors' own code gives, in float64.
 
 golden/steps.json holds those numbers. Weights and clips follow from a rule; weights come through the importer's names.
-Ours are the method's module, the optimiser's builder and `after_step`.
+Ours are the method's module, the optimiser's builder and `after_step`. In float64 torch's 3D convolutions are slow: PRP
+takes a minute or two and up to 14 GB of memory.
 """
 
 import json
@@ -28,6 +29,8 @@ from vtrain.weights.origins.origin import rename
 
 STEPS = json.loads((FOLDER / "steps.json").read_text())
 QUICK = ("rspnet/r2plus1d-vcop linear", "pace/s3dg")
+CLASSIFIER = ("linear.", "fc.")  # of Pace
+OF_HEADS = (*CLASSIFIER, "fc1.", "fc2.", "fc8.")
 CLOSE = 1e-6  # relative to the largest number of a list
 KEYS = {False: "", True: "key."}  # the key network has weights of its own
 # The layers of RSPNet's heads: the authors' name -> its number here, when there is a name.
@@ -86,9 +89,6 @@ def made(entry: Entry, folder: Path) -> nn.Module:
     return module.double().train()
 
 
-CLASSIFIER = ("linear.", "fc.")
-
-
 def rspnet_config(entry: Entry) -> rspnet.Config:
     return rspnet.Config(
         sampling=rspnet.Sampling(frames=entry["frames"]),
@@ -108,22 +108,15 @@ def head_state(entry: Entry, wanted: dict[str, list[int]], *, key: bool = False)
     return {head_name(entry, name): filled(KEYS[key] + name, shape) for name, shape in wanted.items()}
 
 
-def our_name(entry: Entry, name: str) -> str:
-    """Return our module's name of one of the authors' tensors."""
+def our_name(entry: Entry, name: str, module: nn.Module) -> str:
+    """Return our module's name of one of the authors' tensors: the only one that a table of the importer gives."""
     origin = ORIGINS[entry["method"]]
-    if entry["method"] == "rspnet" and name.startswith(("fc1.", "fc2.")):
-        return head_name(entry, name)
-    if entry["method"] == "pace" and name.startswith(CLASSIFIER):
-        return head_name(entry, name)
+    if name.startswith(OF_HEADS):
+        return rename(name, origin.heads) if entry["method"] == "prp" else head_name(entry, name)
     bare = re.sub(f"^{origin.prefix}", "", name)
-    of_head = rename(bare, origin.heads)
-    return of_head if of_head != bare else f"backbone.{rename(bare, origin.renames[backbone_of(entry)])}"
-
-
-def backbone_of(entry: Entry) -> str:
-    name = entry["network"].partition("/")[2]
-    special = {"pace/s3dg": "s3dg_pace", "rspnet/resnet18": "resnet3d18"}
-    return special.get(entry["network"], {"r21d": "r2plus1d", "r2plus1d-vcop": "r2plus1d"}.get(name, name))
+    names = {rename(bare, origin.heads), *(f"backbone.{rename(bare, table)}" for table in origin.renames.values())}
+    (ours,) = names & dict(module.named_parameters()).keys()
+    return ours
 
 
 # Clips
@@ -188,7 +181,7 @@ def other_parts(entry: Entry, found: dict[str, Tensor], far: float) -> Facts:
 
 
 def of_gradients(entry: Entry, module: Any) -> Facts:  # noqa: ANN401  a method's module
-    names = {name: our_name(entry, name) for name in entry["facts"]["step1"]["grad_norm"]}
+    names = {name: our_name(entry, name, module) for name in entry["facts"]["step1"]["grad_norm"]}
     gradients = {name: module.get_parameter(ours).grad for name, ours in names.items()}
     return {
         "backbone_grad_norm": norm(x.grad for x in module.backbone.parameters()),
@@ -201,14 +194,14 @@ def of_weights(entry: Entry, module: Any) -> Facts:  # noqa: ANN401
     wanted = entry["facts"]["after3"]
     found = {
         "backbone_weight_norm": norm(module.backbone.parameters()),
-        "first6": {name: first6(module.get_parameter(our_name(entry, name))) for name in wanted["first6"]},
+        "first6": {name: first6(module.get_parameter(our_name(entry, name, module))) for name in wanted["first6"]},
         "running_mean_norm": statistics(module.backbone, "running_mean"),
         "running_var_norm": statistics(module.backbone, "running_var"),
     }
     if entry["method"] != "rspnet":
         return found
     keys, copy = module.queue["keys"], module.key_backbone
-    of_copy = {name: module.get_parameter(f"key_{our_name(entry, name)}") for name in wanted["key_first6"]}
+    of_copy = {name: module.get_parameter(f"key_{our_name(entry, name, module)}") for name in wanted["key_first6"]}
     return found | {
         "queue_norm": norm([keys]),
         "queue_sum": float(keys.sum()),
@@ -294,3 +287,15 @@ def test_three_steps_give_what_the_authors_code_gives(entry: Entry, tmp_path: Pa
     found = dict(compared(three_steps(entry, tmp_path), entry["facts"]))
     assert len(found) >= 16
     assert {name: off for name, off in found.items() if not off < CLOSE} == {}
+
+
+def test_the_first_losses_of_prp_are_those_of_the_authors_code(tmp_path: Path) -> None:
+    """Without gradients, which take a minute."""
+    entry = next(entry for entry in STEPS["entries"] if entry["name"] == "prp/r21d")
+    clips, targets = next(prp_clips(entry, RandomState(STEPS["clips_seed"])))
+    with torch.no_grad():
+        outputs = made(entry, tmp_path)(clips, targets)
+    parts = {name: float(x) for name, x in other_parts(entry, outputs, 0.0).items()}
+    found = dict(compared(parts, entry["facts"]["steps"][0]))
+    assert len(found) == 4
+    assert max(found.values()) < CLOSE

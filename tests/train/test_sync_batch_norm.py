@@ -31,6 +31,7 @@ NORMS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "nothing learned": (lambda: nn.BatchNorm3d(5, affine=False), (4, 5, 2, 3, 4)),
     "nothing remembered": (lambda: nn.BatchNorm3d(5, track_running_stats=False), (4, 5, 2, 3, 4)),
     "unequal parts": (lambda: nn.BatchNorm3d(5), (5, 5, 2, 3, 4)),
+    "many positions": (lambda: nn.BatchNorm3d(2), (4, 2, 8, 40, 56)),
     "one video each": (lambda: nn.BatchNorm1d(5), (2, 5)),
 }
 
