@@ -18,7 +18,7 @@ from vtrain.methods import registry
 from vtrain.methods.method import MethodEntry
 from vtrain.overrides import change
 from vtrain.recipes.recipe import Recipe
-from vtrain.training.outputs import errors_named
+from vtrain.training.outputs import compiler_errors_named, errors_named
 from vtrain.training.train import train
 
 
@@ -118,3 +118,11 @@ def test_an_error_while_the_module_is_built_is_a_sentence(shards: Path, tmp_path
 def test_an_error_of_a_built_in_method_keeps_its_traceback() -> None:
     with pytest.raises(KeyError), errors_named("forward", "pace"):
         _ = {}["head"]
+
+
+def test_an_error_of_a_compiled_step_is_one_sentence_that_says_how_to_train_without() -> None:
+    wanted = r"^the compiled step failed \(no compiler\); leave out compile=yes: the losses are the same without$"
+    with pytest.raises(WorkError, match=wanted), compiler_errors_named(compiled=True):
+        raise RuntimeError("no compiler\nand a long trace")
+    with pytest.raises(RuntimeError, match="no compiler"), compiler_errors_named(compiled=False):
+        raise RuntimeError("no compiler\nand a long trace")

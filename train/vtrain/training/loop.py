@@ -23,7 +23,7 @@ from vtrain.data.workers import WorkerKilledError
 from vtrain.distributed import rank, world
 from vtrain.optim.optimizers import set_lr
 from vtrain.recipes.recipe import Length, Recipe
-from vtrain.training.outputs import errors_named, with_loss
+from vtrain.training.outputs import compiler_errors_named, errors_named, with_loss
 from vtrain.training.run import Place, Run, targets_of
 
 
@@ -82,7 +82,7 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
                     return False
                 # After the loader, which draws a number when it starts its workers.
                 torch.manual_seed(seed_from(recipe.seed, "step", run.step, left, rank()))
-                with run.alone() if left else nullcontext():
+                with run.alone() if left else nullcontext(), compiler_errors_named(recipe.compile == "yes"):
                     with place.autocast(), errors_named("forward", recipe.method_name):
                         outputs = with_loss(run.model(clips_BNCTHW, targets), recipe.method_name)
                     (outputs["loss"] / recipe.accumulate).backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What a method's code does: its outputs, and its errors when the method is from outside."""
+"""What a method's code does: its outputs, its errors when the method is from outside, and those of a compiler."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,4 +47,21 @@ def errors_named(part: str, method: str) -> Iterator[None]:
             raise
         raise WorkError(
             f"{part} of method '{method}' raised {plugins.raised(error, CALLERS)}; correct it there"
+        ) from error
+
+
+@contextmanager
+def compiler_errors_named(compiled: bool) -> Iterator[None]:
+    """Turn an error of a compiled step into one sentence; a step that is not `compiled` raises what it raises."""
+    try:
+        yield
+    except (UsageError, WorkError, OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a compiler and its kernels raise
+        if not compiled:
+            raise
+        reason = str(error).strip().splitlines()
+        raise WorkError(
+            f"the compiled step failed ({reason[0] if reason else type(error).__name__}); leave out compile=yes: the "
+            "losses are the same without"
         ) from error
