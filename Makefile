@@ -1,6 +1,7 @@
 # make demo    set up .venv and go the whole way on small videos made on the spot; make demo-all: with all methods
 # make test    set up .venv and run the tests, in under five minutes; make test-all: those marked slow, too, and
-#                those of networks and training with the instructions of older CPUs
+#                those of networks and training with the instructions of older CPUs; make test-golden: all
+#                comparisons with steps of the authors' code, which take ten minutes and 14 GB
 # make check   ruff and mypy
 # make docs    the pages in docs/_build/html; each warning is an error
 
@@ -11,7 +12,7 @@ READY := .venv/.ready
 ISA_TESTS := $(patsubst %,tests/train/test_%.py,backbones recipes inference training rspnet prp pace) \
   -k "not bf16 and not compiles and not at_full_size and not as_the_published"
 
-.PHONY: demo demo-all test test-all check docs clean
+.PHONY: demo demo-all test test-all test-golden check docs clean
 
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh
@@ -23,9 +24,12 @@ test: $(READY)
 	$(BIN)/pytest
 
 test-all: $(READY)
-	$(BIN)/pytest -m "slow or not slow"
+	$(BIN)/pytest -m "not big"
 	for isa in SSE41 AVX2 AVX512_CORE; do \
 	  echo "ONEDNN_MAX_CPU_ISA=$$isa" && ONEDNN_MAX_CPU_ISA=$$isa $(BIN)/pytest -q $(ISA_TESTS) || exit 1; done
+
+test-golden: $(READY)
+	$(BIN)/pytest -m "" tests/train/test_golden_steps.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -220,7 +220,7 @@ def test_killed_at_any_moment_a_run_has_the_best_of_its_epochs(
 ) -> None:
     """Whichever file stands for the run is complete and of the lowest epoch that its last state knows of."""
     folder, numbers, kills = tmp_path / "run", numbers_of(run, by), 0
-    for wait in (0.3, 0.1, 0.5, 0.2, 0.7, 0.15, 0.4, 0.6, 0.25, 0.35, 20):
+    for wait in (0.3, 0.1, 0.5, 0.2, 0.7, 0.15, 0.4, 0.6, 0.25, 0.35, 200):
         process = get_context("fork").Process(target=trained, args=(keeping(by, shards), folder))
         process.start()
         process.join(wait)

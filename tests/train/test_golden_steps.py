@@ -1,8 +1,8 @@
 """Three training steps of RSPNet, PRP and Pace give the numbers that the authors' own code gives, in float64.
 
 golden/steps.json holds those numbers. Weights and clips follow from a rule; weights come through the importer's names.
-Ours are the method's module, the optimiser's builder and `after_step`. In float64 torch's 3D convolutions are slow: PRP
-takes a minute or two and up to 14 GB of memory.
+Ours are the method's module, the optimiser's builder and `after_step`. In float64 torch's 3D convolutions are slow, and
+those marked `big` take minutes and up to 14 GB of memory: `make test-golden` runs all.
 """
 
 import json
@@ -28,7 +28,13 @@ from vtrain.weights import ORIGINS, import_weights
 from vtrain.weights.origins.origin import rename
 
 STEPS = json.loads((FOLDER / "steps.json").read_text())
-QUICK = ("rspnet/r2plus1d-vcop linear", "pace/s3dg")
+MARKS = {
+    "rspnet/r2plus1d-vcop linear": [],
+    "pace/s3dg": [],
+    "prp/c3d": [pytest.mark.big],
+    "prp/r3d": [pytest.mark.big],
+    "prp/r21d": [pytest.mark.big],
+}
 CLASSIFIER = ("linear.", "fc.")  # of Pace
 OF_HEADS = (*CLASSIFIER, "fc1.", "fc2.", "fc8.")
 CLOSE = 1e-6  # relative to the largest number of a list
@@ -279,7 +285,7 @@ def compared(found: Any, wanted: Any, name: str = "") -> Iterator[tuple[str, flo
 @pytest.mark.parametrize(
     "entry",
     [
-        pytest.param(entry, id=entry["name"], marks=[] if entry["name"] in QUICK else [pytest.mark.slow])
+        pytest.param(entry, id=entry["name"], marks=MARKS.get(entry["name"], [pytest.mark.slow]))
         for entry in STEPS["entries"]
     ],
 )
