@@ -217,7 +217,8 @@ def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> 
         ),
         (
             "knn --protocol best",
-            "there is no protocol 'best' for features; there are rspnet, ascnet, vcop, prp, pace-p5, pace-p4",
+            "there is no protocol 'best' for features; there are rspnet, ascnet, vcop, prp, pace-p5, pace-p4, "
+            "pace-p5-mean",
         ),
         (
             "test --weights runs/newer",
