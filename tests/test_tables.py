@@ -198,7 +198,7 @@ def test_a_row_becomes_its_commands() -> None:
     ]
     train, test = line.commands
     assert train.startswith("vtrain ascnet --recipe ascnet-s3dg-k400 --shards k400")
-    assert test.endswith("--recipe finetune-ascnet-s3dg-ucf101-32x128 --protocol ascnet-ten")
+    assert test.endswith("--recipe finetune-ascnet-s3dg-ucf101-32x128 --protocol ascnet-ten test.crop_size=224")
     (one,) = measurements(line)
     assert (one.protocol.clip, one.protocol.crop, one.protocol.clips) == ((32, 128, 128), "ten", 10)
 

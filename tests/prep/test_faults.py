@@ -319,7 +319,7 @@ def test_a_folder_with_other_files_is_refused_and_not_changed(
     [
         (["--fps", "10"], "fps 25.0, and this command has 10.0"),
         (["--size", "64x64"], "height 128, and this command has 64"),
-        (["--short-side", "64"], "short-side None, and this command has 64"),
+        (["--short-side", "64"], "short-side none, and this command has 64"),
         (["--quality", "5"], "quality 3, and this command has 5"),
         (["--seed", "1"], "seed 0, and this command has 1"),
         (["--shards", "2"], "shards 3, and this command has 2"),

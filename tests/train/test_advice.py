@@ -1,5 +1,6 @@
 """A training says how it computes, and once in its first minute whether it waits for data and what to change."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_layout_and_kernels_are_those_of_the_network() -> None:
     net = nn.Sequential(nn.Conv3d(4, 4, 3))
     read = f"2 workers read the clips, with {processors()} processors"
     assert computing(net, HERE, False) == f"computing on cpu: float32, contiguous weights, 3D kernels; {read}"
+    assert "; 1 worker reads the clips" in computing(net, replace(HERE, workers=1), False)
     net.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     assert computing(net, HERE, True) == f"computing on cpu: float32, channels_last_3d, 3D kernels, compiled; {read}"
 

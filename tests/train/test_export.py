@@ -85,7 +85,7 @@ def test_an_exported_run_holds_its_description_and_is_opened_by_the_three_lines_
     error = output.pop("relative_error")
     assert error == 0 if ending == ".safetensors" else error < 1e-5
     lines = output.pop("load")
-    assert output == {**DESCRIPTION, "out": f"net{ending}", "replaced": False}
+    assert output == {**DESCRIPTION, "weights": f"{run / 'last.pt'}", "out": f"net{ending}", "replaced": False}
     assert description_in(tmp_path / f"net{ending}") == DESCRIPTION
     assert os.listdir(tmp_path) == [f"net{ending}"]
 
@@ -101,6 +101,7 @@ def test_the_output_says_what_was_written_and_how_to_use_it(run: Path, command: 
     code, output, error = command("export", run / "last.pt", "--out", out)
     assert (code, error) == (0, "")
     assert output == (
+        f"weights {run / 'last.pt'}\n"
         "backbone tiny, 64 channels, for clips of 8 x 32 x 32, normalised as 'unit'\n"
         "checked: its output is exactly the network's\n"
         f"replaced: {out}\n"
@@ -172,7 +173,7 @@ def test_what_is_not_known_is_none(tmp_path: Path) -> None:
     save_weights(tmp_path / "a.safetensors", backbone("tiny", width=4), {"backbone": "tiny", "settings": {"width": 4}})
     result = export.export(tmp_path / "a.safetensors", tmp_path / "b.safetensors", 4, 32)
     assert (result["recipe"], result["normalisation"]) == (None, None)
-    assert export.as_lines(result).splitlines()[0] == (
+    assert export.as_lines(result).splitlines()[1] == (
         "backbone tiny, 32 channels, for clips of 4 x 32 x 32, with unknown normalisation"
     )
 

@@ -96,9 +96,9 @@ def test_a_video_in_two_sets_is_on_one_side_only(shards: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("count", "by", "message"),
     [
-        (30, "video", "30 videos are to be held out of 30; hold out 0 to 29"),
-        (31, "group", "31 videos are to be held out of 30; hold out 0 to 29"),
-        (-1, "video", "-1 videos are to be held out of 30; hold out 0 to 29"),
+        (30, "video", "30 videos are to be held out of 30; hold out 0 to 29 (data.hold_out)"),
+        (31, "group", "31 videos are to be held out of 30; hold out 0 to 29 (data.hold_out)"),
+        (-1, "video", "-1 videos are to be held out of 30; hold out 0 to 29 (data.hold_out)"),
         (26, "group", "the 4 groups are too large to hold out 26 videos; hold out fewer videos"),
     ],
 )

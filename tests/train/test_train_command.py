@@ -36,6 +36,9 @@ def test_the_best_epoch_is_printed_where_it_is_kept(shards: Path, tmp_path: Path
     done = vtrain("pace", "--shards", shards, *words, cwd=tmp_path)
     best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)["best"]
     assert done.stdout.splitlines()[1] == f"best.pt: lowest loss, {best['value']:.4g}, at step {best['step']}"
+    exported = vtrain("export", "run", "--out", "net.safetensors", cwd=tmp_path)
+    kept = f"lowest loss, {best['value']:.4g}, at step {best['step']}"
+    assert exported.stdout.splitlines()[0] == f"weights run/best.pt ({kept})"
     again = vtrain("pace", "--resume", "--out", "run", "--json", cwd=tmp_path)
     assert again.json["best"] == best
 
@@ -75,6 +78,10 @@ def test_resuming_refuses_settings_that_would_change_the_result(shards: Path, tm
     assert other.stderr == f"vtrain: {run} is a run of pace; write: vtrain pace --resume\n"
     none = vtrain("prp", "--resume", cwd=tmp_path)
     assert none.stderr == "vtrain: no run of prp in runs/ has saved its state; name the folder of a run by --out\n"
+    unnamed = vtrain("pace", "--resume", run, cwd=tmp_path)
+    assert unnamed.stderr == (
+        f"vtrain: '{run}' is no setting; the folder of a run is named by --out: --resume --out {run}\n"
+    )
 
 
 def test_resuming_finds_the_newest_run_of_the_method_whatever_its_folder_is_called(

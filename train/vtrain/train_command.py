@@ -113,6 +113,8 @@ def _resume(
     from vtrain.training.train import command_of, recipe_in, train
 
     method = registry.named(word).name
+    if bare := next((setting for setting in words if "=" not in setting), None):
+        raise UsageError(f"'{bare}' is no setting; the folder of a run is named by --out: --resume --out {bare}")
     folder = out or newest(RUNS, method)
     if folder is None:
         raise UsageError(f"no run of {method} in {RUNS}/ has saved its state; name the folder of a run by --out")

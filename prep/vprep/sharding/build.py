@@ -177,7 +177,8 @@ def _refuse_settings(out: Path, old: Settings, new: Settings) -> None:
                 f"{out} was made with ffmpeg {value}, and this is ffmpeg {now[name]}; name the same one in "
                 f"VPREP_FFMPEG, or choose another --out"
             )
-        raise UsageError(f"{out} was made with {what} {value}, and this command has {now[name]}; choose another --out")
+        made, here = ("none" if each is None else each for each in (value, now[name]))
+        raise UsageError(f"{out} was made with {what} {made}, and this command has {here}; choose another --out")
 
 
 def _refuse_listing(out: Path, listing: Listing) -> None:

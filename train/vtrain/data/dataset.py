@@ -151,7 +151,9 @@ def held_out(videos: Videos, count: int, by: By = "video", seed: int = 0) -> tup
     that have the same key in several sets are held out together.
     """
     if not 0 <= count < len(videos):
-        raise UsageError(f"{count} videos are to be held out of {len(videos)}; hold out 0 to {len(videos) - 1}")
+        raise UsageError(
+            f"{count} videos are to be held out of {len(videos)}; hold out 0 to {len(videos) - 1} (data.hold_out)"
+        )
     keys = videos.keys.to_pylist()
     groups = keys if by == "video" else [_group(key) for key in keys]
     order = sorted(set(groups), key=lambda group: seed_from(seed, "held out", group))

@@ -116,7 +116,8 @@ class ShardSet:
         """Return a description of the videos that were asked for, and of the splits that exist."""
         words = [f"of split '{split}' in fold {fold}"] if split is not None else []
         words += [f"of the subset {subset}"] if subset is not None else []
-        words += [f"in the {sum(len(part.shards) for part in self.parts)} shards that were named"]
+        shards = sum(len(part.shards) for part in self.parts)
+        words += ["in the shard that was named" if shards == 1 else f"in the {shards} shards that were named"]
         counts = ", ".join(f"{count} {name}" for name, count in self.parts[0].splits(fold).items()) or "no split at all"
         return " ".join(words) + (f"; fold {fold} of {DATASET} has {counts}" if split is not None else "")
 

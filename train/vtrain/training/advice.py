@@ -29,8 +29,8 @@ def computing(module: nn.Module, place: Place, compiled: bool) -> str:
         "2D kernels for factorised convolutions" if "2d" in split else "3D kernels",
         *(["compiled"] if compiled else []),
     )
-    plural = "" if place.workers == 1 else "s"
-    read = f"{place.workers} worker{plural} read" if place.workers else "this process reads"
+    several = f"{place.workers} workers read" if place.workers > 1 else "1 worker reads"
+    read = several if place.workers else "this process reads"
     return f"computing on {name_of(place.device)}: {', '.join(parts)}; {read} the clips, with {processors()} processors"
 
 

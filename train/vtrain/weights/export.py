@@ -75,7 +75,15 @@ def export(source: Path, out: Path, frames: int | None = None, size: int | None 
             replaced = out.exists()
             move_into_place(draft, out)
     usage = form.usage.format(path=str(out), clip=", ".join(map(str, clips.shape[2:])), allow=allowing(info.backbone))
-    return {**description, "out": str(out), "replaced": replaced, "relative_error": error, "load": usage}
+    weights = f"{weights_file(source) if source.is_dir() else source}{f' ({found.epoch})' if found.epoch else ''}"
+    return {
+        **description,
+        "weights": weights,
+        "out": str(out),
+        "replaced": replaced,
+        "relative_error": error,
+        "load": usage,
+    }
 
 
 def as_lines(result: dict[str, Any]) -> str:
@@ -84,6 +92,7 @@ def as_lines(result: dict[str, Any]) -> str:
     error = result["relative_error"]
     same = f"its output differs from the network's by {error:.0e}" if error else "its output is exactly the network's"
     return "\n".join((
+        f"weights {result['weights']}",
         f"backbone {result['backbone']}, {result['dim']} channels, for clips of {clip}, {normalised}",
         f"checked: {same}",
         f"{'replaced' if result['replaced'] else 'written'}: {result['out']}",
