@@ -137,7 +137,7 @@ def test_rspnets_fine_tuning_expects_the_rate_that_its_code_resamples_to(backbon
 
 def test_every_published_recipe_says_which_set_it_expects() -> None:
     silent = [name for name, make in RECIPES.items() if not make().stored.options]
-    assert silent == [name for name in RECIPES if name.endswith("-tiny") or name.startswith("supervised")]
+    assert silent == [name for name in RECIPES if name.endswith("-tiny")]
 
 
 def test_a_recipe_written_before_expects_nothing() -> None:

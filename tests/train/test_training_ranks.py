@@ -223,7 +223,7 @@ def test_all_ranks_stop_together(asked: tuple[int, ...], shards: Path, tmp_path:
         assert ranks.codes() == [1, 1], ranks.sentences()
         step = saved(folder)["step"]
         assert step % 3 == 0
-        assert ranks.sentences()[0] == (
+        assert ranks.sentences()[0].splitlines()[-1] == (
             f"vtrain: stopped at step {step} of 100000, which is saved; continue with: "
             f"vtrain supervised --resume --out {folder}"
         )
