@@ -31,6 +31,7 @@ def rows(folder: Path, table: str) -> list[dict[str, Any]]:
     return [row for row in found if row["table"] == table]
 
 
+@pytest.mark.slow
 def test_a_phase_that_is_out_of_time_is_ended_and_the_others_run(run: Run, tmp_path: Path) -> None:
     done = run("--only", "right,fast", "--limit", "right=0.2")
     assert done.returncode == 1, done.stderr

@@ -29,7 +29,6 @@ from vtrain.weights.origins.origin import rename
 
 STEPS = json.loads((FOLDER / "steps.json").read_text())
 MARKS = {
-    "rspnet/r2plus1d-vcop linear": [],
     "pace/s3dg": [],
     "prp/c3d": [pytest.mark.big],
     "prp/r3d": [pytest.mark.big],
@@ -295,6 +294,7 @@ def test_three_steps_give_what_the_authors_code_gives(entry: Entry, tmp_path: Pa
     assert {name: off for name, off in found.items() if not off < CLOSE} == {}
 
 
+@pytest.mark.slow
 def test_the_first_losses_of_prp_are_those_of_the_authors_code(tmp_path: Path) -> None:
     """Without gradients, which take a minute."""
     entry = next(entry for entry in STEPS["entries"] if entry["name"] == "prp/r21d")
