@@ -89,6 +89,7 @@ def install(folder: Path, package: str, name: str, value: str) -> None:
     (info / "entry_points.txt").write_text(f"[playspeed.methods]\n{name} = {value}\n")
 
 
+@pytest.mark.slow
 def test_an_installed_package_makes_its_name_a_command(folder: Path, shards: Path, tmp_path: Path) -> None:
     install(folder, "turns", "rotation", METHOD)
     (tmp_path / "elsewhere").mkdir()

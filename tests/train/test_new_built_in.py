@@ -37,6 +37,7 @@ def new_vtrain(tree: Path, *words: object) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.slow
 def test_a_built_in_method_without_recipes_trains_by_derived_ones(tree: Path, shards: Path) -> None:
     words = ("rotation", "--recipe", "tiny", "--shards", shards, *SMALL, "--out", "run", "--json")
     done = new_vtrain(tree, *words)
