@@ -44,8 +44,9 @@ def test_the_check_of_the_heap_ends_a_program_that_writes_one_byte_too_far() -> 
     assert on_checked_heap(OVERRUN).returncode == -signal.SIGABRT
 
 
+@pytest.mark.slow
 @GLIBC
-@pytest.mark.parametrize(("isa", "threads"), [("AVX2", "1"), pytest.param("", "2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("isa", "threads"), [("AVX2", "1"), ("", "2")])
 def test_every_backbone_learns_on_a_clean_heap(isa: str, threads: str) -> None:
     done = on_checked_heap(LEARN, threads, isa=isa)
     assert (done.returncode, done.stdout) == (0, "clean\n"), done.stderr

@@ -45,6 +45,7 @@ def assert_same(parts: list[Batch], whole: Batch) -> None:
         assert torch.equal(torch.cat([tensors(part)[name] for part in parts]), value), name
 
 
+@pytest.mark.slow
 @given(
     plan=st.sampled_from(SMALL),
     world=st.integers(1, 3),
@@ -71,6 +72,7 @@ def test_any_number_of_ranks_and_workers_makes_the_same_global_batches(
         assert [batches[step].position for batches in ranks] == [start + batch * (step + 1)] * world
 
 
+@pytest.mark.slow
 @given(
     plan=st.sampled_from(SMALL),
     stop=st.integers(0, 12),

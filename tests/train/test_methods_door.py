@@ -366,6 +366,7 @@ def test_what_is_no_method_is_refused_in_a_sentence(
     assert registry.names() == list(NAMES)
 
 
+@pytest.mark.slow
 def test_an_entry_point_has_the_name_of_its_method(folder: Path, tmp_path: Path) -> None:
     install(folder, "turns", "turning", METHOD)
     done = real("vtrain", "turning", cwd=tmp_path, path=folder)
@@ -470,6 +471,7 @@ def test_a_broken_installed_method_is_left_out_of_the_list(folder: Path, tmp_pat
     assert second.startswith("the recipes of 'double' are left out: several packages offer the method 'double' ")
 
 
+@pytest.mark.slow
 def test_a_broken_installed_method_does_not_keep_other_recipes_from_being_shown(folder: Path, tmp_path: Path) -> None:
     install(folder, "bad", "broken", "broken:METHOD")
     (folder / "broken.py").write_text("import does_not_exist\n")

@@ -86,7 +86,7 @@ EXACT: dict[type, type] = {
 
 
 def make_exact(module: nn.Module) -> None:
-    """Make all torch's batch norm in the module exact, also that of a backbone or a method from outside.
+    """Make all torch's batch norm in the module exact on a CPU and fast on a GPU, also of code from outside.
 
     Parameters and buffers stay the same objects and keep their names.
     """

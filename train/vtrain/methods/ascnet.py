@@ -48,6 +48,7 @@ from vtrain.data.sampling import OneClip, Plan, Sample, Short, Video, View, dema
 from vtrain.methods.ascnet_memory import Bank, Memory, Recent, fitting, memory, next_fitting
 from vtrain.methods.method import Fetch, MethodEntry
 from vtrain.methods.momentum import ema_update, momentum_copy
+from vtrain.methods.precision import at_least_float32
 
 Motion = Callable[[], tuple[Tensor, Tensor]]
 
@@ -264,7 +265,7 @@ def predictor(config: Config) -> nn.Sequential:
 def pooled(backbone: nn.Module, clips_BCTHW: Tensor) -> Tensor:
     """Return features [B, D]: the mean of the last map."""
     map_BCTHW: Tensor = backbone(clips_BCTHW)
-    return map_BCTHW.float().mean((2, 3, 4))
+    return at_least_float32(map_BCTHW).mean((2, 3, 4))
 
 
 def float32(module: Callable[..., Tensor], *args: Tensor) -> Tensor:

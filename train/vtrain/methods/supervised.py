@@ -14,6 +14,7 @@ from vtrain.backbones import Backbone
 from vtrain.data.dataset import NO_LABEL
 from vtrain.data.sampling import OneClip, Plan
 from vtrain.methods.method import MethodEntry
+from vtrain.methods.precision import at_least_float32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class Supervised(nn.Module):
     def forward(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return loss and accuracy, means over the videos that have a label."""
         label_B = targets["label"]
-        features_BD = self.backbone(clips_BNCTHW[:, 0]).float().mean((2, 3, 4))
+        features_BD = at_least_float32(self.backbone(clips_BNCTHW[:, 0])).mean((2, 3, 4))
         with torch.autocast(features_BD.device.type, enabled=False):
             logits = self.head(self.dropout(features_BD))
             labelled = (label_B != NO_LABEL).sum().clamp(min=1)
