@@ -380,7 +380,7 @@ def test_a_stopped_fine_tuning_continues_with_the_same_command(run: Path, shards
     process.join()
     printed = (tmp_path / "stderr").read_text()
     step = saved(tmp_path / "tuned")["step"]
-    assert process.exitcode == 1, printed
+    assert process.exitcode == 130, printed
     assert f"\nveval: stopped at step {step} of 30, which is saved; continue with: " in printed
     assert "training in tuned; if it is stopped, continue with --into tuned\n" in printed
     assert not list((tmp_path / "results").iterdir())

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vprep.errors import UsageError, WorkError
+from vprep import signals
+from vprep.errors import StoppedError, UsageError
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
 from vtrain.backbones.batch_norm import make_exact
@@ -80,13 +81,14 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
     recipe, length = training.recipe, training.length
     began, first = time.perf_counter(), run.step
     try:
-        with monitor.progress:
-            done = loop(run, monitor.feed, recipe, length, monitor, training.place)
+        with monitor.progress, signals.explained(lambda: at_once(training.folder)):
+            stopped_by = loop(run, monitor.feed, recipe, length, monitor, training.place)
     finally:
         monitor.close()
-    if not done:
+    if stopped_by:
         again = f"vtrain {command_of(recipe)} --resume --out {training.folder}"
-        raise WorkError(f"stopped at step {run.step} of {length.steps}, which is saved; continue with: {again}")
+        saved = f"stopped at step {run.step} of {length.steps}, which is saved"
+        raise StoppedError(f"{saved}; continue with: {again}", stopped_by)
     seconds = time.perf_counter() - began
     return {
         "run": str(training.folder),
@@ -99,6 +101,11 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
         "clips_per_s": round((run.step - first) * recipe.batch / seconds, 2),
         **{name: value for name, value in monitor.last.items() if name not in ("step", "clips_per_s")},
     }
+
+
+def at_once(folder: Path) -> str:
+    """Return what a training says that is stopped without a save, by a second Ctrl-C."""
+    return f"stopped at once; {run_folder.standing(folder)}: {run_folder.how_to_go_on(folder)}"
 
 
 def command_of(recipe: Recipe) -> str:
