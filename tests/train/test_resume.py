@@ -272,7 +272,8 @@ def test_a_scheduler_that_ends_the_workers_too_leaves_the_last_step_saved(shards
     for worker in workers:
         os.kill(worker, signal.SIGCONT)
     assert wait() == 143
-    assert saved(folder)["step"] == (step := step + 1)  # the one that it waited for
+    step += 1  # the one that it waited for
+    assert saved(folder)["step"] == step
     assert words.read_text().splitlines()[-1] == (
         f"vtrain: stopped at step {step} of 100000, which is saved; continue with: vtrain pace --resume --out {folder}"
     )
