@@ -21,7 +21,7 @@ from vtrain.recipes.recipe import Recipe
 from vtrain.run_folder import LAST, header, newest
 from vtrain.weights import WeightsInfo as FileInfo
 from vtrain.weights import load_backbone
-from vtrain.weights.backbone_file import file_of
+from vtrain.weights.location import file_of
 from vtrain.weights.normalisation import WORDS as NORMALISATIONS
 from vtrain.weights.normalisation import spelled
 

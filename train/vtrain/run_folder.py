@@ -153,6 +153,12 @@ def how_to_go_on(folder: Path) -> str:
     return f"continue with --resume --out {folder}" if resumable else f"delete {folder} and start again"
 
 
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder for a new run that holds anything but a run that stopped before it saved."""
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or unsaved(folder))):
+        raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
+
+
 def unsaved(folder: Path) -> bool:
     """Return whether the folder holds what a run leaves that stopped before it saved, and nothing else."""
     files = {path.relative_to(folder).as_posix() for path in (*folder.iterdir(), *folder.glob(f"{KEPT}/*"))}

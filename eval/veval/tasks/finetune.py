@@ -31,8 +31,8 @@ from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.run_folder import KEPT, LAST, METRICS, RECIPE, newest, read_json, weights_file
-from vtrain.training.train import recipe_in, train
-from vtrain.training.training import resolved, selected
+from vtrain.training.inputs import Inputs, recipe_in, resolved, selected
+from vtrain.training.train import train
 
 SELECT = ("last", "best-on-test", "best-on-held-out")
 BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what results say of a recipe's best epoch
@@ -208,7 +208,7 @@ def run_training(recipe: Recipe, folder: Path, videos: Videos, shards: ShardSet)
         raise UsageError(f"{folder} exists and holds no fine-tuning; name another --into")
     if world() > 1:
         dist.barrier()  # nobody writes before all processes have checked the folder
-    return train(recipe, folder, resume=again, shards=shards)
+    return train(recipe, folder, resume=again, inputs=Inputs.open(recipe, shards))
 
 
 def refuse_another_training(recipe: Recipe, folder: Path, videos: Videos) -> None:
