@@ -16,8 +16,8 @@ from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.dataset import Videos
 from vtrain.weights import load_backbone
-from vtrain.weights.backbone_file import file_of
 from vtrain.weights.checkpoint_file import load
+from vtrain.weights.location import file_of
 
 
 class WithHead(nn.Module):
