@@ -22,7 +22,6 @@ import torch
 
 from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError
-from vtrain import torch_file
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -99,6 +98,8 @@ def best_in(path: Path) -> Best | None:
 
 def header(path: Path) -> State:
     """Return a state without reading its tensors; empty where the file is no state."""
+    from vtrain import torch_file
+
     try:
         state = torch_file.read_values(path)
     except torch_file.UnreadableError:
@@ -181,6 +182,8 @@ def drafts(folder: Path) -> list[Path]:
 
 def load(folder: Path) -> State:
     """Return the last state, on the CPU."""
+    from vtrain import torch_file
+
     path = folder / LAST
     if not path.exists():
         if (folder / BEST).exists():
