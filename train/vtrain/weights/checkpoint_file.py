@@ -40,9 +40,9 @@ def read(path: Path) -> Contents:
     if head[8:] == b"{":  # the length of a header, then its JSON
         return read_safetensors(path, int.from_bytes(head[:8], "little"))
     try:
-        found = torch_file.read(path)
-    except torch_file.UnreadableError as error:
-        raise UsageError(f"{path} cannot be used as a checkpoint of torch ({error}); name a good file") from None
+        found = load(path)
+    except UsageError as error:
+        raise UsageError(f"{error}; name a good file") from None
     tensors: dict[str, Tensor] = {}
     try:
         collect(found, "", tensors)
@@ -51,6 +51,14 @@ def read(path: Path) -> Contents:
     if not tensors:
         raise UsageError(f"{path} holds no tensors")
     return Contents(tensors, plain(found) if isinstance(found, dict) else {})
+
+
+def load(path: Path) -> Any:  # noqa: ANN401  any saved object
+    """Return the object that torch.save wrote to `path`; an error says what is wrong, and the caller what to do."""
+    try:
+        return torch_file.read(path)
+    except torch_file.UnreadableError as error:
+        raise UsageError(f"{path} cannot be used as a checkpoint of torch ({error})") from None
 
 
 def read_safetensors(path: Path, header: int) -> Contents:
