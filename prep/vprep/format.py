@@ -10,12 +10,11 @@ dataset.json      settings, classes, sizes and hashes of the files above; writte
 import itertools
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from vprep.dataset_check import dataset_fault
@@ -181,25 +180,6 @@ def _has_own_hash(info: dict[str, Any], text: bytes) -> bool:
         return write_dataset(info) == text
     except (ValueError, RecursionError):  # text that is no Unicode, or brackets in brackets, which vprep never writes
         return False
-
-
-def tables_by_shard(path: Path, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
-    """Yield the name and rows of each shard in an index or a plan; at most one shard and one batch are in memory."""
-    held: list[pa.Table] = []
-    name = None
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
-            table = pa.Table.from_batches([batch])
-            begin = 0
-            for row, shard in enumerate(table["shard"].to_pylist()):
-                if shard == name:
-                    continue
-                if name is not None:
-                    yield name, pa.concat_tables([*held, table.slice(begin, row - begin)])
-                held, begin, name = [], row, shard
-            held.append(table.slice(begin))
-    if name is not None:
-        yield name, pa.concat_tables(held)
 
 
 def missing_set(folder: Path) -> str:

@@ -18,18 +18,19 @@ from vprep.format import (
     FROM_INDEX,
     INDEX,
     INDEX_SCHEMA,
-    PLAN,
     read_dataset,
     unfinished_set,
     write_dataset,
 )
 from vprep.hashing import hash_file
+from vprep.index_rows import batches
+from vprep.printable import printable
 from vprep.sample_rows import SampleError, row_of
 from vprep.sharding.assemble import IndexWriter, Totals, dataset_info
 from vprep.sharding.lock import only_writer
-from vprep.sharding.plan import read_plan
+from vprep.sharding.plan import known_columns, planned_videos, read_plan
 from vprep.sharding.shard_writer import WORK
-from vprep.tar_samples import printable, samples
+from vprep.tar_samples import samples
 
 
 def index(folder: Path) -> dict[str, Any]:
@@ -45,11 +46,11 @@ def index(folder: Path) -> dict[str, Any]:
 
 def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
     plan, before = read_plan(folder), _before(folder)
-    _refuse_changed(folder, tars, before, can_be_made_again=plan is not None)
+    digests = _refuse_changed(folder, tars, before, can_be_made_again=plan is not None)
     read = _Read()
     with atomic_write(folder / INDEX) as file, IndexWriter(file) as writer:
         for tar in tars:
-            writer.add(read.shard(tar))
+            writer.add(read.shard(tar, digests[tar]))
         read.refuse_nothing(folder)
     if plan is not None and not (folder / FAILURES).exists():
         _rebuild_failures(folder)
@@ -70,13 +71,17 @@ def _before(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _refuse_changed(folder: Path, tars: list[Path], before: dict[str, Any], *, can_be_made_again: bool) -> None:
-    """Refuse tars that are not those that dataset.json lists."""
+def _refuse_changed(
+    folder: Path, tars: list[Path], before: dict[str, Any], *, can_be_made_again: bool
+) -> dict[Path, str]:
+    """Refuse tars that are not those that dataset.json lists; return the hash of each."""
+    digests = {}
     hashes = {shard["name"]: shard["hash"] for shard in before.get("shards", [])}
     for tar in tars:
         if not tar.is_file():
             raise UsageError(f"{tar} is no file; a set's tars must be regular files")
-        if tar.name in hashes and hash_file(tar) != hashes.pop(tar.name):
+        digests[tar] = hash_file(tar)
+        if hashes.pop(tar.name, digests[tar]) != digests[tar]:
             raise WorkError(
                 f"{tar} is not the file that {DATASET} lists; vprep verify {folder} says what is wrong with it"
             )
@@ -87,6 +92,7 @@ def _refuse_changed(folder: Path, tars: list[Path], before: dict[str, Any], *, c
             f"{folder / min(hashes)}, which {DATASET} lists, is missing; put it back, or remove {DATASET} to index "
             f"the tars that there are"
         )
+    return digests
 
 
 class _Read:
@@ -99,7 +105,7 @@ class _Read:
         self.seen = Seen()
         self._names: dict[int | None, set[str]] = defaultdict(set)  # of classes, by label
 
-    def shard(self, tar: Path) -> pa.Table:
+    def shard(self, tar: Path, digest: str) -> pa.Table:
         """Return the rows of a tar."""
         rows = list(self._rows(tar))
         table = pa.Table.from_pylist(rows, schema=INDEX_SCHEMA)
@@ -108,7 +114,7 @@ class _Read:
         for row in rows:
             if row["class_name"]:
                 self._names[row["label"]].add(row["class_name"])
-        entry = {"name": tar.name, "bytes": tar.stat().st_size, "hash": hash_file(tar), "videos": len(rows)}
+        entry = {"name": tar.name, "bytes": tar.stat().st_size, "hash": digest, "videos": len(rows)}
         self.shards.append(entry)
         return table
 
@@ -147,10 +153,11 @@ class _Read:
 
 def _rebuild_failures(folder: Path) -> None:
     """Write the failures: the planned videos without a row. Their causes are no longer known."""
-    there = set(pq.read_table(folder / INDEX, columns=["key"])["key"].to_pylist())
+    there = {key for table in batches(folder, ["key"]) for key in table["key"].to_pylist()}
     rows = [
         row | {"cause": "unknown", "detail": f"{FAILURES} was lost"}
-        for row in pq.read_table(folder / PLAN).to_pylist()
+        for name, videos in planned_videos(folder)
+        for row in (known_columns(video) | {"shard": name} for video in videos)
         if row["key"] not in there
     ]
     with atomic_write(folder / FAILURES) as file:

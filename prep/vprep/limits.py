@@ -7,6 +7,4 @@ MOST_LABEL = 999_999  # a classifier has as many outputs as the highest label
 MOST_JSON = 16 << 20  # bytes of the json of one video; 90,000 frames take 2 MB
 MOST_VIDEO = (1 << 32) - 1  # bytes of a video, so that frame offsets fit 32 bits
 MOST_KEY = 1000  # characters of a key
-LEAST_JPEG = 20  # bytes of a frame; the smallest JPEG that decodes has more
-LEAST_SAMPLE = 1024  # bytes of a video in a tar: one header and one block
 MOST_DATASET = 256 << 20  # bytes of a dataset.json; a million shards take 130 MB

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vprep.errors import WorkError
 from vprep.format import BLOCK, TRAILER
+from vprep.printable import printable
 
 # What Python's tarfile raises for headers that are damaged or made to mislead it.
 _TAR_ERRORS = (tarfile.TarError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError)
@@ -71,8 +72,3 @@ def _key(name: str) -> tuple[str, str]:
     folder, _, file = name.rpartition("/")
     stem, _, extension = file.partition(".")
     return f"{folder}/{stem}" if folder else stem, extension.lower()
-
-
-def printable(name: str) -> str:
-    """Return the name of a member as it can be printed."""
-    return name[:200].encode("utf-8", "backslashreplace").decode()
