@@ -33,7 +33,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL", "SIGSTOP")
 LEFT = 5.0  # seconds in which every process of a stopped command must have ended
 LONGEST = 180.0
 DRAFTS = re.compile(r"\.draft$|\.tmp$|\.parts$|^\.work$|^\.vprep-doctor-")
-TRAINS = "supervised --recipe tiny --out run steps=6 save_every=3 batch=8 workers=2 log_every=2"
+TRAINS = "supervised --recipe tiny --out run steps=6 save_every=3 batch=8 workers=2 log_every=2 frames=4 size=16"
 SHORT = "test.clips=1 batch=8 workers=2"
 
 
@@ -114,8 +114,9 @@ class Runner:
     def _environment(self, mark: str, rank: int, port: int) -> dict[str, str]:
         env = {"STOPPED_CASE": mark, "OMP_NUM_THREADS": "1"}
         if self.ranks > 1:
-            env |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": f"{self.ranks}", "MASTER_ADDR": "127.0.0.1",
-                    "LOCAL_WORLD_SIZE": f"{self.ranks}", "MASTER_PORT": f"{port}", "GLOO_SOCKET_IFNAME": "lo"}  # fmt: skip
+            env |= dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
+            env |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(self.ranks))
+            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
         return env
 
     def _start(self, words: str, folder: Path, mark: str, env: dict[str, str], rank: int) -> int:
@@ -199,7 +200,7 @@ def prepared(folder: Path) -> Path:
     for words in (
         "vprep synth --out videos --classes 3 --per-class 8 --seconds 0.8",
         "vprep shard videos --out data_shards --shards 3 --size 24x32",
-        "vtrain supervised --recipe tiny --out trained steps=2 batch=8 workers=0",
+        "vtrain supervised --recipe tiny --out trained steps=2 batch=8 workers=0 frames=4 size=16",
         "veval finetune --weights trained --into finetuned --out results/one.json steps=2 test.clips=1 batch=8",
     ):
         program, *rest = words.split()
@@ -235,7 +236,7 @@ def new_folder(inputs: Path, folder: Path, command: Command) -> Path:
 def again(command: Command, folder: Path) -> str:
     """Return the command by which a user goes on."""
     return (
-        f"{command.words} --resume".replace("steps=6 ", "").replace("batch=8 ", "").replace("--recipe tiny ", "")
+        f"{command.words} --resume".replace("steps=6 ", "").replace("batch=8 ", "").replace("--recipe tiny ", "").replace("frames=4 size=16 ", "")
         if command.program == "vtrain" and (folder / "run" / "last.pt").exists()
         else command.words
     )
@@ -315,6 +316,9 @@ def main() -> None:
     if args.forked:
         sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
         import commands  # noqa: F401  loads torch and all commands once
+        import torch
+
+        torch.set_num_threads(1)
     draw, runner = random.Random(args.seed), Runner(args.ranks, args.forked)
     programs = ("vtrain", "veval") if args.forked else ("vprep", "vtrain", "veval")
     chosen = [
