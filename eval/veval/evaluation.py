@@ -15,6 +15,7 @@ from vtrain.data.chunks import OnError
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
 from vtrain.inference import Precision, uses_bf16
+from vtrain.weights.tensor_hash import KIND
 
 KEPT = ("kept", "kept_step")  # only in results about the weights of a best epoch
 RANDOM = "random"  # the path of a network without training
@@ -29,6 +30,7 @@ class WeightsInfo:
 
     path: str
     hash: str
+    hash_of: str = KIND  # results of version 0.1 lack it, and their hash is of the file
     method: str | None = None  # the method that trained them, or the origin of imported weights
     recipe: str | None = None
     backbone: str
