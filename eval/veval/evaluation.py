@@ -4,20 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import environ
 from pathlib import Path
-from typing import Any, Generic, TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from veval.protocol import Protocol, Task
-from vtrain.backbones import Backbone
-from vtrain.data.chunks import OnError
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
-from vtrain.inference import Precision, uses_bf16
-from vtrain.weights.tensor_hash import KIND
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from vtrain.backbones import Backbone
+    from vtrain.data.chunks import OnError
+    from vtrain.inference import Precision
 
 KEPT = ("kept", "kept_step")  # only in results about the weights of a best epoch
+OF_TENSORS = "tensors"  # what the hash of weights is of
 RANDOM = "random"  # the path of a network without training
 
 Info = dict[str, Any]  # JSON in the form of results and feature files
@@ -30,7 +32,7 @@ class WeightsInfo:
 
     path: str
     hash: str
-    hash_of: str = KIND  # results of version 0.1 lack it, and their hash is of the file
+    hash_of: str = OF_TENSORS  # results of version 0.1 lack it, and their hash is of the file
     method: str | None = None  # the method that trained them, or the origin of imported weights
     recipe: str | None = None
     backbone: str
@@ -63,7 +65,7 @@ class WeightsInfo:
 class Weights:
     """A backbone in eval mode, and its description in results."""
 
-    net: Backbone
+    net: "Backbone"
     info: WeightsInfo
 
 
@@ -74,7 +76,7 @@ class Classifier:
     `trained_on` is how its clips were sampled and cropped in training, in the words of a protocol.
     """
 
-    net: nn.Module
+    net: "nn.Module"
     info: WeightsInfo
     classes: list[str]
     trained_on: Mapping[str, Any] = field(default_factory=dict)
@@ -131,11 +133,11 @@ class Data:
 class Execution:
     """How the work is done. With float32 on a CPU, results do not depend on any of it."""
 
-    device: torch.device | str = "cpu"
-    precision: Precision = "auto"
+    device: "torch.device | str" = "cpu"
+    precision: "Precision" = "auto"
     batch: int | None = None  # videos; None: what suits the device
     workers: int = 0
-    on_error: OnError = "raise"
+    on_error: "OnError" = "raise"
     budget: float = 0.001  # share of the videos that may be unreadable when these are skipped
     rank: int | None = None  # None: from torchrun
     world: int | None = None
@@ -152,6 +154,10 @@ class Execution:
     @property
     def number_format(self) -> str:
         """The format that the network computes in; it changes the last digits."""
+        import torch
+
+        from vtrain.inference import uses_bf16
+
         return "bf16" if uses_bf16(self.precision, torch.device(self.device)) else "float32"
 
 

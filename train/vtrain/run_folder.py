@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError
 
@@ -58,6 +56,8 @@ def save(folder: Path, state: State, *, keep: bool = False, best: bool = False) 
 
     `keep` also keeps it for good, and `best` makes it the state of the best epoch.
     """
+    import torch
+
     last = folder / LAST
     target = folder / KEPT / f"step_{state['step']:07}.pt" if keep else last
     try:
@@ -151,6 +151,12 @@ def how_to_go_on(folder: Path) -> str:
     """Return how the user continues, as the end of a sentence."""
     resumable = (folder / LAST).exists()
     return f"continue with --resume --out {folder}" if resumable else f"delete {folder} and start again"
+
+
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder for a new run that holds anything but a run that stopped before it saved."""
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or unsaved(folder))):
+        raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
 
 
 def unsaved(folder: Path) -> bool:

@@ -16,8 +16,9 @@ from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.dataset import Videos
 from vtrain.weights import load_backbone
-from vtrain.weights.backbone_file import file_of, refuse_not_finite
+from vtrain.weights.backbone_file import refuse_not_finite
 from vtrain.weights.checkpoint_file import Contents, read
+from vtrain.weights.location import file_of
 
 
 class WithHead(nn.Module):

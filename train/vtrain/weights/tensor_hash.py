@@ -6,8 +6,6 @@ import torch
 import xxhash
 from torch import Tensor
 
-KIND = "tensors"  # what a hash is of, as results and feature files name it; without a name, it is of a file
-
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     """Return the XXH3 of the tensors' names, types, shapes and values, as 32 hexadecimal digits."""
