@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vtrain.inference import Precision
 
 KEPT = ("kept", "kept_step")  # only in results about the weights of a best epoch
+OF_TENSORS = "tensors"  # what the hash of weights is of
 RANDOM = "random"  # the path of a network without training
 
 Info = dict[str, Any]  # JSON in the form of results and feature files
@@ -31,6 +32,7 @@ class WeightsInfo:
 
     path: str
     hash: str
+    hash_of: str = OF_TENSORS  # results of version 0.1 lack it, and their hash is of the file
     method: str | None = None  # the method that trained them, or the origin of imported weights
     recipe: str | None = None
     backbone: str

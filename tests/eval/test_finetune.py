@@ -23,7 +23,6 @@ from veval.tasks import video_accuracy
 from veval.tasks.classifier import load_classifier
 from veval.tasks.finetune import FineTuning, best_on_test, holding_out, recipe_for, run_training
 from vprep.errors import UsageError
-from vprep.hashing import hash_file
 from vtrain.backbones import backbone as new
 from vtrain.data.augment.apply import Augment
 from vtrain.data.dataset import GROUP, Videos
@@ -35,6 +34,7 @@ from vtrain.recipes.recipe import Recipe
 from vtrain.training.inputs import recipe_in, resolved, selected
 from vtrain.training.run import targets_of
 from vtrain.training.train import method_of, train
+from vtrain.weights.tensor_hash import hash_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -197,8 +197,8 @@ def test_a_fine_tuned_run_is_tested_to_the_same_numbers(run: Path, shards: Path,
     shared = {name: word for name, word in found["protocol"].items() if name in again["protocol"]}
     assert shared == again["protocol"]
     assert (found["weights"]["method"], again["weights"]["method"]) == ("pace", "supervised")
-    assert found["weights"]["hash"] == hash_file(run / "last.pt")
-    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == hash_file(tmp_path / "run" / "last.pt")
+    assert found["weights"]["hash"] == hash_tensors(inputs.weights(str(run)).net.state_dict())
+    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == hash_tensors(network.net.state_dict())
 
 
 def test_a_result_holds_what_is_needed_to_train_the_same_network_again(run: Path, shards: Path, tmp_path: Path) -> None:

@@ -63,14 +63,18 @@ class Features:
 def refuse_unusable(features: Features, name: str) -> None:
     """Refuse features that are not finite: every similarity with their video would be NaN."""
     flat = features.features.reshape(len(features.keys), -1)
-    for rows in parts(len(flat), 4 * flat.shape[1] if flat.size else 1):
-        bad = np.flatnonzero(~np.isfinite(flat[rows]).all(axis=1))
-        if len(bad):
-            key = features.keys[rows.start + int(bad[0])]
-            raise UsageError(
-                f"{name}: the features of video '{key}' are not all finite; "
-                "extract them again, or leave the video out if its frames are damaged"
-            )
+    pieces = parts(len(flat), 4 * flat.shape[1] if flat.size else 1)
+    bad = [rows.start + int(row) for rows in pieces for row in np.flatnonzero(~np.isfinite(flat[rows]).all(axis=1))]
+    if len(bad) > 1 and len(bad) == len(flat):
+        raise UsageError(
+            f"{name}: the features of all {len(bad)} videos are not finite, so their weights are at fault; "
+            "take an older state of the run, or a good copy, and extract them again"
+        )
+    if bad:
+        raise UsageError(
+            f"{name}: the features of video '{features.keys[bad[0]]}' are not all finite; "
+            "extract them again, or leave the video out if its frames are damaged"
+        )
 
 
 def by_video(features: Features) -> NDArray[np.float32]:
