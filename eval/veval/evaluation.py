@@ -91,6 +91,8 @@ class DataInfo:
     subset: str | None
     videos: dict[str, int]  # number by split
     fingerprints: dict[str, str]  # by split
+    classes: int | None = None  # None: the sets have different classes
+    failures: int = 0  # videos of the sets that could not be used when they were made
 
     def as_dict(self) -> Info:
         return asdict(self)
@@ -121,6 +123,8 @@ class Data:
             subset=None if subset is None else str(subset),
             videos={split: len(chosen) for split, chosen in videos.items()},
             fingerprints={split: chosen.fingerprint for split, chosen in videos.items()},
+            classes=next((len(chosen.classes) for chosen in videos.values() if chosen.classes is not None), None),
+            failures=shards.failures,
         )
         return cls(shards=shards, videos=videos, info=info)
 

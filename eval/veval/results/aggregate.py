@@ -18,7 +18,7 @@ from veval.results.result import Result
 Folds = Literal["separate", "averaged"]
 
 OF_WEIGHTS = ("method", "recipe", "backbone", "settings", "step", "epochs", "kept", "data")
-OF_DATA = ("name", "hash", "split", "subset")
+OF_DATA = ("hash", "split", "subset")
 SHARED = ("kind", "weights", "data", "dropped")  # by all pools of a result
 SEEDS = ("seed", "few_seed")  # of the measurement, among the entries of a protocol
 # Entries of a protocol that follow from the weights, so a network from scratch may have others.
@@ -158,10 +158,21 @@ def _gain(group: Group, scratch: Group, metric: str, others: int) -> Gain:
 
 def _measurement(entry: Result, folds: Folds) -> str:
     """Return a text that is the same for results of the same measurement."""
-    data = {name: entry["data"].get(name) for name in (*OF_DATA, *(() if folds == "averaged" else ("fold",)))}
+    data = _videos(entry) if folds == "averaged" else _videos(entry) | _of_fold(entry)
     weights = {name: entry["weights"].get(name) for name in OF_WEIGHTS}
     protocol = {name: value for name, value in entry["protocol"].items() if name not in SEEDS}
     return json.dumps([entry["kind"], data, weights, protocol, result.metrics(entry)], sort_keys=True)
+
+
+def _videos(entry: Result) -> dict[str, Any]:
+    """Return what identifies the videos of all folds. The same set may have had another name before."""
+    found = {name: entry["data"].get(name) for name in OF_DATA}
+    return found if found["hash"] else found | {"name": entry["data"].get("name")}
+
+
+def _of_fold(entry: Result) -> dict[str, Any]:
+    """Return the fold, and the videos of each split, which are fewer where only some shards were named."""
+    return {name: entry["data"].get(name) for name in ("fold", "videos")}
 
 
 def _outcome(entry: Result) -> str:
@@ -172,7 +183,7 @@ def _outcome(entry: Result) -> str:
 
 def _apart_from_weights(group: Group) -> str:
     entry = group.first
-    data = {name: entry["data"].get(name) for name in OF_DATA}
+    data = _videos(entry) | (_of_fold(entry) if len(group.folds) < 2 else {})
     network = {name: entry["weights"].get(name) or None for name in ("backbone", "settings")}
     protocol = {name: value for name, value in entry["protocol"].items() if name not in (*SEEDS, *WITH_WEIGHTS)}
     return json.dumps([entry["kind"], data, group.folds, network, protocol], sort_keys=True)

@@ -126,7 +126,7 @@ def _shown(entry: Result) -> list[str]:
 def _line(group: Group, metric: str) -> Line:
     entry = group.first
     folds = ",".join(map(str, group.folds))
-    answer = compare(entry, metric, folds or None)
+    answer = compare(group.results, metric, folds or None)
     single = len(group.results) == 1
     interval = entry.get("intervals", {}).get(metric) if single else None
     value = group.value(metric)

@@ -19,7 +19,8 @@ from vtrain.data.stored import FrameInfo
 FOLDS = (1, 2, 3)
 COLUMNS = ["key", "shard", "offset", "label", "frames", "fps", "height", "width", "codec"]
 SIZES_AND_RATES = ["height", "width", "fps", "source_height", "source_width", "source_fps", "rotation"]
-NAMES = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "SSv2"}  # layout -> name in the tables of the papers
+NAMES = {"ucf101": ("UCF101", 101), "hmdb51": ("HMDB51", 51), "ssv2": ("SSv2", 174)}  # in papers, by layout; classes
+SYNTH = "synth"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +43,12 @@ class ShardSet:
     @property
     def name(self) -> str:
         """The name of the data set in tables of results; several names are joined by +."""
-        names = [NAMES.get(part.settings.get("layout", "")) or part.folder.name for part in self.parts]
-        return "+".join(dict.fromkeys(names))
+        return "+".join(dict.fromkeys(map(_name, self.parts)))
+
+    @property
+    def failures(self) -> int:
+        """The number of videos of all sets that could not be used when the sets were made."""
+        return sum(part.info.get("failures", 0) for part in self.parts)
 
     @property
     def fingerprint(self) -> str:
@@ -120,6 +125,24 @@ class ShardSet:
         words += ["in the shard that was named" if shards == 1 else f"in the {shards} shards that were named"]
         counts = ", ".join(f"{count} {name}" for name, count in self.parts[0].splits(fold).items()) or "no split at all"
         return " ".join(words) + (f"; fold {fold} of {DATASET} has {counts}" if split is not None else "")
+
+
+def _name(part: Part) -> str:
+    """Return the name of a set's data set.
+
+    The layout alone does not say it, since other videos may lie like those of UCF101: the classes must be as many.
+    """
+    name, classes = NAMES.get(part.settings.get("layout", ""), ("", 0))
+    if len(part.info["classes"]) == classes:
+        return name
+    return SYNTH if name and _is_synth(part.info["classes"]) else part.folder.name
+
+
+def _is_synth(classes: list[str]) -> bool:
+    """Return whether these are classes of `vprep synth`."""
+    from vprep.synth_scene import CLASSES
+
+    return bool(classes) and set(classes) <= set(CLASSES)
 
 
 def _open_index(part: Part) -> pq.ParquetFile:
