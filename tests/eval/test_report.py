@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -292,6 +293,49 @@ def test_few_videos_chosen_by_several_seeds_are_one_line() -> None:
 
 def videos_of(hits: str) -> list[Result]:
     return [{"key": f"v{n}", "label": 0, "first": int(hit)} for n, hit in enumerate(hits)]
+
+
+def films_of(hits: str, **more: object) -> list[Result]:
+    """Two clips of each film."""
+    return [
+        {"key": f"v_A_g{n // 2:02}_c{n % 2:02}", "label": 0, "first": int(hit), **more} for n, hit in enumerate(hits)
+    ]
+
+
+def test_the_interval_of_a_gain_is_over_films_where_they_are_known_and_says_so() -> None:
+    gained, lost = films_of("1" * 20 + "0" * 20), films_of("1" * 12 + "0" * 28)
+    pair = [made(top1=50.0, videos=gained), scratch(top1=30.0, videos=lost)]
+    (over_films,), (over_videos,) = of_results(pair).against, of_results(pair, over="videos").against
+    assert (over_films.bootstrap, over_videos.bootstrap) == ("groups", "videos")
+    assert over_films.interval is not None
+    assert over_videos.interval is not None
+    assert np.diff(over_films.interval) > 1.2 * np.diff(over_videos.interval)  # sqrt(2) for films of two equal clips
+    assert over_films.notes == ["the interval is over groups: clips of one film are drawn together"]
+    assert over_videos.notes == []
+
+
+def test_an_interval_is_as_it_was_written_or_over_what_the_user_says() -> None:
+    one = made(top1=50.0, videos=films_of("1" * 20 + "0" * 20), intervals={"top1": [40.0, 60.0]})
+    (line,) = of_results([one]).lines
+    assert (line.interval, line.bootstrap) == ((40.0, 60.0), "videos")  # of a version that drew videos only
+    (line,) = of_results([one | {"bootstrap": "groups"}]).lines
+    assert (line.bootstrap, line.notes[-1][:31]) == ("groups", "the interval is over groups: cl")
+    (wide,), (narrow,) = of_results([one], over="groups").lines, of_results([one], over="videos").lines
+    assert wide.interval is not None
+    assert narrow.interval is not None
+    assert np.diff(wide.interval) > 1.2 * np.diff(narrow.interval)
+
+
+def test_the_gain_of_a_second_pool_has_an_interval() -> None:
+    pools = {"pool5": {"top1": 75.0, "intervals": {}}}
+    both = {"protocol": {"pools": "gap,pool5", "pool": "gap"}, "pools": pools}
+    ours = made(top1=50.0, videos=films_of("1" * 20 + "0" * 20, pools={"pool5": 1}), **both)
+    theirs = scratch(top1=30.0, videos=films_of("1" * 12 + "0" * 28, pools={"pool5": 0}), **both)
+    first, second = of_results([ours, theirs]).against
+    assert (first.interval is not None, first.bootstrap) == (True, "groups")
+    assert (second.protocol, second.interval) == ("vcop 10x16x112 pool5 video", (100.0, 100.0))
+    older = [one | {"videos": videos_of("10")} for one in (ours, theirs)]
+    assert of_results(older).against[1].notes[0] == "no interval: the results do not list each video"
 
 
 @pytest.mark.parametrize(

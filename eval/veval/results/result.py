@@ -4,12 +4,14 @@ top1, top5, ...  the metrics
 protocol         flat words and numbers
 weights, data    their descriptions
 intervals        the interval of a metric, by its name
+bootstrap        what the intervals draw: videos, or groups, which are films; older results lack it, and draw videos
 dropped          the videos that could not be read
 videos           whether each video was correct: by `label` and `predicted`; by `hit`, from 0 to 1; or by `first`, the
-                 rank of its first correct neighbour (0: none; a list: one rank for each clip)
+                 rank of its first correct neighbour (0: none; a list: one rank for each clip), and `pools` with the
+                 ranks by the other pools
 predictions      the same for tests of classifiers: the names of the true `class` and of the predicted one, `named`
 
-A result may lack the last four.
+A result may lack the last five.
 """
 
 import json
@@ -109,7 +111,7 @@ def described(result: Mapping[str, Any]) -> str:
     for name in metrics(result):
         around = f"  [{intervals[name][0]:.2f}, {intervals[name][1]:.2f}]" if name in intervals else ""
         lines.append(f"{name:<6}{result[name]:6.2f} %{around}")
-    lines += [_counted(result), *_about(result), f"protocol  {words(result['protocol'])}"]
+    lines += [_drawn(result), _counted(result), *_about(result), f"protocol  {words(result['protocol'])}"]
     dropped = result.get("dropped") or []
     if dropped:
         more = f" and {len(dropped) - 5} more" if len(dropped) > 5 else ""
@@ -122,6 +124,11 @@ def described(result: Mapping[str, Any]) -> str:
 def words(flat: Mapping[str, Any]) -> str:
     """Return flat JSON as one line."""
     return ", ".join(f"{name} {value}" for name, value in flat.items() if value is not None)
+
+
+def _drawn(result: Mapping[str, Any]) -> str:
+    over = result.get("bootstrap")
+    return f"interval  of 95 %, by a bootstrap over {over}" if over else ""
 
 
 def _counted(result: Mapping[str, Any]) -> str:
@@ -203,12 +210,17 @@ def _is_interval(value: Any) -> bool:  # noqa: ANN401  any value of a file
     return isinstance(value, list) and len(value) == 2 and all(map(_is_percent, value))
 
 
+def _is_rank(value: Any) -> bool:  # noqa: ANN401  any value of a file
+    ranks = value if isinstance(value, list) else [value]
+    return bool(ranks) and all(isinstance(rank, int) for rank in ranks)
+
+
 def _is_video(value: Any) -> bool:  # noqa: ANN401  any value of a file
     if not isinstance(value, dict) or not isinstance(value.get("key"), str):
         return False
     if "first" in value:
-        ranks = value["first"] if isinstance(value["first"], list) else [value["first"]]
-        return bool(ranks) and all(isinstance(rank, int) for rank in ranks)
+        pools = value.get("pools", {})
+        return isinstance(pools, dict) and all(map(_is_rank, (value["first"], *pools.values())))
     if "hit" in value:
         return isinstance(value["hit"], int | float)
     return {"label", "predicted"} <= set(value) or {"class", "named"} <= set(value)
