@@ -18,6 +18,7 @@ from veval.features.table import Features
 from veval.inputs import demand_labels
 from veval.results import result
 from veval.results.bootstrap import Over, groups_of, interval, name_of
+from veval.results.check import SCHEMA
 from veval.results.result import Result
 from veval.tasks import knn as neighbours
 from veval.tasks import linear as linear_layer
@@ -172,7 +173,7 @@ def finished(kind: str, numbers: Info, info: Info, began: float, **more: Any) ->
     """Return the complete result; the entries of `more` that are not None are added to the protocol."""
     added = {name: value for name, value in more.items() if value is not None}
     return {
-        "schema": result.SCHEMA,
+        "schema": SCHEMA,
         "kind": kind,
         **numbers,
         "protocol": {**info["protocol"], **added},

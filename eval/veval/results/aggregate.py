@@ -13,6 +13,7 @@ import numpy as np
 
 from veval.results import bootstrap, result
 from veval.results.bootstrap import Over
+from veval.results.check import VIDEOS
 from veval.results.published import METHODS
 from veval.results.result import Result
 
@@ -93,16 +94,17 @@ def pool_by_pool(entry: Result) -> list[Result]:
         if isinstance(numbers, dict) and "top1" in numbers:
             protocol = entry["protocol"] | {"pool": pool}
             shared = {name: entry[name] for name in SHARED if name in entry}
-            found.append(shared | numbers | _videos_of_pool(entry, pool) | {"protocol": protocol})
+            own = {name: numbers[name] for name in (*result.metrics(numbers), "intervals") if name in numbers}
+            found.append(shared | own | _videos_of_pool(entry, pool) | {"protocol": protocol})
     return found
 
 
 def _videos_of_pool(entry: Result, pool: str) -> Result:
     """Return the ranks that the videos have by a pool, as a part of a result; older results do not list them."""
-    videos = entry.get(result.VIDEOS)
+    videos = entry.get(VIDEOS)
     if not isinstance(videos, list) or any(pool not in video.get("pools", ()) for video in videos):
         return {}
-    return {result.VIDEOS: [video | {"first": video["pools"][pool]} for video in videos]}
+    return {VIDEOS: [video | {"first": video["pools"][pool]} for video in videos]}
 
 
 def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:

@@ -68,7 +68,7 @@ def _differing(result: Mapping[str, Any], dataset: str, pretrain: str) -> Iterat
 
 
 def _tested(result: Mapping[str, Any], known: DataSet, fold: int) -> Iterator[Amount]:
-    classes = result["data"].get("classes") or len(result.get("per_class", ()))
+    classes = result["data"].get("classes") or len(result.get("per_class") or ())
     if classes:
         yield Amount("classes", known.classes, classes)
     counts = [*_counted(result), None, None]
@@ -83,10 +83,10 @@ def _trained(result: Mapping[str, Any], known: DataSet | None, fold: int, pretra
     videos = _videos_of(result["weights"])
     if before and videos:
         yield Amount("videos of pre-training", before, videos)
-    tuned = result.get("fine_tuned", {})
+    tuned = result.get("fine_tuned") or {}
     videos = _videos_of(tuned)
     if known and videos:
-        held_out = tuned.get("by", {}).get("data", {}).get("hold_out", 0)
+        held_out = ((tuned.get("by") or {}).get("data") or {}).get("hold_out") or 0
         yield Amount("training videos", known.train[fold], videos + held_out)
 
 
@@ -97,8 +97,8 @@ def _videos_of(weights: Mapping[str, Any]) -> int:
 
 def _counted(result: Mapping[str, Any]) -> list[int]:
     """Return how many videos of each split have a label and could be read, the tested split first."""
-    counts = list(result["data"].get("videos", {}).items())
-    tested = next(iter(result["data"].get("videos", {})), None)
+    counts = list((result["data"].get("videos") or {}).items())
+    tested = counts[0][0] if counts else None
     dropped = [
         video.get("split", tested) if isinstance(video, dict) else tested for video in result.get("dropped") or ()
     ]

@@ -28,6 +28,7 @@ COMPARED = {
 OF_TRAINING = ("recipe", "epochs")  # not known for weights that were trained elsewhere
 NEAR = 0.1  # share by which epochs may differ
 NOT_SAID = "not said"
+LONGEST = 200  # characters of a word
 SUPERVISED = "supervised-"  # recipes of pre-training on labels; all others of that method are fine-tunings
 
 # Where a paper's text and its authors' code, or two of its sentences, differ.
@@ -101,7 +102,7 @@ def row_of(result: Mapping[str, Any], folds: str | None = None) -> dict[str, str
         "crop": _crop(protocol),
         "pools": protocol.get("pool") or protocol.get("pools"),
     }
-    return {name: None if value is None else str(value) for name, value in found.items()}
+    return {name: None if value is None else str(value)[:LONGEST] for name, value in found.items()}
 
 
 def _crop(protocol: Mapping[str, Any]) -> str | None:

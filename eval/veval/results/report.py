@@ -21,6 +21,7 @@ from vprep.errors import UsageError
 from vtrain.data.shard_spec import upscaling_note
 
 NONE = "-"
+LONGEST = 200  # characters of a cell
 ON_TEST = "best-on-test"
 # Entries of a protocol that are printed.
 SHORT = ("fusion", "pool", "level", "few", "k", "selection")
@@ -109,7 +110,7 @@ def terminal(found: Report) -> RenderableType:
         head, *others = rows
         table = Table(*(Column(name, overflow="fold") for name in head))
         for row in others:
-            table.add_row(*(Text(_printable(cell)) for cell in row))
+            table.add_row(*(Text(_printable(_cut(cell))) for cell in row))
         parts += [table, *(Text(_printable(note)) for note in notes)]
     return Stack(*parts)
 
@@ -118,7 +119,7 @@ def markdown(found: Report) -> str:
     """Return the tables with their notes as Markdown."""
     parts = []
     for rows, notes in _tables(found):
-        lines = [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
+        lines = [f"| {' | '.join(_escaped(_cut(cell)) for cell in row)} |" for row in rows]
         lines.insert(1, f"|{'---|' * len(rows[0])}")
         parts.append("\n".join(lines))
         if notes:
@@ -294,5 +295,11 @@ def _printable(word: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in word)
 
 
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= LONGEST else f"{cell[: LONGEST - 3]}..."
+
+
 def _escaped(word: str) -> str:
-    return _printable(word).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """Return a word whose Markdown is not acted on: no cells, no HTML, no links, no pictures from the web."""
+    plain = _printable(word).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return plain.replace("](", "]\\(")
