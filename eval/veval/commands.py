@@ -26,6 +26,7 @@ from veval.tasks import video_accuracy
 from veval.tasks.finetune import FineTuning
 from veval.tasks.finetune import finetune as tune
 from veval.tasks.retrieval import KS, LeaveOut, retrieve
+from veval.tasks.voting import Voting
 from vprep.errors import UsageError
 
 
@@ -87,12 +88,12 @@ def linear(
 
 def knn(
     evaluation: Evaluation[Weights], *, features: Path | None = None, few: int | None = None, seed: int = 0,
-    voting: neighbours.Voting | None = None, over: Over | None = None,
+    voting: Voting | None = None, over: Over | None = None,
 ) -> Result | None:  # fmt: skip
     """Let the nearest labelled videos of the second split vote on the class of each video of the first split."""
     began = time.monotonic()
     refuse_groups(evaluation.data, over)
-    voting = voting or neighbours.Voting()
+    voting = voting or Voting()
     refuse_few(evaluation.data, few, seed)
     tables = features_of(evaluation, features)
     if tables is None:

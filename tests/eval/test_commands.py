@@ -20,7 +20,7 @@ from veval.protocol import for_weights
 from veval.results import result
 from veval.results.aggregate import pool_by_pool
 from veval.tasks.classifier import load_classifier
-from veval.tasks.knn import Voting
+from veval.tasks.voting import Voting
 from vprep.errors import UsageError
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
