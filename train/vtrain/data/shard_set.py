@@ -12,6 +12,7 @@ from vprep.errors import UsageError
 from vprep.format import DATASET, PER_FRAME
 from vprep.hashing import hash_of
 from vprep.limits import MOST_LABEL
+from vprep.set_name import set_name
 from vprep.tables import Table, opened
 from vtrain.data.dataset import Videos, as_array, videos_of
 from vtrain.data.index_file import in_shards, open_index, refuse_twice, refuse_wrong_offsets, refuse_wrong_rows
@@ -22,8 +23,6 @@ FOLDS = (1, 2, 3)
 COLUMNS = ["key", "shard", "offset", "size", "label", "frames", "fps", "height", "width", "codec"]
 SIZES_AND_RATES = ["height", "width", "fps", "source_height", "source_width", "source_fps", "rotation"]
 SUBSET = pa.schema([("key", pa.string()), ("label", pa.int32()), ("class_name", pa.string())])
-NAMES = {"ucf101": ("UCF101", 101), "hmdb51": ("HMDB51", 51), "ssv2": ("SSv2", 174)}  # in papers, by layout; classes
-SYNTH = "synth"
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,21 +132,8 @@ class ShardSet:
 
 
 def _name(part: Part) -> str:
-    """Return the name of a set's data set.
-
-    The layout alone does not say it, since other videos may lie like those of UCF101: the classes must be as many.
-    """
-    name, classes = NAMES.get(part.settings.get("layout", ""), ("", 0))
-    if len(part.info["classes"]) == classes:
-        return name
-    return SYNTH if name and _is_synth(part.info["classes"]) else part.folder.name
-
-
-def _is_synth(classes: list[str]) -> bool:
-    """Return whether these are classes of `vprep synth`."""
-    from vprep.synth_scene import CLASSES
-
-    return bool(classes) and set(classes) <= set(CLASSES)
+    """Return the name of a set's data set, or of its folder."""
+    return set_name(part.settings.get("layout", ""), part.info["classes"]) or part.folder.name
 
 
 def _selected(part: Part, index: Table, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
