@@ -262,7 +262,14 @@ def report(
 def main(argv: list[str] | None = None) -> Never:
     """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as vtrain does
-    sys.exit(exit_code("veval", lambda: app(argv, prog_name="veval", standalone_mode=True)))
+    sys.exit(exit_code("veval", lambda: _run(argv)))
+
+
+def _run(argv: list[str] | None) -> None:
+    try:
+        app(argv, prog_name="veval", standalone_mode=True)
+    finally:
+        output.WORK.close()
 
 
 def _evaluation(
@@ -297,7 +304,8 @@ def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
         device=found,
         workers=default_workers(found) if workers is None else workers,
         on_error="skip" if skip_bad else "raise",
-        progress=output.progress(),
+        begin=output.WORK.begin,
+        progress=output.WORK.progress,
     )
 
 

@@ -29,6 +29,8 @@ from veval.tasks.retrieval import KS, LeaveOut, retrieve
 from veval.tasks.voting import Voting
 from vprep.errors import UsageError
 
+SEARCHED, FITTED = "searched queries", "fitted linear layers"  # for the user, before how many
+
 
 def retrieval(
     evaluation: Evaluation[Weights], *, features: Path | None = None, leave_out: LeaveOut = "nothing",
@@ -44,11 +46,18 @@ def retrieval(
     tables = features_of(evaluation, features, gallery)
     if tables is None:
         return None
-    hashes, device = evaluation.data.shards.content_hashes(), str(evaluation.execution.device)
+    hashes, execution = evaluation.data.shards.content_hashes(), evaluation.execution
+    execution.begin(SEARCHED)
 
     def numbers_of(pool: str) -> Info:
         sides = [with_content(tables.of(name, pool), hashes) for name in (split, gallery)]
-        found = retrieve(*sides, level=evaluation.protocol.level, leave_out=leave_out, device=device)
+        found = retrieve(
+            *sides,
+            level=evaluation.protocol.level,
+            leave_out=leave_out,
+            device=str(execution.device),
+            progress=execution.progress,
+        )
         groups = groups_of(found.keys, over)
         return {
             **found.entries(),
@@ -82,7 +91,9 @@ def linear(
     if tables is None:
         return None
     test, train = _sides(tables, evaluation.data, few, seed)
-    found = linear_layer.classify(train, test, seed=seed, device=str(evaluation.execution.device))
+    execution = evaluation.execution
+    execution.begin(FITTED)
+    found = linear_layer.classify(train, test, seed=seed, device=str(execution.device), progress=execution.progress)
     return finished("linear", _numbers(found, tables, over), tables.info, began, **_choices(tables, few, seed))
 
 
@@ -99,7 +110,9 @@ def knn(
     if tables is None:
         return None
     test, train = _sides(tables, evaluation.data, few, seed)
-    found = neighbours.classify(train, test, voting, device=str(evaluation.execution.device))
+    execution = evaluation.execution
+    execution.begin(SEARCHED)
+    found = neighbours.classify(train, test, voting, device=str(execution.device), progress=execution.progress)
     chosen = {"k": voting.k, "temperature": voting.temperature, "votes": voting.votes, **_choices(tables, few, seed)}
     return finished("knn", _numbers(found, tables, over), tables.info, began, **chosen)
 

@@ -22,7 +22,12 @@ KEPT = ("kept", "kept_step")  # only in results about the weights of a best epoc
 RANDOM = "random"  # the path of a network without training
 
 Info = dict[str, Any]  # JSON in the form of results and feature files
-Progress = Callable[[int, int], None]  # called with the number of finished videos, and of all videos of this process
+# Called with the number of finished videos, and of all videos of this process; or of queries, or linear layers.
+Progress = Callable[[int, int], None]
+
+
+def nothing(done: int, videos: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +149,8 @@ class Execution:
     rank: int | None = None  # None: from torchrun
     world: int | None = None
     patience: float = 600  # seconds without a new part, after which the other processes count as dead
-    progress: Progress = field(default=lambda done, videos: None)
+    begin: Callable[[str], None] = field(default=lambda what: None)  # called with the name of the work that begins
+    progress: Progress = nothing
 
     @property
     def rank_and_world(self) -> tuple[int, int]:

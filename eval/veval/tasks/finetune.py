@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch.distributed as dist
 
 from veval.early import demand_selection
-from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo
+from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo, nothing
 from veval.inputs import crop_of, demand_labels
 from veval.protocol import for_weights
 from veval.tasks.best_on_test import BestOnTest
@@ -245,7 +245,7 @@ def selected_state(tuning: FineTuning, recipe: Recipe) -> tuple[Path, list[Info]
 
 def best_on_test(tuning: FineTuning) -> BestOnTest:
     """Return how the epochs are tested while the training goes on: by one centre clip of each test video."""
-    silent = replace(tuning, execution=replace(tuning.execution, progress=lambda done, videos: None))
+    silent = replace(tuning, execution=replace(tuning.execution, progress=nothing))
 
     def accuracy(state: Path) -> float:
         numbers, evaluation = tested(silent, state, None, ["clips=1"])
