@@ -7,6 +7,7 @@ The command `vtrain METHOD` calls `train`, and programs may call it, too.
 
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -44,10 +45,14 @@ from vtrain.weights import load_weights
 Summary = dict[str, Any]
 
 
-def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False, inputs: Inputs | None = None) -> Summary:
+def train(
+    recipe: Recipe, folder: Path | None = None, *, resume: bool = False, inputs: Inputs | None = None,
+    on_keep: Callable[[], None] | None = None,
+) -> Summary:  # fmt: skip
     """Train by `recipe`, save everything in `folder`, and return a short summary of the result.
 
-    `inputs` are the recipe's shards and videos if they are open already.
+    `inputs` are the recipe's shards and videos if they are open already. The first rank calls `on_keep` when it has
+    kept a state.
     """
     refuse_bad_torch(torch.__version__)
     with processes() as device, ExitStack() as stack:
@@ -70,7 +75,7 @@ def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False, i
             note_environment(folder, run.step)
         note(computing(run.module, training.place, training.recipe.compile == "yes"))
         feed = training.feed(run)
-        monitor = Monitor(training, feed, first=run.step, validate=validate, watch=watch)
+        monitor = Monitor(training, feed, first=run.step, validate=validate, watch=watch, on_keep=on_keep)
         return carry_out(training, run, monitor)
 
 
