@@ -9,7 +9,7 @@ from vprep.errors import UsageError
 from vprep.hashing import hash_of
 from vtrain.backbones import backbone as new
 from vtrain.data.dataset import NO_LABEL, Videos
-from vtrain.data.shard_set import ShardSet
+from vtrain.data.shard_set import FOLDS, ShardSet
 from vtrain.methods import METHODS, registry
 from vtrain.overrides import as_json
 from vtrain.recipes import named
@@ -145,7 +145,7 @@ def open_data(
     try:
         return Data.select(opened, splits, fold=fold, subset=subset)
     except UsageError as error:
-        if all(opened.has_split(split, fold) for split in splits or ()):
+        if fold not in FOLDS or all(opened.has_split(split, fold) for split in splits or ()):
             raise
         raise UsageError(f"{error}; {ADVICE}") from None
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from veval.results import result
 from vprep.errors import UsageError
-from vprep.progress import Progress
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, WeightsInfo
+    from vprep.progress import Progress
 
 RESULTS = Path("results")
 
@@ -24,7 +24,7 @@ class Work:
 
     def __init__(self) -> None:
         self._what = "videos"
-        self._shown: Progress | None = None
+        self._shown: "Progress | None" = None
 
     def begin(self, what: str) -> None:
         """Name the work that begins."""
@@ -33,6 +33,8 @@ class Work:
 
     def progress(self, done: int, total: int) -> None:
         """Show that `done` of `total` are finished."""
+        from vprep.progress import Progress  # loads rich
+
         if self._shown is None or self._shown.total != total or done < self._shown.done:
             self.close()
             self._shown = Progress(total, done, visible=is_first())
