@@ -203,7 +203,8 @@ def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> 
         (
             "retrieval --split validation",
             "data_shards has no video of split 'validation' in fold 1 in the 3 shards that were named; "
-            "fold 1 of dataset.json has 8 test, 16 train",
+            "fold 1 of dataset.json has 8 test, 16 train; name splits that it has with --split and --gallery, or make "
+            "it again with lists: vprep shard VIDEOS --splits LISTS",
         ),
         ("retrieval --split train", "split 'train' is named twice; name splits that share no video"),
         ("retrieval --fold 4", "--fold is 4; there are 1, 2 and 3"),
@@ -228,7 +229,8 @@ def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> 
         (
             "test --shards grey --split all",
             "grey has no video of split 'all' in fold 1 in the 2 shards that were named; fold 1 of dataset.json has "
-            "no split at all",
+            "no split at all; name splits that it has with --split and --gallery, or make it again with lists: vprep "
+            "shard VIDEOS --splits LISTS",
         ),
         ("features --splits test,test", "split 'test' is named twice; name splits that share no video"),
         ("report", "there are no results in results; the other commands of veval write results"),
