@@ -331,7 +331,8 @@ def test_a_lost_last_state_can_be_replaced_by_the_best(run: Path, tmp_path: Path
     (folder / "last.pt").unlink()
     with pytest.raises(UsageError) as error:
         train(recipe_in(folder), folder, resume=True)
-    assert str(error.value) == f"{folder} has no last.pt; copy best.pt to last.pt to continue from its best epoch"
+    others = f"best.pt or a state of {folder / 'kept'}"
+    assert str(error.value) == f"{folder} has no last.pt; copy {others} to last.pt to continue from there"
     with pytest.raises(UsageError) as error:
         train(recipe_in(folder), folder)
     assert str(error.value).startswith(f"{folder} exists already; ")

@@ -1,5 +1,6 @@
 """The inputs of a training, opened once: the recipe, the videos, the device and the folder."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,7 @@ from vtrain.recipes.recipe import Data, Length, Recipe, for_classes
 from vtrain.training.loop import Feed
 from vtrain.training.processes import agreed_folder
 from vtrain.training.run import Place, Run
+from vtrain.training.splits import split_note, split_of
 
 FORMAT = 1  # of a run's state
 
@@ -79,7 +81,7 @@ class Training:
         recipe.at_a_time(world())  # refuses a batch that the processes cannot share
         folder = agreed_folder(folder, recipe.method_name)
         shards = shards or ShardSet.open(absolute(recipe.data.shards))
-        recipe = resolved(recipe, shards)
+        asked, recipe = recipe, resolved(recipe, shards)
         videos, validated = selected(recipe, shards)
         recipe = for_classes(recipe, len(videos.classes or ()))
         watch = recipe.watch
@@ -99,7 +101,7 @@ class Training:
                 split=recipe.data.split,
                 fold=recipe.data.fold,
             ),
-            note=note_about(recipe, shards) if rank() == 0 else "",
+            note="\n".join(filter(None, notes_about(asked, recipe, shards))) if rank() == 0 else "",
         )
 
     @property
@@ -134,12 +136,9 @@ def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
 def resolved(recipe: Recipe, shards: ShardSet) -> Recipe:
     """Return the recipe with absolute paths and a definite split, so that it means the same in any folder."""
     data = recipe.data
-    split = data.split
-    if split == "auto":
-        split = "train" if shards.has_split("train", data.fold) else "all"
     subset = None if data.subset is None else str(Path(data.subset).absolute())
     weights = None if recipe.weights is None else str(Path(recipe.weights).absolute())
-    data = replace(data, shards=absolute(shards.spec), split=split, subset=subset)
+    data = replace(data, shards=absolute(shards.spec), split=split_of(data, shards), subset=subset)
     return replace(recipe, data=data, weights=weights)
 
 
@@ -155,13 +154,13 @@ def selected(recipe: Recipe, shards: ShardSet) -> tuple[Videos, Videos | None]:
     return held_out(videos, data.hold_out, data.hold_out_by, recipe.seed)
 
 
-def note_about(recipe: Recipe, shards: ShardSet) -> str:
-    """Return how the recipe's videos differ from those that it was published with; "" where they do not."""
-    if not recipe.stored.options:
-        return ""
-    split, subset = _wanted(recipe.data)
-    info = shards.frame_info(split, fold=recipe.data.fold, subset=subset)
-    return difference_note(recipe.stored, recipe.method.plan().looks, info)
+def notes_about(asked: Recipe, recipe: Recipe, shards: ShardSet) -> Iterator[str]:
+    """Yield which videos are used where the recipe `asked` for no split, and how they differ from the published set."""
+    yield split_note(asked.data, shards)
+    if recipe.stored.options:
+        split, subset = _wanted(recipe.data)
+        info = shards.frame_info(split, fold=recipe.data.fold, subset=subset)
+        yield difference_note(recipe.stored, recipe.method.plan().looks, info)
 
 
 def _wanted(data: Data) -> tuple[str | None, Path | None]:
