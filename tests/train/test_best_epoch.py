@@ -340,7 +340,7 @@ def test_a_lost_last_state_can_be_replaced_by_the_best(run: Path, tmp_path: Path
     (folder / "last.pt").write_bytes(b"half")
     with pytest.raises(UsageError) as error:
         train(recipe_in(folder), folder, resume=True)
-    assert str(error.value).endswith(f"; replace it by best.pt, or a state of {folder / 'kept'}")
+    assert str(error.value).endswith(f"; replace it by best.pt or a state of {folder / 'kept'}")
     shutil.copy(folder / "best.pt", folder / "last.pt")
     train(recipe_in(folder), folder, resume=True)
     assert_same_run(folder, run)
