@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError
 
@@ -58,6 +56,8 @@ def save(folder: Path, state: State, *, keep: bool = False, best: bool = False) 
 
     `keep` also keeps it for good, and `best` makes it the state of the best epoch.
     """
+    import torch
+
     last = folder / LAST
     target = folder / KEPT / f"step_{state['step']:07}.pt" if keep else last
     try:
@@ -98,11 +98,13 @@ def best_in(path: Path) -> Best | None:
 
 def header(path: Path) -> State:
     """Return a state without reading its tensors; empty where the file is no state."""
+    from vtrain import torch_file
+
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return dict(state)
-    except Exception:  # torch raises errors of any kind for a file that is not its own
+        state = torch_file.read_values(path)
+    except torch_file.UnreadableError:
         return {}
+    return dict(state) if isinstance(state, dict) else {}
 
 
 def restore_best(folder: Path) -> Best | None:
@@ -246,5 +248,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"there is no {path}; name a run's folder or a recipe.json") from None
+    except RecursionError:
+        raise UsageError(f"{path} cannot be read (its brackets are nested too deep)") from None
     except (ValueError, OSError) as error:
         raise UsageError(f"{path} cannot be read ({error})") from None

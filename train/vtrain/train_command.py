@@ -103,11 +103,15 @@ def training_by(word: str) -> Callable[..., None]:
 def _start(word: str, recipe: str, backbone: str | None, changes: list[str], out: Path | None) -> dict[str, Any]:
     from vtrain.overrides import change
     from vtrain.recipes import find
-    from vtrain.training.train import train
+    from vtrain.training.inputs import early
 
     for run in filter(_names_run, changes):
         raise UsageError(f"'{run}' is no setting; to continue a run: vtrain {word} --resume {run}")
-    return train(change(find(word, recipe, backbone), with_steps(changes)), out)
+    chosen = change(find(word, recipe, backbone), with_steps(changes))
+    inputs = early(chosen, out)
+    from vtrain.training.train import train  # after all that can be refused without torch
+
+    return train(chosen, out, inputs=inputs)
 
 
 def _resume(
@@ -116,7 +120,7 @@ def _resume(
     """Continue a run. `moved` are settings that say where its files are now; only a new run may have `fixed` ones."""
     from vtrain.methods import registry
     from vtrain.overrides import change
-    from vtrain.training.train import command_of, recipe_in, train
+    from vtrain.training.inputs import command_of, early, recipe_in
 
     method = registry.named(word).name
     settings = [setting for setting in words if _is_setting(setting)]
@@ -134,7 +138,11 @@ def _resume(
             f"{refused[0]} with --resume, which continues with the run's own recipe; only {', '.join(MAY_CHANGE)} and "
             f"its length ({' or '.join(LENGTH)}) may change: leave it out, or start another run"
         )
-    return train(change(recipe, moved + with_steps(settings)), folder, resume=True)
+    chosen = change(recipe, moved + with_steps(settings))
+    inputs = early(chosen, folder, resume=True)
+    from vtrain.training.train import train
+
+    return train(chosen, folder, resume=True, inputs=inputs)
 
 
 def with_steps(words: list[str]) -> list[str]:

@@ -3,7 +3,6 @@
 last.pt -> state -> the same videos? -> another length? -> the network, the optimiser and the rest of `Run`
 """
 
-import glob
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vprep.errors import UsageError
-from vtrain import run_folder
-from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import pieces
-from vtrain.recipes.recipe import Recipe
+from vtrain import run_folder, torch_file
 from vtrain.run_folder import BEST, LAST, RECIPE, Best, State
 from vtrain.training.run import Run
 from vtrain.training.training import DataInfo
-from vtrain.weights import checkpoint_file
 
 GROUPS = {"step": int, "model": dict, "optimizer": dict, "data": dict, "validation_losses": list, "sums": dict}
 OPTIMIZER_VALUES = {
@@ -28,38 +23,17 @@ OPTIMIZER_VALUES = {
 MEANS = {"names": list, "values": Tensor, "steps": int}
 
 
-def shards_of(recipe: Recipe, folder: Path) -> ShardSet:
-    """Open the shards that a run was trained on; where they are gone, say how to name them."""
-    spec = recipe.data.shards
-    if all(is_gone(piece) for piece in pieces(spec)):
-        raise UsageError(
-            f"{folder} was trained on {spec}, which is not there any more; if it has moved, name it: --shards NEW"
-        )
-    return ShardSet.open(spec)
-
-
-def is_gone(piece: str) -> bool:
-    """Return whether nothing is where a pattern of shards leads."""
-    path = Path(piece)
-    place = path.parent if path.suffix == ".tar" and not path.is_dir() else path
-    return not place.exists() and not glob.glob(str(place))
-
-
-# ---- the state
-
-
 def state_in(folder: Path) -> State:
     """Return the last state, on the CPU; a UsageError says what is wrong with the file, and what can replace it."""
     path = folder / LAST
     others = run_folder.other_states(folder)
     instead = f"replace it by {others}" if others else "no other state is kept: start another run"
     try:
-        state = checkpoint_file.load(path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read ({run_folder.reason(error)}); {instead}") from None
-    except UsageError as error:
-        raise UsageError(f"{error}; {instead}") from None
-    if fault := fault_in(state):
+        state = torch_file.read(path)
+        fault = fault_in(state)
+    except torch_file.UnreadableError as error:
+        fault = str(error)
+    if fault:
         raise UsageError(f"{path} is no state of a training ({fault}); {instead}")
     found: State = state
     return found

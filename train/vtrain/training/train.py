@@ -20,22 +20,22 @@ from vprep.errors import UsageError, WorkError
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
 from vtrain.backbones.batch_norm import make_exact
-from vtrain.data.shard_set import ShardSet
 from vtrain.distributed import rank, world
 from vtrain.doctor import refuse_bad_torch
 from vtrain.machine import environment
 from vtrain.methods import registry
 from vtrain.optim.optimizers import build
 from vtrain.overrides import as_json
-from vtrain.recipes.recipe import Recipe, read_recipe
+from vtrain.recipes.recipe import Recipe
 from vtrain.training.advice import computing
+from vtrain.training.inputs import Inputs, command_of, recipe_in, shards_of
 from vtrain.training.lengths import with_length
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
 from vtrain.training.monitor import Monitor
 from vtrain.training.outputs import errors_named
 from vtrain.training.processes import first_decides, processes
-from vtrain.training.resume import load, refuse_other_videos, restore_best, shards_of, state_in
+from vtrain.training.resume import load, refuse_other_videos, restore_best, state_in
 from vtrain.training.run import Place, Run
 from vtrain.training.sync_batch_norm import synced
 from vtrain.training.training import Training
@@ -45,19 +45,17 @@ from vtrain.weights import load_weights
 Summary = dict[str, Any]
 
 
-def train(
-    recipe: Recipe, folder: Path | None = None, *, resume: bool = False, shards: ShardSet | None = None
-) -> Summary:
+def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False, inputs: Inputs | None = None) -> Summary:
     """Train by `recipe`, save everything in `folder`, and return a short summary of the result.
 
-    `shards` are the recipe's shards if they are open already.
+    `inputs` are the recipe's shards and videos if they are open already.
     """
     refuse_bad_torch(torch.__version__)
     with processes() as device, ExitStack() as stack:
         if resume and folder is not None:
-            shards = shards or shards_of(recipe, folder)
-        training = Training.open(recipe, device, folder, shards)
-        del shards  # its index need not stay in memory
+            inputs = inputs or Inputs.open(recipe, shards_of(recipe, folder))
+        training = Training.open(recipe, device, folder, inputs)
+        del inputs  # its index need not stay in memory
         validate = validation(training)
         watch = watching(training)
         note(training.note)
@@ -163,12 +161,6 @@ def summary_of(training: Training, run: Run, first: int, seconds: float) -> Summ
     }
 
 
-def command_of(recipe: Recipe) -> str:
-    """Return the words after `vtrain` on the command line, which must name code from outside each time."""
-    backbone = f" --backbone {recipe.backbone}" if ":" in recipe.backbone else ""
-    return f"{registry.word_of(recipe.method_name)}{backbone}"
-
-
 def make(recipe: Recipe, place: Place) -> Run:
     """Build the method with its backbone and its optimiser, wrapped where there are several processes."""
     torch.manual_seed(recipe.seed)
@@ -225,8 +217,3 @@ def note_environment(folder: Path, step: int) -> None:
     path, here = folder / run_folder.ENVIRONMENT, {"step": step, **environment()}
     before = run_folder.read_json(path) if path.exists() else []
     run_folder.write_json(path, [*before, here] if isinstance(before, list) else [here])
-
-
-def recipe_in(folder: Path) -> Recipe:
-    """Return the recipe that a run was trained by."""
-    return read_recipe(folder / run_folder.RECIPE, f"MODULE:NAME --resume --out {folder}")
