@@ -108,11 +108,14 @@ def load(run: Run, state: State, folder: Path) -> None:
 
 def optimizer_fault(optimizer: Optimizer) -> str:
     """Return which of the optimiser's values do not fit its weights; "" where all do. torch does not look."""
-    names = OPTIMIZER_VALUES.get(type(optimizer).__name__, set())
-    for weight in (weight for group in optimizer.param_groups for weight in group["params"]):
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    names = OPTIMIZER_VALUES[type(optimizer).__name__]
+    if not set(optimizer.state) <= set(weights):
+        return "the optimiser has values of other weights"
+    for weight in weights:
         values = optimizer.state.get(weight, {})
-        if values and names and set(values) != names:
-            return f"the optimiser has {', '.join(map(str, values)) or 'nothing'} of a weight"
+        if not isinstance(values, dict) or (values and set(values) != names):
+            return f"the optimiser needs {', '.join(sorted(names))} of each weight"
         for name, value in values.items():
             shape = torch.Size() if name == "step" else weight.shape
             if value is not None and getattr(value, "shape", None) != shape:
