@@ -1,7 +1,7 @@
 """When a state is due by time. Steps alone would not do: at one step in 7 seconds, 500 steps are an hour.
 
-A save costs one to two seconds for each 100 MB on a disk that writes 100 MB/s. The state of the largest recipe
-here has about 400 MB, so a save each ten minutes costs less than one percent of the time.
+The largest state of a recipe here has 450 MB. It takes some 2 s to save on a local disk (0.9 s for 177 MB were
+measured), and 5 s where 100 MB/s are written. Each ten minutes, this is less than one percent of the time.
 """
 
 import time
