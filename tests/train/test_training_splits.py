@@ -1,18 +1,16 @@
 """Which videos a training takes where nobody names a split, and what it says of them."""
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import split_sets
 from commands import vtrain
 from small_recipes import small
 
 from vprep.errors import UsageError
-from vprep.format import write_dataset
 from vtrain.data.shard_set import ShardSet
 from vtrain.overrides import change
 from vtrain.recipes.recipe import Data
@@ -24,24 +22,7 @@ Make = Callable[..., Path]
 @pytest.fixture
 def with_splits(shards: Path, tmp_path: Path) -> Make:
     """Return a function that copies the set of 30 videos and gives each video of fold 1 a split by its number."""
-
-    def make(name: str, split: Callable[[int], str | None], folds: tuple[int, ...] = (1,)) -> Path:
-        folder = Path(shutil.copytree(shards, tmp_path / name))
-        rows = pq.read_table(folder / "index.parquet")
-        values = [split(number) for number in range(len(rows))]
-        for fold in (1, 2, 3):
-            column = pa.array(values if fold in folds else [None] * len(rows), pa.string())
-            rows = rows.set_column(rows.schema.get_field_index(f"split{fold}"), f"split{fold}", column)
-        pq.write_table(rows, folder / "index.parquet")
-        info = json.loads((folder / "dataset.json").read_text())
-        counts = {word: values.count(word) for word in values if word is not None}
-        info["splits"] = {f"split{fold}": counts for fold in folds} if counts else {}
-        for file in info["files"]:
-            file["bytes"] = (folder / file["name"]).stat().st_size
-        (folder / "dataset.json").write_bytes(write_dataset(info))
-        return folder
-
-    return make
+    return lambda name, split, folds=(1,): split_sets.with_splits(shards, tmp_path / name, split, folds)
 
 
 def of(folder: Path, **data: object) -> tuple[str, str]:
