@@ -10,12 +10,13 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from vprep import plugins
+from vprep import plugins, signals
 from vprep.errors import UsageError
 from vtrain.options import SHARDS, Backbone, Json, Recipe, Settings, Subset
 from vtrain.output import show
 
 RUNS = Path("runs")
+UNBEGUN = "stopped before the training began; run the same command again"
 MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "keep_every")  # no result depends on these
 LENGTH = ("steps", "epochs")
 RESUME = (
@@ -90,10 +91,12 @@ def training_by(word: str) -> Callable[..., None]:
         changes = [f"{name}={value}" for name, value in moved.items() if value is not None]
         if resume:
             fixed = {"--recipe": recipe != "released", "--weights": weights}
-            summary = _resume(word, words, changes, backbone, out, [name for name, given in fixed.items() if given])
+            with signals.explained(lambda: UNBEGUN):
+                summary = _resume(word, words, changes, backbone, out, [name for name, given in fixed.items() if given])
         else:
             changes += [] if weights is None else [f"weights={weights}"]
-            summary = _start(word, recipe, backbone, changes + words, out)
+            with signals.explained(lambda: UNBEGUN):
+                summary = _start(word, recipe, backbone, changes + words, out)
         if os.environ.get("RANK", "0") == "0":  # only the first of several processes prints
             show(summary, json, _for_people)
 
