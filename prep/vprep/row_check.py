@@ -24,7 +24,7 @@ def row_faults(rows: pa.Table, shard_bytes: int | None = None) -> Iterator[tuple
         good = pc.fill_null(right(rows[name]), False)
         if not pc.all(good, min_count=0).as_py():
             at = pc.index(good, False).as_py()
-            yield _key(rows, at), f"its {name} is {printable(str(rows[name][at].as_py()))}; it {wanted}"
+            yield _key(rows, at), f"has {name} {_shown(rows[name][at].as_py())}, which {wanted}"
     yield from _size_faults(rows)
 
 
@@ -46,7 +46,11 @@ def _first_false(rows: pa.Table, right: pa.ChunkedArray, names: tuple[str, str])
         return
     at = pc.index(good, False).as_py()
     first, second = (rows[name][at].as_py() for name in names)
-    yield _key(rows, at), f"its {names[0]} is {first} and its {names[1]} {second}, which no video has"
+    yield _key(rows, at), f"has {names[0]} {_shown(first)} and {names[1]} {_shown(second)}, which cannot be"
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else printable(str(value))
 
 
 def _key(rows: pa.Table, at: int) -> str:

@@ -109,7 +109,7 @@ class Table:
         try:
             yield
         except _READ_ERRORS as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].strip("'\"")
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UsageError(f"{self.path} cannot be read ({reason[:200]}); {self._advice}") from None
 
 

@@ -57,14 +57,10 @@ def test_a_shard_cut_anywhere_is_refused_by_name_before_anything_is_read(copy: P
 def test_a_shard_cut_while_training_is_an_error_that_names_it(copy: Path) -> None:
     path = copy / "002.tar"
     whole = path.read_bytes()
-    end = max(row["offset"] + row["size"] for row in index(copy) if row["shard"] == path.name)
     for what, size in cuts(path):
         path.write_bytes(whole)
         loader = open_shards(copy, ALL_FRAMES, batch=5, epochs=1)
         os.truncate(path, size)
-        if size >= end:  # all videos are still there
-            assert sum(len(batch) for batch in loader) == 30
-            continue
         with pytest.raises(WorkError) as error:
             list(loader)
         assert str(error.value) == (

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -44,7 +45,16 @@ def rewrite(folder: Path, **changes: object) -> None:
     (folder / "dataset.json").write_bytes(write_dataset(info))
 
 
+def rename(folder: Path) -> None:
+    """Give each video of a set another key."""
+    table = pq.read_table(folder / "index.parquet")
+    keys = pa.array([f"{key}_again" for key in table["key"].to_pylist()])
+    pq.write_table(table.set_column(table.schema.get_field_index("key"), "key", keys), folder / "index.parquet")
+    rewrite(folder)
+
+
 def test_dataset_json_is_read_once_for_any_number_of_questions(shards: Path) -> None:
+    """And it is looked at once more when the index is opened: both must be of the same time."""
     global counting
     OPENED.clear()
     counting = True
@@ -57,7 +67,7 @@ def test_dataset_json_is_read_once_for_any_number_of_questions(shards: Path) -> 
         assert len(opened.fingerprint) > 10
     finally:
         counting = False
-    assert [Path(path).name for path in OPENED].count("dataset.json") == 1
+    assert [Path(path).name for path in OPENED].count("dataset.json") == 2
 
 
 def test_the_index_is_opened_once_for_any_number_of_selections(copy: Path) -> None:
@@ -113,8 +123,16 @@ def test_several_sets_are_one_after_another(shards: Path, small_shards: Path) ->
     assert both.fingerprint not in (ShardSet.open(shards).fingerprint, ShardSet.open(small_shards).fingerprint)
 
 
-def test_a_set_under_two_paths_has_one_name_and_keeps_its_classes(shards: Path, copy: Path) -> None:
-    both = ShardSet.open([shards, copy])
+def test_a_set_under_two_paths_is_one_set(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(shards)
+    both = ShardSet.open([shards, tmp_path / "link"])
+    assert [part.folder for part in both.parts] == [shards]
+    assert len(both.select()) == 30
+
+
+def test_a_copy_with_other_keys_has_the_same_name_and_classes(shards: Path, copy: Path) -> None:
+    rename(copy)
+    both = ShardSet.open([shards, copy, "+duplicates"])
     assert both.name == "UCF101"
     assert both.classes == ShardSet.open(shards).classes
     assert both.select().classes == both.classes
@@ -173,11 +191,12 @@ def test_where_frames_are_is_kept_in_memory_for_the_tars_of_other_tools_only(sha
     index = copy / "index.parquet"
     table = pq.read_table(index)
     at = table.schema.get_field_index("codec")
-    pq.write_table(table.set_column(at, "codec", [[None] * len(table)]), index)  # as `vprep index` makes it for them
-    rewrite(copy)
-    videos = ShardSet.open([shards, copy]).select("test")
+    unknown = pa.nulls(len(table), pa.string())
+    pq.write_table(table.set_column(at, "codec", unknown), index)  # as `vprep index` makes it for them
+    rename(copy)
+    videos = ShardSet.open([shards, copy, "+duplicates"]).select("test")
     assert videos.frame_index is not None
-    known = {row["key"]: row for row in rows(shards)}
+    known = {row["key"]: row for row in (*rows(shards), *rows(copy))}
     half = len(videos) // 2
     for number, key in enumerate(keys(videos)):
         offsets, checks = videos.frame_index.of(number)
@@ -257,7 +276,10 @@ def test_a_file_that_is_not_a_subset_is_refused(shards: Path, tmp_path: Path) ->
         f"vprep subset SET --rule RULE --out {tmp_path}/none.parquet"
     )
     (tmp_path / "text.parquet").write_text("not parquet")
-    with pytest.raises(UsageError, match=r"text.parquet is not a subset .*vprep subset SET --rule RULE"):
+    with pytest.raises(
+        UsageError,
+        match=r"text.parquet cannot be read .*it is not a subset; make one with: vprep subset SET --rule RULE",
+    ):
         ShardSet.open(shards).select(subset=tmp_path / "text.parquet")
 
 
