@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from vprep.json_text import is_count
-from vprep.limits import MOST_SIDE
+from vprep.limits import MOST_NAME, MOST_SIDE
 
 _Right = Callable[[object], bool]
 
@@ -37,7 +37,9 @@ def _is_texts(value: object) -> bool:
 
 
 def _is_plain_name(value: object) -> bool:
-    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & {"/", "\\", "\0"}
+    if not isinstance(value, str) or value in ("", ".", "..") or set(value) & {"/", "\\", "\0"}:
+        return False
+    return len(value.encode("utf-8", "replace")) <= MOST_NAME
 
 
 def _is_file(value: object) -> bool:
