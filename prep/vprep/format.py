@@ -172,12 +172,14 @@ def read_dataset(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} was altered: its hash does not match; {again}")
     if fault := dataset_fault(info):
         raise UsageError(f"{path} cannot be used: {fault}; {again}")
-    return _DEFAULTS | info
+    return {**_DEFAULTS, **info}
 
 
 _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("failures", "frames", "damaged", "bytes"), 0),
-    **{"files": [], "splits": {}, "settings": {}},
+    "files": [],
+    "splits": {},
+    "settings": {},
 }
 
 

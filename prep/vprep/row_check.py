@@ -62,6 +62,10 @@ def _within(low: float, high: float) -> Callable[[pa.ChunkedArray], pa.ChunkedAr
     return lambda column: pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high))
 
 
+def _known(right: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
+    return lambda column: pc.or_kleene(pc.is_null(column), right(column))
+
+
 _RULES: dict[str, tuple[Callable[[pa.ChunkedArray], pa.ChunkedArray], str]] = {
     "key": (lambda column: pc.greater(pc.binary_length(column), 0), "must be a name"),
     "shard": (lambda column: pc.match_substring_regex(column, r"^[^/\\]+\.tar$"), "must be the name of a tar"),
@@ -69,8 +73,8 @@ _RULES: dict[str, tuple[Callable[[pa.ChunkedArray], pa.ChunkedArray], str]] = {
     "size": (_within(0, MOST_VIDEO), f"must be from 0 to {MOST_VIDEO}"),
     "frames": (_within(0, 1 << 31), "must be from 0 on"),
     "fps": (_within(math.ulp(0), MOST_FPS), f"must be above 0, at most {MOST_FPS:g}"),
-    "label": (
-        lambda column: pc.or_kleene(pc.is_null(column), _within(0, MOST_LABEL)(column)),
-        f"must be from 0 to {MOST_LABEL}",
+    "label": (_known(_within(0, MOST_LABEL)), f"must be from 0 to {MOST_LABEL}"),
+    **dict.fromkeys(
+        ("start", "end", "source_fps", "source_seconds"), (_known(_within(-1e12, 1e12)), "must be a number")
     ),
 }

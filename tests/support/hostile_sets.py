@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from mutate import mutate_bytes, mutate_parquet, mutate_tar, mutate_text, mutate_value
+from rehash import rehash
 
-from tests.support.mutate import mutate_bytes, mutate_parquet, mutate_tar, mutate_text, mutate_value
 from vprep.errors import UsageError, WorkError
 from vprep.format import write_dataset
-from vprep.hashing import hash_file
 from vprep.index import index
 from vprep.index_rows import first_key
 from vprep.preview import show
@@ -71,15 +71,6 @@ def harm(folder: Path, kind: str, number: int) -> None:
         files = sorted(path for path in folder.iterdir() if path.is_file())
         path = files[number % len(files)]
         path.write_bytes(mutate_bytes(path.read_bytes(), number))
-
-
-def rehash(folder: Path) -> None:
-    """Give dataset.json the sizes and hashes that the files have now."""
-    info = json.loads((folder / "dataset.json").read_bytes())
-    for entry in (*info["files"], *info["shards"]):
-        path = folder / entry["name"]
-        entry |= {"bytes": path.stat().st_size, "hash": hash_file(path)}
-    (folder / "dataset.json").write_bytes(write_dataset(info))
 
 
 def as_members(folder: Path) -> None:
