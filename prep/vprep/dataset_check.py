@@ -23,9 +23,11 @@ def _faults(info: dict[str, Any]) -> Iterator[str]:
             continue
         if not right(info.get(name)):
             yield f"its '{name}' is not {wanted}"
-    names = [entry["name"] for entry in info["shards"]] if _is_shards(info.get("shards")) else []
-    if len(set(names)) < len(names):
-        yield "its 'shards' name a shard twice"
+    for name in ("files", "shards"):
+        entries = info.get(name)
+        names = [entry["name"] for entry in entries] if isinstance(entries, list) and _is_files(entries) else []
+        if len(set(names)) < len(names):
+            yield f"its '{name}' has a name twice"
 
 
 def _is_text(value: object) -> bool:

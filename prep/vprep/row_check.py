@@ -66,6 +66,7 @@ def _known(right: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> Callable[[pa.
     return lambda column: pc.or_kleene(pc.is_null(column), right(column))
 
 
+_NUMBER = (_known(_within(-1e12, 1e12)), "must be a number")
 _RULES: dict[str, tuple[Callable[[pa.ChunkedArray], pa.ChunkedArray], str]] = {
     "key": (lambda column: pc.greater(pc.binary_length(column), 0), "must be a name"),
     "shard": (lambda column: pc.match_substring_regex(column, r"^[^/\\]+\.tar$"), "must be the name of a tar"),
