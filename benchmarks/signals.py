@@ -75,7 +75,7 @@ COMMANDS = [
     Command("veval linear --weights trained --out found.json --workers 1", there=("found.json",)),
     Command("veval knn --weights trained --out found.json --workers 1", there=("found.json",)),
     Command("veval features --weights trained --out f.parquet --workers 1", ("f.parquet",), shared=True),
-    Command(f"veval finetune --weights trained --into tuned --out found.json epochs=1 {SHORT}",
+    Command(f"veval finetune --weights trained --into tuned --out found.json steps=3 {SHORT}",
             there=("found.json", "tuned/last.pt"), shared=True),
     Command("veval test --weights finetuned --out found.json --workers 1 clips=1", there=("found.json",), shared=True),
     Command("veval report results"),
@@ -219,7 +219,14 @@ def _vcop_weights(path: Path) -> None:
 
     from vtrain.backbones import backbone
 
-    torch.save({f"base_network.{name}": value for name, value in backbone("c3d").state_dict().items()}, path)
+    def named(name: str) -> str:
+        return re.sub(r"^conv(\d)\.(\w)\.(conv|bn)", lambda found: _vcop_name(*found.groups()), name)
+
+    torch.save({named(name): value for name, value in backbone("c3d").state_dict().items()}, path)
+
+
+def _vcop_name(block: str, part: str, kind: str) -> str:
+    return f"{kind}{block}{part if int(block) > 2 else ''}"
 
 
 def new_folder(inputs: Path, folder: Path, command: Command) -> Path:
@@ -235,11 +242,8 @@ def new_folder(inputs: Path, folder: Path, command: Command) -> Path:
 
 def again(command: Command, folder: Path) -> str:
     """Return the command by which a user goes on."""
-    return (
-        f"{command.words} --resume".replace("steps=6 ", "").replace("batch=8 ", "").replace("--recipe tiny ", "").replace("frames=4 size=16 ", "")
-        if command.program == "vtrain" and (folder / "run" / "last.pt").exists()
-        else command.words
-    )
+    has_saved = command.program == "vtrain" and (folder / "run" / "last.pt").exists()
+    return "vtrain supervised --resume --out run" if has_saved else command.words
 
 
 def carried_out(case: Case, runner: Runner, reference: Path, mark: str) -> Case:
