@@ -24,7 +24,7 @@ class Work:
 
     def __init__(self) -> None:
         self._what = "videos"
-        self._shown: "Progress | None" = None
+        self._shown: Progress | None = None
 
     def begin(self, what: str) -> None:
         """Name the work that begins."""

@@ -97,7 +97,8 @@ assert not {{"pyarrow", "cv2", "numpy", "torch", "rich.table"}} & set(sys.module
 def test_retrieval_without_options_takes_the_newest_run_and_the_default_shards_and_says_so(here: Path) -> None:
     done = veval("retrieval", cwd=here)
     assert done.returncode == 0, done.stderr
-    first, second = done.stderr.splitlines()
+    first, second, last = done.stderr.splitlines()
+    assert last == "next: veval report, which compares it with published numbers and with the network from scratch"
     assert first == "weights runs/newer/last.pt (tiny), shards data_shards, fold 1: 8 of test, 16 of train"
     assert second.startswith("pace-p5: 10 clips of 4 frames (centres, restart if short), ")
     out = here / "results" / "retrieval-newer-synth-fold1-1.json"
@@ -314,6 +315,7 @@ FINETUNING = [
 def test_nothing_is_trained_that_could_not_be_tested(words: str, message: str, here: Path) -> None:
     done = veval("finetune", *words.split(), cwd=here)
     assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (2, "", f"veval: {message}")
+    assert "training in" not in done.stderr
     assert [path.name for path in (here / "runs" / "finetuned").iterdir()] == ["tuned"]
 
 
