@@ -56,6 +56,10 @@ class Ending:
         _thread.start_new_thread(self._end_late, (number,))
         raise Stop(number)
 
+    @property
+    def is_ending(self) -> bool:
+        return self._began > 0
+
     def _end_late(self, number: int) -> None:
         """End the process where `Stop` got lost, in a destructor for example, or where something hangs."""
         time.sleep(GRACE)
@@ -127,12 +131,13 @@ def heard_while_waiting() -> Iterator[None]:
 
 
 def _end_when_heard(source: int, handler: Ending) -> None:
-    """Read the numbers of signals; a second after one of SIGNALS, by which the main thread has ended, end it."""
+    """Read the numbers of signals; end the process where the main thread does not within a second of one of them."""
     with open(source, "rb", buffering=0) as numbers:
         while number := numbers.read(1):
             if number[0] in SIGNALS:
                 time.sleep(1.0)
-                handler.end(number[0])
+                if not handler.is_ending:
+                    handler.end(number[0])
 
 
 @contextlib.contextmanager
