@@ -56,12 +56,20 @@ class Ending:
         _thread.start_new_thread(self._end_late, (number,))
         raise Stop(number)
 
+    def lost(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Raise a `Stop` once more that came in a destructor, where Python only prints it."""
+        if isinstance(unraisable.exc_value, Stop):
+            self._began = 0.0
+            _thread.start_new_thread(_send_again, (unraisable.exc_value.number,))
+        else:
+            sys.__unraisablehook__(unraisable)
+
     @property
     def is_ending(self) -> bool:
         return self._began > 0
 
     def _end_late(self, number: int) -> None:
-        """End the process where `Stop` got lost, in a destructor for example, or where something hangs."""
+        """End the process where `Stop` got lost, in a library for example, or where something hangs."""
         time.sleep(GRACE)
         self.end(number)
 
@@ -80,10 +88,13 @@ def end_at_once(program: str) -> None:
 @contextlib.contextmanager
 def handled(program: str) -> Iterator[None]:
     """Raise `Stop` in this block when a signal comes. After the last command of a process, signals are ignored."""
-    before = _install(Ending(program))
+    ending = Ending(program)
+    before, hook = _install(ending), sys.unraisablehook
+    sys.unraisablehook = ending.lost
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         is_last = any(isinstance(handler, Ending) for handler in before.values())
         _restore(dict.fromkeys(before, signal.SIG_IGN) if is_last else before)
 
@@ -171,6 +182,11 @@ def _install(handler: Handler) -> dict[signal.Signals, Handler]:
 def _main_thread() -> int | None:
     threading = sys.modules.get("threading")
     return _thread.get_ident() if threading is None else threading.main_thread().ident
+
+
+def _send_again(number: int) -> None:
+    time.sleep(0.1)
+    os.kill(os.getpid(), number)
 
 
 def _restore(before: dict[signal.Signals, Handler]) -> None:
