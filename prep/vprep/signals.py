@@ -16,6 +16,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TWICE = 0.2  # seconds in which the same wish may come again: from `timeout`, a terminal and a launcher, for example
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 GRACE = 10.0  # seconds that a stopped command may take to end in order
 UNFINISHED = "stopped before it was done; no half-written file is left: run the same command again"
 
@@ -159,6 +160,18 @@ def explained(sentence: Callable[[], str]) -> Iterator[None]:
     except Stop as stop:
         stop.sentence = stop.sentence or sentence()
         raise
+
+
+def when_parent_ends() -> Callable[[signal.Signals], object]:
+    """Return a function by which a process asks for a signal at the end of the thread that has started it.
+
+    It does nothing on systems without prctl. A process that is about to fork gets it before, since the forked process
+    must not wait for the loader of libraries, which another thread may hold.
+    """
+    import ctypes
+
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    return lambda number: prctl and prctl(PR_SET_PDEATHSIG, int(number))
 
 
 def leave_terminal() -> None:
