@@ -22,7 +22,7 @@ from veval.protocol import for_weights
 from veval.results import report, result
 from veval.tasks import video_accuracy
 from veval.tasks.classifier import load_classifier
-from veval.tasks.finetune import FineTuning, best_on_test, holding_out, recipe_for, run_training
+from veval.tasks.finetune import FineTuning, best_on_test, demand_folder, holding_out, recipe_for, run_training
 from vprep.errors import UsageError
 from vtrain.backbones import backbone as new
 from vtrain.data.augment.apply import Augment
@@ -374,7 +374,7 @@ def test_while_epochs_are_tested_no_more_than_the_best_stays(run: Path, shards: 
         epochs.after_epoch()
         left.append([path.name for path in (tmp_path / "run" / "kept").iterdir()])
 
-    run_training(recipe, tuning.folder, tuning.test_videos, tuning.shards, test_and_list)
+    run_training(recipe, tuning.folder, tuning.shards, test_and_list)
     assert [len(names) for names in left] == [1, 1, 1, 1]
     tried = epochs.tried()
     assert [one["step"] for one in tried] == [2, 4, 6, 8]
@@ -447,7 +447,7 @@ def test_a_folder_with_other_files_is_left_alone(run: Path, shards: Path, tmp_pa
     data = data_of(shards)
     recipe = change(recipe_for(inputs.weights(str(run)).info, data.info.name)[0], [f"data.shards={shards}"])
     with pytest.raises(UsageError) as error:
-        run_training(resolved(recipe, data.shards), tmp_path, data.videos["test"], data.shards)
+        demand_folder(resolved(recipe, data.shards), tmp_path, data.videos["test"])
     assert str(error.value) == f"{tmp_path} exists and holds no fine-tuning; name another --into"
 
 

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from veval.early import demand_selection
 from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo, nothing
 from veval.inputs import crop_of, demand_labels
-from veval.protocol import for_weights
+from veval.protocol import crop_note, for_weights
 from veval.tasks.best_on_test import BestOnTest
 from veval.tasks.classifier import load_classifier, sampled_like
 from veval.tasks.video_accuracy import measure
@@ -56,6 +56,12 @@ class FineTuning:
     selection: str | None = None  # of the epoch; None: the recipe's
     protocol: str | None = None  # of the test; None: that of the recipe
     words: Sequence[str] = ()  # changes of the protocol, key=value
+    begin: Callable[[], None] = lambda: None  # called when nothing is left to refuse
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds a training, which will continue."""
+        return (self.folder / RECIPE).exists()
 
     @property
     def test_videos(self) -> Videos:
@@ -147,7 +153,9 @@ def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
     if tuning.selection == "best-on-test":
         recipe, on_test = replace(recipe, keep_every=max(1, round(per_epoch))), best_on_test(tuning)
         on_test.tried()  # refuses those of other videos
-    summary = run_training(recipe, tuning.folder, tuning.test_videos, shards, on_test.after_epoch if on_test else None)
+    demand_folder(recipe, tuning.folder, tuning.test_videos)
+    tuning.begin()
+    summary = run_training(recipe, tuning.folder, shards, on_test.after_epoch if on_test else None)
     if tuning.execution.rank_and_world[0] > 0:
         return None
     note(f"testing {len(tuning.test_videos)} videos")
@@ -212,18 +220,21 @@ def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> Videos:
     tuned = replace(tuning.weights.info, recipe=recipe.name, clip=list(recipe.clip), crop=crop_of(said))
     protocol = for_weights("testing", tuned, tuning.protocol, tuning.words, sampled_like(said))
     demand_distinct(protocol.plan().looks[0], tuning.test_videos.frame_sizes)
+    note(crop_note(protocol, tuned, tuning.data.info.side, "test."))
     return selected(recipe, shards)[0]
 
 
-def run_training(
-    recipe: Recipe, folder: Path, videos: Videos, shards: ShardSet, on_keep: Callable[[], None] | None = None
-) -> Info:
-    """Train in a folder, or continue the same training where it stopped; `on_keep` is called when a state is kept."""
-    again = (folder / RECIPE).exists()
-    if again:
+def demand_folder(recipe: Recipe, folder: Path, videos: Videos) -> None:
+    """Refuse a folder in which something else than this training was begun."""
+    if (folder / RECIPE).exists():
         refuse_another_training(recipe, folder, videos)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and holds no fine-tuning; name another --into")
+
+
+def run_training(recipe: Recipe, folder: Path, shards: ShardSet, on_keep: Callable[[], None] | None = None) -> Info:
+    """Train in a folder, or continue the same training where it stopped; `on_keep` is called when a state is kept."""
+    again = (folder / RECIPE).exists()
     if world() > 1:
         dist.barrier()  # nobody writes before all processes have checked the folder
     return train(recipe, folder, resume=again, inputs=Inputs.open(recipe, shards), on_keep=on_keep)
