@@ -20,10 +20,12 @@ SHARED = (
     "vprep.errors",
     "vprep.atomic",
     "vprep.checks",
+    "vprep.printing",
     "vprep.hashing",
     "vprep.plugins",
     "vprep.processors",
     "vprep.progress",
+    "vprep.text",
 )
 OPEN = {"vtrain": ("vprep.format", *SHARED), "veval": SHARED}
 

@@ -1,15 +1,14 @@
 """Print progress and results of commands, and write results to files."""
 
-import json as jsonlib
 import os
-import sys
 import time
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from veval.results import result
-from vprep.errors import UsageError
+from vprep import printing
+from vprep.errors import UsageError, WorkError, reason
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, Progress, WeightsInfo
@@ -42,7 +41,7 @@ def announce(weights: "WeightsInfo", data: "DataInfo", *more: str) -> None:
 
 def note(line: str) -> None:
     if is_first():
-        print(line, file=sys.stderr, flush=True)
+        printing.note(line)
 
 
 def is_first() -> bool:
@@ -74,6 +73,10 @@ def finish(found: dict[str, Any] | None, out: Path | None, json: bool | Literal[
     weights, data = found["weights"], found["data"]
     name = f"{found['kind']}-{short_name(Path(weights['path']))}-{data['name']}-fold{data['fold']}"
     out = out or fresh(RESULTS, name, ".json")
-    result.write(out, found)
+    try:
+        result.write(out, found)
+    except OSError as error:  # what took hours is at least printed
+        printing.show(found, bool(json), result.described)
+        raise WorkError(f"{out} cannot be written ({reason(error)}); keep the result that is printed here") from None
     if json != "later":
-        print(jsonlib.dumps(found, ensure_ascii=False) if json else f"{result.described(found)}\n{out}")
+        printing.show(found, bool(json), lambda found: f"{result.described(found)}\n{out}")

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from vprep.errors import about
+
 DRAFT = ".draft"
 
 
@@ -14,11 +16,12 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a draft that becomes `path` when the block ends, and that is removed when the block fails."""
     draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        move_into_place(draft, path)
+        with about(path, draft):
+            with draft.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            move_into_place(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 

@@ -12,8 +12,8 @@ from typer.main import get_command
 
 from vprep import plugins
 from vprep.errors import UsageError
+from vprep.printing import show
 from vtrain.options import SHARDS, Backbone, Json, Recipe, Settings, Subset
-from vtrain.output import show
 
 RUNS = Path("runs")
 MAY_CHANGE = ("workers", "log_every", "save_every", "keep_every")  # settings that no result depends on

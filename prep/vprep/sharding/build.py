@@ -4,7 +4,6 @@ import contextlib
 import errno
 import itertools
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from typing import Any
 from vprep.errors import UsageError, WorkError, reason, writing
 from vprep.format import DATASET, missing_set, read_dataset
 from vprep.layouts.listing import Entry, Listing
+from vprep.printing import note
 from vprep.settings import Settings
 from vprep.sharding.assemble import finish, is_finished, reopen
 from vprep.sharding.estimate import shard_count
@@ -70,7 +70,7 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
         reopen(job.out)
         chosen = {name for name in plan.shards if _has_failed(job.out, name, cause)}
         if not chosen:
-            print(f"nothing to retry: no video failed{f' by {cause}' if cause else ''}", file=sys.stderr)
+            note(f"nothing to retry: no video failed{f' by {cause}' if cause else ''}")
         kept = lru_cache(maxsize=4)(lambda name: _kept_results(job.out, name, cause))
 
         def kept_or_retried(name: str, planned: Planned) -> Result:

@@ -3,12 +3,12 @@
 import contextlib
 import fcntl
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from vprep.atomic import DRAFT
 from vprep.errors import UsageError, reason
+from vprep.printing import note
 
 NAME = ".lock"
 
@@ -33,7 +33,7 @@ def _lock(descriptor: int) -> None:
     except BlockingIOError:
         raise
     except OSError as error:  # some cluster file systems are mounted without locks
-        print(f"warning: no lock ({reason(error)}); make sure that nobody else writes here", file=sys.stderr)
+        note(f"warning: no lock ({reason(error)}); make sure that nobody else writes here")
 
 
 def _acquire(path: Path) -> int:

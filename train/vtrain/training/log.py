@@ -3,11 +3,11 @@
 import contextlib
 import importlib.util
 import json
-import sys
 from math import inf
 from pathlib import Path
 from typing import Any
 
+from vprep import printing
 from vprep.atomic import atomic_write
 from vprep.progress import Progress
 from vtrain.distributed import rank
@@ -62,7 +62,7 @@ def _cut(path: Path, step: int) -> None:
 def note(message: str) -> None:
     """Print a message to the user on stderr; only the first rank prints."""
     if message and rank() == 0:
-        print(message, file=sys.stderr, flush=True)
+        printing.note(message)
 
 
 class StepProgress(Progress):
