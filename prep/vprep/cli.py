@@ -146,11 +146,15 @@ def plan(
 ) -> None:
     """Estimate the shards, disk space and time of vprep shard. Writes nothing."""
     from vprep import layouts, summary
+    from vprep.layouts import alike
     from vprep.sharding import estimate
     from vprep.video import ffmpeg
 
     settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
     listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
+    alike.refuse_alike(listing.classes)
+    for line in alike.warnings(listing.classes):
+        printing.note(line)
     info = estimate.plan_report(
         listing, source, settings, ffmpeg.find(), sample=sample, workers=_workers(workers), timeout=timeout
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from vprep import streams
-from vprep.text import one_line
+from vprep.text import one_line, shortened
 
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
@@ -63,7 +63,7 @@ def _ended(program: str, command: Callable[[], object]) -> int:
 
 
 def _failed(program: str, message: str, code: int = 1) -> int:
-    print(f"{program}: {one_line(message)}", file=sys.stderr)
+    print(f"{program}: {shortened(one_line(message))}", file=sys.stderr)
     return code
 
 

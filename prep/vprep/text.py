@@ -21,3 +21,8 @@ def json_line(value: object) -> str:
     """Return a value as one line of JSON without control characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def shortened(text: str, most: int = 2000) -> str:
+    """Return `text` with its middle left out when it is longer than a message can be, as with a name of megabytes."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from vprep.errors import UsageError, WorkError, reason, writing
 from vprep.format import DATASET, missing_set, read_dataset
+from vprep.layouts.alike import refuse_alike
 from vprep.layouts.listing import Entry, Listing
 from vprep.printing import note
 from vprep.settings import Settings
@@ -93,6 +94,7 @@ def _new_or_same_plan(job: Job, read_listing: Callable[[], Listing], settings: S
         _refuse_listing(job.out, listing)
         return plan
     _refuse_foreign(job.out)
+    refuse_alike(listing.classes)
     keys = keys_of(listing.entries)
     ordered = interleaved(map(Planned, keys, listing.entries), settings.seed)
     entries = [video.entry for video in ordered]
