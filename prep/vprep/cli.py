@@ -212,7 +212,7 @@ def index(out: Set, json: Json = False) -> None:
     from vprep import index as indexer
     from vprep import summary
 
-    printing.show(indexer.index(out), json, summary.index_text)
+    printing.show(indexer.index(out), json, lambda info: summary.index_text(out, info))
 
 
 @app.command()
@@ -227,9 +227,10 @@ def subset(
 ) -> None:
     """Select a part of a set by a rule, for vtrain's --subset."""
     from vprep import subset as chooser
+    from vprep import summary
 
     info = chooser.subset(folder, rule, out, ids=ids)
-    printing.show(info, json, lambda info: f"{out}: {info['videos']} videos of {info['classes']} classes")
+    printing.show(info, json, lambda info: summary.subset_text(folder, out, info))
 
 
 @app.command()
@@ -242,10 +243,11 @@ def synth(
     json: Json = False,
 ) -> None:
     """Make small labelled videos for trials, in the layout of UCF101."""
+    from vprep import summary
     from vprep import synth as maker
 
     info = maker.synth(out, classes=classes, per_class=per_class, seconds=seconds, seed=seed)
-    printing.show(info, json, lambda info: f"{out}: {info['videos']} videos of {len(info['classes'])} classes")
+    printing.show(info, json, lambda info: summary.synth_text(out, info))
 
 
 @app.command("doctor")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -58,7 +59,8 @@ def set_text(info: dict[str, Any]) -> str:
     if info["failures"]:
         lines.append(f"  {info['failures']} failed: " + _counts(info["causes"]))
         lines.append("  by class: " + _counts(info["lost_by_class"]))
-        lines.append(f"  {info['out']}/{FAILURES} lists them; vprep retry {info['out']} tries them again")
+        lines.append(f"  {info['out']}/{FAILURES} lists them; vprep retry {quote(info['out'])} tries them again")
+    lines.append(_next_training(info["out"]))
     return "\n".join(lines)
 
 
@@ -125,7 +127,19 @@ def verify_text(info: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def index_text(info: dict[str, Any]) -> str:
+def subset_text(folder: Path, out: Path, info: dict[str, Any]) -> str:
+    """Return the text of `vprep subset`."""
+    counts = f"{counted(info['videos'], 'video')} of {counted(info['classes'], 'class')}"
+    return f"{out}: {counts}\n{_next_training(str(folder), f' --subset {quote(str(out))}')}"
+
+
+def synth_text(out: Path, info: dict[str, Any]) -> str:
+    """Return the text of `vprep synth`."""
+    counts = f"{counted(info['videos'], 'video')} of {counted(len(info['classes']), 'class')}"
+    return f"{out}: {counts}\nnext: vprep shard {quote(str(out))}"
+
+
+def index_text(folder: Path, info: dict[str, Any]) -> str:
     """Return the text of `vprep index`."""
     what = f"{counted(info['videos'], 'video')} in {counted(len(info['shards']), 'shard')}"
     lines = [f"{what}, {counted(info['frames'], 'frame')}"]
@@ -134,7 +148,13 @@ def index_text(info: dict[str, Any]) -> str:
             f"samples without JPEG frames, which are not in the index: {sum(info['skipped'].values())}: "
             + _counts(info["skipped"])
         )
+    lines.append(_next_training(str(folder)))
     return "\n".join(lines)
+
+
+def _next_training(folder: str, more: str = "") -> str:
+    """Return the line with the command that usually follows."""
+    return f"next: vtrain rspnet --shards {quote(folder)}{more}; for a trial, with --recipe tiny"
 
 
 def class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | None:
