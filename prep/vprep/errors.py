@@ -17,7 +17,7 @@ from vprep.text import one_line, shortened
 
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "change who may read and write it"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions"),
     errno.EROFS: "choose a place that can be written",
     errno.ENOMEM: "free some memory",
 }
