@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from veval.results import result
 from vprep import printing
+from vprep.atomic import require_writable
 from vprep.errors import UsageError, WorkError, reason
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def prepare(out: Path | None) -> None:
     """Check that the result can be written, before it is computed."""
     if out is not None and out.is_dir():
         raise UsageError(f"--out is {out}, which is a folder; name a file")
-    (RESULTS if out is None else out.parent).mkdir(parents=True, exist_ok=True)
+    require_writable(RESULTS if out is None else out.parent)
 
 
 def finish(found: dict[str, Any] | None, out: Path | None, json: bool | Literal["later"]) -> None:

@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from vprep.errors import about
+from vprep.errors import about, writing
 
 DRAFT = ".draft"
 
@@ -24,6 +25,14 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             move_into_place(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder of a file that is written after long work; refuse it at once where no file can be made in it."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def move_into_place(draft: Path, path: Path) -> None:

@@ -93,12 +93,12 @@ def reason(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Turn an error of the disk into the advice to choose another `--out`."""
+def writing(out: Path, advice: str = "choose another --out") -> Iterator[None]:
+    """Turn an error of the disk that comes before any work into a UsageError, by default to choose another `--out`."""
     try:
         yield
     except OSError as error:
-        raise UsageError(f"cannot write to {out}: {reason(error)}; choose another --out") from None
+        raise UsageError(f"cannot write to {out}: {reason(error)}; {advice}") from None
 
 
 def close_to(word: str, words: Iterable[str]) -> str:

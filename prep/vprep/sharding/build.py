@@ -1,7 +1,6 @@
 """Make the shards of a set that are not there yet, and retry the videos that failed."""
 
 import contextlib
-import errno
 import itertools
 import shutil
 import threading
@@ -11,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vprep.errors import UsageError, WorkError, reason, writing
+from vprep.errors import UsageError, WorkError, advice, reason, writing
 from vprep.format import DATASET, missing_set, read_dataset
 from vprep.layouts.alike import refuse_alike
 from vprep.layouts.listing import Entry, Listing
@@ -155,9 +154,9 @@ def _writing(out: Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "fix that"
             raise WorkError(
-                f"{out}: {reason(error)}; finished shards stay: {advice} and run the same command again to continue"
+                f"{out}: {reason(error)}; finished shards stay: {advice(error)} and run the same command again to "
+                "continue"
             ) from error
 
 

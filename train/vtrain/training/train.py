@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vprep.errors import UsageError, WorkError
+from vprep.errors import UsageError, WorkError, writing
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
 from vtrain.backbones.batch_norm import make_exact
@@ -156,7 +156,8 @@ def begin_folder(folder: Path) -> None:
         note(f"the run in {folder} stopped before it saved; this run takes its place")
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def load_last(run: Run, folder: Path, data: DataInfo) -> None:
