@@ -6,7 +6,7 @@ from typing import Any
 
 from vprep import streams
 from vprep.errors import WorkError
-from vprep.text import json_line, one_line, printable
+from vprep.text import json_line, printable
 
 
 def note(message: str) -> None:
@@ -37,7 +37,7 @@ def say(text: object, width: int | None = None) -> None:
 def _printable(value: Any) -> Any:  # noqa: ANN401  what JSON holds
     """Return a result whose texts are printable."""
     if isinstance(value, str):
-        return one_line(value)
+        return printable(value)
     if isinstance(value, dict):
         return {_printable(key): _printable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -361,7 +361,7 @@ def failed(recipe: Recipe, folder: Path, *, resume: bool = False) -> tuple[str, 
     """Return the kind and the message of the error that ends a training."""
     try:
         train(recipe, folder, resume=resume)
-    except (WorkError, OSError) as error:
+    except (UsageError, WorkError, OSError) as error:
         return type(error).__name__, str(error)
     return "", ""
 
@@ -432,4 +432,6 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(shards: Path, tmp_path:
         mount("remount,ro")
         return failed(change(recipe, ["steps=4"]), folder, resume=True)
 
-    assert on_a_disk(folder, 10_000_000, act) == ["OSError", f"[Errno 30] Read-only file system: '{folder / '.lock'}'"]
+    advice = "copy the run to where you can write, and name the copy"
+    sentence = f"cannot write to {folder}: read-only file system; {advice}"
+    assert on_a_disk(folder, 10_000_000, act) == ["UsageError", sentence]
