@@ -5,12 +5,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from vprep.errors import WorkError
 from vprep.format import FAILURES
+from vprep.index_rows import failures
 from vprep.layouts import alike
 from vprep.layouts.listing import Listing
+from vprep.text import one_line
 
 MOST = 20  # lines of a list that is shown
 
@@ -34,7 +34,7 @@ def listing_lines(listing: Listing) -> list[str]:
 
 def set_info(out: Path, info: dict[str, Any]) -> dict[str, Any]:
     """Return the counts of a finished set with its failures by cause and by class, for printing."""
-    lost = pq.read_table(out / FAILURES, columns=["cause", "class_name"]).to_pylist()
+    lost = failures(out, ["cause", "class_name"]).to_pylist()
     kept = {name: info[name] for name in ("videos", "failures", "frames", "damaged", "bytes", "splits", "settings")}
     return kept | {
         "out": str(out),
@@ -114,17 +114,16 @@ def plan_text(info: dict[str, Any]) -> str:
 
 def verify_text(info: dict[str, Any]) -> str:
     """Return the text of `vprep verify`: the problems of a set, or that there is none."""
+    same = info["same_content"]
+    note = [f"{same} videos repeat the content of another one; vprep stats {info['set']} names some"] if same else []
     if not info["wrong"]:
         what = f"{counted(info['videos'], 'video')} in {counted(info['shards'], 'shard')}"
-        return f"{info['set']}: {what} {'is' if info['videos'] == 1 else 'are'} as written ({info['depth']})"
+        is_good = f"{what} {'is' if info['videos'] == 1 else 'are'} as written ({info['depth']})"
+        return "\n".join([f"{info['set']}: {is_good}", *note])
     lines = [
         f"{item['file']}" + (f"  {item['key']}" if item["key"] else "") + f"  {item['what']}" for item in info["wrong"]
     ]
-    damaged = sorted({item["file"] for item in info["wrong"] if item["file"].endswith(".tar")})
-    if damaged:
-        lines.append(f"remove {', '.join(damaged[:3])}{', ...' if len(damaged) > 3 else ''} and run vprep shard again:")
-        lines.append("only missing shards are made again")
-    return "\n".join(lines)
+    return "\n".join([*map(one_line, lines), *note, *info["advice"]])
 
 
 def subset_text(folder: Path, out: Path, info: dict[str, Any]) -> str:
@@ -147,6 +146,10 @@ def index_text(folder: Path, info: dict[str, Any]) -> str:
         lines.append(
             f"samples without JPEG frames, which are not in the index: {sum(info['skipped'].values())}: "
             + _counts(info["skipped"])
+        )
+    if info["same_content"]:
+        lines.append(
+            f"warning: {info['same_content']} videos repeat the content of another one; vprep stats names some"
         )
     lines.append(_next_training(str(folder)))
     return "\n".join(lines)
