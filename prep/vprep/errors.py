@@ -57,6 +57,8 @@ def _ended(program: str, command: Callable[[], object]) -> int:
     except OSError as error:  # an error of a disk or of a file is no bug
         where = error.filename if isinstance(error.filename, str) else _words(program)
         return _failed(program, f"{where}: {reason(error)}; {advice(error)} and run it again")
+    except UnicodeEncodeError as error:  # pyarrow and json files take no other names
+        return _failed(program, f"{not_utf8(str(error.object))}", 2)
     except MemoryError:
         return _failed(program, f"not enough memory for {_words(program)}; {ADVICE[errno.ENOMEM]} and run it again")
     return 0
@@ -69,6 +71,11 @@ def _failed(program: str, message: str, code: int = 1) -> int:
 
 def _words(program: str) -> str:
     return f"'{shlex.join([program, *sys.argv[1:]])}'"
+
+
+def not_utf8(name: str) -> str:
+    """Return the sentence for a name that holds bytes which are not UTF-8."""
+    return f"the name {name!a} is not UTF-8; rename it"
 
 
 def advice(error: OSError) -> str:
@@ -95,6 +102,8 @@ def reason(error: OSError) -> str:
 @contextlib.contextmanager
 def writing(out: Path, advice: str = "choose another --out") -> Iterator[None]:
     """Turn an error of the disk that comes before any work into a UsageError, by default to choose another `--out`."""
+    if "\udc80" <= max(str(out)) <= "\udcff":
+        raise UsageError(not_utf8(str(out)))
     try:
         yield
     except OSError as error:
