@@ -1,5 +1,10 @@
-"""`python -m vprep`, where the command vprep is not on the path."""
+"""`python -m vprep`, and the command `vprep`. From its first line on, a signal ends it with a sentence."""
 
-from vprep.cli import main
+from vprep import signals
 
-main()
+signals.end_at_once("vprep")
+
+from vprep.cli import main  # noqa: E402  imports much, and may be interrupted
+
+if __name__ == "__main__":
+    main()

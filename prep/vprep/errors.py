@@ -2,6 +2,8 @@
 
 UsageError   2   the command cannot be done as asked: nothing was done, the message says what to write instead
 WorkError    1   the work failed: finished parts stay, the message says how to continue
+StoppedError 130, 143 or 129   the work was stopped by SIGINT (Ctrl-C), SIGTERM or SIGHUP: 128 + the signal's number;
+                 finished parts stay, the message says how to continue
 """
 
 import contextlib
@@ -12,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from vprep import streams
+from vprep import signals, streams
 from vprep.text import one_line, shortened
 
 ADVICE = {
@@ -31,6 +33,14 @@ class WorkError(Exception):
     """The work stopped before its end, or its result is wrong."""
 
 
+class StoppedError(WorkError):
+    """The work was stopped by the signal `number`, and its state is saved."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 def exit_code(program: str, command: Callable[[], object]) -> int:
     """Run `command` and return its exit code; an error is one sentence on stderr. A bug still shows its traceback."""
     streams.in_utf8(program)
@@ -43,6 +53,15 @@ def exit_code(program: str, command: Callable[[], object]) -> int:
 
 
 def _ended(program: str, command: Callable[[], object]) -> int:
+    """Run `command` and return its exit code; a signal ends it with a sentence."""
+    try:
+        with signals.handled(program):
+            return _exit_code(program, command)
+    except signals.Stop as stop:
+        return _failed(program, stop.sentence or signals.UNFINISHED, 128 + stop.number)
+
+
+def _exit_code(program: str, command: Callable[[], object]) -> int:
     """Run `command` and return its exit code; say what went wrong."""
     try:
         command()
@@ -50,6 +69,8 @@ def _ended(program: str, command: Callable[[], object]) -> int:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except UsageError as error:
         return _failed(program, str(error), 2)
+    except StoppedError as error:
+        return _failed(program, str(error), 128 + error.number)
     except WorkError as error:
         return _failed(program, str(error))
     except BrokenPipeError:
