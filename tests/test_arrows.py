@@ -25,6 +25,8 @@ SHARED = (
     "vprep.plugins",
     "vprep.processors",
     "vprep.progress",
+    "vprep.signals",
+    "vprep.streams",
     "vprep.text",
 )
 DESCRIBE_SHARDS = (
