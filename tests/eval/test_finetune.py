@@ -14,6 +14,7 @@ import pytest
 import torch
 from commands import begin, veval
 from small_recipes import assert_same, lines, saved, small
+from split_sets import with_splits
 
 from veval import commands, inputs
 from veval.evaluation import Data, Evaluation, Execution, WeightsInfo
@@ -470,3 +471,16 @@ def test_several_seeds_are_one_line_of_the_report(run: Path, shards: Path, tmp_p
     found = [tuned(str(run), shards, tmp_path / f"{seed}", f"seed={seed}") for seed in (0, 1)]
     (line,) = report.of_results(found).lines
     assert (line.over, line.value) == ("2 seeds", pytest.approx((found[0]["top1"] + found[1]["top1"]) / 2))
+
+
+def test_a_set_without_a_train_split_is_refused_because_the_tested_videos_would_be_learned_from(
+    shards: Path, tmp_path: Path
+) -> None:
+    folder = with_splits(shards, tmp_path / "set", lambda row: "test" if row % 2 else None)
+    with pytest.raises(UsageError) as error:
+        tuned("random", folder, tmp_path / "run")
+    assert str(error.value) == (
+        f"{folder} has no train split, so the network would learn from the videos that it is tested on; name a set "
+        "with a train split, or another one to learn from: data.shards=SET"
+    )
+    assert not (tmp_path / "run").exists()

@@ -41,7 +41,7 @@ BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what
 TINY = "finetune-tiny"
 USUAL = "ucf101"  # the data set whose recipe is used for videos on which no paper fine-tunes
 # Settings that may differ when a training continues; hashes show whether shards elsewhere are the same.
-MAY_CHANGE = ("workers", "log_every", "save_every", "data.shards")
+MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "data.shards")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,6 +146,7 @@ def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
     refuse_other_network(tuning.weights.info, tuning.recipe)
     shards = tuning.shards
     recipe = resolved(selecting(tuning), shards)
+    refuse_tested(tuning, recipe, shards)
     learned = refuse_untestable(replace(tuning, recipe=recipe), shards)
     per_epoch = recipe.length(len(learned)).per_epoch
     on_test = None
@@ -200,6 +201,15 @@ def selecting(tuning: FineTuning) -> Recipe:
     begun = tuning.folder / RECIPE
     is_older = begun.exists() and "keep" not in read_json(begun)  # than the setting
     return replace(recipe, keep="last") if is_older else recipe
+
+
+def refuse_tested(tuning: FineTuning, recipe: Recipe, shards: ShardSet) -> None:
+    """Refuse to learn from all videos of the tested set unless the user has written so."""
+    if shards is tuning.data.shards and recipe.data.split == "all" and tuning.recipe.data.split == "auto":
+        raise UsageError(
+            f"{shards.spec} has no train split, so the network would learn from the videos that it is tested on; name "
+            "a set with a train split, or another one to learn from: data.shards=SET"
+        )
 
 
 def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> Videos:
