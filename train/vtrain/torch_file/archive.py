@@ -30,12 +30,19 @@ class _Bounded(io.BufferedReader):
 
 
 @contextmanager
+def bounded_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip of no absurd number of members, each of them once."""
+    with path.open("rb", buffering=0) as raw, _Bounded(raw) as file, zipfile.ZipFile(file) as archive:
+        if len(set(archive.namelist())) != len(archive.namelist()):
+            raise ValueError("it holds a file twice")
+        yield archive
+
+
+@contextmanager
 def open_checked(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip whose members are stored as they are, each once and apart, and whose pickle is within the limits."""
-    with path.open("rb", buffering=0) as raw, _Bounded(raw) as file, zipfile.ZipFile(file) as archive:
+    with bounded_zip(path) as archive:
         members, size = archive.infolist(), path.stat().st_size
-        if len({member.filename for member in members}) != len(members):
-            raise ValueError("it holds a file twice")
         if any(member.compress_type or member.file_size != member.compress_size for member in members):
             raise ValueError("it is compressed, which no checkpoint of torch is")
         if sum(member.file_size for member in members) > size:
