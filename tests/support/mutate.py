@@ -25,7 +25,10 @@ import pyarrow.parquet as pq
 
 DEEP = (5_000, 200_000)  # brackets
 STAND_IN = "@@{}@@"  # for brackets that no Python value could hold
-NAMES = ("", "..", "../../x", "/etc/passwd", "a/../../b", ".", "a\0b", "a\nb", "é", "é", "con", "x" * 5000, "💥")
+NAMES = (
+    *("", "..", "../../x", "/etc/passwd", "a/../../b", ".", "a\0b", "a\nb", "\x1b[2J", "\u00e9", "e\u0301", "con"),
+    *("x" * 5000, "\U0001f4a5", "canary", "canary:make"),
+)
 NUMBERS = (
     *(-1, 0, 1, 7, 255, 256, -(2**31), 2**31 - 1, 2**31, 2**32, 2**40, 2**63 - 1, 2**63, -(2**63), 10**30),
     *(0.5, -0.0, 1e-300, 1e308, math.nan, math.inf, -math.inf),
