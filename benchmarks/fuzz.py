@@ -51,11 +51,17 @@ class Watch:
         self.seen: list[str] = []
         self.active = False
         sys.addaudithook(self._look)
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Find no module; note who looks for one that only a file can have named."""
+        if self.active and name.partition(".")[0] == CANARY:
+            self.seen.append(f"import {name}")
 
     def _look(self, event: str, args: tuple[object, ...]) -> None:
         if not self.active:
             return
-        if event in (*STARTS, *CONNECTS) or (event == "import" and str(args[0]).partition(".")[0] == CANARY):
+        if event in (*STARTS, *CONNECTS):
             self.seen.append(f"{event} {args[:2]}")
         elif event in CHANGES or (event == "open" and isinstance(args[2], int) and args[2] & WRITES):
             path = os.path.abspath(os.fsdecode(args[0])) if isinstance(args[0], str | bytes) else ""
