@@ -26,7 +26,15 @@ SHARED = (
     "vprep.progress",
 )
 DESCRIBE_SHARDS = (
-    *("vprep.format", "vprep.duplicates", "vprep.json_text", "vprep.limits", "vprep.row_check", "vprep.tables"),
+    *(
+        "vprep.format",
+        "vprep.duplicates",
+        "vprep.json_text",
+        "vprep.limits",
+        "vprep.row_check",
+        "vprep.set_name",
+        "vprep.tables",
+    ),
 )
 OPEN = {"vtrain": (*DESCRIBE_SHARDS, *SHARED), "veval": SHARED}
 

@@ -56,7 +56,7 @@ def die(path: Path) -> None:
 
 
 def grow(path: Path) -> None:
-    bytearray(300 << 20)
+    bytes(path.read_bytes() * (300 << 20))
 
 
 def write_outside(path: Path) -> None:

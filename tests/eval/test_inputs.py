@@ -227,9 +227,10 @@ def test_videos_are_selected_by_split_with_what_results_say_about_them(shards: P
     assert {split: len(some) for split, some in data.videos.items()} == data.info.videos == {"train": 20, "test": 4}
     opened = ShardSet.open(shards)
     assert data.info.as_dict() == {
-        "shards": str(shards), "name": "UCF101", "side": 24, "hash": opened.fingerprint, "split": "train,test",
+        "shards": str(shards), "name": "synth", "side": 24, "hash": opened.fingerprint, "split": "train,test",
         "fold": 2, "subset": None, "videos": {"train": 20, "test": 4},
         "fingerprints": {split: opened.select(split, fold=2).fingerprint for split in ("train", "test")},
+        "classes": 4, "failures": 0,
     }  # fmt: skip
     assert len(inputs.open_data(str(shards), None).videos["all"]) == 24
 

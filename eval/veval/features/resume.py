@@ -22,7 +22,8 @@ from vprep.errors import UsageError, WorkError
 from vprep.hashing import hash_file
 
 INFO = "facts.json"
-BESIDE = ("path", "shards", "subset", "name")  # paths and names, which may differ: hashes identify the content
+# Paths, names and counts, which may differ or be missing: hashes identify the content.
+BESIDE = ("path", "shards", "subset", "name", "classes", "failures")
 POLL = 0.1  # seconds between two checks for another process' parts
 
 

@@ -3,21 +3,18 @@
 V videos   K clips of each   D feature
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from veval.features.films import film_of
 from vprep.errors import UsageError
 
 Ints = NDArray[np.int64]
 
 PART = 64 << 20  # bytes of features that are processed at a time
-
-# Names of UCF101: videos of one group were cut from the same film.
-UCF101 = re.compile(r"(v_.+_g\d+)_c\d+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +87,7 @@ def by_video(features: Features) -> NDArray[np.float32]:
 
 def film(key: str, content: str = "") -> str:
     """Return a name that is the same for videos that must stay together when a split is divided."""
-    found = UCF101.match(key)
-    return found.group(1) if found else content or key
+    return film_of(key) or content or key
 
 
 def films(features: Features) -> list[str]:

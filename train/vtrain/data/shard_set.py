@@ -12,6 +12,7 @@ from vprep.errors import UsageError
 from vprep.format import DATASET, PER_FRAME
 from vprep.hashing import hash_of
 from vprep.limits import MOST_LABEL
+from vprep.set_name import set_name
 from vprep.tables import Table, opened
 from vtrain.data.dataset import Videos, as_array, videos_of
 from vtrain.data.index_file import in_shards, open_index, refuse_twice, refuse_wrong_offsets, refuse_wrong_rows
@@ -22,7 +23,6 @@ FOLDS = (1, 2, 3)
 COLUMNS = ["key", "shard", "offset", "size", "label", "frames", "fps", "height", "width", "codec"]
 SIZES_AND_RATES = ["height", "width", "fps", "source_height", "source_width", "source_fps", "rotation"]
 SUBSET = pa.schema([("key", pa.string()), ("label", pa.int32()), ("class_name", pa.string())])
-NAMES = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "SSv2"}  # layout -> name in the tables of the papers
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +45,12 @@ class ShardSet:
     @property
     def name(self) -> str:
         """The name of the data set in tables of results; several names are joined by +."""
-        names = [NAMES.get(part.settings.get("layout", "")) or part.folder.name for part in self.parts]
-        return "+".join(dict.fromkeys(names))
+        return "+".join(dict.fromkeys(map(_name, self.parts)))
+
+    @property
+    def failures(self) -> int:
+        """The number of videos of all sets that could not be used when the sets were made."""
+        return sum(part.info.get("failures", 0) for part in self.parts)
 
     @property
     def fingerprint(self) -> str:
@@ -125,6 +129,11 @@ class ShardSet:
         words += ["in the shard that was named" if shards == 1 else f"in the {shards} shards that were named"]
         counts = ", ".join(f"{count} {name}" for name, count in self.parts[0].splits(fold).items()) or "no split at all"
         return " ".join(words) + (f"; fold {fold} of {DATASET} has {counts}" if split is not None else "")
+
+
+def _name(part: Part) -> str:
+    """Return the name of a set's data set, or of its folder."""
+    return set_name(part.settings.get("layout", ""), part.info["classes"]) or part.folder.name
 
 
 def _selected(part: Part, index: Table, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
