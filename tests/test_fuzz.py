@@ -3,6 +3,7 @@
 `python benchmarks/fuzz.py` runs thousands of such cases under limits of memory and time; here are some of each kind.
 """
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -88,7 +89,7 @@ def import_what_the_file_names(path: Path) -> None:
     [
         (hang, "more than 0.5 seconds"),
         (die, "the process died"),
-        (grow, " MB"),
+        (grow, " MB|MemoryError"),
         (write_outside, "fuzz_canary"),
         (start_a_program, "subprocess.Popen"),
         (break_down, "KeyError"),
@@ -104,7 +105,7 @@ def test_the_script_finds_what_no_reader_may_do(read: Callable[[Path], None], fi
     outcome = fuzz.run(kind, range(2), 0.5, 200 << 20)
     assert outcome.cases == 2
     assert len(outcome.findings) >= 2
-    assert all(finding in each for each in outcome.findings)
+    assert all(re.search(finding, each) for each in outcome.findings)
 
 
 @FORKED
