@@ -279,6 +279,7 @@ def _other_values(table: pa.Table, rng: random.Random) -> pa.Table:
         if rng.randrange(2):
             values[row] = rng.choice((None, *(_hostile(rng, values[row]) for _ in range(3))))
     safe = [value if _fits(value, kind) else None for value in values]
+    safe = safe if _fits(safe, pa.list_(kind)) else [None] * len(safe)
     return table.set_column(at, table.schema.field(at), pa.array(safe, kind))
 
 
@@ -299,7 +300,7 @@ def _other_rows(table: pa.Table, rng: random.Random) -> pa.Table:
     elif how == 2 and rows:
         rows = [rng.choice(rows) for _ in rows]
     else:
-        rows = rows * (50 if len(rows) < 1000 else 2)
+        rows = rows * (50 if len(rows) < 100 else 2)
     return table.take(pa.array(rows, pa.int64()))
 
 

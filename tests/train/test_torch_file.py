@@ -76,7 +76,7 @@ def test_a_run_is_resumed_from_no_damaged_state(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         state_in(tmp_path)
     assert str(error.value) == (
-        f"{path} cannot be read as a checkpoint of torch ({DAMAGED}); no other state is kept: start another run"
+        f"{path} is no state of a training ({DAMAGED}); no other state is kept: start another run"
     )
 
 
