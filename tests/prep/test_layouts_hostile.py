@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fuzzed import Kind, fault, faults
+from fuzzed.lists import KINDS
 from layout_trees import entries_of, message, tree, write
 
 from vprep import layouts
@@ -166,3 +168,11 @@ def test_a_folder_that_several_links_lead_to_is_read_through_each(tmp_path: Path
         (tmp_path / name).mkdir()
         (tmp_path / name / "run").symlink_to(tmp_path / "all")
     assert len(layouts.read(tmp_path).entries) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_list_that_a_stranger_changed_is_read_or_refused_in_one_sentence(kind: Kind, tmp_path: Path) -> None:
+    path = kind.make(tmp_path)
+    good = path.read_bytes()
+    assert [fault(read, path) for read in kind.readers.values()] == [""] * len(kind.readers)
+    assert [found for seed in range(60) for found in faults(kind, good, path, seed)] == []

@@ -88,6 +88,7 @@ def test_the_locale_c_stores_and_prints_every_name(accented: Path, tmp_path: Pat
     assert refused.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_source_whose_name_is_not_utf8_is_sharded_and_such_a_set_is_refused(accented: Path, tmp_path: Path) -> None:
     shutil.copytree(accented / "vidéos", tmp_path / os.fsdecode(b"\xff"))
     for _ in range(2):
@@ -109,7 +110,7 @@ def test_a_name_cannot_command_the_terminal(make_video: MakeVideo, tmp_path: Pat
     refused = shell("vprep shard in --labels labels.csv --out other", tmp_path)
     assert "the first being '\\x1b[31mb.mp4'" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    for words in ("stats set", "stats set --json", "verify set", "plan in", "show set"):
+    for words in ("stats set", "verify set", "plan in"):
         done = shell(f"vprep {words}", tmp_path)
         assert done.returncode == 0, done.stderr
         assert "\x1b" not in done.stdout + done.stderr
