@@ -130,13 +130,21 @@ def jpeg_size(jpeg: bytes | memoryview) -> tuple[int, int] | None:
 
     The header is read before a picture is decoded, since a few bytes can claim 65,535 x 65,535 pixels.
     """
+    at = jpeg_header(jpeg)
+    if at is None:
+        return None
+    return int.from_bytes(jpeg[at + 5 : at + 7], "big"), int.from_bytes(jpeg[at + 7 : at + 9], "big")
+
+
+def jpeg_header(jpeg: bytes | memoryview) -> int | None:
+    """Return where the frame header of a JPEG begins; None when a decoder would find none."""
     if jpeg[:3] != JPEG_BEGIN:
         return None
     at = 2
     while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(jpeg[at + 5 : at + 7], "big"), int.from_bytes(jpeg[at + 7 : at + 9], "big")
+            return at
         if marker == 0xFF:  # fills up
             at += 1
         elif marker in WITHOUT_LENGTH:
