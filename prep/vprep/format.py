@@ -26,6 +26,7 @@ from vprep.limits import MOST_DATASET
 SCHEMA = 1
 DATASET, INDEX, FAILURES, PLAN = "dataset.json", "index.parquet", "failures.parquet", "plan.parquet"
 FROM_INDEX = "webdataset"  # the layout in the settings of a set that vprep index made
+LOCK = ".lock"  # in a folder that somebody writes to
 BLOCK = 512  # tar's unit: headers are one block, contents are padded to full blocks
 TRAILER = bytes(2 * BLOCK)
 PER_FRAME = ("frame_offsets", "frame_checks")  # the large columns: a reader that lists videos omits them
@@ -203,7 +204,8 @@ def missing_set(folder: Path) -> str:
     if not folder.is_dir():
         return f"no folder '{folder}'; a set is made with: vprep shard VIDEOS --out {folder}"
     if (folder / PLAN).exists():
-        return unfinished_set(folder)
+        busy = f"the set in {folder} is being written, or its writer was killed: wait, or run vprep shard again"
+        return busy if (folder / LOCK).exists() else unfinished_set(folder)
     tars = sum(1 for _ in folder.glob("*.tar"))
     if tars:
         return f"{folder} holds {tars} tars and no {DATASET}; make it with: vprep index {folder}"

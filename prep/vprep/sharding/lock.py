@@ -9,14 +9,13 @@ from pathlib import Path
 
 from vprep.atomic import DRAFT
 from vprep.errors import UsageError, reason
-
-NAME = ".lock"
+from vprep.format import LOCK
 
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Lock the set in `folder`; the lock ends with the process, however that ends."""
-    path = folder / NAME
+    path = folder / LOCK
     descriptor = _acquire(path)
     try:
         for draft in folder.glob(f".*{DRAFT}"):  # left by a writer that was killed
@@ -38,7 +37,7 @@ def _lock(descriptor: int) -> None:
 
 def _acquire(path: Path) -> int:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             _lock(descriptor)
         except BlockingIOError:
