@@ -20,10 +20,14 @@ SHARED = (
     "vprep.errors",
     "vprep.atomic",
     "vprep.checks",
+    "vprep.printing",
     "vprep.hashing",
     "vprep.plugins",
     "vprep.processors",
     "vprep.progress",
+    "vprep.signals",
+    "vprep.streams",
+    "vprep.text",
 )
 DESCRIBE_SHARDS = (
     *(

@@ -1,9 +1,10 @@
 """The command line of veval: parse the arguments, call the command, print the result."""
 
-import json as jsonlib
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
@@ -11,10 +12,13 @@ import typer
 
 from veval import options as opt
 from veval import output
+from vprep import printing
 from vprep.errors import UsageError, exit_code
+from vprep.text import json_line
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, Evaluation, Execution, Weights, WeightsInfo
+    from veval.tasks.finetune import FineTuning
     from vtrain.recipes.recipe import Recipe
 
 WIDTH = 240  # characters per line of a report that does not go to a terminal
@@ -125,7 +129,7 @@ def features(
         found = {"out": str(out), "videos": counts, "dropped": dropped}
         found["protocol"] = evaluation.protocol.as_dict("features")
         line = f"{out}: {sum(counts.values()) - len(dropped)} videos, {len(dropped)} dropped"
-        print(jsonlib.dumps(found, ensure_ascii=False) if json else line)
+        printing.show(found, json, lambda _: line)
 
 
 @app.command("test")
@@ -142,7 +146,7 @@ def accuracy(
     from veval import early
     from veval.evaluation import Evaluation
     from veval.inputs import newest_tuned
-    from veval.protocol import for_weights
+    from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
     output.prepare(out)
@@ -162,7 +166,10 @@ def accuracy(
         execution=_execution(device, workers, skip_bad),
     )
     info = evaluation.data.info
-    output.announce(network.info, info, upscaling_note(info.side, evaluation.protocol.size))
+    shown = evaluation.protocol
+    output.announce(
+        network.info, info, upscaling_note(info.side, shown.size), crop_note(shown, network.info, info.side)
+    )
     output.finish(commands.accuracy(evaluation, logits=logits, over=bootstrap), out, json)
 
 
@@ -217,15 +224,13 @@ def finetune(
     results = []
     with processes():  # several trainings can only follow each other in one process group
         for tuning in tunings:
-            resume = f"training in {tuning.folder}; if it is stopped, continue with --into {tuning.folder}"
-            output.announce(start.info, tuning.data.info, note, resume)
-            found = commands.finetune(tuning, over=bootstrap)
+            found = commands.finetune(replace(tuning, begin=partial(_announce, tuning, note)), over=bootstrap)
             if found is not None:
                 results.append(found)
                 file = out.with_stem(f"{out.stem}-fold{tuning.data.info.fold}") if folds and out else out
-                output.finish(found, file, "later" if json and folds else json)
+                output.finish(found, file, "later" if json and folds else json, is_last=tuning is tunings[-1])
     if json and folds and results:
-        print(jsonlib.dumps({"folds": results}, ensure_ascii=False))
+        printing.say(json_line({"folds": results}))
 
 
 @app.command()
@@ -249,14 +254,12 @@ def report(
         raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
     found = tables.report(paths, "averaged" if folds else "separate", bootstrap)
     if json:
-        print(jsonlib.dumps(tables.as_dict(found), ensure_ascii=False))
+        printing.say(json_line(tables.as_dict(found)))
     elif markdown:
-        print(tables.markdown(found))
+        printing.say(tables.markdown(found))
     else:
-        from rich.console import Console
-
         # A file or a pipe has no width; 80 characters per line would be too few for the columns.
-        Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(tables.terminal(found))
+        printing.say(tables.terminal(found), width=None if sys.stdout.isatty() else WIDTH)
 
 
 def main(argv: list[str] | None = None) -> Never:
@@ -280,7 +283,7 @@ def _evaluation(
     """Return the evaluation of features that the options describe, and announce it."""
     from veval import early, inputs
     from veval.evaluation import Evaluation
-    from veval.protocol import for_weights
+    from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
     early.demand_distinct_splits(splits or ())
@@ -291,7 +294,8 @@ def _evaluation(
     execution = _execution(device, workers, skip_bad)
     network = inputs.weights(weights, backbone=backbone, seed=seed)
     shown = for_weights("features", network.info, protocol, settings or [])
-    output.announce(network.info, data.info, shown.line("features"), upscaling_note(data.info.side, shown.size))
+    notes = upscaling_note(data.info.side, shown.size), crop_note(shown, network.info, data.info.side)
+    output.announce(network.info, data.info, shown.line("features"), *notes)
     return Evaluation(network=network, data=data, protocol=shown, execution=execution)
 
 
@@ -309,6 +313,14 @@ def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
     )
 
 
+def _announce(tuning: "FineTuning", note: str) -> None:
+    """Print what is trained and where, once nothing is left to refuse."""
+    resume = f"training in {tuning.folder}; if it is stopped, continue with --into {tuning.folder}"
+    # A training that begins with the weights of one epoch of several says itself which they are.
+    info = tuning.weights.info if tuning.is_begun or not tuning.weights.info.epoch else None
+    output.announce(info, tuning.data.info, note, resume)
+
+
 def _of_fold(recipe: "Recipe", fold: int, skip_bad: bool) -> "Recipe":
     from vtrain.overrides import change
 
@@ -320,7 +332,9 @@ def _folder(run: Path | None, weights: "WeightsInfo", data: "DataInfo", *, sever
     from veval.inputs import TUNED
 
     if run is None:
-        return output.fresh(TUNED, f"{output.short_name(Path(weights.path))}-{data.name}-fold{data.fold}")
+        return output.fresh(
+            TUNED, f"{output.short_name(Path(weights.path), weights.like_recipe)}-{data.name}-fold{data.fold}"
+        )
     return run.with_name(f"{run.name}-fold{data.fold}") if several else run
 
 

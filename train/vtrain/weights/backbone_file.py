@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vprep import plugins
-from vprep.atomic import atomic_write
+from vprep.atomic import atomic_write, require_writable
 from vprep.errors import UsageError
 from vprep.hashing import hash_of
 from vtrain.backbones import Backbone, backbone, known
@@ -205,3 +205,4 @@ def check_target(out: Path, source: Path, endings: tuple[str, ...]) -> None:
         raise UsageError(f"--out is '{out}', which is a folder; name a file in it, as in {out / f'a{endings[0]}'}")
     if out.exists() and source.exists() and out.samefile(source):
         raise UsageError(f"--out is '{out}', the file that is read; name another")
+    require_writable(out.parent)
