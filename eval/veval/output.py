@@ -37,10 +37,12 @@ class Work:
 
         if self._shown is None or self._shown.total != total or done < self._shown.done:
             self.close()
+            if done >= total:  # there is nothing to wait for
+                return
             self._shown = Progress(total, done, visible=is_first())
             self._shown.__enter__()
         self._shown.move(done)
-        self._shown.show(f"{self._what} {done}/{total}", f"{self._shown.per_second:.3g} a second")
+        self._shown.show(f"{done}/{total}", f"{self._what}, {self._shown.per_second:.3g} a second")
         if done >= total:
             self.close()
 

@@ -24,12 +24,15 @@ def test_a_log_has_a_line_now_and_then_with_the_time_that_is_left(
     for done in (5, 10, 20):
         work.progress(done, 20)
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(", ")[0] for line in lines] == [f"searched queries {done}/20" for done in (5, 10, 20)]
+    assert [line.split(", ")[:2] for line in lines] == [[f"{done}/20", "searched queries"] for done in (5, 10, 20)]
     assert lines[1].endswith(" left")
     assert lines[2].endswith(", 0:00 left")
     work.progress(3, 4)  # of other work, which begins at its start
-    assert capsys.readouterr().err.startswith("searched queries 3/4")
-    work.close()
+    assert capsys.readouterr().err.startswith("3/4, searched queries")
+    work.progress(4, 4)
+    work.begin("fitted linear layers")
+    work.progress(1, 1)  # which is no wait
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == ["4/4"]
 
 
 def test_random_weights_are_called_by_their_recipe() -> None:
