@@ -97,13 +97,15 @@ def bench_loader(
     json: Json = False,
 ) -> None:
     """Measure loading, from shards to the device. Shows the time of each stage and how many workers help."""
-    from vtrain.bench import loader as measure
+    from vtrain.bench.options import plan_of, read_workers
     from vtrain.data.shard_set import ShardSet
 
+    numbers = read_workers(workers)
+    plan_of(method)
     videos = ShardSet.open(shards).select(split, fold=fold, subset=subset)
-    measured = measure.loader(
-        videos, method, batch=batch, workers=measure.read_workers(workers), seconds=seconds, device=device
-    )
+    from vtrain.bench import loader as measure
+
+    measured = measure.loader(videos, method, batch=batch, workers=numbers, seconds=seconds, device=device)
     show(measured, json, measure.as_table)
 
 
@@ -118,11 +120,12 @@ def bench_step(
     json: Json = False,
 ) -> None:
     """Measure a training step on random clips. Needs no shards."""
-    from vtrain.bench import step as measure
     from vtrain.overrides import change
     from vtrain.recipes import find
 
     chosen = change(find(method, recipe, backbone), settings or [])
+    from vtrain.bench import step as measure
+
     show(measure.step(chosen, seconds=seconds, device=device), json, measure.as_table)
 
 
@@ -139,16 +142,18 @@ def bench_all(
     json: Json = False,
 ) -> None:
     """Measure model and loader, alone and together. Shows which of the two waits for the other."""
-    from vtrain.bench import step as measure
     from vtrain.data.shard_set import ShardSet
     from vtrain.overrides import change
     from vtrain.recipes import find
     from vtrain.training.inputs import resolved, selected
 
     first = [f"data.shards={shards}", *([] if subset is None else [f"data.subset={subset}"])]
+    chosen = change(find(method, recipe, backbone), first + (settings or []))
     opened = ShardSet.open(shards)
-    chosen = resolved(change(find(method, recipe, backbone), first + (settings or [])), opened)
+    chosen = resolved(chosen, opened)
     videos, _ = selected(chosen, opened)
+    from vtrain.bench import step as measure
+
     measured = measure.all(chosen, videos, workers=chosen.workers, seconds=seconds, device=device)
     show(measured, json, measure.as_table)
 
@@ -164,6 +169,12 @@ def import_(
     json: Json = False,
 ) -> None:
     """Convert published weights, all or none. Nothing in the file is executed."""
+    from vtrain.weights.location import check_target, demand_file
+    from vtrain.weights.origins.by_name import origin_named
+
+    check_target(out, file, (".safetensors",))
+    origin_named(origin, backbone)
+    demand_file(file)
     from vtrain.weights import importer
 
     show(importer.import_file(file, origin, out, backbone), json, importer.as_lines)
@@ -183,6 +194,10 @@ def export(
     json: Json = False,
 ) -> None:
     """Export the backbone of a run for other programs. The file is checked against the network."""
+    from vtrain.weights.location import EXPORTS, check_target, demand_there
+
+    check_target(out, source, EXPORTS)
+    demand_there(source)
     from vtrain.weights import export as exporter
 
     show(exporter.export(source, out, frames, size), json, exporter.as_lines)

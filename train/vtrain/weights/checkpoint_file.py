@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vprep.errors import UsageError
+from vtrain.weights.location import demand_file
 
 PLAIN = (str, int, float, bool, type(None))
 
@@ -40,8 +41,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 def read(path: Path) -> Contents:
     """Return what a .safetensors file or a checkpoint of torch holds."""
-    if not path.is_file():
-        raise UsageError(f"{path} is not a file")
+    demand_file(path)
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{":  # the length of a header, then its JSON
