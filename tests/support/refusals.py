@@ -1,0 +1,47 @@
+"""Commands in a Python of their own, to see whether a refusal needed torch: that takes longer than all else it does."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAM = """
+import contextlib, importlib, io, json, sys
+
+main = importlib.import_module(sys.argv[1]).main
+ended = []
+for words in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(words)
+        except SystemExit as end:
+            code = end.code
+    heavy = sorted({"torch", "cv2", "webdataset", "safetensors"} & set(sys.modules))
+    ended.append([code, out.getvalue(), err.getvalue(), heavy])
+print(json.dumps(ended))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended, and which heavy modules its process had imported by then."""
+
+    code: int
+    out: str
+    err: str
+    imported: list[str]
+
+
+def ends(module: str, commands: Iterable[Sequence[object]], cwd: Path) -> list[Ended]:
+    """Run the commands of `module`, such as `vtrain.cli`, one after another in one process."""
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, module],
+        input=words, cwd=cwd, env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [Ended(*found) for found in json.loads(done.stdout)]
