@@ -7,7 +7,7 @@ from typing import Annotated, Never
 
 import typer
 
-from vprep.errors import exit_code
+from vprep.errors import UsageError, exit_code
 from vtrain.methods import NAMES, summary
 from vtrain.options import (
     Backbone,
@@ -44,23 +44,36 @@ for _name in NAMES:
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Recipe whose settings are shown. [default: list all]")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Recipe whose settings are shown; or tiny, released, paper or a method: list these. [default: list all]"
+        ),
+    ] = None,
     settings: Settings = None,
     method: Annotated[
         str | None, typer.Option(help="Method whose recipes are listed: a name, or module:METHOD from outside.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the recipes. With a name, show all its settings as key=value takes them."""
+    """List the recipes. With the name of one, show all its settings as key=value takes them."""
     from vtrain import recipes as catalogue
     from vtrain.methods import registry
     from vtrain.overrides import as_json, change, listed
+    from vtrain.recipes.listing import as_lines
 
-    if name is None:
-        rows = catalogue.listed(method)
-        show({"recipes": rows}, json, lambda _: catalogue.as_lines(rows))
+    rows = catalogue.several(name, method)
+    if rows is not None:
+        if settings:
+            raise UsageError(f"{settings[0]} with several recipes; name one of them: vtrain recipes NAME {settings[0]}")
+        show({"recipes": rows}, json, lambda _: as_lines(rows))
     else:
-        found = catalogue.named(name, registry.named(method) if method else None, "recipes {} --method MODULE:NAME")
+        word = str(name)
+        if method and word in catalogue.WORDS:
+            found = catalogue.find(method, word)
+        else:
+            entry = registry.named(method) if method else None
+            found = catalogue.named(word, entry, "recipes {} --method MODULE:NAME")
         recipe = change(found, settings or [])
         show(as_json(recipe), json, lambda _: "\n".join(f"{key}={value}" for key, value in listed(recipe)))
 

@@ -16,6 +16,7 @@ from vtrain.options import SHARDS, Backbone, Json, Recipe, Settings, Subset
 from vtrain.output import show
 
 RUNS = Path("runs")
+SHOWN = 3  # changed settings in the last line
 MAY_CHANGE = ("workers", "log_every", "save_every", "keep_every")  # settings that no result depends on
 
 
@@ -97,14 +98,14 @@ def training_by(word: str) -> Callable[..., None]:
 
 def _start(word: str, recipe: str, backbone: str | None, changes: list[str], out: Path | None) -> dict[str, Any]:
     from vtrain.overrides import change
-    from vtrain.recipes import find
+    from vtrain.recipes import changes_of, find
     from vtrain.training.inputs import early
 
     chosen = change(find(word, recipe, backbone), changes)
     inputs = early(chosen, out)
     from vtrain.training.train import train  # after all that can be refused without torch
 
-    return train(chosen, out, inputs=inputs)
+    return train(chosen, out, inputs=inputs) | {"changed": changes_of(chosen)}
 
 
 def _resume(
@@ -113,6 +114,7 @@ def _resume(
     """Continue a run. `fixed` are the given options that only a new run may have."""
     from vtrain.methods import registry
     from vtrain.overrides import change
+    from vtrain.recipes import changes_of
     from vtrain.run_folder import newest
     from vtrain.training.inputs import command_of, early, recipe_in
 
@@ -138,7 +140,7 @@ def _resume(
     inputs = early(chosen, folder, resume=True)
     from vtrain.training.train import train
 
-    return train(chosen, folder, resume=True, inputs=inputs)
+    return train(chosen, folder, resume=True, inputs=inputs) | {"changed": changes_of(chosen)}
 
 
 def _for_people(summary: dict[str, Any]) -> str:
@@ -147,8 +149,11 @@ def _for_people(summary: dict[str, Any]) -> str:
     numbers = {name.replace("_", " "): value for name, value in summary.items() if isinstance(value, float)}
     listed = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
     backbone = f" --backbone {summary['backbone']}" if ":" in summary["backbone"] else ""
+    changed = summary["changed"]
+    how = ", ".join(changed[:SHOWN]) + (f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else "")
+    recipe = f"{summary['recipe']} (changed: {how})" if changed else summary["recipe"]
     return "\n".join((
-        f"{summary['run']}: {summary['steps']} steps of {summary['recipe']}, {listed}",
+        f"{summary['run']}: {summary['steps']} steps of {recipe}, {listed}",
         *([f"best.pt: {Best(**summary['best'])}"] if "best" in summary else []),
         f"next: veval retrieval --weights {summary['run']}{backbone}",
     ))  # fmt: skip
