@@ -20,10 +20,12 @@ SHARED = (
     "vprep.errors",
     "vprep.atomic",
     "vprep.checks",
+    "vprep.completion",
     "vprep.hashing",
     "vprep.plugins",
     "vprep.processors",
     "vprep.progress",
+    "vprep.versions",
 )
 OPEN = {"vtrain": ("vprep.format", *SHARED), "veval": SHARED}
 

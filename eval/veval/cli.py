@@ -5,12 +5,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
 from veval import options as opt
 from veval import output
+from vprep import versions
 from vprep.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def common(version: Annotated[bool, versions.option("veval", "torch", "webdataset", "pyarrow")] = False) -> None:
+    """Take the options that belong to no single command."""
 
 
 @app.command()

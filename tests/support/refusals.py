@@ -1,4 +1,4 @@
-"""Commands in a Python of their own, to see whether a refusal needed torch: that takes longer than all else it does."""
+"""Commands in a Python of their own, to see whether they needed torch, which takes long to import."""
 
 import json
 import os
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAM = """
-import contextlib, importlib, io, json, sys
+import contextlib, importlib, io, json, os, sys
 
 main = importlib.import_module(sys.argv[1]).main
 ended = []
-for words in json.load(sys.stdin):
+for words, variables in json.load(sys.stdin):
+    os.environ.update(variables)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -38,10 +39,22 @@ class Ended:
 
 def ends(module: str, commands: Iterable[Sequence[object]], cwd: Path) -> list[Ended]:
     """Run the commands of `module`, such as `vtrain.cli`, one after another in one process."""
-    words = json.dumps([[str(word) for word in command] for command in commands])
+    return _ends(module, [([str(word) for word in command], {}) for command in commands], cwd)
+
+
+def completes(program: str, lines: Iterable[str], cwd: Path) -> list[Ended]:
+    """Ask a program as bash does, when the user presses the tabulator after each of `lines`."""
+    asked = f"_{program.upper()}_COMPLETE"
+    typed = [
+        {asked: "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)} for line in lines
+    ]
+    return _ends(f"{program}.cli", [([], variables) for variables in typed], cwd)
+
+
+def _ends(module: str, commands: list[tuple[list[str], dict[str, str]]], cwd: Path) -> list[Ended]:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, module],
-        input=words, cwd=cwd, env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, timeout=120,
+        input=json.dumps(commands), cwd=cwd, env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [Ended(*found) for found in json.loads(done.stdout)]

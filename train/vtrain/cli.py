@@ -7,7 +7,10 @@ from typing import Annotated, Never
 
 import typer
 
+from vprep import versions
+from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
+from vtrain import names
 from vtrain.methods import NAMES, summary
 from vtrain.options import (
     Backbone,
@@ -38,6 +41,12 @@ app = typer.Typer(
 bench = typer.Typer(help="Measure this machine on your own shards.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench")
 
+
+@app.callback()
+def common(version: Annotated[bool, versions.option("vtrain", "torch", "webdataset", "pyarrow")] = False) -> None:
+    """Take the options that belong to no single command."""
+
+
 for _name in NAMES:
     app.command(_name, help=summary(_name))(training_by(_name))
 
@@ -47,12 +56,17 @@ def recipes(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="Recipe whose settings are shown; or tiny, released, paper or a method: list these. [default: list all]"
+            help="Recipe whose settings are shown; tiny, released, paper or a method lists these. [default: list all]",
+            autocompletion=completed(lambda: names.recipes() + names.methods()),
         ),
     ] = None,
     settings: Settings = None,
     method: Annotated[
-        str | None, typer.Option(help="Method whose recipes are listed: a name, or module:METHOD from outside.")
+        str | None,
+        typer.Option(
+            help="Method whose recipes are listed: a name, or module:METHOD from outside.",
+            autocompletion=completed(names.methods),
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -96,7 +110,11 @@ def doctor(json: Json = False) -> None:
 def bench_loader(
     shards: Shards = "data_shards",
     method: Annotated[
-        str, typer.Option(help="Method whose clips are read: a name or module:METHOD; finetune or test.")
+        str,
+        typer.Option(
+            help="Method whose clips are read: a name or module:METHOD; finetune or test.",
+            autocompletion=completed(lambda: [*names.methods(), "finetune", "test"]),
+        ),
     ] = "rspnet",
     batch: Annotated[int, typer.Option(min=1, help="Videos per batch.")] = 8,
     workers: Annotated[

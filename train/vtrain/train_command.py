@@ -27,7 +27,7 @@ class Commands(TyperGroup):
         return list(dict.fromkeys([*super().list_commands(ctx), *plugins.installed("method")]))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
-        return super().get_command(ctx, cmd_name) or _outside(cmd_name)
+        return super().get_command(ctx, cmd_name) or _outside(cmd_name, completing=ctx.resilient_parsing)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
         try:
@@ -47,13 +47,16 @@ def _no_command(word: str, commands: list[str]) -> str:
     return f"No such command '{word}'.{meant} A method of your own is written module:METHOD."
 
 
-def _outside(word: str, *, imported: bool = False) -> Any:  # noqa: ANN401
+def _outside(word: str, *, imported: bool = False, completing: bool = False) -> Any:  # noqa: ANN401
     """Return the command of a method from outside; None where `word` is none.
 
-    An installed method is imported only if it is asked for; then the command's help shows the method's summary.
+    An installed method is imported only if it is asked for; then the command's help shows the method's summary. None is
+    imported while the shell completes a command.
     """
     points = plugins.installed("method")
-    if ":" in word or (imported and word in points):
+    if completing and ":" in word:
+        summary = "Method from outside the package."
+    elif ":" in word or (imported and word in points):
         from vtrain.methods import registry
 
         summary = registry.named(word).summary
