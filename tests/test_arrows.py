@@ -27,7 +27,18 @@ SHARED = (
     "vprep.progress",
     "vprep.versions",
 )
-OPEN = {"vtrain": ("vprep.format", *SHARED), "veval": SHARED}
+DESCRIBE_SHARDS = (
+    *(
+        "vprep.format",
+        "vprep.duplicates",
+        "vprep.json_text",
+        "vprep.limits",
+        "vprep.row_check",
+        "vprep.set_name",
+        "vprep.tables",
+    ),
+)
+OPEN = {"vtrain": (*DESCRIBE_SHARDS, *SHARED), "veval": SHARED}
 
 
 def imports(path: Path) -> Iterator[str]:

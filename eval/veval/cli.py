@@ -40,7 +40,8 @@ def retrieval(
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Queries = "test",
     gallery: opt.Gallery = "train", protocol: opt.Named = None, duplicates: opt.Duplicates = "keep",
     engine: opt.Engine = "exact", features: opt.Kept = None, subset: opt.Subset = None, out: opt.Out = None,
-    workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False, json: opt.Json = False,
+    workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False,
+    bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Search the gallery for videos of each query's class."""
     if duplicates not in ("keep", "leave out"):
@@ -55,8 +56,9 @@ def retrieval(
     from veval import commands
 
     found = commands.retrieval(
-        evaluation, features=features, leave_out="same content" if duplicates == "leave out" else "nothing"
-    )
+        evaluation, features=features, leave_out="same content" if duplicates == "leave out" else "nothing",
+        over=bootstrap,
+    )  # fmt: skip
     output.finish(found, out, json)
 
 
@@ -66,7 +68,7 @@ def linear(
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Tested = "test",
     gallery: opt.Learned = "train", protocol: opt.Named = None, few: opt.Few = None, features: opt.Kept = None,
     out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False,
-    json: opt.Json = False,
+    bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train a linear layer on frozen features, and test it."""
     output.prepare(out)
@@ -76,7 +78,7 @@ def linear(
     )  # fmt: skip
     from veval import commands
 
-    output.finish(commands.linear(evaluation, features=features, few=few, seed=seed), out, json)
+    output.finish(commands.linear(evaluation, features=features, few=few, seed=seed, over=bootstrap), out, json)
 
 
 @app.command()
@@ -86,7 +88,7 @@ def knn(
     gallery: opt.Learned = "train", protocol: opt.Named = None, k: opt.Neighbours = 20,
     temperature: opt.Temperature = 0.07, votes: opt.Votes = "similarity", few: opt.Few = None,
     features: opt.Kept = None, out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "",
-    skip_bad: opt.Skip = False, json: opt.Json = False,
+    skip_bad: opt.Skip = False, bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Let the nearest labelled videos vote on the class."""
     from veval.tasks.voting import Voting
@@ -99,7 +101,8 @@ def knn(
     )  # fmt: skip
     from veval import commands
 
-    output.finish(commands.knn(evaluation, features=features, few=few, seed=seed, voting=voting), out, json)
+    found = commands.knn(evaluation, features=features, few=few, seed=seed, voting=voting, over=bootstrap)
+    output.finish(found, out, json)
 
 
 @app.command()
@@ -136,7 +139,7 @@ def accuracy(
     settings: opt.Settings = None, weights: opt.Tuned = None, shards: opt.Shards = None, fold: opt.Fold = 1,
     split: opt.Tested = "test", protocol: opt.Named = None, backbone: opt.OutsideBackbone = None,
     logits: opt.Logits = None, out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "",
-    skip_bad: opt.Skip = False, json: opt.Json = False,
+    skip_bad: opt.Skip = False, bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Test a fine-tuned network on whole videos.
 
@@ -166,7 +169,7 @@ def accuracy(
     )
     info = evaluation.data.info
     output.announce(network.info, info, upscaling_note(info.side, evaluation.protocol.size))
-    output.finish(commands.accuracy(evaluation, logits=logits), out, json)
+    output.finish(commands.accuracy(evaluation, logits=logits, over=bootstrap), out, json)
 
 
 @app.command()
@@ -176,7 +179,7 @@ def finetune(
     fold: opt.Fold = 1, folds: opt.Folds = "", split: opt.Tested = "test", select: opt.Select = None,
     hold_out: opt.HoldOut = None, val_groups: opt.ValGroups = False, protocol: opt.Named = None,
     run: opt.Run = None, out: opt.Out = None, workers: opt.Workers = None, skip_bad: opt.Skip = False,
-    json: opt.Json = False,
+    bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train all layers on labels, then test on whole videos.
 
@@ -222,7 +225,7 @@ def finetune(
         for tuning in tunings:
             resume = f"training in {tuning.folder}; if it is stopped, continue with --into {tuning.folder}"
             output.announce(start.info, tuning.data.info, note, resume)
-            found = commands.finetune(tuning)
+            found = commands.finetune(tuning, over=bootstrap)
             if found is not None:
                 results.append(found)
                 file = out.with_stem(f"{out.stem}-fold{tuning.data.info.fold}") if folds and out else out
@@ -236,6 +239,7 @@ def report(
     files: opt.Files = None,
     markdown: opt.Markdown = False,
     folds: opt.AverageFolds = False,
+    bootstrap: opt.Bootstrap = None,
     json: opt.Json = False,
 ) -> None:
     """Compare results with published ones and with scratch.
@@ -249,7 +253,7 @@ def report(
     paths = [path for word in words for path in (sorted(word.glob("*.json")) if word in folders else [word])]
     if not paths:
         raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
-    found = tables.report(paths, "averaged" if folds else "separate")
+    found = tables.report(paths, "averaged" if folds else "separate", bootstrap)
     if json:
         print(jsonlib.dumps(tables.as_dict(found), ensure_ascii=False))
     elif markdown:
@@ -264,7 +268,14 @@ def report(
 def main(argv: list[str] | None = None) -> Never:
     """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as vtrain does
-    sys.exit(exit_code("veval", lambda: app(argv, prog_name="veval", standalone_mode=True)))
+    sys.exit(exit_code("veval", lambda: _run(argv)))
+
+
+def _run(argv: list[str] | None) -> None:
+    try:
+        app(argv, prog_name="veval", standalone_mode=True)
+    finally:
+        output.WORK.close()
 
 
 def _evaluation(
@@ -299,7 +310,8 @@ def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
         device=found,
         workers=default_workers(found) if workers is None else workers,
         on_error="skip" if skip_bad else "raise",
-        progress=output.progress(),
+        begin=output.WORK.begin,
+        progress=output.WORK.progress,
     )
 
 

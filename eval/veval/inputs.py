@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from veval.evaluation import RANDOM, Data, DataInfo, Weights, WeightsInfo
 from vprep.errors import UsageError
-from vprep.hashing import hash_file, hash_of
+from vprep.hashing import hash_of
 from vtrain.backbones import backbone as new
 from vtrain.data.dataset import NO_LABEL, Videos
 from vtrain.data.shard_set import ShardSet
@@ -21,6 +21,8 @@ from vtrain.weights.normalisation import WORDS as NORMALISATIONS
 from vtrain.weights.normalisation import spelled
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vtrain.weights import WeightsInfo as FileInfo
 
 RUNS = Path("runs")
@@ -47,7 +49,8 @@ def weights(word: str | None = None, *, backbone: str | None = None, seed: int =
     from vtrain.weights import load_backbone
 
     net, found = load_backbone(path, expected=backbone)
-    return Weights(inference_ready(net), info_of(path, found))
+    info = info_of(path, found, net)
+    return Weights(inference_ready(net), info)
 
 
 def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = None) -> Weights:
@@ -166,16 +169,18 @@ def inference_ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, wh
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
 
-def info_of(path: Path, found: "FileInfo") -> WeightsInfo:
-    """Return the description of the weights in `path` for results; `found` is that in their file.
+def info_of(path: Path, found: "FileInfo", net: "nn.Module") -> WeightsInfo:
+    """Return the description of the weights in `path` for results; `found` is that in their file, `net` has them.
 
     Steps and epochs are those of the training, which for a best epoch are in the last state beside it.
     """
+    from vtrain.weights.tensor_hash import hash_tensors
+
     recipe = found.recipe or {}
     trained = header(path.with_name(LAST)) if found.is_best else {}
     return WeightsInfo(
         path=str(path),
-        hash=hash_file(path),
+        hash=hash_tensors(net.state_dict()),
         method=found.method or found.origin,
         recipe=recipe.get("name"),
         backbone=found.backbone,

@@ -3,32 +3,51 @@
 import json as jsonlib
 import os
 import sys
-import time
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from veval.results import result
 from vprep.errors import UsageError
+from vprep.progress import Progress
 
 if TYPE_CHECKING:
-    from veval.evaluation import DataInfo, Progress, WeightsInfo
+    from veval.evaluation import DataInfo, WeightsInfo
 
 RESULTS = Path("results")
-EVERY = 10.0  # seconds between two lines of progress
 
 
-def progress() -> "Progress":
-    """Return a function that prints the progress every few seconds."""
-    last = time.monotonic()
+class Work:
+    """Shows how far the work is and how long it still takes: a bar on a terminal, a line now and then elsewhere."""
 
-    def report(done: int, videos: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > EVERY:
-            last = time.monotonic()
-            note(f"{done}/{videos} videos")
+    def __init__(self) -> None:
+        self._what = "videos"
+        self._shown: Progress | None = None
 
-    return report
+    def begin(self, what: str) -> None:
+        """Name the work that begins."""
+        self.close()
+        self._what = what
+
+    def progress(self, done: int, total: int) -> None:
+        """Show that `done` of `total` are finished."""
+        if self._shown is None or self._shown.total != total or done < self._shown.done:
+            self.close()
+            self._shown = Progress(total, done, visible=is_first())
+            self._shown.__enter__()
+        self._shown.move(done)
+        self._shown.show(f"{self._what} {done}/{total}", f"{self._shown.per_second:.3g} a second")
+        if done >= total:
+            self.close()
+
+    def close(self) -> None:
+        """Take the bar off the terminal, if there is one."""
+        if self._shown is not None:
+            self._shown.__exit__(None, None, None)
+            self._shown = None
+
+
+WORK = Work()  # of this process
 
 
 def announce(weights: "WeightsInfo", data: "DataInfo", *more: str) -> None:

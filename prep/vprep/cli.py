@@ -2,18 +2,16 @@
 
 import contextlib
 import json as jsonlib
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
-from vprep import plugins, versions
+from vprep import plugins, signals, versions
 from vprep.completion import completed
-from vprep.errors import UsageError, WorkError, exit_code
+from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -274,28 +272,17 @@ def doctor_command(
 
 def main(argv: list[str] | None = None) -> Never:
     """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a script's background job starts with SIGINT ignored
-        signal.signal(number, _interrupt)
     sys.exit(exit_code("vprep", lambda: app(argv, prog_name="vprep", standalone_mode=True)))
 
 
-@contextlib.contextmanager
-def _resumable(out: Path) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a message that says how to continue."""
-    try:
-        yield
-    except KeyboardInterrupt:
+def _resumable(out: Path) -> contextlib.AbstractContextManager[None]:
+    """Let a signal say what is complete and how to continue."""
+
+    def sentence() -> str:
         complete = len(list(out.glob("*.tar")))
-        raise WorkError(
-            f"stopped; {complete} shards in {out} are complete: run the same command again to continue"
-        ) from None
+        return f"stopped; {complete} shards in {out} are complete: run the same command again to continue"
 
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the work in order at the first signal, and ignore further ones."""
-    for further in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(further, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    return signals.explained(sentence)
 
 
 def _settings(

@@ -2,6 +2,8 @@
 
 UsageError   2   the command cannot be done as asked: nothing was done, the message says what to write instead
 WorkError    1   the work failed: finished parts stay, the message says how to continue
+StoppedError 130, 143 or 129   the work was stopped by SIGINT (Ctrl-C), SIGTERM or SIGHUP: 128 + the signal's number;
+                 finished parts stay, the message says how to continue
 """
 
 import contextlib
@@ -9,6 +11,8 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from vprep import signals
 
 
 class UsageError(Exception):
@@ -19,13 +23,35 @@ class WorkError(Exception):
     """The work stopped before its end, or its result is wrong."""
 
 
+class StoppedError(WorkError):
+    """The work was stopped by the signal `number`, and its state is saved."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 def exit_code(program: str, command: Callable[[], object]) -> int:
     """Run `command` and return its exit code; an error is one sentence on stderr. A bug still shows its traceback."""
+    try:
+        with signals.handled(program):
+            return _exit_code(program, command)
+    except signals.Stop as stop:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"{program}: {stop.sentence or signals.UNFINISHED}", file=sys.stderr, flush=True)
+        return 128 + stop.number
+
+
+def _exit_code(program: str, command: Callable[[], object]) -> int:
     try:
         command()
     except UsageError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
+    except StoppedError as error:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"{program}: {error}", file=sys.stderr, flush=True)
+        return 128 + error.number
     except WorkError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 1

@@ -100,8 +100,8 @@ def test_retrieval_without_options_takes_the_newest_run_and_the_default_shards_a
     first, second = done.stderr.splitlines()
     assert first == "weights runs/newer/last.pt (tiny), shards data_shards, fold 1: 8 of test, 16 of train"
     assert second.startswith("pace-p5: 10 clips of 4 frames (centres, restart if short), ")
-    out = here / "results" / "retrieval-newer-UCF101-fold1-1.json"
-    assert done.stdout.splitlines()[-1] == "results/retrieval-newer-UCF101-fold1-1.json"
+    out = here / "results" / "retrieval-newer-synth-fold1-1.json"
+    assert done.stdout.splitlines()[-1] == "results/retrieval-newer-synth-fold1-1.json"
     result = json.loads(out.read_bytes())
     assert done.stdout.startswith(f"top1  {result['top1']:6.2f} %  [")
     assert result["weights"]["path"] == "runs/newer/last.pt"
@@ -116,10 +116,10 @@ def test_the_best_epoch_of_a_run_is_taken_and_named_and_until_there_is_one_the_l
     done = veval("retrieval", *PLACE, "--weights", "runs/best", cwd=here)
     first = f"weights runs/best/best.pt (tiny, lowest loss, {loss:.4g}, at step {step}), shards data_shards, fold 1"
     assert done.stderr.startswith(f"{first}: ")
-    assert done.stdout.splitlines()[-1] == "results/retrieval-best-UCF101-fold1-1.json"
+    assert done.stdout.splitlines()[-1] == "results/retrieval-best-synth-fold1-1.json"
     line = next(line for line in done.stdout.splitlines() if line.startswith("weights "))
     assert line.endswith(f", lowest loss at step {step} (runs/best/best.pt)")
-    found = json.loads((here / "results" / "retrieval-best-UCF101-fold1-1.json").read_bytes())["weights"]
+    found = json.loads((here / "results" / "retrieval-best-synth-fold1-1.json").read_bytes())["weights"]
     assert (found["kept"], found["kept_step"], found["step"]) == ("loss", step, 4)
 
     done = veval("retrieval", *PLACE, "--weights", "runs/young", cwd=here)
@@ -132,7 +132,7 @@ def test_an_older_result_is_never_replaced_unless_it_is_named(here: Path) -> Non
     words = ("knn", *PLACE, "clips=1")
     for number in (1, 2):
         assert veval(*words, cwd=here).returncode == 0
-        assert (here / "results" / f"knn-newer-UCF101-fold1-{number}.json").exists()
+        assert (here / "results" / f"knn-newer-synth-fold1-{number}.json").exists()
     kept = {path: path.read_bytes() for path in (here / "results").iterdir()}
     named = here / "new" / "folder" / "result.json"
     for k in (1, 2):
@@ -175,12 +175,12 @@ def test_json_is_one_object_for_every_command(here: Path) -> None:
     assert len(feature_file.read(here / "features.parquet").keys) == 24
     assert {line["task"] for line in found["report"]["lines"]} == {"retrieval", "linear", "knn", "test", "finetune"}
     assert {path.name for path in (here / "results").iterdir()} == {
-        "retrieval-newer-UCF101-fold1-1.json", "linear-newer-UCF101-fold1-1.json", "knn-newer-UCF101-fold1-1.json",
-        "test-tuned-UCF101-fold1-1.json", "finetune-newer-UCF101-fold1-1.json", "finetune-newer-UCF101-fold1-2.json",
-        "finetune-newer-UCF101-fold2-1.json",
+        "retrieval-newer-synth-fold1-1.json", "linear-newer-synth-fold1-1.json", "knn-newer-synth-fold1-1.json",
+        "test-tuned-synth-fold1-1.json", "finetune-newer-synth-fold1-1.json", "finetune-newer-synth-fold1-2.json",
+        "finetune-newer-synth-fold2-1.json",
     }  # fmt: skip
     assert {path.name for path in (here / "runs" / "finetuned").iterdir()} == {
-        "tuned", "newer-UCF101-fold1-1", "newer-UCF101-fold1-2", "newer-UCF101-fold2-1"
+        "tuned", "newer-synth-fold1-1", "newer-synth-fold1-2", "newer-synth-fold2-1"
     }  # fmt: skip
 
 

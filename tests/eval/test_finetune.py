@@ -23,7 +23,6 @@ from veval.tasks import video_accuracy
 from veval.tasks.classifier import load_classifier
 from veval.tasks.finetune import FineTuning, best_on_test, holding_out, recipe_for, run_training
 from vprep.errors import UsageError
-from vprep.hashing import hash_file
 from vtrain.backbones import backbone as new
 from vtrain.data.augment.apply import Augment
 from vtrain.data.dataset import GROUP, Videos
@@ -35,6 +34,7 @@ from vtrain.recipes.recipe import Recipe
 from vtrain.training.inputs import recipe_in, resolved, selected
 from vtrain.training.run import targets_of
 from vtrain.training.train import method_of, train
+from vtrain.weights.tensor_hash import hash_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -197,8 +197,8 @@ def test_a_fine_tuned_run_is_tested_to_the_same_numbers(run: Path, shards: Path,
     shared = {name: word for name, word in found["protocol"].items() if name in again["protocol"]}
     assert shared == again["protocol"]
     assert (found["weights"]["method"], again["weights"]["method"]) == ("pace", "supervised")
-    assert found["weights"]["hash"] == hash_file(run / "last.pt")
-    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == hash_file(tmp_path / "run" / "last.pt")
+    assert found["weights"]["hash"] == hash_tensors(inputs.weights(str(run)).net.state_dict())
+    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == hash_tensors(network.net.state_dict())
 
 
 def test_a_result_holds_what_is_needed_to_train_the_same_network_again(run: Path, shards: Path, tmp_path: Path) -> None:
@@ -354,12 +354,34 @@ def test_of_states_that_are_equally_good_the_first_is_taken_and_the_others_are_r
         weights=inputs.weights("random", backbone="tiny"), recipe=recipe, folder=tmp_path / "run",
         data=replace(data, videos={"test": judges}), execution=Execution(),
     )  # fmt: skip
-    path, tried = best_on_test(tuning, 4)
+    path, tried = best_on_test(tuning).chosen(4)
     assert path == tmp_path / "run" / "kept" / "step_0000002.pt"
     assert [one["step"] for one in tried] == [1, 2, 3, 4]
     share = [100 * count / len(judges) for count in counts]
     assert [one["top1"] for one in tried[:3]] == pytest.approx([share[0], share[2], share[1]])
     assert [one.name for one in (tmp_path / "run" / "kept").iterdir()] == [path.name]
+
+
+def test_while_epochs_are_tested_no_more_than_the_best_stays(run: Path, shards: Path, tmp_path: Path) -> None:
+    start, data = inputs.weights(str(run)), data_of(shards)
+    recipe = change(recipe_for(start.info, data.info.name)[0], [f"data.shards={shards}", "workers=0", "batch=4"])
+    recipe = change(recipe, ["steps=9", "keep_every=2"])
+    tuning = FineTuning(weights=start, recipe=recipe, folder=tmp_path / "run", data=data, execution=Execution())
+    epochs, left = best_on_test(tuning), list[list[str]]()
+
+    def test_and_list() -> None:
+        epochs.after_epoch()
+        left.append([path.name for path in (tmp_path / "run" / "kept").iterdir()])
+
+    run_training(recipe, tuning.folder, tuning.test_videos, tuning.shards, test_and_list)
+    assert [len(names) for names in left] == [1, 1, 1, 1]
+    tried = epochs.tried()
+    assert [one["step"] for one in tried] == [2, 4, 6, 8]
+    best = max(tried, key=lambda one: one["top1"])["step"]
+    assert left[-1] == [f"step_{best:07}.pt"]
+    others = replace(tuning, data=inputs.open_data(str(shards), ("train",)))
+    with pytest.raises(UsageError, match="were tested on other videos; repeat the first command, or name another"):
+        best_on_test(others).tried()
 
 
 def test_the_last_state_is_tried_also_after_a_part_of_an_epoch(run: Path, shards: Path, tmp_path: Path) -> None:
@@ -380,7 +402,7 @@ def test_a_stopped_fine_tuning_continues_with_the_same_command(run: Path, shards
     process.join()
     printed = (tmp_path / "stderr").read_text()
     step = saved(tmp_path / "tuned")["step"]
-    assert process.exitcode == 1, printed
+    assert process.exitcode == 130, printed
     assert f"\nveval: stopped at step {step} of 30, which is saved; continue with: " in printed
     assert "training in tuned; if it is stopped, continue with --into tuned\n" in printed
     assert not list((tmp_path / "results").iterdir())

@@ -53,8 +53,8 @@ def completes(program: str, lines: Iterable[str], cwd: Path) -> list[Ended]:
 
 def _ends(module: str, commands: list[tuple[list[str], dict[str, str]]], cwd: Path) -> list[Ended]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, module],
-        input=json.dumps(commands), cwd=cwd, env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", PROGRAM, module], input=json.dumps(commands),
+        cwd=cwd, env=os.environ | {"COLUMNS": "80"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [Ended(*found) for found in json.loads(done.stdout)]

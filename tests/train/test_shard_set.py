@@ -52,7 +52,7 @@ def test_dataset_json_is_read_once_for_any_number_of_questions(shards: Path) -> 
         opened = ShardSet.open(shards)
         for split in (None, "train", "test"):
             opened.select(split)
-        assert (opened.name, opened.smallest_side, opened.has_split("train", 1)) == ("UCF101", 24, True)
+        assert (opened.name, opened.smallest_side, opened.has_split("train", 1)) == ("synth", 24, True)
         assert len(opened.content_hashes()) == 30
         assert len(opened.fingerprint) > 10
     finally:
@@ -109,13 +109,13 @@ def test_several_sets_are_one_after_another(shards: Path, small_shards: Path) ->
     where = [videos.paths[number] for number in videos.shard]
     assert where == [folder / str(row["shard"]) for folder in (shards, small_shards) for row in rows(folder)]
     assert both.spec == f"{shards},{small_shards}"
-    assert both.name == "UCF101+small"
+    assert both.name == "synth+small"
     assert both.fingerprint not in (ShardSet.open(shards).fingerprint, ShardSet.open(small_shards).fingerprint)
 
 
 def test_a_set_under_two_paths_has_one_name_and_keeps_its_classes(shards: Path, copy: Path) -> None:
     both = ShardSet.open([shards, copy])
-    assert both.name == "UCF101"
+    assert both.name == "synth"
     assert both.classes == ShardSet.open(shards).classes
     assert both.select().classes == both.classes
 

@@ -218,12 +218,11 @@ def test_all_ranks_stop_together(asked: tuple[int, ...], shards: Path, tmp_path:
         for number in numbers:
             os.kill(number, signal.SIGSTOP)  # so that neither is done before the other gets the signal
         for rank in asked:
-            os.kill(numbers[rank], signal.SIGTERM)
+            os.kill(numbers[rank], signal.SIGHUP)
         for number in numbers:
             os.kill(number, signal.SIGCONT)
-        assert ranks.codes() == [1, 1], ranks.sentences()
+        assert ranks.codes() == [129, 129], ranks.sentences()
         step = saved(folder)["step"]
-        assert step % 3 == 0
         assert ranks.sentences()[0].splitlines()[-1] == (
             f"vtrain: stopped at step {step} of 100000, which is saved; continue with: "
             f"vtrain supervised --resume --out {folder}"

@@ -131,7 +131,7 @@ def reason(error: BaseException) -> str:
     """Return why a file could not be written; torch hides the system's reason behind an error of its own."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, KeyboardInterrupt):
+        if not isinstance(cause, Exception):  # a signal ended it
             raise cause from None
         if isinstance(cause, OSError) and cause.errno is not None:
             return os.strerror(cause.errno).lower()

@@ -10,13 +10,14 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from vprep import plugins
+from vprep import plugins, signals
 from vprep.errors import UsageError
 from vtrain.options import SHARDS, Backbone, Json, Recipe, Settings, Subset
 from vtrain.output import show
 
 RUNS = Path("runs")
 SHOWN = 3  # changed settings in the last line
+UNBEGUN = "stopped before the training began; run the same command again"
 MAY_CHANGE = ("workers", "log_every", "save_every", "keep_every")  # settings that no result depends on
 
 
@@ -88,11 +89,13 @@ def training_by(word: str) -> Callable[..., None]:
         words = settings or []
         if resume:
             fixed = {"--recipe": recipe != "released", "--weights": weights, "--subset": subset}
-            summary = _resume(word, words, shards, backbone, out, [name for name, given in fixed.items() if given])
+            with signals.explained(lambda: UNBEGUN):
+                summary = _resume(word, words, shards, backbone, out, [name for name, given in fixed.items() if given])
         else:
             given = {"data.shards": shards, "weights": weights, "data.subset": subset}
             changes = [f"{name}={value}" for name, value in given.items() if value is not None]
-            summary = _start(word, recipe, backbone, changes + words, out)
+            with signals.explained(lambda: UNBEGUN):
+                summary = _start(word, recipe, backbone, changes + words, out)
         if os.environ.get("RANK", "0") == "0":  # only the first of several processes prints
             show(summary, json, _for_people)
 

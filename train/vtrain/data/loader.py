@@ -90,7 +90,8 @@ class Loader:
         self.end = None if epochs is None else epochs * len(videos)
         self.bad = {} if bad is None else bad  # the first fault of each bad video, by key; the caller's own dict
         self._most_bad = max(1, int(budget * len(videos)))
-        self._rank, self._world, self._workers = rank, world, workers
+        self._rank, self._world = rank, world
+        self.workers = workers  # may change before the next iterator is made
         self._device = torch.device(device)
         sampler = Sampler(videos, plan, seed)
         self._maker = ChunkMaker(videos, sampler, Order(videos.shard, seed, shuffled=shuffled), on_error)
@@ -121,7 +122,7 @@ class Loader:
     def _host_batches(self) -> Generator[Batch, None, None]:
         size = -(-self.batch // self._world // self._chunks_per_batch) * prod(self._shape)
         buffers = PREFETCHED + 1 + MOST_BORROWED
-        pools = [SharedBufferPool(buffers, MOST_BORROWED, size) for _ in range(self._workers)]
+        pools = [SharedBufferPool(buffers, MOST_BORROWED, size) for _ in range(self.workers)]
         pipeline = wds.DataPipeline(self._tasks_of_this_worker, partial(self._make_chunks, pools))
         if not pools:
             yield from self._collect(iter(pipeline), pools)

@@ -15,7 +15,7 @@ from vtrain.torch_file.legacy import read_legacy
 from vtrain.torch_file.limits import DEPTH, OBJECTS
 from vtrain.torch_file.unpickler import CallRefusedError
 
-TIMES, ROOM = 4, 64 << 20  # tensors may take so many times their file, as tied ones do, and so many bytes more
+TIMES, ROOM = 4, 1 << 30  # tensors may take so many times their file, as tied ones do, and so many bytes more
 
 
 class UnreadableError(Exception):

@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -25,13 +26,14 @@ class Monitor:
     """
 
     def __init__(
-        self, training: Training, feed: Feed, *, first: int, validate: Observation | None, watch: Observation | None
-    ) -> None:
+        self, training: Training, feed: Feed, *, first: int, validate: Observation | None, watch: Observation | None,
+        on_keep: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
         self.folder, self.recipe, self.length = training.folder, training.recipe, training.length
         self.feed = feed
         self.last: dict[str, Any] = {}  # the numbers of the last line
         self._info, self._device = training.info.as_dict(), training.place.device
-        self._validate, self._watch = validate, watch
+        self._validate, self._watch, self._on_keep = validate, watch, on_keep
         self._metrics = Metrics(self.folder / run_folder.METRICS, first) if rank() == 0 else None
         self.progress = StepProgress(first, self.length.steps, self.length.per_epoch)
         self._since = (time.perf_counter(), first, 0.0)  # of the last line: time, step and seconds waited so far
@@ -116,6 +118,8 @@ class Monitor:
         state = {**self._info, "epochs": round(self.length.epoch(run.step), 4), **run.state()}
         if rank() == 0:
             run_folder.save(self.folder, state, keep=keep, best=best)
+            if keep and self._on_keep is not None:
+                self._on_keep()
         self._paused += time.perf_counter() - began
 
     def _refuse_nan(self, run: Run) -> None:

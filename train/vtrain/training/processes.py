@@ -12,11 +12,13 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 
-from vprep.errors import UsageError
+from vprep.errors import UsageError, WorkError
 from vtrain.distributed import rank, world
 from vtrain.machine import kept_memory
 
 Decided = TypeVar("Decided")
+
+NETWORK = ("gloo", "nccl", "tcpstore", "connection closed by peer", "connection reset by peer", "broken pipe")
 
 # Process groups are kept until everything that used them is gone. When DDP drops the last reference to a group, torch
 # (2.13) waits for gloo's threads while it holds Python's lock, which these threads may want: some trainings never
@@ -66,8 +68,21 @@ def _process_group(device: torch.device) -> Iterator[None]:
     GROUPS.append(dist.group.WORLD)
     try:
         yield
+    except RuntimeError as error:
+        if not is_of_network(error):
+            raise
+        raise WorkError(
+            f"another process of this training is gone or cannot be reached ({str(error).splitlines()[0]}); the last "
+            "state that was saved stays: start all processes again with --resume"
+        ) from None
     finally:
         dist.destroy_process_group()
+
+
+def is_of_network(error: RuntimeError) -> bool:
+    """Return whether an error came from the exchange with other processes; torch has no class of its own for some."""
+    words = str(error).lower()
+    return isinstance(error, dist.DistError) or any(word in words for word in NETWORK)
 
 
 def first_decides(act: Callable[[], Decided]) -> Decided:

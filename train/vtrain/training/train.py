@@ -7,6 +7,7 @@ The command `vtrain METHOD` calls `train`, and programs may call it, too.
 
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +17,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vprep.errors import UsageError, WorkError
+from vprep import signals
+from vprep.errors import StoppedError, UsageError
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
 from vtrain.backbones.batch_norm import make_exact
@@ -43,10 +45,14 @@ from vtrain.weights import load_weights
 Summary = dict[str, Any]
 
 
-def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False, inputs: Inputs | None = None) -> Summary:
+def train(
+    recipe: Recipe, folder: Path | None = None, *, resume: bool = False, inputs: Inputs | None = None,
+    on_keep: Callable[[], None] | None = None,
+) -> Summary:  # fmt: skip
     """Train by `recipe`, save everything in `folder`, and return a short summary of the result.
 
-    `inputs` are the recipe's shards and videos if they are open already.
+    `inputs` are the recipe's shards and videos if they are open already. The first rank calls `on_keep` when it has
+    kept a state.
     """
     refuse_bad_torch(torch.__version__)
     with processes() as device, ExitStack() as stack:
@@ -69,7 +75,7 @@ def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False, i
             note_environment(folder, run.step)
         note(computing(run.module, training.place, training.recipe.compile == "yes"))
         feed = training.feed(run)
-        monitor = Monitor(training, feed, first=run.step, validate=validate, watch=watch)
+        monitor = Monitor(training, feed, first=run.step, validate=validate, watch=watch, on_keep=on_keep)
         return carry_out(training, run, monitor)
 
 
@@ -78,13 +84,14 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
     recipe, length = training.recipe, training.length
     began, first = time.perf_counter(), run.step
     try:
-        with monitor.progress:
-            done = loop(run, monitor.feed, recipe, length, monitor, training.place)
+        with monitor.progress, signals.explained(lambda: at_once(training.folder)):
+            stopped_by = loop(run, monitor.feed, recipe, length, monitor, training.place)
     finally:
         monitor.close()
-    if not done:
+    if stopped_by:
         again = f"vtrain {command_of(recipe)} --resume --out {training.folder}"
-        raise WorkError(f"stopped at step {run.step} of {length.steps}, which is saved; continue with: {again}")
+        saved = f"stopped at step {run.step} of {length.steps}, which is saved"
+        raise StoppedError(f"{saved}; continue with: {again}", stopped_by)
     seconds = time.perf_counter() - began
     return {
         "run": str(training.folder),
@@ -97,6 +104,11 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
         "clips_per_s": round((run.step - first) * recipe.batch / seconds, 2),
         **{name: value for name, value in monitor.last.items() if name not in ("step", "clips_per_s")},
     }
+
+
+def at_once(folder: Path) -> str:
+    """Return what a training says that is stopped without a save, by a second Ctrl-C."""
+    return f"stopped at once; {run_folder.standing(folder)}: {run_folder.how_to_go_on(folder)}"
 
 
 def make(recipe: Recipe, place: Place) -> Run:
