@@ -25,6 +25,7 @@ SHARED = (
     "vprep.plugins",
     "vprep.processors",
     "vprep.progress",
+    "vprep.signals",
     "vprep.versions",
 )
 DESCRIBE_SHARDS = (
