@@ -4,6 +4,8 @@ import json as jsonlib
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Never
 
@@ -16,6 +18,7 @@ from vprep.errors import UsageError, exit_code
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, Evaluation, Execution, Weights, WeightsInfo
+    from veval.tasks.finetune import FineTuning
     from vtrain.recipes.recipe import Recipe
 
 WIDTH = 240  # characters per line of a report that does not go to a terminal
@@ -148,7 +151,7 @@ def accuracy(
     from veval import early
     from veval.evaluation import Evaluation
     from veval.inputs import newest_tuned
-    from veval.protocol import for_weights
+    from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
     output.prepare(out)
@@ -168,7 +171,10 @@ def accuracy(
         execution=_execution(device, workers, skip_bad),
     )
     info = evaluation.data.info
-    output.announce(network.info, info, upscaling_note(info.side, evaluation.protocol.size))
+    shown = evaluation.protocol
+    output.announce(
+        network.info, info, upscaling_note(info.side, shown.size), crop_note(shown, network.info, info.side)
+    )
     output.finish(commands.accuracy(evaluation, logits=logits, over=bootstrap), out, json)
 
 
@@ -223,13 +229,11 @@ def finetune(
     results = []
     with processes():  # several trainings can only follow each other in one process group
         for tuning in tunings:
-            resume = f"training in {tuning.folder}; if it is stopped, continue with --into {tuning.folder}"
-            output.announce(start.info, tuning.data.info, note, resume)
-            found = commands.finetune(tuning, over=bootstrap)
+            found = commands.finetune(replace(tuning, begin=partial(_announce, tuning, note)), over=bootstrap)
             if found is not None:
                 results.append(found)
                 file = out.with_stem(f"{out.stem}-fold{tuning.data.info.fold}") if folds and out else out
-                output.finish(found, file, "later" if json and folds else json)
+                output.finish(found, file, "later" if json and folds else json, is_last=tuning is tunings[-1])
     if json and folds and results:
         print(jsonlib.dumps({"folds": results}, ensure_ascii=False))
 
@@ -286,7 +290,7 @@ def _evaluation(
     """Return the evaluation of features that the options describe, and announce it."""
     from veval import early, inputs
     from veval.evaluation import Evaluation
-    from veval.protocol import for_weights
+    from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
     early.demand_distinct_splits(splits or ())
@@ -297,7 +301,8 @@ def _evaluation(
     execution = _execution(device, workers, skip_bad)
     network = inputs.weights(weights, backbone=backbone, seed=seed)
     shown = for_weights("features", network.info, protocol, settings or [])
-    output.announce(network.info, data.info, shown.line("features"), upscaling_note(data.info.side, shown.size))
+    notes = upscaling_note(data.info.side, shown.size), crop_note(shown, network.info, data.info.side)
+    output.announce(network.info, data.info, shown.line("features"), *notes)
     return Evaluation(network=network, data=data, protocol=shown, execution=execution)
 
 
@@ -315,6 +320,14 @@ def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
     )
 
 
+def _announce(tuning: "FineTuning", note: str) -> None:
+    """Print what is trained and where, once nothing is left to refuse."""
+    resume = f"training in {tuning.folder}; if it is stopped, continue with --into {tuning.folder}"
+    # A training that begins with the weights of one epoch of several says itself which they are.
+    info = tuning.weights.info if tuning.is_begun or not tuning.weights.info.epoch else None
+    output.announce(info, tuning.data.info, note, resume)
+
+
 def _of_fold(recipe: "Recipe", fold: int, skip_bad: bool) -> "Recipe":
     from vtrain.overrides import change
 
@@ -326,7 +339,9 @@ def _folder(run: Path | None, weights: "WeightsInfo", data: "DataInfo", *, sever
     from veval.inputs import TUNED
 
     if run is None:
-        return output.fresh(TUNED, f"{output.short_name(Path(weights.path))}-{data.name}-fold{data.fold}")
+        return output.fresh(
+            TUNED, f"{output.short_name(Path(weights.path), weights.like_recipe)}-{data.name}-fold{data.fold}"
+        )
     return run.with_name(f"{run.name}-fold{data.fold}") if several else run
 
 

@@ -17,8 +17,8 @@ from veval.features.films import film_of
 from veval.features.table import Features
 from veval.inputs import demand_labels
 from veval.results import result
-from veval.results.bootstrap import Over, groups_of, interval, name_of
-from veval.results.check import SCHEMA
+from veval.results.bootstrap import groups_of, interval, name_of
+from veval.results.check import SCHEMA, Over
 from veval.results.result import Result
 from veval.tasks import knn as neighbours
 from veval.tasks import linear as linear_layer

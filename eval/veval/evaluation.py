@@ -53,6 +53,7 @@ class WeightsInfo:
     normalisation: str | None = None
     data: Any = None  # on which they were trained, according to their file
     like: str | None = None  # method of the run whose untrained network this is
+    like_recipe: str | None = None  # recipe of that run
     protocol: str | None = None  # of a method from outside, from its run; results name the protocol that was used
     epoch: str = ""  # which epoch the weights are of, for the user; empty where their run keeps only the last
 
@@ -60,9 +61,14 @@ class WeightsInfo:
     def is_random(self) -> bool:
         return self.path == RANDOM
 
+    @property
+    def word(self) -> str:
+        """What the user calls these weights: a path, `random`, or `random:RECIPE`."""
+        return f"{self.path}:{self.like_recipe}" if self.is_random and self.like_recipe else self.path
+
     def as_dict(self) -> Info:
         info = asdict(self)
-        left = ["protocol", "epoch", *([] if self.is_random else ["like"]), *([] if self.kept else KEPT)]
+        left = ["protocol", "epoch", *([] if self.is_random else ["like", "like_recipe"]), *([] if self.kept else KEPT)]
         return {name: value for name, value in info.items() if name not in left}
 
 

@@ -9,7 +9,7 @@ from vprep.errors import UsageError
 from vprep.hashing import hash_of
 from vtrain.backbones import backbone as new
 from vtrain.data.dataset import NO_LABEL, Videos
-from vtrain.data.shard_set import ShardSet
+from vtrain.data.shard_set import FOLDS, ShardSet
 from vtrain.methods import METHODS, registry
 from vtrain.overrides import as_json
 from vtrain.recipes import named
@@ -29,6 +29,9 @@ RUNS = Path("runs")
 TUNED = RUNS / "finetuned"
 SHARDS = Path("data_shards")
 LIKE = f"{RANDOM}:"
+ADVICE = (  # where a split has no videos
+    "name splits that it has with --split and --gallery, or make it again with lists: vprep shard VIDEOS --splits LISTS"
+)
 LARGEST = "largest"  # square of a frame
 RANDOM_BACKBONE = "r3d"  # VCOP, PRP and Pace report results of this network without training
 DATASET = "dataset.json"
@@ -74,6 +77,7 @@ def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = N
         crop=like.crop if like else None,
         normalisation=like.normalisation if like else None,
         like=like.method if like else None,
+        like_recipe=like.recipe if like else None,
         protocol=like.protocol if like else None,
     )
     return Weights(inference_ready(net), info)
@@ -137,7 +141,13 @@ def open_data(
     spec: str | Sequence[str] | None, splits: Sequence[str] | None, *, fold: int = 1, subset: Path | None = None
 ) -> Data:
     """Open shards and select the videos of each split; without `splits` all videos."""
-    return Data.select(open_shards(spec), splits, fold=fold, subset=subset)
+    opened = open_shards(spec)
+    try:
+        return Data.select(opened, splits, fold=fold, subset=subset)
+    except UsageError as error:
+        if fold not in FOLDS or all(opened.has_split(split, fold) for split in splits or ()):
+            raise
+        raise UsageError(f"{error}; {ADVICE}") from None
 
 
 def sets_here(folder: Path = SHARDS) -> str:

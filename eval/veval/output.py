@@ -2,6 +2,8 @@
 
 import json as jsonlib
 import os
+import re
+import shlex
 import sys
 from itertools import count
 from pathlib import Path
@@ -9,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from veval.results import result
 from vprep.errors import UsageError
-from vprep.progress import Progress
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, WeightsInfo
+    from vprep.progress import Progress
 
 RESULTS = Path("results")
 
@@ -31,6 +33,8 @@ class Work:
 
     def progress(self, done: int, total: int) -> None:
         """Show that `done` of `total` are finished."""
+        from vprep.progress import Progress  # loads rich
+
         if self._shown is None or self._shown.total != total or done < self._shown.done:
             self.close()
             self._shown = Progress(total, done, visible=is_first())
@@ -50,11 +54,12 @@ class Work:
 WORK = Work()  # of this process
 
 
-def announce(weights: "WeightsInfo", data: "DataInfo", *more: str) -> None:
-    """Print which weights and videos are used, for users who did not name them."""
+def announce(weights: "WeightsInfo | None", data: "DataInfo", *more: str) -> None:
+    """Print which weights and videos are used, for users who did not name them; without `weights`, the videos only."""
     counts = ", ".join(f"{count} of {split}" for split, count in data.videos.items())
-    network = ", ".join(filter(None, (weights.backbone, weights.epoch)))
-    note(f"weights {weights.path} ({network}), shards {data.shards}, fold {data.fold}: {counts}")
+    network = "" if weights is None else ", ".join(filter(None, (weights.backbone, weights.epoch)))
+    start = "" if weights is None else f"weights {weights.word} ({network}), "
+    note(f"{start}shards {data.shards}, fold {data.fold}: {counts}")
     for line in filter(None, more):
         note(line)
 
@@ -69,9 +74,13 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def short_name(path: Path) -> str:
-    """Return the name of the run or of the file that holds the weights in `path`."""
-    return path.parent.name if path.name in ("last.pt", "best.pt") else path.stem
+def short_name(path: Path, like_recipe: str | None = None) -> str:
+    """Return the name of the run or of the file that holds the weights in `path`; for random weights, of their recipe.
+
+    It is a part of the name of a file.
+    """
+    name = path.parent.name if path.name in ("last.pt", "best.pt") else path.stem
+    return f"{name}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', like_recipe)}" if like_recipe else name
 
 
 def fresh(folder: Path, begin: str, end: str = "") -> Path:
@@ -86,13 +95,22 @@ def prepare(out: Path | None) -> None:
     (RESULTS if out is None else out.parent).mkdir(parents=True, exist_ok=True)
 
 
-def finish(found: dict[str, Any] | None, out: Path | None, json: bool | Literal["later"]) -> None:
-    """Write the result and print it, unless it is printed later; only the first process has a result."""
+def finish(
+    found: dict[str, Any] | None, out: Path | None, json: bool | Literal["later"], *, is_last: bool = True
+) -> None:
+    """Write the result and print it, unless it is printed later; only the first process has a result.
+
+    After the last result, the user reads how to go on.
+    """
     if found is None:
         return
     weights, data = found["weights"], found["data"]
-    name = f"{found['kind']}-{short_name(Path(weights['path']))}-{data['name']}-fold{data['fold']}"
+    words = short_name(Path(weights["path"]), weights.get("like_recipe"))
+    name = f"{found['kind']}-{words}-{data['name']}-fold{data['fold']}"
     out = out or fresh(RESULTS, name, ".json")
     result.write(out, found)
     if json != "later":
         print(jsonlib.dumps(found, ensure_ascii=False) if json else f"{result.described(found)}\n{out}")
+    if is_last and not json:
+        more = "" if out.parent == RESULTS else f" {shlex.quote(str(out))}"
+        note(f"next: veval report{more}, which compares it with published numbers and with the network from scratch")

@@ -48,20 +48,21 @@ class Ending:
         now = time.monotonic()
         if self._began:
             if number == signal.SIGINT and now - self._began > TWICE:
-                self._end(number)
+                self.end(number)
             return
         self._began = now
         if self._at_once or _importing(frame):  # an import that is broken off may crash at the end of the process
-            self._end(number)
+            self.end(number)
         _thread.start_new_thread(self._end_late, (number,))
         raise Stop(number)
 
     def _end_late(self, number: int) -> None:
         """End the process where `Stop` got lost, in a destructor for example, or where something hangs."""
         time.sleep(GRACE)
-        self._end(number)
+        self.end(number)
 
-    def _end(self, number: int) -> None:
+    def end(self, number: int) -> None:
+        """End the process at once, with a sentence."""
         with contextlib.suppress(OSError):
             os.write(2, f"{self._program}: {UNFINISHED}\n".encode())
         os._exit(128 + number)
@@ -105,6 +106,33 @@ def deferred() -> Iterator[list[int]]:
         yield asked
     finally:
         _restore(before)
+
+
+@contextlib.contextmanager
+def heard_while_waiting() -> Iterator[None]:
+    """Let a signal end the command also while the main thread waits outside of Python, which calls no handler there."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if not isinstance(handler, Ending) or _thread.get_ident() != _main_thread():
+        yield
+        return
+    source, sink = os.pipe()
+    os.set_blocking(sink, False)
+    before = signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
+    _thread.start_new_thread(_end_when_heard, (source, handler))
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(sink)
+
+
+def _end_when_heard(source: int, handler: Ending) -> None:
+    """Read the numbers of signals; a second after one of SIGNALS, by which the main thread has ended, end it."""
+    with open(source, "rb", buffering=0) as numbers:
+        while number := numbers.read(1):
+            if number[0] in SIGNALS:
+                time.sleep(1.0)
+                handler.end(number[0])
 
 
 @contextlib.contextmanager

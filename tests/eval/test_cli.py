@@ -97,7 +97,8 @@ assert not {{"pyarrow", "cv2", "numpy", "torch", "rich.table"}} & set(sys.module
 def test_retrieval_without_options_takes_the_newest_run_and_the_default_shards_and_says_so(here: Path) -> None:
     done = veval("retrieval", cwd=here)
     assert done.returncode == 0, done.stderr
-    first, second = done.stderr.splitlines()
+    first, second, last = done.stderr.splitlines()
+    assert last == "next: veval report, which compares it with published numbers and with the network from scratch"
     assert first == "weights runs/newer/last.pt (tiny), shards data_shards, fold 1: 8 of test, 16 of train"
     assert second.startswith("pace-p5: 10 clips of 4 frames (centres, restart if short), ")
     out = here / "results" / "retrieval-newer-synth-fold1-1.json"
@@ -203,7 +204,8 @@ def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> 
         (
             "retrieval --split validation",
             "data_shards has no video of split 'validation' in fold 1 in the 3 shards that were named; "
-            "fold 1 of dataset.json has 8 test, 16 train",
+            "fold 1 of dataset.json has 8 test, 16 train; name splits that it has with --split and --gallery, or make "
+            "it again with lists: vprep shard VIDEOS --splits LISTS",
         ),
         ("retrieval --split train", "split 'train' is named twice; name splits that share no video"),
         ("retrieval --fold 4", "--fold is 4; there are 1, 2 and 3"),
@@ -228,7 +230,8 @@ def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> 
         (
             "test --shards grey --split all",
             "grey has no video of split 'all' in fold 1 in the 2 shards that were named; fold 1 of dataset.json has "
-            "no split at all",
+            "no split at all; name splits that it has with --split and --gallery, or make it again with lists: vprep "
+            "shard VIDEOS --splits LISTS",
         ),
         ("features --splits test,test", "split 'test' is named twice; name splits that share no video"),
         ("report", "there are no results in results; the other commands of veval write results"),
@@ -312,6 +315,7 @@ FINETUNING = [
 def test_nothing_is_trained_that_could_not_be_tested(words: str, message: str, here: Path) -> None:
     done = veval("finetune", *words.split(), cwd=here)
     assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (2, "", f"veval: {message}")
+    assert "training in" not in done.stderr
     assert [path.name for path in (here / "runs" / "finetuned").iterdir()] == ["tuned"]
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from commands import begin, veval
 from small_recipes import assert_same, lines, saved, small
+from split_sets import with_splits
 
 from veval import commands, inputs
 from veval.evaluation import Data, Evaluation, Execution, WeightsInfo
@@ -21,7 +22,7 @@ from veval.protocol import for_weights
 from veval.results import report, result
 from veval.tasks import video_accuracy
 from veval.tasks.classifier import load_classifier
-from veval.tasks.finetune import FineTuning, best_on_test, holding_out, recipe_for, run_training
+from veval.tasks.finetune import FineTuning, best_on_test, demand_folder, holding_out, recipe_for, run_training
 from vprep.errors import UsageError
 from vtrain.backbones import backbone as new
 from vtrain.data.augment.apply import Augment
@@ -373,7 +374,7 @@ def test_while_epochs_are_tested_no_more_than_the_best_stays(run: Path, shards: 
         epochs.after_epoch()
         left.append([path.name for path in (tmp_path / "run" / "kept").iterdir()])
 
-    run_training(recipe, tuning.folder, tuning.test_videos, tuning.shards, test_and_list)
+    run_training(recipe, tuning.folder, tuning.shards, test_and_list)
     assert [len(names) for names in left] == [1, 1, 1, 1]
     tried = epochs.tried()
     assert [one["step"] for one in tried] == [2, 4, 6, 8]
@@ -446,7 +447,7 @@ def test_a_folder_with_other_files_is_left_alone(run: Path, shards: Path, tmp_pa
     data = data_of(shards)
     recipe = change(recipe_for(inputs.weights(str(run)).info, data.info.name)[0], [f"data.shards={shards}"])
     with pytest.raises(UsageError) as error:
-        run_training(resolved(recipe, data.shards), tmp_path, data.videos["test"], data.shards)
+        demand_folder(resolved(recipe, data.shards), tmp_path, data.videos["test"])
     assert str(error.value) == f"{tmp_path} exists and holds no fine-tuning; name another --into"
 
 
@@ -470,3 +471,16 @@ def test_several_seeds_are_one_line_of_the_report(run: Path, shards: Path, tmp_p
     found = [tuned(str(run), shards, tmp_path / f"{seed}", f"seed={seed}") for seed in (0, 1)]
     (line,) = report.of_results(found).lines
     assert (line.over, line.value) == ("2 seeds", pytest.approx((found[0]["top1"] + found[1]["top1"]) / 2))
+
+
+def test_a_set_without_a_train_split_is_refused_because_the_tested_videos_would_be_learned_from(
+    shards: Path, tmp_path: Path
+) -> None:
+    folder = with_splits(shards, tmp_path / "set", lambda row: "test" if row % 2 else None)
+    with pytest.raises(UsageError) as error:
+        tuned("random", folder, tmp_path / "run")
+    assert str(error.value) == (
+        f"{folder} has no train split, so the network would learn from the videos that it is tested on; name a set "
+        "with a train split, or another one to learn from: data.shards=SET"
+    )
+    assert not (tmp_path / "run").exists()

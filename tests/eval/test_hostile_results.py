@@ -1,7 +1,6 @@
 """A result, or a published.csv, that is not what it says: one sentence or a table, never a traceback or a terminal's
 control characters."""
 
-import copy
 import json
 from importlib import resources
 from io import StringIO
@@ -9,80 +8,44 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutate import mutate_bytes, mutate_text
-from results_on import ucf101
+from fuzzed import Kind, fault, faults
+from fuzzed.results import KINDS, shown
+from mutate import mutate_bytes
+from results_on import bases, ucf101
 from rich.console import Console
 
 from veval.results import published
-from veval.results.report import as_dict, markdown, of_results, report, terminal
+from veval.results.report import markdown, of_results, report, terminal
 from veval.results.result import LARGEST, read
 from vprep.errors import UsageError, WorkError
 
 Result = dict[str, Any]
 
-CASES = 250
+CASES = 60  # of each kind of result
 NASTY = "\x1b[2J\x1b]0;owned\x07[link=http://x]a[/link]|<script>\r\n‮![](http://x)"
 
 
-def bases() -> list[Result]:
-    """Results of every shape: with two pools, with predictions, with hits; and networks from scratch."""
-    videos = [{"key": f"v_A_g0{n}_c01", "label": 0, "first": n, "pools": {"gap": n + 1}} for n in range(1, 5)]
-    pools = {"gap": {"top1": 50.0, "top5": 75.0, "intervals": {"top1": [20.0, 80.0]}}}
-    listed = {"videos": videos, "pools": pools, "top5": 100.0, "intervals": {"top1": [0, 50]}, "bootstrap": "groups"}
-    named = [{"key": f"v_A_g0{n}_c01", "class": "A", "named": "AB"[n % 2]} for n in range(4)]
-    tested = {"predictions": named, "videos": 4, "per_class": {"A": 50.0, "B": None}, "confusion": [[2, 2], [0, 0]]}
-    counted = {"test": 3783, "train": 9537}
-    found = [ucf101("retrieval", videos=counted) | listed, ucf101(dropped=[{"key": "v", "split": "test"}]) | tested]
-    for one in found[:2]:
-        scratch = copy.deepcopy(one)
-        scratch["weights"] |= {"path": "random", "method": "random", "recipe": None, "epochs": None, "data": None}
-        found.append(scratch)
-    return json.loads(json.dumps(found))  # type: ignore[no-any-return]
-
-
-def shown(files: list[Path], how: int = 0) -> str:
-    """A report in its three forms, or the sentence of the refusal; for an odd `how`, with averaged folds."""
-    try:
-        found = report(files, "averaged", "groups") if how % 2 else report(files)
-        console = Console(width=240, record=True, file=StringIO())
-        console.print(terminal(found))
-        texts = [console.export_text(), markdown(found), json.dumps(as_dict(found), allow_nan=False)]
-    except (UsageError, WorkError) as error:
-        return str(error)
-    text = "".join(texts)
-    text.encode()
-    return text
-
-
-def refused(text: str) -> bool:
-    return not text.lstrip().startswith("┏")
-
-
-def check(number: int, content: bytes, folder: Path, how: int = 0) -> bool:
-    """Report one file beside a good one; return whether it was refused."""
-    file = folder / "r.json"
-    file.write_bytes(content)
-    beside = folder / "good.json"
-    beside.write_text(json.dumps(bases()[(number + 2) % 4]))  # the same before its training, or after
-    text = shown([file, beside], how)
-    assert text
-    assert "\x1b" not in text
-    assert not refused(text) or (str(file) in text and "\n" not in text and len(text) < 1000), text[:2000]
-    return refused(text)
-
-
-@pytest.mark.parametrize("number", range(4))
-def test_a_changed_result_is_a_table_or_one_sentence(number: int, tmp_path: Path) -> None:
-    base = bases()[number]
-    assert not check(number, json.dumps(base).encode(), tmp_path)
-    outcomes = [check(number, mutate_text(base, seed), tmp_path, seed // 4) for seed in range(number, CASES, 4)]
-    assert set(outcomes) == {True, False}
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name.replace(" ", "-"))
+def test_a_changed_result_is_a_table_or_one_sentence(kind: Kind, tmp_path: Path) -> None:
+    path = kind.make(tmp_path)
+    good = path.read_bytes()
+    assert [fault(read, path) for read in kind.readers.values()] == [""] * len(kind.readers)
+    found = [fault for seed in range(CASES) for fault in faults(kind, good, path, seed)]
+    assert not found, "\n".join(found)
 
 
 def test_a_cut_result_is_one_sentence(tmp_path: Path) -> None:
     content = json.dumps(bases()[0], indent=1).encode()
+    path = tmp_path / "r.json"
     for end in range(0, len(content) - 1, len(content) // 60):
-        assert check(0, content[:end], tmp_path)
+        path.write_bytes(content[:end])
+        with pytest.raises(UsageError, match=r"r\.json is not JSON .*; name results of veval"):
+            read(path)
+
+
+def test_a_result_is_shown_without_control_characters(tmp_path: Path) -> None:
+    files = [KINDS[0].make(tmp_path), tmp_path / "good.json"]
+    assert shown(report(files)).startswith("┏")
 
 
 def unreadable(content: bytes) -> str:

@@ -107,10 +107,15 @@ def test_two_parts_of_one_file_are_no_duplicates(counted: NewSet) -> None:
         {"source_hash": "x", "start": 0.0, "end": 5.0},
         {"source_hash": "x", "start": 5.0, "end": 9.0},
         {"source_hash": "x", "start": 5.0, "end": 9.0},
-        {"source_hash": None},
-        {"source_hash": None},
+        {"source_hash": None, "hash": "p"},
+        {"source_hash": None, "hash": "q"},
     )
     assert info["duplicates"]["examples"] == [["v1", "v2"]]
+
+
+def test_videos_of_other_tars_are_the_same_when_their_frames_are(counted: NewSet) -> None:
+    info = counted(*({"source_hash": None, "hash": name} for name in "xyx"))
+    assert info["duplicates"]["examples"] == [["v0", "v2"]]
 
 
 def test_source_rates_and_codecs_are_counted_the_most_frequent_first(counted: NewSet) -> None:

@@ -220,21 +220,46 @@ def test_what_cannot_be_trained_leaves_no_folder(shards: Path, tmp_path: Path) -
         assert not (tmp_path / "run").exists()
 
 
-def test_resuming_without_a_saved_state_is_refused(run: Path, shards: Path, tmp_path: Path) -> None:
-    recipe, folder = small("pace", shards), tmp_path / "run"
-    assert refused(recipe, folder, resume=True) == f"there is no run in {folder}; name a run's folder"
-    folder.mkdir()
-    run_folder.write_json(folder / "recipe.json", as_json(recipe))
-    said = refused(recipe, folder, resume=True)
-    assert said == f"{folder} has no last.pt: its run stopped before it saved; delete it and start again"
+def test_resuming_without_a_run_is_refused(shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert refused(small("pace", shards), folder, resume=True) == f"there is no run in {folder}; name a run's folder"
+
+
+def test_a_run_that_was_killed_before_it_saved_begins_again_when_it_is_resumed(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also with weights to begin with, which a later resume does not read."""
+    train(small("supervised", shards, "steps=1"), tmp_path / "first")
+    words = (f"weights={tmp_path / 'first'}", "steps=100000", "save_every=100000", "log_every=1", "save_minutes=0")
+    folder, recipe = tmp_path / "run", small("supervised", shards, *words, "schedule.kind=constant")
+    process = begin(recipe, folder)
+    until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder)) >= 2)
+    process.kill()
+    process.join()
+    assert not (folder / "last.pt").exists()
+    again = change(recipe_in(folder), ["steps=3"])
+    assert train(again, folder, resume=True)["trained"] == 3
+    said = f"the run in {folder} stopped before it saved: it begins again by its recipe\n"
+    assert said in capsys.readouterr().err
+    train(again, tmp_path / "wanted")
+    assert lines(folder) == lines(tmp_path / "wanted")
+    assert_same(saved(folder), saved(tmp_path / "wanted"))
+    assert len(json.loads((folder / "environment.json").read_text())) == 2
+
+
+def test_a_run_whose_last_state_alone_is_missing_does_not_begin_again(copy: Path) -> None:
+    (copy / "last.pt").unlink()
+    said = refused(recipe_in(copy), copy, resume=True)
+    assert said == f"{copy} has no last.pt; copy a state of {copy / 'kept'} to last.pt to continue from there"
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(1000)])
 def test_a_file_that_is_no_state_is_refused_and_a_kept_state_can_replace_it(content: bytes, copy: Path) -> None:
     (copy / "last.pt").write_bytes(content)
     said = refused(recipe_in(copy), copy, resume=True)
-    assert said.startswith(f"{copy / 'last.pt'} is no state of a training (")
-    assert said.endswith(f"); replace it by a state of {copy / 'kept'}")
+    assert said.startswith(f"{copy / 'last.pt'} ")
+    assert said.endswith(f"; replace it by a state of {copy / 'kept'}")
+    assert "weights_only" not in said
     (copy / "kept" / "step_0000004.pt").replace(copy / "last.pt")
     assert train(recipe_in(copy), copy, resume=True)["steps"] == 6
 
@@ -310,12 +335,40 @@ def test_a_second_training_in_a_folder_is_refused(shards: Path, tmp_path: Path) 
     folder, recipe = tmp_path / "run", small("pace", shards, "steps=10000", "save_every=2")
     first = begin(recipe, folder)
     until((folder / "last.pt").exists)
-    said = refused(recipe, folder, resume=True)
-    assert said == f"another process trains in {folder}; wait for it, or choose another --out"
+    draft = folder / ".last.pt.1.draft"  # as the first writes them
+    draft.touch()
+    before = {name: (folder / name).read_bytes() for name in ("recipe.json", "environment.json")}
+    for resume, changed in ((True, recipe), (True, change(recipe, ["steps=20000"])), (False, recipe)):
+        said = refused(changed, folder, resume=resume)
+        assert said == SECOND[resume].format(folder=folder)
     assert first.is_alive()
+    assert draft.exists()
+    assert {name: (folder / name).read_bytes() for name in before} == before
     first.kill()
     first.join()
-    assert train(change(recipe, ["steps=1"]), folder, resume=True)["steps"] >= 2  # the lock is gone with its holder
+    longer = change(recipe, [f"steps={saved(folder)['step'] + 1}"])
+    assert train(longer, folder, resume=True)["trained"] == 1  # the lock is gone with its holder
+    assert not draft.exists()
+
+
+SECOND = {
+    True: "another process trains in {folder}; wait for it, or choose another --out",
+    False: "{folder} exists already; continue its run with --resume, or choose another --out",
+}
+
+
+def test_of_several_trainings_that_begin_at_once_in_a_folder_one_goes_on(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("pace", shards, "steps=40"), tmp_path / "run"
+    words = [tmp_path / f"{number}.txt" for number in range(3)]
+    processes = [begin(change(recipe, [f"seed={number}"]), folder, words=said) for number, said in enumerate(words)]
+    for process in processes:
+        process.join()
+    assert sorted(process.exitcode for process in processes) == [0, 2, 2]  # type: ignore[type-var]
+    (seed,) = [number for number, process in enumerate(processes) if process.exitcode == 0]
+    assert (recipe_in(folder).seed, saved(folder)["recipe"]["seed"], saved(folder)["step"]) == (seed, seed, 40)
+    assert len(json.loads((folder / "environment.json").read_text())) == 1
+    for number in {0, 1, 2} - {seed}:
+        assert len(words[number].read_text().splitlines()) == 1
 
 
 def on_a_disk(folder: Path, size: int, act: Act) -> Any:  # noqa: ANN401  what JSON holds
@@ -404,7 +457,7 @@ def test_a_full_disk_before_the_first_state_is_one_sentence(run: Path, shards: P
     assert words == [
         "WorkError",
         f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: fix "
-        f"that and delete {folder} and start again",
+        f"that and continue with --resume --out {folder}",
     ]
 
 
@@ -419,7 +472,7 @@ def test_a_full_disk_stops_the_metrics_with_a_sentence(shards: Path, tmp_path: P
     assert kind == "WorkError"
     assert words == (
         f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: fix that and "
-        f"delete {folder} and start again"
+        f"continue with --resume --out {folder}"
     )
     assert len(written) % 4096 == 0
 

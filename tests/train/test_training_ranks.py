@@ -273,3 +273,36 @@ def test_a_rank_that_dies_does_not_leave_the_other_waiting(shards: Path, tmp_pat
         ranks.processes[1].kill()
         assert ranks.codes()[0] == 1
     saved(folder)
+
+
+def test_two_ranks_save_by_the_first_one_s_clock_after_the_same_step(shards: Path, tmp_path: Path) -> None:
+    """They ask it where a line is written: nowhere else does a step wait for another rank."""
+    words = ("steps=100000", "save_every=100000", "log_every=3", "save_minutes=0.0002", "schedule.kind=constant")
+    recipe, folder = small("supervised", shards, *words), tmp_path / "run"
+    with two(recipe, folder) as ranks:
+        until((folder / "last.pt").exists)
+        for process in ranks.processes:
+            process.kill()
+            process.join()
+    step = saved(folder)["step"]
+    assert step % 3 == 0
+    trained(change(recipe, [f"steps={step + 2}", "save_minutes=0"]), folder, resume=True)
+    assert saved(folder)["step"] == step + 2
+
+
+def test_two_ranks_begin_a_run_again_that_was_killed_before_it_saved(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = (
+        small("supervised", shards, "steps=100000", "save_minutes=0", "save_every=100000"),
+        tmp_path / "run",
+    )
+    with two(recipe, folder) as ranks:
+        until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder)) >= 2)
+        for process in ranks.processes:
+            process.kill()
+            process.join()
+    assert not (folder / "last.pt").exists()
+    trained(change(recipe, ["steps=2"]), folder, resume=True)
+    assert [line["step"] for line in lines(folder)] == [1, 2]
+    trained(change(recipe, ["steps=4"]), folder, resume=True)
+    assert [line["step"] for line in lines(folder)] == [1, 2, 3, 4]
+    assert recipe_in(folder).steps == 4

@@ -46,6 +46,15 @@ def gather_objects(item: Item) -> list[Item]:
     return cast(list[Item], items)
 
 
+def first_says(value: bool) -> bool:
+    """Return on all ranks what the first rank says. With several ranks this waits for the device."""
+    if world() == 1:
+        return value
+    said = torch.tensor(int(value), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(said, 0)
+    return bool(said.item())
+
+
 def own(gathered: Tensor) -> Tensor:
     """Return this rank's part of a gathered tensor."""
     return gathered.tensor_split(world())[rank()]

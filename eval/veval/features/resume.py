@@ -23,7 +23,7 @@ from vprep.hashing import hash_file
 
 INFO = "facts.json"
 # Paths, names and counts, which may differ or be missing: hashes identify the content.
-BESIDE = ("path", "shards", "subset", "name", "classes", "failures")
+BESIDE = ("path", "shards", "subset", "name", "classes", "failures", "like_recipe")
 POLL = 0.1  # seconds between two checks for another process' parts
 
 

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from veval.results import bootstrap, result
-from veval.results.bootstrap import Over
-from veval.results.check import VIDEOS
+from veval.results.check import VIDEOS, Over
 from veval.results.published import METHODS
 from veval.results.result import Result
 

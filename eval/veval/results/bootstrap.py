@@ -12,15 +12,13 @@ S samples   R trainings   V videos   G groups: films, or single videos
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from veval.features.films import film_of
+from veval.results.check import Over
 from vprep.errors import UsageError
-
-Over = Literal["videos", "groups"]
 
 SAMPLES, LEVEL = 1000, 0.95
 DRAWN_AT_ONCE = 1 << 20

@@ -4,9 +4,7 @@ Other entries are ignored.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
-
-from veval.results.bootstrap import Over
+from typing import Any, Literal, get_args
 
 SCHEMA = 1
 KINDS = ("finetune", "test", "retrieval", "linear", "knn")
@@ -21,6 +19,7 @@ OF_DATA = ("shards", "name", "hash", "split", "subset")
 COUNTS = ("classes", "failures")
 COUNTS_AT_TOP = ("queries_without_label", "gallery_without_label", "unlabelled")
 
+Over = Literal["videos", "groups"]  # what a bootstrap draws
 Test = Callable[[Any], bool]
 
 

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from veval.results import result
 from veval.results.aggregate import Folds, Gain, Group, gains, groups, pool_by_pool
-from veval.results.bootstrap import Over, groups_of, interval, name_of
+from veval.results.bootstrap import groups_of, interval, name_of
+from veval.results.check import Over
 from veval.results.match_published import ABOUT, Answer, compare
 from veval.results.published import BACKBONES, METHODS, Published
 from veval.results.result import Result

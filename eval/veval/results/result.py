@@ -152,7 +152,8 @@ def _about(result: Mapping[str, Any]) -> Iterator[str]:
     about = [weights.get("method"), weights.get("recipe"), weights.get("backbone"), str(weights.get("hash", ""))[:8]]
     if weights.get("kept"):
         about.append(f"lowest {weights['kept']} at step {weights.get('kept_step')}")
-    yield f"weights   {', '.join(str(word) for word in about if word)} ({weights.get('path')})"
+    of = f":{weights['like_recipe']}" if weights.get("like_recipe") else ""
+    yield f"weights   {', '.join(str(word) for word in about if word)} ({weights.get('path')}{of})"
     where = [data.get("name"), data.get("split"), None if data.get("fold") is None else f"fold {data['fold']}"]
     yield f"data      {', '.join(str(word) for word in where if word)} ({data.get('shards')})"
 

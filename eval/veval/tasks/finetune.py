@@ -19,7 +19,7 @@ import torch.distributed as dist
 from veval.early import demand_selection
 from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo, nothing
 from veval.inputs import crop_of, demand_labels
-from veval.protocol import for_weights
+from veval.protocol import crop_note, for_weights
 from veval.tasks.best_on_test import BestOnTest
 from veval.tasks.classifier import load_classifier, sampled_like
 from veval.tasks.video_accuracy import measure
@@ -41,7 +41,7 @@ BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what
 TINY = "finetune-tiny"
 USUAL = "ucf101"  # the data set whose recipe is used for videos on which no paper fine-tunes
 # Settings that may differ when a training continues; hashes show whether shards elsewhere are the same.
-MAY_CHANGE = ("workers", "log_every", "save_every", "data.shards")
+MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "data.shards")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,6 +56,12 @@ class FineTuning:
     selection: str | None = None  # of the epoch; None: the recipe's
     protocol: str | None = None  # of the test; None: that of the recipe
     words: Sequence[str] = ()  # changes of the protocol, key=value
+    begin: Callable[[], None] = lambda: None  # called when nothing is left to refuse
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds a training, which will continue."""
+        return (self.folder / RECIPE).exists()
 
     @property
     def test_videos(self) -> Videos:
@@ -140,13 +146,16 @@ def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
     refuse_other_network(tuning.weights.info, tuning.recipe)
     shards = tuning.shards
     recipe = resolved(selecting(tuning), shards)
+    refuse_tested(tuning, recipe, shards)
     learned = refuse_untestable(replace(tuning, recipe=recipe), shards)
     per_epoch = recipe.length(len(learned)).per_epoch
     on_test = None
     if tuning.selection == "best-on-test":
         recipe, on_test = replace(recipe, keep_every=max(1, round(per_epoch))), best_on_test(tuning)
         on_test.tried()  # refuses those of other videos
-    summary = run_training(recipe, tuning.folder, tuning.test_videos, shards, on_test.after_epoch if on_test else None)
+    demand_folder(recipe, tuning.folder, tuning.test_videos)
+    tuning.begin()
+    summary = run_training(recipe, tuning.folder, shards, on_test.after_epoch if on_test else None)
     if tuning.execution.rank_and_world[0] > 0:
         return None
     note(f"testing {len(tuning.test_videos)} videos")
@@ -194,6 +203,15 @@ def selecting(tuning: FineTuning) -> Recipe:
     return replace(recipe, keep="last") if is_older else recipe
 
 
+def refuse_tested(tuning: FineTuning, recipe: Recipe, shards: ShardSet) -> None:
+    """Refuse to learn from all videos of the tested set unless the user has written so."""
+    if shards is tuning.data.shards and recipe.data.split == "all" and tuning.recipe.data.split == "auto":
+        raise UsageError(
+            f"{shards.spec} has no train split, so the network would learn from the videos that it is tested on; name "
+            "a set with a train split, or another one to learn from: data.shards=SET"
+        )
+
+
 def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> Videos:
     """Refuse before the training what would fail after it; return the training videos."""
     recipe = tuning.recipe
@@ -202,18 +220,21 @@ def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> Videos:
     tuned = replace(tuning.weights.info, recipe=recipe.name, clip=list(recipe.clip), crop=crop_of(said))
     protocol = for_weights("testing", tuned, tuning.protocol, tuning.words, sampled_like(said))
     demand_distinct(protocol.plan().looks[0], tuning.test_videos.frame_sizes)
+    note(crop_note(protocol, tuned, tuning.data.info.side, "test."))
     return selected(recipe, shards)[0]
 
 
-def run_training(
-    recipe: Recipe, folder: Path, videos: Videos, shards: ShardSet, on_keep: Callable[[], None] | None = None
-) -> Info:
-    """Train in a folder, or continue the same training where it stopped; `on_keep` is called when a state is kept."""
-    again = (folder / RECIPE).exists()
-    if again:
+def demand_folder(recipe: Recipe, folder: Path, videos: Videos) -> None:
+    """Refuse a folder in which something else than this training was begun."""
+    if (folder / RECIPE).exists():
         refuse_another_training(recipe, folder, videos)
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and holds no fine-tuning; name another --into")
+
+
+def run_training(recipe: Recipe, folder: Path, shards: ShardSet, on_keep: Callable[[], None] | None = None) -> Info:
+    """Train in a folder, or continue the same training where it stopped; `on_keep` is called when a state is kept."""
+    again = (folder / RECIPE).exists()
     if world() > 1:
         dist.barrier()  # nobody writes before all processes have checked the folder
     return train(recipe, folder, resume=again, inputs=Inputs.open(recipe, shards), on_keep=on_keep)

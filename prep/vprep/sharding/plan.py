@@ -19,6 +19,7 @@ from vprep.errors import UsageError
 from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name
 from vprep.json_text import parse_json
 from vprep.layouts.listing import Entry
+from vprep.printable import printable
 from vprep.settings import Settings
 from vprep.tables import by_shard, opened
 
@@ -114,8 +115,8 @@ def read_plan(folder: Path) -> Plan | None:
         plan = Plan(Settings(**notes["settings"]), Path(notes["root"]), notes["classes"], dict(shards))
         _check(plan)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"{path} cannot be read ({first}); {_lost(folder)}") from None
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path} cannot be read ({printable(first)}); {_lost(folder)}") from None
     return plan
 
 

@@ -1,5 +1,6 @@
 """Open shards, read the descriptions of their sets, and select videos from them."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +73,15 @@ class ShardSet:
     def has_split(self, split: str, fold: int) -> bool:
         """Return whether any set has videos of that split."""
         return any(split in part.splits(fold) for part in self.parts)
+
+    def split_counts(self, fold: int, subset: Path | None = None) -> dict[str, int]:
+        """Return the number of videos of each split of a fold; "" stands for those of no split."""
+        listed, column = None if subset is None else _read_subset(subset), f"split{fold}"
+        counts: Counter[str] = Counter()
+        for part, index in zip(self.parts, self._indexes, strict=True):
+            rows, keep = _rows(part, index, [column], None, fold, listed)
+            counts.update(pc.fill_null(rows.filter(keep)[column], "").to_pylist())
+        return dict(counts)
 
     def select(self, split: str | None = None, *, fold: int = 1, subset: Path | None = None) -> Videos:
         """Return the videos of a split, or all videos; with `subset`, a file of `vprep subset`, only its videos.

@@ -142,7 +142,11 @@ def changes_of(recipe: Recipe) -> list[str]:
         return []
     # A number that was read from text may be 1.0 where the published recipe has 1.
     published, own = (dict(settings_of(change(config, []))) for config in (recipes[recipe.name](), recipe))
-    return [f"{key}={value}" for key, value in own.items() if key not in OWN and published.get(key) != value]
+    return [f"{key}={value}" for key, value in own.items() if not _is_own(key) and published.get(key) != value]
+
+
+def _is_own(key: str) -> bool:
+    return key in OWN or key.startswith("earlier_lengths")
 
 
 def _name(entry: MethodEntry, word: str, recipes: dict[str, Make]) -> str:

@@ -51,7 +51,7 @@ def _cut(path: Path, step: int) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     kept = []
     for line in lines:
-        with contextlib.suppress(ValueError):  # the last line may be cut
+        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):  # a line that is cut or no line
             if json.loads(line)["step"] <= step:
                 kept.append(line.rstrip() + b"\n")
     if kept != lines:

@@ -69,7 +69,8 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
     with deferred() as asked, Vote(asked, place.device) as vote:
         batches = _Batches(feed, asked)
         while run.step < length.steps:
-            lr = schedule.lr_at(run.step, length.per_epoch, length.steps, run.validation_losses)
+            planned = length.planned(run.step)
+            lr = schedule.lr_at(run.step, length.per_epoch, planned, run.validation_losses)
             set_lr(run.optimizer, lr)
 
             for left in reversed(range(recipe.accumulate)):
@@ -85,7 +86,7 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
             run.step += 1
-            run.method.after_step(run.step / length.steps)
+            run.method.after_step(run.step / planned)
 
             stopped_by = vote.result()
             monitor.after_step(run, lr, stopped_by > 0)

@@ -16,6 +16,7 @@ from vtrain.training.advice import Waiting
 from vtrain.training.log import Metrics, StepProgress, note
 from vtrain.training.loop import Feed
 from vtrain.training.run import Observation, Run
+from vtrain.training.save_clock import SaveClock
 from vtrain.training.training import Training
 
 
@@ -38,16 +39,19 @@ class Monitor:
         self.progress = StepProgress(first, self.length.steps, self.length.per_epoch)
         self._since = (time.perf_counter(), first, 0.0)  # of the last line: time, step and seconds waited so far
         self._paused = 0.0
+        self._save_clock = SaveClock(self.recipe.save_minutes)
         self._waiting = Waiting(training.place, lambda: feed.waited)
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None:
         last = run.step == self.length.steps
         measured = self._measured(run)
         best = self._is_best(run, measured)
-        if measured or last or run.step % self.recipe.log_every == 0:
+        logged = run.step % self.recipe.log_every == 0
+        if measured or last or logged:
             self._write(run, lr, measured)
+        timed = self._save_clock.due(may_wait=logged)
         keep = self.recipe.keep_every > 0 and run.step % self.recipe.keep_every == 0
-        if last or stopping or keep or best or run.step % self.recipe.save_every == 0:
+        if last or stopping or keep or best or timed or run.step % self.recipe.save_every == 0:
             self.save(run, keep, best)
         if rank() == 0:
             self.progress.move(run.step)
@@ -120,6 +124,7 @@ class Monitor:
             run_folder.save(self.folder, state, keep=keep, best=best)
             if keep and self._on_keep is not None:
                 self._on_keep()
+        self._save_clock.saved()
         self._paused += time.perf_counter() - began
 
     def _refuse_nan(self, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from vprep.errors import UsageError, WorkError
+from vprep.signals import heard_while_waiting
 from vtrain.distributed import rank, world
 from vtrain.machine import kept_memory
 
@@ -62,9 +64,10 @@ def _process_group(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    # Each process waits here for all others: a process that refused and left earlier would count as a failure.
-    dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
+    with heard_while_waiting():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Each process waits here for all others: a process that refused and left earlier would count as a failure.
+        dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
     GROUPS.append(dist.group.WORLD)
     try:
         yield
@@ -72,11 +75,17 @@ def _process_group(device: torch.device) -> Iterator[None]:
         if not is_of_network(error):
             raise
         raise WorkError(
-            f"another process of this training is gone or cannot be reached ({str(error).splitlines()[0]}); the last "
-            "state that was saved stays: start all processes again with --resume"
+            f"another process is gone or cannot be reached ({said(error)}); what was saved stays: run all processes "
+            "again, a training that has saved with --resume"
         ) from None
     finally:
         dist.destroy_process_group()
+
+
+def said(error: RuntimeError) -> str:
+    """Return the network's own words in an error of torch."""
+    words = re.search(r"connection (closed|reset) by peer|timed out[^.:]*|broken pipe", str(error), re.IGNORECASE)
+    return words[0].lower() if words else str(error).splitlines()[0][:80]
 
 
 def is_of_network(error: RuntimeError) -> bool:

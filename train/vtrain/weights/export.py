@@ -51,7 +51,9 @@ class Form:
 
 def export(source: Path, out: Path, frames: int | None = None, size: int | None = None) -> dict[str, Any]:
     """Write the backbone of a run or of a file with weights to `out`, in the form that its ending names."""
-    check_target(out, weights_file(source) if source.is_dir() else source, EXPORTS)
+    if source.is_dir() and (chosen := weights_file(source)).is_file():
+        source = chosen  # once: a training may save a better epoch meanwhile
+    check_target(out, source, EXPORTS)
     form = FORMS[out.suffix]
     if out.suffix == ".onnx":
         check_packages()
@@ -76,7 +78,7 @@ def export(source: Path, out: Path, frames: int | None = None, size: int | None 
             replaced = out.exists()
             move_into_place(draft, out)
     usage = form.usage.format(path=str(out), clip=", ".join(map(str, clips.shape[2:])), allow=allowing(info.backbone))
-    weights = f"{weights_file(source) if source.is_dir() else source}{f' ({found.epoch})' if found.epoch else ''}"
+    weights = f"{source}{f' ({found.epoch})' if found.epoch else ''}"
     return {
         **description,
         "weights": weights,
