@@ -21,12 +21,15 @@ SHARED = (
     "vprep.atomic",
     "vprep.checks",
     "vprep.completion",
+    "vprep.printing",
     "vprep.hashing",
     "vprep.plugins",
     "vprep.processors",
     "vprep.progress",
     "vprep.signals",
     "vprep.versions",
+    "vprep.streams",
+    "vprep.text",
 )
 DESCRIBE_SHARDS = (
     *(

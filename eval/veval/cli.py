@@ -1,6 +1,5 @@
 """The command line of veval: parse the arguments, call the command, print the result."""
 
-import json as jsonlib
 import os
 import sys
 from collections.abc import Sequence
@@ -13,8 +12,9 @@ import typer
 
 from veval import options as opt
 from veval import output
-from vprep import versions
+from vprep import printing, versions
 from vprep.errors import UsageError, exit_code
+from vprep.text import json_line
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, Evaluation, Execution, Weights, WeightsInfo
@@ -134,7 +134,7 @@ def features(
         found = {"out": str(out), "videos": counts, "dropped": dropped}
         found["protocol"] = evaluation.protocol.as_dict("features")
         line = f"{out}: {sum(counts.values()) - len(dropped)} videos, {len(dropped)} dropped"
-        print(jsonlib.dumps(found, ensure_ascii=False) if json else line)
+        printing.show(found, json, lambda _: line)
 
 
 @app.command("test")
@@ -235,7 +235,7 @@ def finetune(
                 file = out.with_stem(f"{out.stem}-fold{tuning.data.info.fold}") if folds and out else out
                 output.finish(found, file, "later" if json and folds else json, is_last=tuning is tunings[-1])
     if json and folds and results:
-        print(jsonlib.dumps({"folds": results}, ensure_ascii=False))
+        printing.say(json_line({"folds": results}))
 
 
 @app.command()
@@ -259,14 +259,12 @@ def report(
         raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
     found = tables.report(paths, "averaged" if folds else "separate", bootstrap)
     if json:
-        print(jsonlib.dumps(tables.as_dict(found), ensure_ascii=False))
+        printing.say(json_line(tables.as_dict(found)))
     elif markdown:
-        print(tables.markdown(found))
+        printing.say(tables.markdown(found))
     else:
-        from rich.console import Console
-
         # A file or a pipe has no width; 80 characters per line would be too few for the columns.
-        Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(tables.terminal(found))
+        printing.say(tables.terminal(found), width=None if sys.stdout.isatty() else WIDTH)
 
 
 def main(argv: list[str] | None = None) -> Never:

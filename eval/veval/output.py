@@ -1,16 +1,16 @@
 """Print progress and results of commands, and write results to files."""
 
-import json as jsonlib
 import os
 import re
 import shlex
-import sys
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from veval.results import result
-from vprep.errors import UsageError
+from vprep import printing
+from vprep.atomic import require_writable
+from vprep.errors import UsageError, WorkError, reason
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, WeightsInfo
@@ -66,7 +66,7 @@ def announce(weights: "WeightsInfo | None", data: "DataInfo", *more: str) -> Non
 
 def note(line: str) -> None:
     if is_first():
-        print(line, file=sys.stderr, flush=True)
+        printing.note(line)
 
 
 def is_first() -> bool:
@@ -92,7 +92,7 @@ def prepare(out: Path | None) -> None:
     """Check that the result can be written, before it is computed."""
     if out is not None and out.is_dir():
         raise UsageError(f"--out is {out}, which is a folder; name a file")
-    (RESULTS if out is None else out.parent).mkdir(parents=True, exist_ok=True)
+    require_writable(RESULTS if out is None else out.parent)
 
 
 def finish(
@@ -108,9 +108,13 @@ def finish(
     words = short_name(Path(weights["path"]), weights.get("like_recipe"))
     name = f"{found['kind']}-{words}-{data['name']}-fold{data['fold']}"
     out = out or fresh(RESULTS, name, ".json")
-    result.write(out, found)
+    try:
+        result.write(out, found)
+    except OSError as error:  # what took hours is at least printed
+        printing.show(found, bool(json), result.described)
+        raise WorkError(f"{out} cannot be written ({reason(error)}); keep the result that is printed here") from None
     if json != "later":
-        print(jsonlib.dumps(found, ensure_ascii=False) if json else f"{result.described(found)}\n{out}")
+        printing.show(found, bool(json), lambda found: f"{result.described(found)}\n{out}")
     if is_last and not json:
         more = "" if out.parent == RESULTS else f" {shlex.quote(str(out))}"
         note(f"next: veval report{more}, which compares it with published numbers and with the network from scratch")

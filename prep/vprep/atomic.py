@@ -9,9 +9,12 @@ import fcntl
 import glob
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from vprep.errors import about, writing
 
 DRAFT = ".draft"
 _PROCESS = re.compile(rf"\.(\d+)(?:\.export)?{DRAFT}$")
@@ -23,13 +26,22 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     remove_left(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
-        with _opened(draft) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        move_into_place(draft, path)
+        with about(path, draft):
+            with _opened(draft) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            move_into_place(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder of a file that is written after long work; refuse it at once where no file can be made in it."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def move_into_place(draft: Path, path: Path) -> None:

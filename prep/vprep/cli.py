@@ -1,15 +1,13 @@
 """The command line of vprep: parse the arguments, call the command, print the result."""
 
 import contextlib
-import json as jsonlib
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Never
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
-from vprep import plugins, signals, versions
+from vprep import plugins, printing, signals, versions
 from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
@@ -105,12 +103,12 @@ def shard(
     def read_listing() -> "Listing":
         listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
         for line in summary.listing_lines(listing):
-            print(line, file=sys.stderr)
+            printing.note(line)
         return listing
 
     with _resumable(out):
         info = build.shard(_job(out, source, workers, timeout), read_listing, settings)
-    _print(summary.set_info(out, info), json, summary.set_text)
+    printing.show(summary.set_info(out, info), json, summary.set_text)
     summary.refuse_failures(out, info, limit)
 
 
@@ -135,7 +133,7 @@ def retry(
         raise UsageError(missing_set(out))
     with _resumable(out):
         info = build.retry(_job(out, source or known.root, workers, timeout), cause)
-    _print(summary.set_info(out, info), json, summary.set_text)
+    printing.show(summary.set_info(out, info), json, summary.set_text)
 
 
 @app.command()
@@ -158,15 +156,19 @@ def plan(
 ) -> None:
     """Estimate the shards, disk space and time of vprep shard. Writes nothing."""
     from vprep import layouts, summary
+    from vprep.layouts import alike
     from vprep.sharding import estimate
     from vprep.video import ffmpeg
 
     settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
     listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
+    alike.refuse_alike(listing.classes)
+    for line in alike.warnings(listing.classes):
+        printing.note(line)
     info = estimate.plan_report(
         listing, source, settings, ffmpeg.find(), sample=sample, workers=_workers(workers), timeout=timeout
     )
-    _print(info, json, summary.plan_text)
+    printing.show(info, json, summary.plan_text)
 
 
 @app.command()
@@ -183,7 +185,7 @@ def verify(
     from vprep import verify as verifier
 
     info = verifier.verify(out, depth, workers=_workers(workers))
-    _print(info, json, summary.verify_text)
+    printing.show(info, json, summary.verify_text)
     if info["wrong"]:
         raise typer.Exit(1)
 
@@ -193,7 +195,7 @@ def stats(out: Set, json: Json = False) -> None:
     """Count the videos, classes, splits, duplicates and damage of a set."""
     from vprep import stats as counter
 
-    _print(counter.stats(out), json, counter.as_table)
+    printing.show(counter.stats(out), json, counter.as_table)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
@@ -211,7 +213,7 @@ def show(
     from vprep import index_rows, preview
 
     info = preview.show(folder, key or index_rows.first_key(folder), out)
-    _print(info, json, lambda info: f"{out}: {info['key']}, {info['shown']} of {info['frames']} frames")
+    printing.show(info, json, lambda info: f"{out}: {info['key']}, {info['shown']} of {info['frames']} frames")
 
 
 @app.command()
@@ -220,7 +222,7 @@ def index(out: Set, json: Json = False) -> None:
     from vprep import index as indexer
     from vprep import summary
 
-    _print(indexer.index(out), json, summary.index_text)
+    printing.show(indexer.index(out), json, lambda info: summary.index_text(out, info))
 
 
 @app.command()
@@ -235,9 +237,10 @@ def subset(
 ) -> None:
     """Select a part of a set by a rule, for vtrain's --subset."""
     from vprep import subset as chooser
+    from vprep import summary
 
     info = chooser.subset(folder, rule, out, ids=ids)
-    _print(info, json, lambda info: f"{out}: {info['videos']} videos of {info['classes']} classes")
+    printing.show(info, json, lambda info: summary.subset_text(folder, out, info))
 
 
 @app.command()
@@ -250,10 +253,11 @@ def synth(
     json: Json = False,
 ) -> None:
     """Make small labelled videos for trials, in the layout of UCF101."""
+    from vprep import summary
     from vprep import synth as maker
 
     info = maker.synth(out, classes=classes, per_class=per_class, seconds=seconds, seed=seed)
-    _print(info, json, lambda info: f"{out}: {info['videos']} videos of {len(info['classes'])} classes")
+    printing.show(info, json, lambda info: summary.synth_text(out, info))
 
 
 @app.command("doctor")
@@ -265,7 +269,7 @@ def doctor_command(
     from vprep import checks, doctor
 
     found = doctor.run_checks(out)
-    _print(checks.as_info(found), json, lambda _: checks.as_table(found))
+    printing.show(checks.as_info(found), json, lambda _: checks.as_table(found))
     if any(check.ok is False for check in found):
         raise typer.Exit(1)
 
@@ -314,16 +318,6 @@ def _workers(number: int | None) -> int:
     from vprep.processors import processors
 
     return number or len(processors())
-
-
-def _print(info: dict[str, Any], json: bool, as_text: Callable[[dict[str, Any]], object]) -> None:
-    """Print the result on stdout: as one JSON object, or as text."""
-    if json:
-        print(jsonlib.dumps(info, ensure_ascii=False, default=str))
-    else:
-        from rich.console import Console
-
-        Console(highlight=False, soft_wrap=True).print(as_text(info), markup=False)
 
 
 if __name__ == "__main__":

@@ -126,10 +126,11 @@ def _make_folders(out: Path, config: SynthConfig, clips: list[Clip]) -> None:
             _refuse_other_settings(out, config)
         elif out.exists():
             _refuse_other_files(out)
-        for folder in {LISTS, *(clip.class_name for clip in clips)}:
-            (out / folder).mkdir(parents=True, exist_ok=True)
-        with atomic_write(out / MARK) as file:
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out / MARK) as file:  # first: a folder without it is refused
             file.write(json.dumps(asdict(config)).encode() + b"\n")
+        for folder in {LISTS, *(clip.class_name for clip in clips)}:
+            (out / folder).mkdir(exist_ok=True)
 
 
 def _refuse_other_files(out: Path) -> None:

@@ -1,8 +1,6 @@
 """The files of a run, what a training refuses to do with them, and what a full disk does."""
 
-import ctypes
 import json
-import multiprocessing
 import os
 import subprocess
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from own_disk import on_a_disk
 from small_recipes import METHODS, assert_same, begin, lines, saved, small, until
 
 from vprep.errors import UsageError, WorkError
@@ -21,8 +20,6 @@ from vtrain.recipes.recipe import Recipe
 from vtrain.training.inputs import recipe_in
 from vtrain.training.log import Metrics
 from vtrain.training.train import train
-
-Act = Callable[[Callable[[str], None]], Any]
 
 ALL_FILES = {".lock", "environment.json", "kept", "last.pt", "metrics.jsonl", "recipe.json"}
 
@@ -371,50 +368,11 @@ def test_of_several_trainings_that_begin_at_once_in_a_folder_one_goes_on(shards:
         assert len(words[number].read_text().splitlines()) == 1
 
 
-def on_a_disk(folder: Path, size: int, act: Act) -> Any:  # noqa: ANN401  what JSON holds
-    """Return what `act` returns in a process for which `folder` is a disk of `size` bytes; `act` can remount it.
-
-    The disk is in a mount namespace of that process, and goes with it.
-    """
-    folder.mkdir()
-    answer = folder.with_suffix(".json")
-    process = multiprocessing.get_context("fork").Process(target=_on_a_disk, args=(folder, size, act, answer))
-    process.start()
-    process.join()
-    if process.exitcode == NOT_PERMITTED:
-        pytest.skip("a mount namespace with a tmpfs is not permitted here, so there is no disk that can be full")
-    assert process.exitcode == 0
-    return json.loads(answer.read_text())
-
-
-def _on_a_disk(folder: Path, size: int, act: Act, answer: Path) -> None:
-    user, group = os.getuid(), os.getgid()
-    if ctypes.CDLL(None).unshare(NEW_MOUNTS | NEW_USER):
-        os._exit(NOT_PERMITTED)
-    for name, words in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
-        Path("/proc/self", name).write_text(words)
-
-    def mount(options: str) -> None:
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], stderr=subprocess.DEVNULL
-        ).returncode:
-            os._exit(NOT_PERMITTED)
-
-    mount(f"size={size}")
-    torch.set_num_threads(1)
-    answer.write_text(json.dumps(act(mount)))
-    os._exit(0)
-
-
-NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000  # of linux/sched.h
-NOT_PERMITTED = 77
-
-
 def failed(recipe: Recipe, folder: Path, *, resume: bool = False) -> tuple[str, str]:
     """Return the kind and the message of the error that ends a training."""
     try:
         train(recipe, folder, resume=resume)
-    except (WorkError, OSError) as error:
+    except (UsageError, WorkError, OSError) as error:
         return type(error).__name__, str(error)
     return "", ""
 
@@ -485,4 +443,6 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(shards: Path, tmp_path:
         mount("remount,ro")
         return failed(change(recipe, ["steps=4"]), folder, resume=True)
 
-    assert on_a_disk(folder, 10_000_000, act) == ["OSError", f"[Errno 30] Read-only file system: '{folder / '.lock'}'"]
+    advice = "copy the run to where you can write, and name the copy"
+    sentence = f"cannot write to {folder}: read-only file system; {advice}"
+    assert on_a_disk(folder, 10_000_000, act) == ["UsageError", sentence]

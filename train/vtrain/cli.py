@@ -10,6 +10,7 @@ import typer
 from vprep import versions
 from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
+from vprep.printing import show
 from vtrain import names
 from vtrain.methods import NAMES, summary
 from vtrain.options import (
@@ -26,7 +27,6 @@ from vtrain.options import (
     Subset,
     allow,
 )
-from vtrain.output import show
 from vtrain.train_command import Commands, training_by
 
 app = typer.Typer(

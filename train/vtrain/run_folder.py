@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vprep import printing
 from vprep.atomic import DRAFT, atomic_write, move_into_place
-from vprep.errors import UsageError, WorkError
+from vprep.errors import UsageError, WorkError, writing
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -221,15 +222,18 @@ def alone(folder: Path) -> Iterator[None]:
     """Keep other trainings from writing to the folder during this context, where its file system has locks."""
     if not folder.is_dir():
         raise UsageError(f"there is no run in {folder}; name a run's folder")
-    with (folder / LOCK).open("w") as file:
+    with writing(folder, "copy the run to where you can write, and name the copy"):
+        file = (folder / LOCK).open("w")
+    with file:
         locked = True
         try:
             # Not flock: the loader's workers would hold that lock for some seconds when this process is killed.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"another process trains in {folder}; wait for it, or choose another --out") from None
-        except OSError:
-            locked = False  # a file system without locks
+        except OSError as error:  # a file system without locks
+            locked = False
+            printing.note(f"warning: no lock ({reason(error)}); make sure that nobody else trains in {folder}")
         if locked:  # without locks, a draft may be one that another training is writing
             for draft in drafts(folder):
                 draft.unlink(missing_ok=True)

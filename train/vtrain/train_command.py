@@ -12,8 +12,8 @@ from typer.main import get_command
 
 from vprep import plugins, signals
 from vprep.errors import UsageError
+from vprep.printing import show
 from vtrain.options import SHARDS, Backbone, Json, Recipe, Settings, Subset
-from vtrain.output import show
 
 RUNS = Path("runs")
 SHOWN = 3  # changed settings in the last line

@@ -32,7 +32,7 @@ from vtrain.overrides import as_json, change, listed
 from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
-from vtrain.run_folder import LAST, METRICS, RECIPE, read_json, weights_file
+from vtrain.run_folder import LAST, METRICS, RECIPE, is_empty, read_json, weights_file
 from vtrain.training.inputs import Inputs, recipe_in, resolved, selected
 from vtrain.training.log import note
 from vtrain.training.train import train
@@ -228,7 +228,7 @@ def demand_folder(recipe: Recipe, folder: Path, videos: Videos) -> None:
     """Refuse a folder in which something else than this training was begun."""
     if (folder / RECIPE).exists():
         refuse_another_training(recipe, folder, videos)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and not (folder.is_dir() and is_empty(folder)):
         raise UsageError(f"{folder} exists and holds no fine-tuning; name another --into")
 
 

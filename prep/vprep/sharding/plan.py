@@ -95,7 +95,9 @@ def divide(ordered: list[Planned], shards: int) -> list[list[Planned]]:
 def write_plan(folder: Path, settings: Settings, root: Path, classes: list[str], shards: list[list[Planned]]) -> Plan:
     """Write the plan of a set into its folder."""
     notes = {"settings": settings.as_dict(), "root": str(root), "classes": classes}
-    schema = PLAN_SCHEMA.with_metadata({"plan": json.dumps(notes, ensure_ascii=False)})
+    # Bytes of the folder's name that are not UTF-8 become escapes, which json reads back.
+    text = json.dumps(notes, ensure_ascii=False).encode(errors="backslashreplace")
+    schema = PLAN_SCHEMA.with_metadata({"plan": text})
     with atomic_write(folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for rows in _batches(shards):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vprep import signals
-from vprep.errors import StoppedError, UsageError
+from vprep.errors import StoppedError, UsageError, writing
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
 from vtrain.backbones.batch_norm import make_exact
@@ -85,7 +85,8 @@ def claim(stack: ExitStack, folder: Path, resume: bool) -> bool:
     """
     if not resume:
         run_folder.refuse_used(folder)  # before its lock is written there
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     stack.enter_context(run_folder.alone(folder))
     if resume:
         saved = run_folder.has_state(folder)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vprep import plugins
 from vprep.atomic import DRAFT, atomic_write, move_into_place
-from vprep.errors import UsageError, WorkError
+from vprep.errors import UsageError, WorkError, about
 from vtrain.backbones import Backbone
 from vtrain.backbones.conv import use_kernels
 from vtrain.run_folder import BEST, LAST, weights_file
@@ -168,7 +168,8 @@ def draft_of(out: Path) -> Iterator[Path]:
     """Yield a path beside `out`; when the block ends, remove a file that is still there."""
     draft = out.with_name(f".{out.name}.{os.getpid()}.export{DRAFT}")
     try:
-        yield draft
+        with about(out, draft):
+            yield draft
     finally:
         draft.unlink(missing_ok=True)
 

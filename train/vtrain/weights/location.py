@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vprep.atomic import require_writable
 from vprep.errors import UsageError
 from vtrain.run_folder import BEST, LAST, weights_file
 
@@ -41,3 +42,4 @@ def check_target(out: Path, source: Path, endings: tuple[str, ...]) -> None:
         raise UsageError(f"--out is '{out}', which is a folder; name a file in it, as in {out / f'a{endings[0]}'}")
     if out.exists() and source.exists() and out.samefile(source):
         raise UsageError(f"--out is '{out}', the file that is read; name another")
+    require_writable(out.parent)
