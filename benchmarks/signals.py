@@ -124,6 +124,7 @@ class Runner:
     def _start(self, words: str, folder: Path, mark: str, env: dict[str, str], rank: int) -> int:
         program, *rest = words.split()
         said = folder / f"said-{rank}.txt"
+        said.touch()
         if not self.forked:
             with said.open("wb") as file:
                 argv = [sys.executable, "-m", program, *rest]

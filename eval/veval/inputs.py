@@ -176,7 +176,7 @@ def inference_ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, wh
     from vtrain.backbones.batch_norm import make_exact
 
     make_exact(net)
-    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
+    return net.float().eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
 
 def info_of(path: Path, found: "FileInfo", net: "nn.Module") -> WeightsInfo:

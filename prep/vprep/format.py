@@ -26,6 +26,7 @@ from vprep.limits import MOST_DATASET
 SCHEMA = 1
 DATASET, INDEX, FAILURES, PLAN = "dataset.json", "index.parquet", "failures.parquet", "plan.parquet"
 FROM_INDEX = "webdataset"  # the layout in the settings of a set that vprep index made
+LOCK = ".lock"  # in a folder that somebody writes to
 BLOCK = 512  # tar's unit: headers are one block, contents are padded to full blocks
 TRAILER = bytes(2 * BLOCK)
 PER_FRAME = ("frame_offsets", "frame_checks")  # the large columns: a reader that lists videos omits them
@@ -130,13 +131,21 @@ def jpeg_size(jpeg: bytes | memoryview) -> tuple[int, int] | None:
 
     The header is read before a picture is decoded, since a few bytes can claim 65,535 x 65,535 pixels.
     """
+    at = jpeg_header(jpeg)
+    if at is None:
+        return None
+    return int.from_bytes(jpeg[at + 5 : at + 7], "big"), int.from_bytes(jpeg[at + 7 : at + 9], "big")
+
+
+def jpeg_header(jpeg: bytes | memoryview) -> int | None:
+    """Return where the frame header of a JPEG begins; None when a decoder would find none."""
     if jpeg[:3] != JPEG_BEGIN:
         return None
     at = 2
     while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(jpeg[at + 5 : at + 7], "big"), int.from_bytes(jpeg[at + 7 : at + 9], "big")
+            return at
         if marker == 0xFF:  # fills up
             at += 1
         elif marker in WITHOUT_LENGTH:
@@ -195,7 +204,8 @@ def missing_set(folder: Path) -> str:
     if not folder.is_dir():
         return f"no folder '{folder}'; a set is made with: vprep shard VIDEOS --out {folder}"
     if (folder / PLAN).exists():
-        return unfinished_set(folder)
+        busy = f"the set in {folder} is being written, or its writer was killed: wait, or run vprep shard again"
+        return busy if (folder / LOCK).exists() else unfinished_set(folder)
     tars = sum(1 for _ in folder.glob("*.tar"))
     if tars:
         return f"{folder} holds {tars} tars and no {DATASET}; make it with: vprep index {folder}"

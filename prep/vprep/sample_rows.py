@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from vprep.format import INDEX_SCHEMA, JSON_FIELDS, SCHEMA, checks_of, jpeg_size, split_frames
+from vprep.format import INDEX_SCHEMA, JSON_FIELDS, SCHEMA, checks_of, jpeg_header, jpeg_size, split_frames
 from vprep.hashing import hash_of
 from vprep.json_text import is_count, parse_json
 from vprep.limits import MOST_FPS, MOST_JSON, MOST_KEY, MOST_LABEL, MOST_PIXELS, MOST_SIDE, MOST_VIDEO
@@ -144,16 +144,19 @@ def is_ascending(offsets: list[int], size: int) -> bool:
 
 def common_size(data: bytes, offsets: list[int]) -> tuple[int, int]:
     """Return the height and width in the headers of all frames; nothing is decoded."""
-    found = None
+    found, known = None, b""  # the bytes of a frame up to its size; most frames of a video share them
     for number, (begin, end) in enumerate(pairwise(offsets)):
-        size = jpeg_size(data[begin : min(end, begin + 2048)]) or jpeg_size(data[begin:end])
-        if size is None:
+        if known and end - begin >= len(known) and data.startswith(known, begin):
+            continue
+        at = jpeg_header(jpeg := data[begin:end])
+        if at is None:
             raise SampleError(f"its frame {number} is no JPEG")
-        if not (min(size) > 0 and max(size) <= MOST_SIDE and size[0] * size[1] <= MOST_PIXELS):
-            raise SampleError(f"its frame {number} claims {size[0]}x{size[1]} pixels")
+        height, width = size = jpeg_size(jpeg) or (0, 0)
+        if not (min(size) > 0 and max(size) <= MOST_SIDE and height * width <= MOST_PIXELS):
+            raise SampleError(f"its frame {number} claims {height}x{width} pixels")
         if found is not None and size != found:
-            raise SampleError(f"its frame {number} has {size[0]}x{size[1]} pixels, and the first {found[0]}x{found[1]}")
-        found = size
+            raise SampleError(f"its frame {number} has {height}x{width} pixels, and the first {found[0]}x{found[1]}")
+        found, known = size, jpeg[: at + 9]
     return found or (0, 0)
 
 

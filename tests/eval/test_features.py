@@ -340,6 +340,15 @@ def test_only_files_of_features_are_read_and_written(shards: Path, tmp_path: Pat
         feature_file.read(tmp_path / "g.npz")
 
 
+def test_a_large_array_is_read_from_both_kinds_of_file(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).random((3000, 1024), np.float32)  # 12 MB
+    keys, label = [str(row) for row in range(len(array))], np.zeros(len(array), np.int64)
+    feature_file.write_part(tmp_path / "a.parquet", keys, label, "train", {"gap": array}, [])
+    for name in ("f.parquet", "f.npz"):
+        feature_file.merge([tmp_path / "a.parquet"], {"gap": (1024,)}, {}, tmp_path / name)
+        assert np.array_equal(feature_file.read(tmp_path / name).arrays["gap"], array)
+
+
 @pytest.mark.slow
 def test_features_of_50176_numbers_are_kept_and_read(shards: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.parquet"

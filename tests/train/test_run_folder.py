@@ -291,7 +291,9 @@ def test_resuming_a_finished_training_changes_nothing(copy: Path) -> None:
     assert_same((saved(copy), lines(copy)), before)
 
 
-@pytest.mark.parametrize("end", ['{"step": 5, "lo', '{"step": 4}', '{"step": 6}\n{"step": 8}\n', "\0\0\0\0", "é"])
+@pytest.mark.parametrize(
+    "end", ['{"step": 5, "lo', '{"step": 4}', '{"step": 6}\n{"step": 8}\n', "\0\0\0\0", "é", "7\n[]\n{}\n"]
+)
 def test_lines_after_the_last_state_are_removed_and_no_line_is_there_twice(end: str, copy: Path) -> None:
     path = copy / "metrics.jsonl"
     whole = lines(copy)

@@ -429,3 +429,27 @@ def test_a_set_that_is_written_while_it_is_opened_is_never_of_two_times(copy: Pa
     with pytest.raises(UsageError) as error:
         opened.select()
     assert str(error.value) == said
+
+
+def test_a_reader_beside_a_writer_gets_the_old_set_or_the_new_one_or_a_sentence(copy: Path) -> None:
+    words = [sys.executable, "-m", "vprep.cli", "index", str(copy)]
+    (copy / "index.parquet").touch()
+    seen, said = [], []
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as writer:
+        while writer.poll() is None:
+            try:
+                seen.append(len(ShardSet.open(copy).select()))
+            except UsageError as error:
+                said.append(str(error))
+    assert all(str(copy) in text for text in said)
+    assert writer.returncode == 0
+    assert set(seen) <= {30}
+    assert len(ShardSet.open(copy).select()) == 30
+
+
+def test_a_set_that_is_being_written_says_so(copy: Path) -> None:
+    (copy / "dataset.json").unlink()  # what a retry does first
+    (copy / ".lock").touch()
+    assert refusal(copy) == (
+        f"the set in {copy} is being written, or its writer was killed: wait, or run vprep shard again"
+    )

@@ -1,5 +1,6 @@
 """Files of torch.save that are damaged or made to harm are refused in one sentence, wherever they are read."""
 
+import argparse
 import random
 import struct
 import zipfile
@@ -74,8 +75,8 @@ def test_a_run_is_resumed_from_no_damaged_state(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(UsageError) as error:
         state_in(tmp_path)
-    assert (
-        str(error.value) == f"{path} is no state of a training ({DAMAGED}); no other state is kept: start another run"
+    assert str(error.value) == (
+        f"{path} is no state of a training ({DAMAGED}); no other state is kept: start another run"
     )
 
 
@@ -147,6 +148,21 @@ def test_honest_objects_of_many_kinds_are_within_the_limits(tmp_path: Path) -> N
         assert found["many"] == data["many"]
         assert found["numbers"] == data["numbers"]
         assert found["net"].keys() == data["net"].keys()
+
+
+def test_large_tensors_beside_objects_of_unknown_classes_are_read(tmp_path: Path) -> None:
+    large = torch.arange(3_000_000.0)  # 12 MB
+    data = {"w": large, "args": argparse.Namespace(lr=0.1)}
+    for words in ({}, LEGACY):
+        assert torch.equal(read(saved(tmp_path, data, **words))["w"], large)
+
+
+def test_a_zip_whose_table_of_contents_is_absurd_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(1000):
+            archive.writestr(f"a/{number}{'x' * 10_000}", b"")
+    assert refusal(path).startswith("its table of contents takes 10")
 
 
 def test_a_tensor_that_repeats_one_number_without_end_is_refused(tmp_path: Path) -> None:

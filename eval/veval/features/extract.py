@@ -16,8 +16,9 @@ from torch import Tensor
 
 from veval.evaluation import Evaluation, Execution, Info, Weights
 from veval.features import feature_file
-from veval.features.feature_file import Array, FeatureTables, Shapes
+from veval.features.feature_file import FeatureTables, Shapes
 from veval.features.forward import Net, for_clips, stream
+from veval.features.reading import Array
 from veval.features.resume import Part, open_parts, plan_parts, refuse_others
 from veval.protocol import RELEASED_BATCH, Protocol
 from vtrain.data.dataset import Videos

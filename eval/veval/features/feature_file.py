@@ -21,17 +21,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from veval.evaluation import Info
+from veval.features.reading import (
+    COLUMNS,
+    INFO,
+    METADATA_KEY,
+    Array,
+    as_array,
+    info_of_parquet,
+    read_npz,
+    read_parquet,
+    readable,
+    refuse_unfit,
+)
 from veval.features.table import Features
 from vprep.atomic import DRAFT, atomic_write
 from vprep.errors import UsageError
 
 KINDS = (".parquet", ".npz")
-METADATA_KEY = b"veval"
-INFO = "facts"  # the JSON in an .npz file
-COLUMNS = ("key", "label", "split")  # all others are features
 
 Shapes = dict[str, tuple[int, ...]]  # by pool: (D,) or (R, D)
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,11 @@ def merge(paths: Sequence[Path], shapes: Shapes, info: Info, out: Path) -> None:
     """Write one file from all parts, with one part in memory at a time."""
     for draft in out.parent.glob(f".{out.name}.*{DRAFT}"):
         draft.unlink()  # of a process that was killed while it merged
-    dropped = [video for path in paths for video in _info(pq.read_schema(path))["dropped"]]
+    dropped: list[Info] = []
+    for path in paths:
+        with readable(path, f"remove {path.parent}, and run the same command again"):
+            dropped += info_of_parquet(path)["dropped"]
+            refuse_unfit(read_parquet(path))
     info = {**info, "dropped": dropped}
     with atomic_write(out) as file:
         if out.suffix == ".npz":
@@ -105,54 +117,19 @@ def merge(paths: Sequence[Path], shapes: Shapes, info: Info, out: Path) -> None:
 
 def read_info(path: Path) -> Info:
     """Return the JSON in a file of features: everything that the features depend on."""
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(json.loads(str(arrays[INFO])))
-        return _info(pq.read_schema(path))
-    except FileNotFoundError:
-        raise UsageError(f"there is no {path}; make features with: veval features --out {path}") from None
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, zipfile.BadZipFile) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UsageError(
-            f"{path} holds no features of veval ({reason}); make them again with: veval features"
-        ) from None
+    with readable(path):
+        return read_npz(path)[1] if path.suffix == ".npz" else info_of_parquet(path)
 
 
 def read(path: Path) -> FeatureTables:
     """Read a file of features."""
     refuse_kind(path)
-    info = read_info(path)
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as found:
-            arrays = {name: found[name] for name in found.files if name not in (*COLUMNS, INFO)}
-            return FeatureTables(found["key"].tolist(), found["label"].astype(np.int64), found["split"], arrays, info)
-    with pq.ParquetFile(path) as file:
-        rows = file.metadata.num_rows
-        named = file.read(columns=list(COLUMNS))
-        shapes = {name: shape_of(file.schema_arrow.field(name).type) for name in _pools(file.schema_arrow)}
-        arrays = {pool: np.empty((rows, *shape), np.float32) for pool, shape in shapes.items()}
-        at = 0
-        for number in range(file.metadata.num_row_groups):
-            group = file.read_row_group(number, columns=list(arrays))
-            for pool, array in arrays.items():
-                array[at : at + len(group)] = _as_array(group[pool], shapes[pool])
-            at += len(group)
-    label = named["label"].to_numpy().astype(np.int64)
-    return FeatureTables(named["key"].to_pylist(), label, np.array(named["split"].to_pylist(), str), arrays, info)
-
-
-def shape_of(kind: pa.DataType) -> tuple[int, ...]:
-    """Return the lengths of nested lists, the outermost first."""
-    return (kind.list_size, *shape_of(kind.value_type)) if pa.types.is_fixed_size_list(kind) else ()
-
-
-def _pools(schema: pa.Schema) -> list[str]:
-    return [name for name in schema.names if name not in COLUMNS]
-
-
-def _info(schema: pa.Schema) -> Info:
-    return dict(json.loads((schema.metadata or {})[METADATA_KEY]))
+    with readable(path):
+        columns, info = read_npz(path) if path.suffix == ".npz" else (read_parquet(path), info_of_parquet(path))
+        refuse_unfit(columns)
+    arrays = {name: column for name, column in columns.items() if name not in COLUMNS}
+    label = columns["label"].astype(np.int64)
+    return FeatureTables(columns["key"].tolist(), label, columns["split"], arrays, info)
 
 
 def _writer(file: IO[bytes], schema: pa.Schema) -> Any:  # noqa: ANN401  pyarrow ships no types
@@ -165,13 +142,6 @@ def _as_lists(array: Array) -> pa.Array:
     for length in reversed(array.shape[1:]):
         lists = pa.FixedSizeListArray.from_arrays(lists, length)
     return lists
-
-
-def _as_array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> Array:
-    flat = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    for _ in shape:
-        flat = flat.flatten()
-    return flat.to_numpy(zero_copy_only=False).reshape(len(column), *shape)  # type: ignore[no-any-return]
 
 
 def _write_npz(file: IO[bytes], paths: Sequence[Path], shapes: Shapes, info: Info) -> None:
@@ -191,7 +161,7 @@ def _write_npz(file: IO[bytes], paths: Sequence[Path], shapes: Shapes, info: Inf
 
 def _pool_of(paths: Sequence[Path], pool: str, shape: tuple[int, ...]) -> Iterator[Array]:
     for path in paths:
-        yield _as_array(pq.read_table(path, columns=[pool])[pool], shape)
+        yield as_array(pq.read_table(path, columns=[pool])[pool], shape)
 
 
 def _add(

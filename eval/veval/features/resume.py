@@ -105,7 +105,18 @@ def open_parts(parts: Parts, rank: int, patience: float, finished: Callable[[], 
             raise WorkError(f"the first process has not written {path} within {patience:g} s; run all processes again")
         time.sleep(POLL)
     if not finished():
-        refuse_others(parts.folder, json.loads(path.read_bytes()), parts.info)
+        refuse_others(parts.folder, _info_in(path), parts.info)
+
+
+def _info_in(path: Path) -> Info:
+    """Return what the parts in a folder depend on."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} is damaged; remove {path.parent}, or choose another --out")
+    return found
 
 
 def refuse_others(path: Path, found: Info, wanted: Info) -> None:

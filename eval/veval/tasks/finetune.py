@@ -8,7 +8,6 @@ Differs from VCOP's and PRP's code:
 - held-out videos give the same random clips after each epoch; there, each epoch draws new ones
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.run_folder import LAST, METRICS, RECIPE, is_empty, read_json, weights_file
 from vtrain.training.inputs import Inputs, recipe_in, resolved, selected
-from vtrain.training.log import note
+from vtrain.training.log import note, numbers_in
 from vtrain.training.train import train
 
 BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what results say of a recipe's best epoch
@@ -257,7 +256,7 @@ def selected_state(tuning: FineTuning, recipe: Recipe) -> tuple[Path, list[Info]
     state = weights_file(tuning.folder)
     if tuning.selection == "last" or recipe.keep == "last" or state.name == LAST:
         return tuning.folder / LAST, [], "last"
-    lines = [json.loads(line) for line in (tuning.folder / METRICS).read_text().splitlines()]
+    lines = filter(None, map(numbers_in, (tuning.folder / METRICS).read_bytes().splitlines()))
     tried = [
         {name: line[name] for name in ("step", recipe.best_metric)} for line in lines if recipe.best_metric in line
     ]

@@ -71,7 +71,7 @@ def measure(evaluation: Evaluation[Classifier], logits: Path | None = None) -> I
     )
     if rank > 0:
         return None
-    numbers = scores(list(_predicted_in(logits)), network.classes, protocol.fusion)
+    numbers = scores(list(_predicted_in(logits, shapes["logits"])), network.classes, protocol.fusion)
     return {**numbers, "dropped": feature_file.read_info(logits)["dropped"]}
 
 
@@ -130,8 +130,10 @@ def _predicted(videos: Videos, rows: list[int], logits_VRK: Tensor) -> Predictio
     return predict(keys, videos.label[rows].astype(np.int64), logits_VRK)
 
 
-def _predicted_in(path: Path) -> Iterator[Predictions]:
+def _predicted_in(path: Path, shape: tuple[int, ...]) -> Iterator[Predictions]:
     tables = feature_file.read(path)
+    if "logits" not in tables.arrays or tables.arrays["logits"].shape[1:] != shape:
+        raise UsageError(f"{path} holds no logits of {shape[-1]} classes for {shape[0]} clips; remove it")
     for begin in range(0, len(tables.keys), 1024):
         rows = slice(begin, begin + 1024)
         yield predict(tables.keys[rows], tables.label[rows], torch.from_numpy(tables.arrays["logits"][rows]))

@@ -8,15 +8,14 @@ from pathlib import Path
 
 from vprep.atomic import DRAFT
 from vprep.errors import UsageError, reason, writing
+from vprep.format import LOCK
 from vprep.printing import note
-
-NAME = ".lock"
 
 
 @contextlib.contextmanager
 def only_writer(folder: Path, advice: str = "choose another --out") -> Iterator[None]:
     """Lock the set in `folder`; the lock ends with the process, however that ends."""
-    path = folder / NAME
+    path = folder / LOCK
     descriptor, locked = _acquire(path, advice)
     try:
         for draft in folder.glob(f".*{DRAFT}") if locked else ():  # left by a writer that was killed
@@ -42,7 +41,7 @@ def _lock(descriptor: int) -> bool:
 def _acquire(path: Path, advice: str) -> tuple[int, bool]:
     while True:
         with writing(path.parent, advice):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             locked = _lock(descriptor)
         except BlockingIOError:

@@ -21,6 +21,7 @@ from vtrain import run_folder
 from vtrain.backbones import backbone
 from vtrain.methods.supervised import Config
 from vtrain.overrides import as_json
+from vtrain.training.resume import state_in
 from vtrain.weights import import_weights, load_backbone, read_checkpoint, save_weights
 from vtrain.weights.backbone_file import CHECK, METADATA_KEY, check_of
 
@@ -158,6 +159,7 @@ STATE = {
     "classifier": lambda path: load_classifier(str(path)),
     "folder": of_folder(describe),
     "header": run_folder.header,
+    "resume": of_folder(state_in),
     "newest": lambda path: run_folder.newest(path.parent.parent),
 }
 KINDS = [

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+MOST_STAGES, MOST_BLOCKS = 16, 200
 Kernels = Literal["3d", "2d"]
 Size = tuple[int, int, int]  # over time, height, width
 Norm = Callable[[int], nn.Module]
@@ -116,6 +117,8 @@ Block = Callable[[int, int, int], Residual]  # channels in, channels out, stride
 
 def stages(block: Block, width: int, blocks: tuple[int, ...], pool: nn.Module | None = None) -> dict[str, nn.Module]:
     """Return conv2 to conv5 of a residual network; each has twice the channels and half the size of its predecessor."""
+    if len(blocks) > MOST_STAGES or not all(1 <= count <= MOST_BLOCKS for count in blocks):
+        raise ValueError(f"blocks are {blocks}; at most {MOST_STAGES} numbers from 1 to {MOST_BLOCKS} are needed")
     made: dict[str, nn.Module] = {}
     before = width
     for index, count in enumerate(blocks):

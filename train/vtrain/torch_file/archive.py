@@ -22,21 +22,31 @@ PICKLE = "/data.pkl"
 
 
 class _Bounded(io.BufferedReader):
-    """A file that refuses to be read in large pieces: only a table of contents is one."""
+    """A file that refuses to be read in large pieces while a zip is opened: there, only a table of contents is one."""
+
+    opening = True
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > LISTED_BYTES:
+        if self.opening and size is not None and size > LISTED_BYTES:
             raise zipfile.BadZipFile(f"its table of contents takes {size} bytes")
         return super().read(size)
 
 
 @contextmanager
+def bounded_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip of no absurd number of members, each of them once."""
+    with path.open("rb", buffering=0) as raw, _Bounded(raw) as file, zipfile.ZipFile(file) as archive:
+        file.opening = False
+        if len(set(archive.namelist())) != len(archive.namelist()):
+            raise ValueError("it holds a file twice")
+        yield archive
+
+
+@contextmanager
 def open_checked(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip whose members are stored as they are, each once and apart, and whose pickle is within the limits."""
-    with path.open("rb", buffering=0) as raw, _Bounded(raw) as file, zipfile.ZipFile(file) as archive:
-        members, size = archive.infolist(), os.fstat(raw.fileno()).st_size  # of this file, if another takes its place
-        if len({member.filename for member in members}) != len(members):
-            raise ValueError("it holds a file twice")
+    with bounded_zip(path) as archive:
+        members, size = archive.infolist(), size_of(archive)
         if any(member.compress_type or member.file_size != member.compress_size for member in members):
             raise ValueError("it is compressed, which no checkpoint of torch is")
         if sum(member.file_size for member in members) > size:
@@ -46,6 +56,11 @@ def open_checked(path: Path) -> Iterator[zipfile.ZipFile]:
             raise ValueError("it was written on a big-endian machine")
         limits.check(io.BytesIO(pickle_in(archive)))
         yield archive
+
+
+def size_of(archive: zipfile.ZipFile) -> int:
+    """Return the size of the file that is open, also if another has taken its place meanwhile."""
+    return os.fstat(archive.fp.fileno()).st_size if archive.fp else 0
 
 
 def folder_of(archive: zipfile.ZipFile) -> str:

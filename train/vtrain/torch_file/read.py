@@ -57,6 +57,8 @@ def refuse_absurd(found: Any, size: int) -> None:  # noqa: ANN401
         room -= node.numel() * node.element_size() if isinstance(node, Tensor) else 0
         if objects > OBJECTS or depth > DEPTH or room < 0:
             raise ValueError("its objects would take far more memory than the file")
+        if isinstance(node, Tensor) and (node.device.type != "cpu" or node.layout != torch.strided):
+            raise ValueError("it holds a tensor without its numbers")
         if isinstance(node, OrderedDict) and vars(node).keys() - {"_metadata"}:
             raise ValueError("it replaces the methods of a dictionary")
         waiting += [(inner, depth + 1) for inner in _inside(node)]

@@ -52,12 +52,21 @@ def _cut(path: Path, step: int) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     kept = []
     for line in lines:
-        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):  # a line that is cut or no line
-            if json.loads(line)["step"] <= step:
-                kept.append(line.rstrip() + b"\n")
+        numbers = numbers_in(line)  # the last line may be cut
+        if numbers is not None and numbers["step"] <= step:
+            kept.append(line.rstrip() + b"\n")
     if kept != lines:
         with atomic_write(path) as file:
             file.writelines(kept)
+
+
+def numbers_in(line: str | bytes) -> dict[str, Any] | None:
+    """Return the numbers in a line of metrics; None where the line is damaged."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and isinstance(found.get("step"), int) else None
 
 
 def note(message: str) -> None:

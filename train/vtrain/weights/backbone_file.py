@@ -78,7 +78,7 @@ def read_weights(path: Path, *, expected: str | None = None) -> tuple[dict[str, 
         raise UsageError(f"{path} is of backbone '{name}', which is not known here; install the package that offers it")
     try:
         net = on_meta(name, settings)
-    except (TypeError, ValueError, RuntimeError, LookupError):
+    except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError):
         raise UsageError(f"{path}: backbone '{name}' cannot be built with settings {settings}") from None
     state = adapted(tensors, net)
     if wrong := mismatches(state, net):
@@ -181,6 +181,11 @@ def mismatches(tensors: dict[str, Tensor], net: Backbone) -> dict[str, list[str]
             f"{name}: {list(tensors[name].shape)} instead of {list(tensor.shape)}"
             for name, tensor in wanted.items()
             if name in tensors and tensors[name].shape != tensor.shape
+        ],
+        "of another type": [
+            f"{name}: {str(tensors[name].dtype).removeprefix('torch.')}"
+            for name, tensor in wanted.items()
+            if name in tensors and tensors[name].is_floating_point() != tensor.is_floating_point()
         ],
     }
     return {kind: names for kind, names in kinds.items() if names}

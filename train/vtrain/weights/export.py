@@ -127,7 +127,7 @@ def recipe_of(source: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(beside.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{beside} is not JSON ({error}); repair it or remove it") from None
     return found if isinstance(found, dict) else None
 
