@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
 from veval import options as opt
 from veval import output
-from vprep import printing
+from vprep import printing, versions
 from vprep.errors import UsageError, exit_code
 from vprep.text import json_line
 
@@ -30,6 +30,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def common(version: Annotated[bool, versions.option("veval", "torch", "webdataset", "pyarrow")] = False) -> None:
+    """Take the options that belong to no single command."""
 
 
 @app.command()

@@ -5,6 +5,23 @@ from typing import Annotated, Literal
 
 import typer
 
+from vprep.completion import completed
+from vtrain import names
+
+
+def protocols_in(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a protocol of the command's task."""
+    from veval.protocol import names_for
+
+    known = names_for("testing" if ctx.info_name in ("test", "finetune") else "features")
+    return [name for name in known if name.startswith(incomplete)]
+
+
+def tunings() -> list[str]:
+    """Return the words for recipes of fine-tuning, and their names."""
+    return ["released", "paper", *(name for name in names.recipes() if name.startswith(("finetune-", "supervised-")))]
+
+
 Settings = Annotated[list[str] | None, typer.Argument(metavar="key=value ...", help="Protocol settings to change.")]
 FromWeights = Annotated[
     str | None,
@@ -18,7 +35,8 @@ Backbone = Annotated[
     str | None,
     typer.Option(
         help="Backbone to initialise at random: a name, or module:name; or the run's backbone, if it is from outside. "
-        "[default: r3d]"
+        "[default: r3d]",
+        autocompletion=completed(names.backbones),
     ),
 ]
 OutsideBackbone = Annotated[
@@ -28,7 +46,10 @@ Seed = Annotated[int, typer.Option(help="Seed of random weights and of all rando
 Fold = Annotated[int, typer.Option(help="Fold of the splits: 1, 2 or 3.")]
 Named = Annotated[
     str | None,
-    typer.Option(help="Name of a paper's protocol, such as rspnet or vcop. [default: by the weights' method]"),
+    typer.Option(
+        help="Name of a paper's protocol, such as rspnet or vcop. [default: by the weights' method]",
+        autocompletion=protocols_in,
+    ),
 ]
 Queries = Annotated[str, typer.Option(help="Split whose videos are the queries.")]
 Gallery = Annotated[str, typer.Option(help="Split that is searched.")]
@@ -52,7 +73,12 @@ Run = Annotated[
     Path | None, typer.Option(*INTO, help="Folder of the training. [default: a new one in runs/finetuned/]")
 ]
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="Recipe: released, paper, or a name. [default: by weights and data]")
+    str,
+    typer.Option(
+        "--recipe",
+        help="Recipe: released, paper, or a name. [default: by weights and data]",
+        autocompletion=completed(tunings),
+    ),
 ]
 Duplicates = Annotated[str, typer.Option(help="Gallery videos with a query's content: keep, or leave out.")]
 Engine = Annotated[str, typer.Option(help="Search engine; exact is the only one.")]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
-from vprep import printing, signals
+from vprep import plugins, printing, signals, versions
+from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from vprep.layouts.listing import Listing
     from vprep.settings import Settings
     from vprep.sharding.build import Job
+
+
+def layout_names() -> list[str]:
+    """Return the names that --layout takes."""
+    return ["auto", *LAYOUTS, *plugins.installed("layout")]
+
 
 app = typer.Typer(
     help="Turn a folder of videos into shards, and check them.",
@@ -47,13 +54,19 @@ Layout = Annotated[
     str,
     typer.Option(
         help=f"Layout of SOURCE: auto, {', '.join(LAYOUTS)}; or module:name for your own layout; or a name that an "
-        f"installed package offers."
+        f"installed package offers.",
+        autocompletion=completed(layout_names),
     ),
 ]
 Labels = Annotated[
     Path | None, typer.Option(help="Class list, or csv with the columns path,label[,split][,start,end].")
 ]
 SplitLists = Annotated[Path | None, typer.Option("--splits", help="Folder (or file) of the official split lists.")]
+
+
+@app.callback()
+def common(version: Annotated[bool, versions.option("vprep", "imageio-ffmpeg", "pyarrow")] = False) -> None:
+    """Take the options that belong to no single command."""
 
 
 @app.command()

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
-from functools import reduce
+from functools import cache, reduce
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -42,7 +42,13 @@ def load(kind: str, word: str) -> Any:  # noqa: ANN401 - what a user's module ho
 
 def installed(kind: str) -> dict[str, EntryPoint]:
     """Return the entry points of the group `playspeed.<kind>s` by name; none of them is imported."""
-    return {point.name: point for point in entry_points(group=f"playspeed.{kind}s")}
+    return dict(_offered(f"playspeed.{kind}s", tuple(sys.path)))
+
+
+@cache
+def _offered(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:  # path: where they are looked for
+    """Return the entry points of a group; they are read once, because there may be hundreds of packages."""
+    return {point.name: point for point in entry_points(group=group)}
 
 
 def unknown(kind: str, name: str, built_in: Iterable[str]) -> UsageError:

@@ -12,7 +12,7 @@ import torch
 from commands import vtrain
 from devices import every_device
 
-from vtrain.bench.loader import plan_of
+from vtrain.bench.options import plan_of
 from vtrain.data.sampling import EvenClips, OneClip
 from vtrain.methods import METHODS
 from vtrain.recipes import find

@@ -118,7 +118,7 @@ def test_a_full_disk_leaves_the_older_file(
 
     monkeypatch.setattr(os, "fsync", refuse)
     code, said, error = command("import", s3dg, "--from", "rspnet", "--out", out)
-    assert (code, said, error) == (1, "", "vtrain: no space left on device; fix that and run it again\n")
+    assert (code, said, error) == (1, "", f"vtrain: {out}: no space left on device; free some space and run it again\n")
     assert (os.listdir(tmp_path), out.read_bytes()) == (["a.safetensors"], b"older")
 
 

@@ -4,6 +4,7 @@ import inspect
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,7 +24,8 @@ from vtrain.data.sampling import Plan, Video, View
 from vtrain.methods import METHODS
 from vtrain.optim.optimizers import build, set_lr
 from vtrain.overrides import as_json, change, from_json
-from vtrain.recipes import RECIPES, as_lines, find, finetuning, listed, named
+from vtrain.recipes import RECIPES, changes_of, find, finetuning, listed, named, several
+from vtrain.recipes.listing import as_lines
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.recipes.supervised import MAKES, Profile
 from vtrain.run_folder import write_json
@@ -182,16 +184,36 @@ def test_the_list_has_a_row_for_each() -> None:
     assert json.dumps(list(rows.values()))
 
 
-def test_the_list_of_recipes_for_people_fits_80_columns_and_breaks_no_word() -> None:
-    lines = as_lines(listed()).splitlines()
-    assert max(map(len, lines)) <= 80
+def test_the_list_of_recipes_for_people_has_a_line_or_two_for_each_at_80_columns() -> None:
+    head, *lines = as_lines(listed()).splitlines()
+    assert head.split() == ["recipe", "length", "batch", "in", "the", "paper"]
+    assert max(map(len, [head, *lines])) <= 80
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(RECIPES)
+    assert not any(line.startswith(" ") and after.startswith(" ") for line, after in pairwise(lines))
     at = lines.index(next(line for line in lines if line.startswith("pace-s3dg-ucf101 ")))
-    assert [" ".join(line.split()) for line in lines[at : at + 3]] == [
-        "pace-s3dg-ucf101 18 epochs, batch 32",
-        "Pace, S3D-G, UCF101: UCF101 87.1, HMDB51 52.6 in the paper, with the",
-        "contrastive half.",
+    assert [" ".join(line.split()) for line in lines[at - 1 : at + 2]] == [
+        "pace-r2plus1d-ucf101 18 epochs 30 UCF101 73.9, HMDB51 33.8",
+        "pace-s3dg-ucf101 18 epochs 32",
+        "UCF101 87.1, HMDB51 52.6, with the contrastive half",
     ]
+
+
+def test_a_word_that_means_several_recipes_lists_them() -> None:
+    tiny, released = several("tiny"), several("released")
+    assert tiny is not None
+    assert [row["name"] for row in tiny] == [f"{method}-tiny" for method in METHODS]
+    assert released is not None
+    assert [row["name"] for row in released] == [find(method).name for method in METHODS]
+    assert several("prp") == several(None, "prp") == listed("prp")
+    assert several("prp-tiny") is several("tiny", "prp") is None  # one recipe
+
+
+def test_a_changed_recipe_says_which_settings_were_changed() -> None:
+    assert changes_of(find("pace", "tiny")) == []
+    own = ["data.shards=here", "workers=3", "log_every=1", "weights=a.pt"]
+    assert changes_of(change(find("pace", "tiny"), own)) == []
+    assert changes_of(change(find("pace", "tiny"), ["steps=4", *own, "lr=0.5"])) == ["steps=4", "schedule.lr=0.5"]
+    assert changes_of(find("pace", "tiny", "c3d")) == ["backbone=c3d"]
 
 
 # How recipes are found

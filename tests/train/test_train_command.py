@@ -22,6 +22,7 @@ def test_a_training_is_one_command_and_prints_the_next_command(shards: Path, tmp
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith("pace-")
     assert done.stdout.splitlines()[-1] == f"next: veval retrieval --weights runs/{run.name}"
+    assert " of pace-tiny (changed: " in done.stdout
     assert "step 4/4" in done.stderr
     assert torch.load(run / "last.pt", weights_only=True)["step"] == 4
 

@@ -7,8 +7,11 @@ from typing import Annotated, Never
 
 import typer
 
-from vprep.errors import exit_code
+from vprep import versions
+from vprep.completion import completed
+from vprep.errors import UsageError, exit_code
 from vprep.printing import show
+from vtrain import names
 from vtrain.methods import NAMES, summary
 from vtrain.options import (
     Backbone,
@@ -38,29 +41,53 @@ app = typer.Typer(
 bench = typer.Typer(help="Measure this machine on your own shards.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(bench, name="bench")
 
+
+@app.callback()
+def common(version: Annotated[bool, versions.option("vtrain", "torch", "webdataset", "pyarrow")] = False) -> None:
+    """Take the options that belong to no single command."""
+
+
 for _name in NAMES:
     app.command(_name, help=summary(_name))(training_by(_name))
 
 
 @app.command()
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Recipe whose settings are shown. [default: list all]")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Recipe whose settings are shown; tiny, released, paper or a method lists these. [default: list all]",
+            autocompletion=completed(lambda: names.recipes() + names.methods()),
+        ),
+    ] = None,
     settings: Settings = None,
     method: Annotated[
-        str | None, typer.Option(help="Method whose recipes are listed: a name, or module:METHOD from outside.")
+        str | None,
+        typer.Option(
+            help="Method whose recipes are listed: a name, or module:METHOD from outside.",
+            autocompletion=completed(names.methods),
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """List the recipes. With a name, show all its settings as key=value takes them."""
+    """List the recipes. With the name of one, show all its settings as key=value takes them."""
     from vtrain import recipes as catalogue
     from vtrain.methods import registry
     from vtrain.overrides import as_json, change, listed
+    from vtrain.recipes.listing import as_lines
 
-    if name is None:
-        rows = catalogue.listed(method)
-        show({"recipes": rows}, json, lambda _: catalogue.as_lines(rows))
+    rows = catalogue.several(name, method)
+    if rows is not None:
+        if settings:
+            raise UsageError(f"{settings[0]} with several recipes; name one of them: vtrain recipes NAME {settings[0]}")
+        show({"recipes": rows}, json, lambda _: as_lines(rows))
     else:
-        found = catalogue.named(name, registry.named(method) if method else None, "recipes {} --method MODULE:NAME")
+        word = str(name)
+        if method and word in catalogue.WORDS:
+            found = catalogue.find(method, word)
+        else:
+            entry = registry.named(method) if method else None
+            found = catalogue.named(word, entry, "recipes {} --method MODULE:NAME")
         recipe = change(found, settings or [])
         show(as_json(recipe), json, lambda _: "\n".join(f"{key}={value}" for key, value in listed(recipe)))
 
@@ -83,7 +110,11 @@ def doctor(json: Json = False) -> None:
 def bench_loader(
     shards: Shards = "data_shards",
     method: Annotated[
-        str, typer.Option(help="Method whose clips are read: a name or module:METHOD; finetune or test.")
+        str,
+        typer.Option(
+            help="Method whose clips are read: a name or module:METHOD; finetune or test.",
+            autocompletion=completed(lambda: [*names.methods(), "finetune", "test"]),
+        ),
     ] = "rspnet",
     batch: Annotated[int, typer.Option(min=1, help="Videos per batch.")] = 8,
     workers: Annotated[
@@ -97,13 +128,15 @@ def bench_loader(
     json: Json = False,
 ) -> None:
     """Measure loading, from shards to the device. Shows the time of each stage and how many workers help."""
-    from vtrain.bench import loader as measure
+    from vtrain.bench.options import plan_of, read_workers
     from vtrain.data.shard_set import ShardSet
 
+    numbers = read_workers(workers)
+    plan_of(method)
     videos = ShardSet.open(shards).select(split, fold=fold, subset=subset)
-    measured = measure.loader(
-        videos, method, batch=batch, workers=measure.read_workers(workers), seconds=seconds, device=device
-    )
+    from vtrain.bench import loader as measure
+
+    measured = measure.loader(videos, method, batch=batch, workers=numbers, seconds=seconds, device=device)
     show(measured, json, measure.as_table)
 
 
@@ -118,11 +151,12 @@ def bench_step(
     json: Json = False,
 ) -> None:
     """Measure a training step on random clips. Needs no shards."""
-    from vtrain.bench import step as measure
     from vtrain.overrides import change
     from vtrain.recipes import find
 
     chosen = change(find(method, recipe, backbone), settings or [])
+    from vtrain.bench import step as measure
+
     show(measure.step(chosen, seconds=seconds, device=device), json, measure.as_table)
 
 
@@ -139,16 +173,18 @@ def bench_all(
     json: Json = False,
 ) -> None:
     """Measure model and loader, alone and together. Shows which of the two waits for the other."""
-    from vtrain.bench import step as measure
     from vtrain.data.shard_set import ShardSet
     from vtrain.overrides import change
     from vtrain.recipes import find
     from vtrain.training.inputs import resolved, selected
 
     first = [f"data.shards={shards}", *([] if subset is None else [f"data.subset={subset}"])]
+    chosen = change(find(method, recipe, backbone), first + (settings or []))
     opened = ShardSet.open(shards)
-    chosen = resolved(change(find(method, recipe, backbone), first + (settings or [])), opened)
+    chosen = resolved(chosen, opened)
     videos, _ = selected(chosen, opened)
+    from vtrain.bench import step as measure
+
     measured = measure.all(chosen, videos, workers=chosen.workers, seconds=seconds, device=device)
     show(measured, json, measure.as_table)
 
@@ -164,6 +200,12 @@ def import_(
     json: Json = False,
 ) -> None:
     """Convert published weights, all or none. Nothing in the file is executed."""
+    from vtrain.weights.location import check_target, demand_file
+    from vtrain.weights.origins.by_name import origin_named
+
+    check_target(out, file, (".safetensors",))
+    origin_named(origin, backbone)
+    demand_file(file)
     from vtrain.weights import importer
 
     show(importer.import_file(file, origin, out, backbone), json, importer.as_lines)
@@ -183,6 +225,10 @@ def export(
     json: Json = False,
 ) -> None:
     """Export the backbone of a run for other programs. The file is checked against the network."""
+    from vtrain.weights.location import EXPORTS, check_target, demand_there
+
+    check_target(out, source, EXPORTS)
+    demand_there(source)
     from vtrain.weights import export as exporter
 
     show(exporter.export(source, out, frames, size), json, exporter.as_lines)

@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from vprep.completion import completed
+from vtrain import names
+
 
 def allow(word: str | None) -> str | None:
     """Return `word`, and allow the import of the backbone that it names as module:name."""
@@ -24,13 +27,30 @@ Seconds = Annotated[float, typer.Option(min=0.1, help="Seconds that each measure
 Device = Annotated[str, typer.Option(help="Device: cpu or cuda. [default: cuda where there is one]")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 Settings = Annotated[
-    list[str] | None, typer.Argument(metavar="key=value ...", help="Settings that differ from the recipe's.")
+    list[str] | None,
+    typer.Argument(
+        metavar="key=value ...", help="Settings that differ from the recipe's.", autocompletion=names.settings_in
+    ),
 ]
 Method = Annotated[
-    str, typer.Argument(help="Method: a name that vtrain --help lists, or module:METHOD from outside the package.")
+    str,
+    typer.Argument(
+        help="Method: a name that vtrain --help lists, or module:METHOD from outside the package.",
+        autocompletion=completed(names.methods),
+    ),
 ]
-Recipe = Annotated[str, typer.Option(help="Recipe: released, paper, tiny, a name of vtrain recipes, or a recipe.json.")]
+Recipe = Annotated[
+    str,
+    typer.Option(
+        help="Recipe: released, paper, tiny, a name of vtrain recipes, or a recipe.json.",
+        autocompletion=names.recipes_in,
+    ),
+]
 Backbone = Annotated[
     str | None,
-    typer.Option(help="Backbone that replaces the recipe's: a name, or module:name from outside.", callback=allow),
+    typer.Option(
+        help="Backbone that replaces the recipe's: a name, or module:name from outside.",
+        callback=allow,
+        autocompletion=completed(names.backbones),
+    ),
 ]

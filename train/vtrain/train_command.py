@@ -16,6 +16,7 @@ from vprep.printing import show
 from vtrain.options import SHARDS, Backbone, Json, Recipe, Settings, Subset
 
 RUNS = Path("runs")
+SHOWN = 3  # changed settings in the last line
 UNBEGUN = "stopped before the training began; run the same command again"
 MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "keep_every")  # no result depends on these
 LENGTH = ("steps", "epochs")
@@ -31,7 +32,7 @@ class Commands(TyperGroup):
         return list(dict.fromkeys([*super().list_commands(ctx), *plugins.installed("method")]))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
-        return super().get_command(ctx, cmd_name) or _outside(cmd_name)
+        return super().get_command(ctx, cmd_name) or _outside(cmd_name, completing=ctx.resilient_parsing)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
         try:
@@ -51,13 +52,16 @@ def _no_command(word: str, commands: list[str]) -> str:
     return f"No such command '{word}'.{meant} A method of your own is written module:METHOD."
 
 
-def _outside(word: str, *, imported: bool = False) -> Any:  # noqa: ANN401
+def _outside(word: str, *, imported: bool = False, completing: bool = False) -> Any:  # noqa: ANN401
     """Return the command of a method from outside; None where `word` is none.
 
-    An installed method is imported only if it is asked for; then the command's help shows the method's summary.
+    An installed method is imported only if it is asked for; then the command's help shows the method's summary. None is
+    imported while the shell completes a command.
     """
     points = plugins.installed("method")
-    if ":" in word or (imported and word in points):
+    if completing and ":" in word:
+        summary = "Method from outside the package."
+    elif ":" in word or (imported and word in points):
         from vtrain.methods import registry
 
         summary = registry.named(word).summary
@@ -105,7 +109,7 @@ def training_by(word: str) -> Callable[..., None]:
 
 def _start(word: str, recipe: str, backbone: str | None, changes: list[str], out: Path | None) -> dict[str, Any]:
     from vtrain.overrides import change
-    from vtrain.recipes import find
+    from vtrain.recipes import changes_of, find
     from vtrain.training.inputs import early
 
     for run in filter(_names_run, changes):
@@ -114,7 +118,7 @@ def _start(word: str, recipe: str, backbone: str | None, changes: list[str], out
     inputs = early(chosen, out)
     from vtrain.training.train import train  # after all that can be refused without torch
 
-    return train(chosen, out, inputs=inputs)
+    return train(chosen, out, inputs=inputs) | {"changed": changes_of(chosen)}
 
 
 def _resume(
@@ -123,6 +127,7 @@ def _resume(
     """Continue a run. `moved` are settings that say where its files are now; only a new run may have `fixed` ones."""
     from vtrain.methods import registry
     from vtrain.overrides import change
+    from vtrain.recipes import changes_of
     from vtrain.training.inputs import command_of, early, recipe_in
 
     method = registry.named(word).name
@@ -145,7 +150,7 @@ def _resume(
     inputs = early(chosen, folder, resume=True)
     from vtrain.training.train import train
 
-    return train(chosen, folder, resume=True, inputs=inputs)
+    return train(chosen, folder, resume=True, inputs=inputs) | {"changed": changes_of(chosen)}
 
 
 def with_steps(words: list[str]) -> list[str]:
@@ -187,13 +192,22 @@ def _run_named(words: list[str], out: Path | None, method: str) -> Path:
     return folder
 
 
+def _recipe_of(summary: dict[str, Any]) -> str:
+    """Return the recipe's name, with the first of the settings that were changed."""
+    changed: list[str] = summary["changed"]
+    if not changed:
+        return str(summary["recipe"])
+    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    return f"{summary['recipe']} (changed: {', '.join(changed[:SHOWN])}{more})"
+
+
 def _for_people(summary: dict[str, Any]) -> str:
     from vtrain.run_folder import Best
 
     backbone = f" --backbone {summary['backbone']}" if ":" in summary["backbone"] else ""
     numbers = {name.replace("_", " "): value for name, value in summary.items() if isinstance(value, float)}
     listed = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
-    done = f"{summary['steps']} steps of {summary['recipe']}"
+    done = f"{summary['steps']} steps of {_recipe_of(summary)}"
     return "\n".join((
         f"{summary['run']}: {done}, {listed}" if summary["trained"] else _finished(summary, done),
         *([f"best.pt: {Best(**summary['best'])}"] if "best" in summary else []),

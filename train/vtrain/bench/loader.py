@@ -4,7 +4,7 @@ Each stage is timed alone, in this process and on the same samples. Then complet
 workers.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from statistics import median
 from typing import Any
@@ -15,7 +15,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from vprep.errors import UsageError
+from vtrain.bench.options import plan_of
 from vtrain.bench.timing import time_loader, time_parts
 from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import batch_of, sample_info
@@ -23,11 +23,9 @@ from vtrain.data.dataset import Videos
 from vtrain.data.loader import Loader
 from vtrain.data.order import Order
 from vtrain.data.sampler import FLAGS, Sampler
-from vtrain.data.sampling import EvenClips, OneClip, Plan
+from vtrain.data.sampling import Plan
 from vtrain.machine import device_named, name_of, processors
-from vtrain.methods import METHODS, registry
 
-OTHER_PLANS: dict[str, Callable[[], Plan]] = {"finetune": OneClip, "test": EvenClips}
 IN_WORKERS = ("plan", "read", "decode", "assemble", "collate")  # stages that run in the workers
 ON_DEVICE = ("transfer", "augment")
 ROUNDS = 9  # of the stages, if time allows; the median counts
@@ -52,27 +50,6 @@ def loader(videos: Videos, method: str, *, batch: int, workers: list[int], secon
     }
     measured["bottleneck"] = _bottleneck(measured)
     return measured | {"advice": _advice(measured)}
-
-
-def plan_of(word: str) -> Plan:
-    """Return the plan of a method's default config, or the plan of fine-tuning or of a test."""
-    if word in OTHER_PLANS:
-        return OTHER_PLANS[word]()
-    if ":" not in word and word not in registry.names():
-        there = [name for name, entry in METHODS.items() if not entry.learns_from_labels]  # these clips are finetune's
-        raise UsageError(f"no clips of '{word}'; there are {', '.join([*there, *OTHER_PLANS])}")
-    return registry.named(word).config().plan()
-
-
-def read_workers(text: str) -> list[int]:
-    """Return the numbers of workers to try; by default 0, 1, 2, 4, ... up to the number of processors."""
-    if text:
-        try:
-            return [int(word) for word in text.split(",")]
-        except ValueError:
-            raise UsageError(f"--workers is '{text}'; write numbers with commas, as in 0,1,4") from None
-    most = processors()
-    return sorted({0, most, *(1 << power for power in range(most.bit_length()))} - {1 << most.bit_length()})
 
 
 def _stages(

@@ -76,6 +76,7 @@ class ShardSet:
 
     def split_counts(self, fold: int, subset: Path | None = None) -> dict[str, int]:
         """Return the number of videos of each split of a fold; "" stands for those of no split."""
+        _demand_fold(fold)
         listed, column = None if subset is None else _read_subset(subset), f"split{fold}"
         counts: Counter[str] = Counter()
         for part, index in zip(self.parts, self._indexes, strict=True):
@@ -88,8 +89,7 @@ class ShardSet:
 
         A subset also brings its own labels and classes.
         """
-        if fold not in FOLDS:
-            raise UsageError(f"--fold is {fold}; there are 1, 2 and 3")
+        _demand_fold(fold)
         listed = None if subset is None else _read_subset(subset)
         tables = [
             _selected(part, index, split, fold, listed) for part, index in zip(self.parts, self._indexes, strict=True)
@@ -139,6 +139,11 @@ class ShardSet:
         words += ["in the shard that was named" if shards == 1 else f"in the {shards} shards that were named"]
         counts = ", ".join(f"{count} {name}" for name, count in self.parts[0].splits(fold).items()) or "no split at all"
         return " ".join(words) + (f"; fold {fold} of {DATASET} has {counts}" if split is not None else "")
+
+
+def _demand_fold(fold: int) -> None:
+    if fold not in FOLDS:
+        raise UsageError(f"--fold is {fold}; there are 1, 2 and 3")
 
 
 def _name(part: Part) -> str:

@@ -7,7 +7,6 @@ here that has the method's name; a method without such a file has recipes that a
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
 from vprep import plugins, printing
@@ -16,6 +15,8 @@ from vtrain import backbones
 from vtrain.conversion import alternatives
 from vtrain.methods import METHODS, NAMES, registry
 from vtrain.methods.method import MethodEntry
+from vtrain.overrides import change
+from vtrain.overrides import listed as settings_of
 from vtrain.recipes import tiny
 from vtrain.recipes.derived import recipes_of, tiny_of
 from vtrain.recipes.names import Make, on_backbone, says, split, with_backbone
@@ -34,7 +35,11 @@ def _built_in(name: str) -> dict[str, Make]:
     return own | tiny_of(own[METHODS[name].main or next(iter(own))]())
 
 
-NAME_WIDTH = 48  # of a listed recipe's name; longer ones move what follows
+WORDS = ("released", "paper", "tiny")  # each stands for one recipe of every method
+OWN = {  # settings that say nothing of the recipe
+    "data.shards", "data.subset", "data.split", "weights", "workers", "log_every", "save_every", "save_minutes",
+    "keep_every", "method.classes",
+}  # fmt: skip
 BUILT_IN: list[dict[str, Make]] = [_built_in(name) for name in NAMES]
 RECIPES: dict[str, Make] = {name: make for found in (*BUILT_IN, tiny.RECIPES) for name, make in found.items()}
 
@@ -112,15 +117,35 @@ def listed(method: str | None = None) -> list[dict[str, Any]]:
     return [row for row in rows if method is None or row["method"] == registry.named(method).name]
 
 
-def as_lines(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as lines for people, at most 80 characters wide: two or three for each recipe."""
-    return "\n".join(line for row in rows for line in _lines(row))
+def several(word: str | None, method: str | None = None) -> list[dict[str, Any]] | None:
+    """Return the rows of the recipes that `word` means: no word, `tiny` and its like, or a method; None for one recipe.
+
+    With `method` only no word means several recipes.
+    """
+    if word is None or (method is None and word in registry.names()):
+        return listed(word or method)
+    if method is not None or word not in WORDS:
+        return None
+    names = dict.fromkeys(_name(entry, word, of_method(entry)) for entry in map(registry.entry, registry.names()))
+    recipes = everything()
+    return [_row(recipes[name](), says(recipes[name])) for name in names]
 
 
-def _lines(row: dict[str, Any]) -> list[str]:
-    length = f"{row['steps']} steps" if row["steps"] else f"{row['epochs']:g} epochs"
-    about = wrap(row["says"], 80, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
-    return [f"{row['name']:<{NAME_WIDTH}}  {length}, batch {row['batch']}", *about]
+def changes_of(recipe: Recipe) -> list[str]:
+    """Return the settings that differ from the published recipe of this name, as key=value; none if there is no such.
+
+    Settings that every training has of its own, such as its shards, do not count.
+    """
+    recipes = of_method(registry.entry(recipe.method_name))
+    if recipe.name not in recipes:
+        return []
+    # A number that was read from text may be 1.0 where the published recipe has 1.
+    published, own = (dict(settings_of(change(config, []))) for config in (recipes[recipe.name](), recipe))
+    return [f"{key}={value}" for key, value in own.items() if not _is_own(key) and published.get(key) != value]
+
+
+def _is_own(key: str) -> bool:
+    return key in OWN or key.startswith("earlier_lengths")
 
 
 def _name(entry: MethodEntry, word: str, recipes: dict[str, Make]) -> str:

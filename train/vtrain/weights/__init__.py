@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from vtrain.weights.backbone_file import read_weights as read_weights
     from vtrain.weights.backbone_file import save_weights as save_weights
     from vtrain.weights.checkpoint_file import read_checkpoint as read_checkpoint
-    from vtrain.weights.importer import ORIGINS as ORIGINS
     from vtrain.weights.importer import Imported as Imported
     from vtrain.weights.importer import import_file as import_file
     from vtrain.weights.importer import import_weights as import_weights
     from vtrain.weights.info import WeightsInfo as WeightsInfo
+    from vtrain.weights.origins.by_name import ORIGINS as ORIGINS
 
 __getattr__ = exports(
     __name__,
@@ -24,7 +24,7 @@ __getattr__ = exports(
         "read_weights": "backbone_file",
         "save_weights": "backbone_file",
         "read_checkpoint": "checkpoint_file",
-        "ORIGINS": "importer",
+        "ORIGINS": "origins.by_name",
         "Imported": "importer",
         "import_file": "importer",
         "import_weights": "importer",

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vprep import plugins
-from vprep.atomic import atomic_write, require_writable
+from vprep.atomic import atomic_write
 from vprep.errors import UsageError
 from vprep.hashing import hash_of
 from vtrain.backbones import Backbone, backbone, known
@@ -198,16 +198,3 @@ def as_sentence(kinds: dict[str, list[str]]) -> str:
         return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
     return "; ".join(f"{len(names)} {kind} ({first(names)})" for kind, names in kinds.items())
-
-
-def check_target(out: Path, source: Path, endings: tuple[str, ...]) -> None:
-    """Refuse an `out` that must not be written. An older file of the same kind may be replaced."""
-    if out.suffix not in endings:
-        raise UsageError(f"--out is '{out}'; it must end in {' or '.join(endings)}, as in --out {out.stem}{endings[0]}")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out is '{out}', and there is no folder '{out.parent}'; create it first")
-    if out.is_dir():
-        raise UsageError(f"--out is '{out}', which is a folder; name a file in it, as in {out / f'a{endings[0]}'}")
-    if out.exists() and source.exists() and out.samefile(source):
-        raise UsageError(f"--out is '{out}', the file that is read; name another")
-    require_writable(out.parent)

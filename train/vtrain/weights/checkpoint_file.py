@@ -13,6 +13,7 @@ from torch import Tensor
 from vprep.errors import UsageError
 from vtrain import torch_file
 from vtrain.torch_file.unpickler import STORAGES
+from vtrain.weights.location import demand_file
 
 PLAIN = (str, int, float, bool, type(None))
 HEADER_BYTES = 8 << 20  # of a .safetensors file, at most: 100 for each tensor
@@ -33,8 +34,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 def read(path: Path) -> Contents:
     """Return what a .safetensors file or a checkpoint of torch holds."""
-    if not path.is_file():
-        raise UsageError(f"{path} is not a file")
+    demand_file(path)
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:] == b"{":  # the length of a header, then its JSON

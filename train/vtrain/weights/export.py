@@ -26,8 +26,9 @@ from vtrain.backbones import Backbone
 from vtrain.backbones.conv import use_kernels
 from vtrain.run_folder import BEST, LAST, weights_file
 from vtrain.weights import load_backbone, save_weights
-from vtrain.weights.backbone_file import METADATA_KEY, check_target, on_meta
+from vtrain.weights.backbone_file import METADATA_KEY, on_meta
 from vtrain.weights.info import WeightsInfo, clip_of
+from vtrain.weights.location import EXPORTS, check_target
 from vtrain.weights.normalisation import as_words, spelled
 
 CLIP = [16, 112, 112]  # when neither the file nor the command names a clip
@@ -52,7 +53,7 @@ def export(source: Path, out: Path, frames: int | None = None, size: int | None 
     """Write the backbone of a run or of a file with weights to `out`, in the form that its ending names."""
     if source.is_dir() and (chosen := weights_file(source)).is_file():
         source = chosen  # once: a training may save a better epoch meanwhile
-    check_target(out, source, tuple(FORMS))
+    check_target(out, source, EXPORTS)
     form = FORMS[out.suffix]
     if out.suffix == ".onnx":
         check_packages()

@@ -11,7 +11,6 @@ from vprep.errors import UsageError
 from vtrain.weights.backbone_file import (
     adapted,
     as_sentence,
-    check_target,
     mismatches,
     on_meta,
     refuse_not_finite,
@@ -19,15 +18,10 @@ from vtrain.weights.backbone_file import (
 )
 from vtrain.weights.checkpoint_file import read_checkpoint
 from vtrain.weights.info import WeightsInfo
+from vtrain.weights.location import check_target
 from vtrain.weights.normalisation import as_words, spelled
+from vtrain.weights.origins.by_name import origin_named
 from vtrain.weights.origins.origin import Named, Renames, rename
-from vtrain.weights.origins.pace import PACE
-from vtrain.weights.origins.prp import PRP
-from vtrain.weights.origins.rspnet import RSPNET
-from vtrain.weights.origins.torchvision import TORCHVISION
-from vtrain.weights.origins.vcop import VCOP
-
-ORIGINS = {"rspnet": RSPNET, "prp": PRP, "pace": PACE, "vcop": VCOP, "torchvision": TORCHVISION}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +57,7 @@ def as_lines(result: dict[str, Any]) -> str:
 
 def import_weights(path: Path, origin: str, wanted: str | None = None) -> Imported:
     """Read a backbone from a foreign file. A tensor that is neither used nor listed as skipped is an error."""
-    if origin not in ORIGINS:
-        raise UsageError(f"no origin '{origin}'; there are {', '.join(ORIGINS)}")
-    table = ORIGINS[origin]
-    if wanted is not None and wanted not in table.renames:
-        raise UsageError(f"{origin} has no backbone '{wanted}'; it has {', '.join(table.renames)}")
+    table = origin_named(origin, wanted)
     rest, heads, skipped = table.sort(read_checkpoint(path))
     wrong: dict[str, dict[str, list[str]]] = {}
     for name, renames in table.renames.items():

@@ -1,0 +1,59 @@
+"""What can be known without torch is said before torch is imported, which takes seconds."""
+
+from pathlib import Path
+
+import pytest
+from refusals import Ended, ends
+
+# Each command, its exit code, and a part of what it says. SHARDS is a set, TAKEN a folder with a file.
+COMMANDS: list[tuple[str, int, str]] = [
+    ("--help", 0, "retrieval"),
+    ("finetune --help", 0, "--recipe"),
+    ("retrieval --shards SHARDS", 2, "there is no run in runs/"),
+    ("retrieval --protocol nix", 2, "there is no protocol 'nix'"),
+    ("retrieval nix=1", 2, "no setting 'nix'"),
+    ("retrieval clips=many", 2, "clips is 'many'"),
+    ("retrieval --backbone nix", 2, "no backbone 'nix'"),
+    ("retrieval --shards missing --weights missing", 2, "no folder 'missing'"),
+    ("retrieval --shards SHARDS --split val --weights random", 2, "has no video"),
+    ("retrieval --shards SHARDS --split train --weights random", 2, "split 'train' is named twice"),
+    ("retrieval --shards SHARDS --fold 4 --weights random", 2, "--fold is 4"),
+    ("retrieval --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
+    ("retrieval --shards SHARDS --weights TAKEN", 2, "TAKEN holds no last.pt"),
+    ("retrieval --shards SHARDS --weights random:nix", 2, "no recipe 'nix'"),
+    ("retrieval --engine nix", 2, "--engine is 'nix'"),
+    ("linear --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
+    ("knn --votes nix", 2, "votes is 'nix'"),
+    ("knn --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
+    ("features --shards SHARDS --splits test,test", 2, "split 'test' is named twice"),
+    ("features --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
+    ("test --protocol pace-p4 --weights missing.pt", 2, "there is no protocol 'pace-p4' for testing"),
+    ("test --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
+    ("finetune --select nix", 2, "--select is 'nix'"),
+    ("finetune --recipe nix", 2, "no recipe 'nix'"),
+    ("finetune nix=1", 2, "no setting 'nix'"),
+    ("finetune test.nix=1", 2, "no setting 'nix'"),
+    ("finetune --folds a", 2, "--folds is 'a'"),
+    ("finetune --shards missing --weights random", 2, "no folder 'missing'"),
+    ("finetune --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
+    ("report", 2, "there are no results in results"),
+    ("report missing.json", 2, "missing.json"),
+]
+
+
+@pytest.fixture(scope="module")
+def ended(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """How each command ended, by its words."""
+    here = tmp_path_factory.mktemp("refused")
+    (here / "SHARDS").symlink_to(shards)
+    (here / "TAKEN").mkdir()
+    found = ends("veval.cli", [words.split() for words, _, _ in COMMANDS], here)
+    return {words: end for (words, _, _), end in zip(COMMANDS, found, strict=True)}
+
+
+@pytest.mark.parametrize(("words", "code", "said"), COMMANDS, ids=[words for words, _, _ in COMMANDS])
+def test_it_is_said_before_torch_is_imported(words: str, code: int, said: str, ended: dict[str, Ended]) -> None:
+    end = ended[words]
+    assert end.code == code, end.err
+    assert said in (end.err if code else end.out)
+    assert end.imported == []
