@@ -72,7 +72,9 @@ def retrieval(
         for video, other in zip(numbers["videos"], found["videos"], strict=True):
             video.setdefault("pools", {})[name] = other["first"]
     numbers |= {"pools": {name: _short(found) for name, found in others}, "dropped": tables.info["dropped"]}
-    return finished("retrieval", numbers, tables.info, began, pool=pool, leave_out=leave_out, engine="exact")
+    return finished(
+        "retrieval", numbers, info_of(evaluation, tables), began, pool=pool, leave_out=leave_out, engine="exact"
+    )
 
 
 def _short(numbers: Info) -> Info:
@@ -94,7 +96,9 @@ def linear(
     execution = evaluation.execution
     execution.begin(FITTED)
     found = linear_layer.classify(train, test, seed=seed, device=str(execution.device), progress=execution.progress)
-    return finished("linear", _numbers(found, tables, over), tables.info, began, **_choices(tables, few, seed))
+    return finished(
+        "linear", _numbers(found, tables, over), info_of(evaluation, tables), began, **_choices(tables, few, seed)
+    )
 
 
 def knn(
@@ -114,7 +118,7 @@ def knn(
     execution.begin(SEARCHED)
     found = neighbours.classify(train, test, voting, device=str(execution.device), progress=execution.progress)
     chosen = {"k": voting.k, "temperature": voting.temperature, "votes": voting.votes, **_choices(tables, few, seed)}
-    return finished("knn", _numbers(found, tables, over), tables.info, began, **chosen)
+    return finished("knn", _numbers(found, tables, over), info_of(evaluation, tables), began, **chosen)
 
 
 def _sides(tables: FeatureTables, data: Data, few: int | None, seed: int) -> tuple[Features, Features]:
@@ -216,6 +220,11 @@ def features_of(evaluation: Evaluation[Weights], file: Path | None, gallery: str
         return extract.compute(extract.work_of(evaluation, gallery))
     extract.write(extract.work_of(evaluation, gallery), file)
     return feature_file.read(file) if rank == 0 else None
+
+
+def info_of(evaluation: Evaluation[Weights], tables: FeatureTables) -> Info:
+    """Return what the features depend on; a file of an older version may have another name for the same videos."""
+    return {**tables.info, "data": evaluation.data.info.as_dict()}
 
 
 def with_content(features: Features, hashes: dict[str, str]) -> Features:

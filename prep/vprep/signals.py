@@ -16,6 +16,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TWICE = 0.2  # seconds in which the same wish may come again: from `timeout`, a terminal and a launcher, for example
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 GRACE = 10.0  # seconds that a stopped command may take to end in order
 UNFINISHED = "stopped before it was done; no half-written file is left: run the same command again"
 
@@ -56,8 +57,20 @@ class Ending:
         _thread.start_new_thread(self._end_late, (number,))
         raise Stop(number)
 
+    def lost(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Raise a `Stop` once more that came in a destructor, where Python only prints it."""
+        if isinstance(unraisable.exc_value, Stop):
+            self._began = 0.0
+            _thread.start_new_thread(_send_again, (unraisable.exc_value.number,))
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    @property
+    def is_ending(self) -> bool:
+        return self._began > 0
+
     def _end_late(self, number: int) -> None:
-        """End the process where `Stop` got lost, in a destructor for example, or where something hangs."""
+        """End the process where `Stop` got lost, in a library for example, or where something hangs."""
         time.sleep(GRACE)
         self.end(number)
 
@@ -76,10 +89,13 @@ def end_at_once(program: str) -> None:
 @contextlib.contextmanager
 def handled(program: str) -> Iterator[None]:
     """Raise `Stop` in this block when a signal comes. After the last command of a process, signals are ignored."""
-    before = _install(Ending(program))
+    ending = Ending(program)
+    before, hook = _install(ending), sys.unraisablehook
+    sys.unraisablehook = ending.lost
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         is_last = any(isinstance(handler, Ending) for handler in before.values())
         _restore(dict.fromkeys(before, signal.SIG_IGN) if is_last else before)
 
@@ -127,12 +143,13 @@ def heard_while_waiting() -> Iterator[None]:
 
 
 def _end_when_heard(source: int, handler: Ending) -> None:
-    """Read the numbers of signals; a second after one of SIGNALS, by which the main thread has ended, end it."""
+    """Read the numbers of signals; end the process where the main thread does not within a second of one of them."""
     with open(source, "rb", buffering=0) as numbers:
         while number := numbers.read(1):
             if number[0] in SIGNALS:
                 time.sleep(1.0)
-                handler.end(number[0])
+                if not handler.is_ending:
+                    handler.end(number[0])
 
 
 @contextlib.contextmanager
@@ -143,6 +160,18 @@ def explained(sentence: Callable[[], str]) -> Iterator[None]:
     except Stop as stop:
         stop.sentence = stop.sentence or sentence()
         raise
+
+
+def when_parent_ends() -> Callable[[signal.Signals], object]:
+    """Return a function by which a process asks for a signal at the end of the thread that has started it.
+
+    It does nothing on systems without prctl. A process that is about to fork gets it before, since the forked process
+    must not wait for the loader of libraries, which another thread may hold.
+    """
+    import ctypes
+
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    return lambda number: prctl and prctl(PR_SET_PDEATHSIG, int(number))
 
 
 def leave_terminal() -> None:
@@ -166,6 +195,11 @@ def _install(handler: Handler) -> dict[signal.Signals, Handler]:
 def _main_thread() -> int | None:
     threading = sys.modules.get("threading")
     return _thread.get_ident() if threading is None else threading.main_thread().ident
+
+
+def _send_again(number: int) -> None:
+    time.sleep(0.1)
+    os.kill(os.getpid(), number)
 
 
 def _restore(before: dict[signal.Signals, Handler]) -> None:

@@ -224,3 +224,17 @@ def test_the_user_says_what_intervals_draw(run: Path, shards: Path, grey: Path, 
     assert str(error.value) == (
         "--bootstrap is groups, but the name of video 'b2' says no film; write --bootstrap videos, or leave it out"
     )
+
+
+def test_features_of_an_older_version_are_reused_and_their_set_is_called_as_now(
+    run: Path, shards: Path, tmp_path: Path
+) -> None:
+    kept, work = tmp_path / "f.npz", evaluation(run, shards)
+    assert commands.knn(work, features=kept) is not None
+    tables = feature_file.read(kept)
+    tables.info["data"]["name"] = "UCF101"
+    del tables.info["data"]["classes"], tables.info["data"]["failures"]
+    np.savez(kept, **dict(np.load(kept)) | {"facts": np.array(json.dumps(tables.info))})
+    found = commands.knn(work, features=kept)
+    assert found is not None
+    assert (found["data"]["name"], found["data"]["classes"]) == ("synth", 4)

@@ -35,6 +35,7 @@ from vtrain.recipes.recipe import Recipe
 from vtrain.training.inputs import recipe_in, resolved, selected
 from vtrain.training.run import targets_of
 from vtrain.training.train import method_of, train
+from vtrain.weights import load_backbone
 from vtrain.weights.tensor_hash import hash_tensors
 
 pytestmark = pytest.mark.slow
@@ -181,7 +182,7 @@ def test_it_starts_from_the_weights_and_from_scratch_with_a_network_of_the_seed(
 ) -> None:
     for word in (str(run), "random"):
         tuned(word, shards, tmp_path / Path(word).name, "schedule.lr=0", "schedule.warmup=0", "weight_decay=0")
-        begun, _ = inputs.load_backbone(tmp_path / Path(word).name)
+        begun, _ = load_backbone(tmp_path / Path(word).name)
         start = inputs.weights(word, backbone="tiny")
         for (name, weight), other in zip(begun.named_parameters(), start.net.parameters(), strict=True):
             assert torch.equal(weight, other), (word, name)
@@ -212,7 +213,7 @@ def test_a_result_holds_what_is_needed_to_train_the_same_network_again(run: Path
     assert found["protocol"].items() >= {
         "selection": "last", "fine_tuned_by": "finetune-tiny", "epochs": 2.25, "clips": 2
     }.items()  # fmt: skip
-    assert found["weights"]["data"]["hash"] == inputs.load_backbone(run)[1]["data"]["hash"]
+    assert found["weights"]["data"]["hash"] == load_backbone(run)[1]["data"]["hash"]
 
 
 STEPS = 13

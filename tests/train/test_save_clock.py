@@ -19,7 +19,7 @@ def test_the_first_state_is_due_within_a_minute_and_later_ones_each_so_many_minu
         if clock.due(may_wait=False):
             due.append(now)
             clock.saved()
-    assert due == [FIRST, *range(645, 3600, 600)]
+    assert due == [FIRST, *range(630, 3600, 600)]
     assert due[0] < 60
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from vprep.errors import UsageError
-from vtrain import run_folder
 from vtrain.torch_file import UnreadableError, read, read_values
+from vtrain.training.resume import state_in
 
 LEGACY = {"_use_new_zipfile_serialization": False}
 STATE = {"step": 3, "model": {"w": torch.arange(4000.0)}, "best": None, "rate": 0.5}
@@ -73,14 +73,16 @@ def test_a_run_is_resumed_from_no_damaged_state(tmp_path: Path) -> None:
     data[data.index(struct.pack("<f", 1234.0))] ^= 1
     path.write_bytes(data)
     with pytest.raises(UsageError) as error:
-        run_folder.load(tmp_path)
-    assert str(error.value) == f"{path} is no state of a training ({DAMAGED}); replace it by a state of {tmp_path}/kept"
+        state_in(tmp_path)
+    assert (
+        str(error.value) == f"{path} is no state of a training ({DAMAGED}); no other state is kept: start another run"
+    )
 
 
 def test_a_state_that_asks_for_a_call_is_refused_without_torchs_advice(tmp_path: Path) -> None:
     pickled(tmp_path / "last.pt", b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.")
     with pytest.raises(UsageError) as error:
-        run_folder.load(tmp_path)
+        state_in(tmp_path)
     assert "it asks for posix.system to be called when it is read; nothing was called" in str(error.value)
     assert "weights_only" not in str(error.value)
 

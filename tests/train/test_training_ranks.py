@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -227,6 +228,44 @@ def test_all_ranks_stop_together(asked: tuple[int, ...], shards: Path, tmp_path:
             f"vtrain: stopped at step {step} of 100000, which is saved; continue with: "
             f"vtrain supervised --resume --out {folder}"
         )
+
+
+def test_a_scheduler_that_ends_all_processes_of_all_ranks_leaves_the_last_step_saved(
+    shards: Path, tmp_path: Path
+) -> None:
+    words = ("steps=100000", "log_every=1", "save_every=100000", "workers=2")
+    recipe, folder = small("supervised", shards, *words), tmp_path / "run"
+    with two(recipe, folder) as ranks:
+        until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder)) >= 2)
+        numbers = [process.pid for process in ranks.processes if process.pid is not None]
+        workers = [worker for number in numbers for worker in children(number)]
+        assert len(workers) == 4
+        for number in workers + numbers:  # the workers first
+            os.kill(number, signal.SIGTERM)
+        assert ranks.codes() == [143, 143], ranks.sentences()
+        step = saved(folder)["step"]
+        assert step == lines(folder)[-1]["step"]
+        assert f"stopped at step {step} of 100000, which is saved" in ranks.sentences()[0].splitlines()[-1]
+        until(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
+
+
+def test_when_a_rank_is_killed_the_others_end_with_one_sentence(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("supervised", shards, "steps=100000", "save_every=1", "workers=1"), tmp_path / "run"
+    with two(recipe, folder) as ranks:
+        until((folder / "last.pt").exists)
+        workers = children(ranks.processes[1].pid or 0)
+        ranks.processes[1].kill()
+        assert ranks.codes() == [1, -signal.SIGKILL]
+        said = ranks.sentences()[0].splitlines()[-1]
+        assert said.startswith("vtrain: another process is gone or cannot be reached (connection ")
+        assert said.endswith("what was saved stays: run all processes again, a training that has saved with --resume")
+        assert "Traceback" not in ranks.sentences()[0]
+        until(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
+
+
+def children(number: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(number)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
 
 
 def test_a_batch_that_cannot_be_divided_is_refused_in_a_sentence(shards: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from vprep.errors import UsageError
 from vtrain.data.shard_set import ShardSet
 from vtrain.overrides import change
 from vtrain.recipes.recipe import Data
+from vtrain.training.inputs import Inputs
 from vtrain.training.splits import split_note, split_of
 
 Make = Callable[..., Path]
@@ -84,6 +85,18 @@ def test_the_videos_of_named_shards_and_of_a_subset_alone_are_counted(with_split
     assert "000.tar" in first
     shards = ShardSet.open(f"{folder}/000.tar")
     assert sum(shards.split_counts(1).values()) == len(part)
+
+
+def test_a_set_without_a_train_split_is_not_validated_on_videos_that_are_learned_from(with_splits: Make) -> None:
+    folder = with_splits("a", lambda number: "val" if number < 10 else None)
+    recipe = small("pace", folder, "validate.every=1", "validate.split=val")
+    with pytest.raises(UsageError) as error:
+        Inputs.open(recipe)
+    assert str(error.value) == (
+        f"validate.split is 'val', and {folder} has no train split, so all videos are learned from; write "
+        "data.hold_out=N instead of validate.split, or data.split=SPLIT"
+    )
+    assert len(Inputs.open(change(recipe, ["data.split=all"])).videos) == 30  # as the user has written
 
 
 def test_a_fold_without_splits_is_refused_where_another_fold_has_some(with_splits: Make) -> None:

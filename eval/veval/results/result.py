@@ -28,7 +28,7 @@ from veval.results.check import PER_VIDEO, problem, videos_of
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 
-LARGEST = 32 << 20  # bytes of a file: a million videos have fewer, and Python takes at most 25 times as much memory
+LARGEST = 32 << 20  # bytes of a file, enough for 300,000 videos; Python reads it in 1 GB of memory at most
 # Packages that numbers may depend on; cv2 comes from either of two.
 PACKAGES = ("playspeed", "torch", "numpy", "opencv-python-headless", "opencv-python", "webdataset", "pyarrow")
 TOP = re.compile(r"top([0-9]{1,9})$")

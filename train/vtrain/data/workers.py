@@ -6,7 +6,6 @@ buffers, and a buffer returns to the pool as soon as nobody holds a tensor of it
 """
 
 import contextlib
-import ctypes
 import mmap
 import os
 import signal
@@ -23,10 +22,9 @@ import webdataset as wds
 from torch import Tensor
 
 from vprep.errors import WorkError
+from vprep.signals import when_parent_ends
 from vtrain.data.batch import Bad, SampleInfo
 from vtrain.data.sampler import Pixels
-
-PR_SET_PDEATHSIG = 1  # of Linux: the signal to this process when its parent ends
 
 
 class BufferPool:
@@ -191,12 +189,11 @@ def _ending_with_parent() -> Callable[[], None]:
     """
     parent = os.getpid()
     in_main_thread = threading.current_thread() is threading.main_thread()
-    # Looked up here: a forked process must not wait for the loader of libraries, which another thread may hold.
-    prctl = getattr(ctypes.CDLL(None), "prctl", None) if in_main_thread else None
+    ask = when_parent_ends() if in_main_thread else None
 
     def bind() -> None:
-        if prctl is not None:
-            prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if ask is not None:
+            ask(signal.SIGKILL)
         if os.getppid() != parent:  # killed before the system watched it
             os._exit(1)
 

@@ -16,7 +16,7 @@ from vtrain.data.shard_spec import absolute, pieces
 from vtrain.data.stored import difference_note
 from vtrain.methods import registry
 from vtrain.recipes.recipe import Data, Recipe, for_classes, read_recipe
-from vtrain.training.splits import split_note, split_of
+from vtrain.training.splits import refuse_validated, split_note, split_of
 from vtrain.weights.location import demand_there
 
 
@@ -35,6 +35,7 @@ class Inputs:
     def open(cls, recipe: Recipe, shards: ShardSet | None = None) -> "Inputs":
         """Open the recipe's shards, if they are not open yet, and select the videos."""
         shards = shards or ShardSet.open(absolute(recipe.data.shards))
+        refuse_validated(recipe, shards)
         note = split_note(recipe.data, shards)
         recipe = resolved(recipe, shards)
         videos, validated = selected(recipe, shards)

@@ -3,6 +3,7 @@
 import atexit
 import os
 import re
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from vprep.errors import UsageError, WorkError
-from vprep.signals import heard_while_waiting
+from vprep.signals import heard_while_waiting, when_parent_ends
 from vtrain.distributed import rank, world
 from vtrain.machine import kept_memory
 
@@ -64,11 +65,24 @@ def _process_group(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         yield
         return
-    with heard_while_waiting():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-        # Each process waits here for all others: a process that refused and left earlier would count as a failure.
-        dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
-    GROUPS.append(dist.group.WORLD)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        when_parent_ends()(signal.SIGTERM)  # a torchrun that is killed ends nobody
+    with _network_errors_named():
+        try:
+            with heard_while_waiting():
+                dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+                # Each process waits here for all others: one that refused and left earlier would count as a failure.
+                dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
+            GROUPS.append(dist.group.WORLD)
+            yield
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+@contextmanager
+def _network_errors_named() -> Iterator[None]:
+    """Turn an error of the exchange with other processes into one sentence."""
     try:
         yield
     except RuntimeError as error:
@@ -78,8 +92,6 @@ def _process_group(device: torch.device) -> Iterator[None]:
             f"another process is gone or cannot be reached ({said(error)}); what was saved stays: run all processes "
             "again, a training that has saved with --resume"
         ) from None
-    finally:
-        dist.destroy_process_group()
 
 
 def said(error: RuntimeError) -> str:

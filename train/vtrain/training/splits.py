@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vprep.errors import UsageError
 from vtrain.data.shard_set import FOLDS, ShardSet
-from vtrain.recipes.recipe import Data
+from vtrain.recipes.recipe import Data, Recipe
 
 EVALUATED = {"test", "val", "valid", "validation", "eval", "dev"}  # splits that nobody learns from by accident
 NO_SPLIT = "no split"
@@ -25,6 +25,16 @@ def split_of(data: Data, shards: ShardSet) -> str:
             "from, or write data.split=all to learn from these"
         )
     return "all"
+
+
+def refuse_validated(asked: Recipe, shards: ShardSet) -> None:
+    """Refuse to validate on a split that is learned from because the set has no train split."""
+    split, data = asked.validate.split, asked.data
+    if split and data.split == "auto" and not shards.has_split("train", data.fold):
+        raise UsageError(
+            f"validate.split is '{split}', and {shards.spec} has no train split, so all videos are learned from; write "
+            "data.hold_out=N instead of validate.split, or data.split=SPLIT"
+        )
 
 
 def split_note(data: Data, shards: ShardSet) -> str:
