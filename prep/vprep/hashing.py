@@ -4,6 +4,8 @@ from pathlib import Path
 
 import xxhash
 
+from vprep.errors import about
+
 _PIECE = 1 << 22  # bytes that are read at once
 
 
@@ -15,7 +17,7 @@ def hash_of(data: bytes | memoryview) -> str:
 def hash_file(path: Path) -> str:
     """Return the same hash for the content of a file, which is read in pieces."""
     state = xxhash.xxh3_128()
-    with path.open("rb") as file:
+    with about(path), path.open("rb") as file:
         while piece := file.read(_PIECE):
             state.update(piece)
     return state.hexdigest()

@@ -115,10 +115,11 @@ def plan_text(info: dict[str, Any]) -> str:
 def verify_text(info: dict[str, Any]) -> str:
     """Return the text of `vprep verify`: the problems of a set, or that there is none."""
     same = info["same_content"]
-    note = [f"{same} videos repeat the content of another one; vprep stats {info['set']} names some"] if same else []
+    what = f"same content as another video: {counted(same, 'video')}; vprep stats {info['set']} names some"
+    note = [what] if same else []
     if not info["wrong"]:
-        what = f"{counted(info['videos'], 'video')} in {counted(info['shards'], 'shard')}"
-        is_good = f"{what} {'is' if info['videos'] == 1 else 'are'} as written ({info['depth']})"
+        videos = f"{counted(info['videos'], 'video')} in {counted(info['shards'], 'shard')}"
+        is_good = f"{videos} {'is' if info['videos'] == 1 else 'are'} as written ({info['depth']})"
         return "\n".join([f"{info['set']}: {is_good}", *note])
     lines = [
         f"{item['file']}" + (f"  {item['key']}" if item["key"] else "") + f"  {item['what']}" for item in info["wrong"]
@@ -149,7 +150,7 @@ def index_text(folder: Path, info: dict[str, Any]) -> str:
         )
     if info["same_content"]:
         lines.append(
-            f"warning: {info['same_content']} videos repeat the content of another one; vprep stats names some"
+            f"warning: same content as another video: {counted(info['same_content'], 'video')}; vprep stats names some"
         )
     lines.append(_next_training(str(folder)))
     return "\n".join(lines)

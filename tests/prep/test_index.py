@@ -194,7 +194,7 @@ def test_the_same_content_twice_is_counted(tmp_path: Path) -> None:
     write_tar(tmp_path / "x.tar", {"a.jpg": jpeg(0), "b.jpg": jpeg(1), "c.jpg": jpeg(0)})
     info = index(tmp_path)
     assert info["same_content"] == 1
-    assert "1 videos repeat the content of another one" in index_text(tmp_path, info)
+    assert "same content as another video: 1 video;" in index_text(tmp_path, info)
 
 
 def own_video(folder: Path) -> tuple[dict[str, Any], bytes]:

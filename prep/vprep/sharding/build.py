@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vprep.errors import UsageError, WorkError, advice, reason, writing
+from vprep.errors import UsageError, WorkError, about, advice, reason, writing
 from vprep.format import DATASET, missing_set, read_dataset
 from vprep.layouts.alike import refuse_alike
 from vprep.layouts.listing import Entry, Listing
@@ -220,7 +220,7 @@ def _kept_results(out: Path, name: str, cause: str | None) -> dict[str, Result]:
         for failure in record.failures
         if cause not in (None, failure["cause"])
     }
-    with (out / name).open("rb") as tar:
+    with about(out / name), (out / name).open("rb") as tar:
         for row in table.to_pylist():
             tar.seek(row["offset"])
             results[row["key"]] = Video(row, tar.read(row["size"]))

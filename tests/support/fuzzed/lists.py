@@ -16,7 +16,7 @@ from vprep.summary import listing_lines
 from vprep.text import one_line
 
 VIDEOS = ("run/a.mp4", "run/v_run_g01_c01.avi", "walk/abcdefghijk.mp4", "walk/1.webm")
-LONGEST = 2_000_000
+LONGEST = 100  # characters of a line that is repeated
 WORDS = (*NAMES, *NUMBERS, "1" * 5000, "\x1b[2J", "Run", "run ")
 SEPARATORS = (",", ";", "\t", '"', ' "', '",', "\r", "\n", "\0", "\ufeff", " ")
 LISTS = {
@@ -64,7 +64,7 @@ def mutate_lines(content: bytes, seed: int) -> bytes:
         elif how == 3:
             lines.insert(at, lines[rng.randrange(len(lines))])
         elif how == 4:
-            lines[at] = (lines[at].replace(",", rng.choice(SEPARATORS)) * rng.choice((1, 1, 2, 20_000)))[:LONGEST]
+            lines[at] = lines[at][:LONGEST].replace(",", rng.choice(SEPARATORS)) * rng.choice((1, 1, 2, 20_000))
         elif len(lines) > 1:
             del lines[at]
     encoding = rng.choice(("utf-8", "utf-8", "utf-8", "utf-16", "utf-16-be", "latin-1"))
