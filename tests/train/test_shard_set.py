@@ -354,6 +354,7 @@ def test_values_that_no_video_has_are_refused_before_anything_is_read(
     [
         {"frame_offsets": [0, 5]},
         {"frame_offsets": []},
+        {"frame_offsets": None},
         {"frame_offsets": list(range(21))},
         {"frame_offsets": [0] * 21},
         {"frame_checks": "00"},

@@ -82,7 +82,7 @@ def refuse_wrong_offsets(part: Part, rows: pa.Table) -> None:
 
     A video of vprep has these in its shard, where they are checked when it is read.
     """
-    foreign = rows.filter(pc.is_valid(rows["frame_offsets"]))
+    foreign = rows.filter(pc.or_(pc.is_valid(rows["frame_offsets"]), pc.is_valid(rows["frame_checks"])))
     at = _wrong_offsets(foreign)
     if at is not None:
         raise _wrong(part, foreign["key"][at].as_py(), "its frame offsets do not fit its frames")
