@@ -21,6 +21,7 @@ SHARED = (
     "vprep.atomic",
     "vprep.checks",
     "vprep.hashing",
+    "vprep.memory",
     "vprep.plugins",
     "vprep.processors",
     "vprep.progress",

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from vprep.format import FAILURES, read_dataset
 from vprep.index_rows import batches
-from vprep.summary import class_sizes, shard_word, size
+from vprep.memory import size
+from vprep.summary import class_sizes, shard_word
 
 SPLITS = ("split1", "split2", "split3")
 _IDENTITY = ("source_hash", "start", "end", "key", *SPLITS)  # the columns that identify duplicates

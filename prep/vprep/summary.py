@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from vprep.errors import WorkError
 from vprep.format import FAILURES
 from vprep.layouts.listing import Listing
+from vprep.memory import size
 
 MOST = 20  # lines of a list that is shown
 
@@ -149,15 +150,6 @@ def class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | Non
 def shard_word(count: int) -> str:
     """Return the word that follows a number of shards."""
     return "shard" if count == 1 else "shards"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes with its unit, as in 2.4 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
 
 
 def clock(seconds: float) -> str:

@@ -17,7 +17,7 @@ import cv2
 import torch
 
 from vprep.errors import UsageError
-from vprep.processors import CGROUPS
+from vprep.memory import memory
 from vprep.processors import processors as usable_processors
 from vtrain import __version__
 
@@ -53,15 +53,6 @@ def command(words: list[str]) -> list[str]:
 def processors() -> int:
     """Return how many processors this process may use; a container's quota counts."""
     return len(usable_processors())
-
-
-def memory(cgroups: Path = CGROUPS) -> int:
-    """Return how many bytes of memory this process may use; a container's limit counts."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # versions 2 and 1 of control groups
-        with suppress(OSError, ValueError):  # the file says "max" when there is no limit
-            limits.append(int((cgroups / name).read_text()))
-    return min(limits)
 
 
 def versions() -> dict[str, str | None]:

@@ -45,6 +45,12 @@ def backbone(name: str, **settings: Any) -> Backbone:  # noqa: ANN401 - each bac
     return adapted(name, build(**settings) if name in BACKBONES else _built(name, build, settings))
 
 
+def settings_of(name: str) -> dict[str, Any]:
+    """Return the settings of a backbone of this package with their defaults; none for one from outside."""
+    build = BACKBONES.get(name)
+    return {} if build is None else {word: one.default for word, one in inspect.signature(build).parameters.items()}
+
+
 def known(name: str) -> bool:
     """Return whether `name` names a backbone; a name of the form `module:name` may still need to be allowed."""
     return name in BACKBONES or plugins.named(name) or name in plugins.installed("backbone")

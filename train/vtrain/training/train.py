@@ -31,6 +31,7 @@ from vtrain.recipes.recipe import Recipe, read_recipe
 from vtrain.training.advice import computing
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
+from vtrain.training.memory import demand_memory
 from vtrain.training.monitor import Monitor
 from vtrain.training.outputs import errors_named
 from vtrain.training.processes import first_decides, processes
@@ -55,6 +56,7 @@ def train(
         training = Training.open(recipe, device, folder, shards)
         del shards  # its index need not stay in memory
         folder = training.folder
+        note(demand_memory(training.recipe, training.videos, training.place, training.length.steps, module_of))
         validate = validation(training)
         watch = watching(training)
         note(training.note)
@@ -107,17 +109,15 @@ def command_of(recipe: Recipe) -> str:
     return f"{registry.word_of(recipe.method_name)}{backbone}"
 
 
+def module_of(recipe: Recipe) -> nn.Module:
+    """Return the recipe's method with its backbone, both with random weights."""
+    return method_of(recipe, network_of(recipe))
+
+
 def make(recipe: Recipe, place: Place) -> Run:
     """Build the method with its backbone and its optimiser, wrapped where there are several processes."""
     torch.manual_seed(recipe.seed)
-    try:
-        net = backbone(recipe.backbone, **recipe.backbone_settings)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"backbone '{recipe.backbone}' cannot be made with backbone_settings {recipe.backbone_settings} "
-            f"({reason}); change them"
-        ) from None
+    net = network_of(recipe)
     if recipe.weights is not None:
         epoch = load_weights(net, recipe.backbone, Path(recipe.weights)).epoch
         note(f"initial weights: {recipe.weights} ({epoch})" if epoch else "")
@@ -132,6 +132,19 @@ def make(recipe: Recipe, place: Place) -> Run:
     if recipe.compile == "yes":
         module.compile(dynamic=False)
     return Run(module, over_processes(module, place.device), optimizer, place.device)
+
+
+def network_of(recipe: Recipe) -> Backbone:
+    """Return the recipe's backbone with random weights."""
+    try:
+        return backbone(recipe.backbone, **recipe.backbone_settings)
+    except (TypeError, ValueError, RuntimeError) as error:
+        overflow = "overflow" in str(error)
+        reason = "some of its weights would take more than 2**63 bytes" if overflow else str(error).splitlines()[0]
+        raise UsageError(
+            f"backbone '{recipe.backbone}' cannot be made with backbone_settings {recipe.backbone_settings} "
+            f"({reason}); change them"
+        ) from None
 
 
 def method_of(recipe: Recipe, net: Backbone) -> nn.Module:
