@@ -6,6 +6,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+LEAST_OF_MOST, PER_PROCESSOR = 64, 8  # workers that are allowed: where disks are slow, many may wait for them
 _V1_FOLDERS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")  # where systems mount version 1's controller
 
 
@@ -15,6 +16,11 @@ def processors(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> list[i
     usable = sorted(os.sched_getaffinity(0)) if allowed else list(range(os.cpu_count() or 1))
     granted = quota(cgroups, membership)
     return usable if granted is None else usable[: max(1, int(granted))]
+
+
+def most_workers() -> int:
+    """Return how many workers a command may have: more than are ever of use, and fewer than do harm."""
+    return max(LEAST_OF_MOST, PER_PROCESSOR * len(processors()))
 
 
 def quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:

@@ -33,6 +33,7 @@ from vtrain.data.sampling import Plan
 from vtrain.data.shard_set import ShardSet
 from vtrain.data.shard_spec import Spec
 from vtrain.data.workers import BufferPool, Chunk, Failure, SharedBufferPool, SharedPixels, from_workers
+from vtrain.machine import demand_workers
 
 log = logging.getLogger("vtrain.data")
 
@@ -231,6 +232,7 @@ def _check_arguments(*, batch: int, workers: int, rank: int, world: int, on_erro
         raise UsageError(f"rank is {rank} of {world}; ranks count from 0")
     if workers < 0:
         raise UsageError(f"workers is {workers}; write 0 to work in this process, or the number of worker processes")
+    demand_workers(workers)
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error is '{on_error}'; write raise or skip")
 

@@ -28,7 +28,7 @@ from vtrain.methods import registry
 from vtrain.optim.optimizers import build
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Recipe, read_recipe
-from vtrain.training.advice import computing
+from vtrain.training.advice import computing, epochs_in_a_step
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
 from vtrain.training.memory import demand_memory
@@ -56,6 +56,7 @@ def train(
         training = Training.open(recipe, device, folder, shards)
         del shards  # its index need not stay in memory
         folder = training.folder
+        note(epochs_in_a_step(training.recipe.batch, len(training.videos)))
         note(demand_memory(training.recipe, training.videos, training.place, training.length.steps, module_of))
         validate = validation(training)
         watch = watching(training)

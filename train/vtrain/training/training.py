@@ -15,10 +15,11 @@ from vtrain.data.shard_spec import absolute
 from vtrain.data.stored import difference_note
 from vtrain.distributed import rank, world
 from vtrain.inference import uses_bf16
-from vtrain.machine import default_workers
+from vtrain.machine import default_workers, demand_workers
 from vtrain.methods import registry
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Data, Length, Recipe, for_classes
+from vtrain.training.compiler import demand_compiler
 from vtrain.training.loop import Feed
 from vtrain.training.processes import agreed_folder
 from vtrain.training.run import Place, Run
@@ -124,6 +125,9 @@ class Training:
 
 def place_of(recipe: Recipe, device: torch.device) -> Place:
     workers = recipe.workers if recipe.workers is not None else default_workers(device)
+    demand_workers(workers)
+    if recipe.compile == "yes":
+        demand_compiler(device)
     return Place(device, precision_of(recipe, device), workers)
 
 
