@@ -8,6 +8,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Two test processes, each with whole files: the fixtures of a file are made once.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 # What computes with oneDNN's convolutions, which differ with the CPU's instructions. bf16 is not trained on a CPU.
 ISA_TESTS := $(patsubst %,tests/train/test_%.py,backbones recipes inference training rspnet prp pace) \
   -k "not bf16 and not compiles and not at_full_size and not as_the_published"
@@ -21,12 +23,12 @@ demo-all: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh demo.sh rspnet ascnet prp pace
 
 test: $(READY)
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-all: $(READY)
-	$(BIN)/pytest -m "not big"
+	$(PYTEST) -m "not big"
 	for isa in SSE41 AVX2 AVX512_CORE; do \
-	  echo "ONEDNN_MAX_CPU_ISA=$$isa" && ONEDNN_MAX_CPU_ISA=$$isa $(BIN)/pytest -q $(ISA_TESTS) || exit 1; done
+	  echo "ONEDNN_MAX_CPU_ISA=$$isa" && ONEDNN_MAX_CPU_ISA=$$isa $(PYTEST) -q $(ISA_TESTS) || exit 1; done
 
 test-golden: $(READY)
 	$(BIN)/pytest -m "" tests/train/test_golden_steps.py

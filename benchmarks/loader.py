@@ -31,9 +31,11 @@ import numpy as np
 import pyarrow as pa
 
 from prep import RIVAL, Bench, Row, Section, heading, show, watched
-from vprep.format import DATASET, INDEX, read_dataset, shard_name, tables_by_shard, write_dataset
+from vprep.format import DATASET, INDEX, read_dataset, shard_name, write_dataset
+from vprep.index_rows import opened_index
 from vprep.processors import processors
 from vprep.sharding.assemble import IndexWriter, Totals, dataset_info
+from vprep.tables import by_shard
 from vprep.video.ffmpeg import find
 
 RIVALS = str(Path(__file__).with_name("loader_rivals.py"))
@@ -83,7 +85,8 @@ def large_set(bench: Bench, rows: int) -> Path:
     out.mkdir()
     info = read_dataset(few)
     known = {shard["name"]: shard for shard in info["shards"]}
-    tables = list(tables_by_shard(few / INDEX))
+    with opened_index(few) as index:
+        tables = list(by_shard(index.batches()))
     totals, shards, count = Totals(), [], -(-rows // PER_SHARD)
     with (out / INDEX).open("wb") as file, IndexWriter(file) as index:
         for number in range(count):

@@ -26,7 +26,10 @@ SHARED = (
     "vprep.processors",
     "vprep.progress",
 )
-OPEN = {"vtrain": ("vprep.format", *SHARED), "veval": SHARED}
+DESCRIBE_SHARDS = (
+    *("vprep.format", "vprep.duplicates", "vprep.json_text", "vprep.limits", "vprep.row_check", "vprep.tables"),
+)
+OPEN = {"vtrain": (*DESCRIBE_SHARDS, *SHARED), "veval": SHARED}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -37,8 +37,6 @@ def retrieval(
     workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Search the gallery for videos of each query's class."""
-    from veval import commands
-
     if duplicates not in ("keep", "leave out"):
         raise UsageError(f"--duplicates is '{duplicates}'; there are keep and 'leave out'")
     if engine != "exact":
@@ -46,8 +44,10 @@ def retrieval(
     output.prepare(out)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, subset, protocol, settings,
-        _execution(device, workers, skip_bad),
+        device, workers, skip_bad,
     )  # fmt: skip
+    from veval import commands
+
     found = commands.retrieval(
         evaluation, features=features, leave_out="same content" if duplicates == "leave out" else "nothing"
     )
@@ -63,13 +63,13 @@ def linear(
     json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train a linear layer on frozen features, and test it."""
-    from veval import commands
-
     output.prepare(out)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
-        _execution(device, workers, skip_bad),
+        device, workers, skip_bad,
     )  # fmt: skip
+    from veval import commands
+
     output.finish(commands.linear(evaluation, features=features, few=few, seed=seed), out, json)
 
 
@@ -83,15 +83,16 @@ def knn(
     skip_bad: opt.Skip = False, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Let the nearest labelled videos vote on the class."""
-    from veval import commands
-    from veval.tasks.knn import Voting
+    from veval.tasks.voting import Voting
 
     output.prepare(out)
     voting = Voting(k=k, temperature=temperature, votes=votes)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
-        _execution(device, workers, skip_bad),
+        device, workers, skip_bad,
     )  # fmt: skip
+    from veval import commands
+
     output.finish(commands.knn(evaluation, features=features, few=few, seed=seed, voting=voting), out, json)
 
 
@@ -106,15 +107,15 @@ def features(
 
     If the command is stopped, run it again to continue.
     """
-    from veval.features import extract
-    from veval.features.feature_file import read_info
-
     output.prepare(out)
     words = [word for word in splits.split(",") if word] or None
     evaluation = _evaluation(
         weights, shards, backbone, seed, words, fold, subset, protocol, settings,
-        _execution(device, workers, skip_bad),
+        device, workers, skip_bad,
     )  # fmt: skip
+    from veval.features import extract
+    from veval.features.feature_file import read_info
+
     extract.write(extract.work_of(evaluation), out)
     if output.is_first():
         counts, dropped = evaluation.data.info.videos, read_info(out)["dropped"]
@@ -135,19 +136,25 @@ def accuracy(
 
     The default is ten clips per video.
     """
-    from veval import commands, inputs
+    from veval import early
     from veval.evaluation import Evaluation
+    from veval.inputs import newest_tuned
     from veval.protocol import for_weights
-    from veval.tasks.classifier import load_classifier
-    from veval.tasks.finetune import newest_tuned
     from vtrain.data.shard_spec import upscaling_note
 
     output.prepare(out)
-    _allow(backbone)
-    network = load_classifier(weights or newest_tuned(), backbone)
+    weights = weights or newest_tuned()
+    data = early.data_for(
+        "testing", shards, (split,), fold=fold, protocol=protocol, settings=settings or [], backbone=backbone,
+        weights=weights,
+    )  # fmt: skip
+    from veval import commands
+    from veval.tasks.classifier import load_classifier
+
+    network = load_classifier(weights, backbone)
     evaluation = Evaluation(
         network=network,
-        data=inputs.open_data(shards, (split,), fold=fold),
+        data=data,
         protocol=for_weights("testing", network.info, protocol, settings or [], network.trained_on),
         execution=_execution(device, workers, skip_bad),
     )
@@ -169,17 +176,25 @@ def finetune(
 
     The default is ten clips per video.
     """
-    from veval import commands, inputs
+    from veval import early, inputs
     from veval.evaluation import Data
-    from veval.tasks.finetune import FineTuning, holding_out, recipe_for
     from vtrain.overrides import change
-    from vtrain.training.processes import processes
 
     output.prepare(out)
-    _allow(backbone)
+    numbers = _numbers(folds) if folds else [fold]
+    test_words = [word.removeprefix("test.") for word in settings or [] if word.startswith("test.")]
+    early.demand_tuning(recipe_name, select, [word for word in settings or [] if not word.startswith("test.")])
+    first = early.data_for(
+        "testing", shards, (split,), fold=numbers[0], protocol=protocol, settings=test_words, backbone=backbone,
+        weights=weights,
+    )  # fmt: skip
+    opened = first.shards
+    sets = [first, *(Data.select(opened, (split,), fold=number) for number in numbers[1:])]
+    from veval import commands
+    from veval.tasks.finetune import FineTuning, holding_out, recipe_for
+    from vtrain.training.processes import processes
+
     start = inputs.weights(weights, backbone=backbone, seed=seed or 0)
-    opened = inputs.open_shards(shards)
-    sets = [Data.select(opened, (split,), fold=number) for number in (_numbers(folds) if folds else [fold])]
     recipe, note = recipe_for(start.info, opened.name, recipe_name)
     recipe = holding_out(recipe, hold_out, "group" if val_groups else None)
     chosen = {"data.shards": opened.spec, "seed": seed, "workers": workers}
@@ -192,7 +207,7 @@ def finetune(
         FineTuning(
             weights=start, recipe=_of_fold(recipe, data.info.fold, skip_bad), data=data, execution=execution,
             folder=_folder(run, start.info, data.info, several=bool(folds)), selection=select, protocol=protocol,
-            words=[word.removeprefix("test.") for word in settings or [] if word.startswith("test.")],
+            words=test_words,
         )
         for data in sets
     ]  # fmt: skip
@@ -248,31 +263,25 @@ def main(argv: list[str] | None = None) -> Never:
 
 def _evaluation(
     weights: str | None, shards: str | None, backbone: str | None, seed: int, splits: Sequence[str] | None, fold: int,
-    subset: Path | None, protocol: str | None, settings: list[str] | None, execution: "Execution",
+    subset: Path | None, protocol: str | None, settings: list[str] | None, device: str, workers: int | None,
+    skip_bad: bool,
 ) -> "Evaluation[Weights]":  # fmt: skip
     """Return the evaluation of features that the options describe, and announce it."""
-    from veval import inputs
+    from veval import early, inputs
     from veval.evaluation import Evaluation
     from veval.protocol import for_weights
     from vtrain.data.shard_spec import upscaling_note
 
-    twice = next((word for word in splits or () if list(splits or ()).count(word) > 1), None)
-    if twice:
-        raise UsageError(f"split '{twice}' is named twice; name splits that share no video")
-    _allow(backbone)
+    early.demand_distinct_splits(splits or ())
+    data = early.data_for(
+        "features", shards, splits, fold=fold, subset=subset, protocol=protocol, settings=settings or [],
+        backbone=backbone, weights=weights,
+    )  # fmt: skip
+    execution = _execution(device, workers, skip_bad)
     network = inputs.weights(weights, backbone=backbone, seed=seed)
-    data = inputs.open_data(shards, splits, fold=fold, subset=subset)
     shown = for_weights("features", network.info, protocol, settings or [])
     output.announce(network.info, data.info, shown.line("features"), upscaling_note(data.info.side, shown.size))
     return Evaluation(network=network, data=data, protocol=shown, execution=execution)
-
-
-def _allow(backbone: str | None) -> None:
-    """Let vtrain import a backbone from outside that the user has typed; a name in a weights file imports nothing."""
-    from vtrain.backbones import allow
-
-    if backbone is not None:
-        allow(backbone)
 
 
 def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
@@ -297,7 +306,7 @@ def _of_fold(recipe: "Recipe", fold: int, skip_bad: bool) -> "Recipe":
 
 def _folder(run: Path | None, weights: "WeightsInfo", data: "DataInfo", *, several: bool) -> Path:
     """Return the folder of a training: `run`, which for several folds ends in the fold, or a new one."""
-    from veval.tasks.finetune import TUNED
+    from veval.inputs import TUNED
 
     if run is None:
         return output.fresh(TUNED, f"{output.short_name(Path(weights.path))}-{data.name}-fold{data.fold}")

@@ -24,6 +24,7 @@ from veval.tasks import video_accuracy
 from veval.tasks.finetune import FineTuning
 from veval.tasks.finetune import finetune as tune
 from veval.tasks.retrieval import KS, LeaveOut, retrieve
+from veval.tasks.voting import Voting
 from vprep.errors import UsageError
 
 
@@ -73,11 +74,11 @@ def linear(
 
 def knn(
     evaluation: Evaluation[Weights], *, features: Path | None = None, few: int | None = None, seed: int = 0,
-    voting: neighbours.Voting | None = None,
+    voting: Voting | None = None,
 ) -> Result | None:  # fmt: skip
     """Let the nearest labelled videos of the second split vote on the class of each video of the first split."""
     began = time.monotonic()
-    voting = voting or neighbours.Voting()
+    voting = voting or Voting()
     refuse_few(evaluation.data, few, seed)
     tables = features_of(evaluation, features)
     if tables is None:

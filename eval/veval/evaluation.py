@@ -4,17 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from os import environ
 from pathlib import Path
-from typing import Any, Generic, TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from veval.protocol import Protocol, Task
-from vtrain.backbones import Backbone
-from vtrain.data.chunks import OnError
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
-from vtrain.inference import Precision, uses_bf16
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from vtrain.backbones import Backbone
+    from vtrain.data.chunks import OnError
+    from vtrain.inference import Precision
 
 KEPT = ("kept", "kept_step")  # only in results about the weights of a best epoch
 RANDOM = "random"  # the path of a network without training
@@ -61,7 +63,7 @@ class WeightsInfo:
 class Weights:
     """A backbone in eval mode, and its description in results."""
 
-    net: Backbone
+    net: "Backbone"
     info: WeightsInfo
 
 
@@ -72,7 +74,7 @@ class Classifier:
     `trained_on` is how its clips were sampled and cropped in training, in the words of a protocol.
     """
 
-    net: nn.Module
+    net: "nn.Module"
     info: WeightsInfo
     classes: list[str]
     trained_on: Mapping[str, Any] = field(default_factory=dict)
@@ -129,11 +131,11 @@ class Data:
 class Execution:
     """How the work is done. With float32 on a CPU, results do not depend on any of it."""
 
-    device: torch.device | str = "cpu"
-    precision: Precision = "auto"
+    device: "torch.device | str" = "cpu"
+    precision: "Precision" = "auto"
     batch: int | None = None  # videos; None: what suits the device
     workers: int = 0
-    on_error: OnError = "raise"
+    on_error: "OnError" = "raise"
     budget: float = 0.001  # share of the videos that may be unreadable when these are skipped
     rank: int | None = None  # None: from torchrun
     world: int | None = None
@@ -150,6 +152,10 @@ class Execution:
     @property
     def number_format(self) -> str:
         """The format that the network computes in; it changes the last digits."""
+        import torch
+
+        from vtrain.inference import uses_bf16
+
         return "bf16" if uses_bf16(self.precision, torch.device(self.device)) else "float32"
 
 

@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from veval.evaluation import RANDOM, Data, DataInfo, Weights, WeightsInfo
 from vprep.errors import UsageError
 from vprep.hashing import hash_file, hash_of
 from vtrain.backbones import backbone as new
-from vtrain.backbones.batch_norm import make_exact
 from vtrain.data.dataset import NO_LABEL, Videos
 from vtrain.data.shard_set import ShardSet
 from vtrain.methods import METHODS, registry
@@ -19,13 +16,15 @@ from vtrain.recipes import named
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe
 from vtrain.run_folder import LAST, header, newest
-from vtrain.weights import WeightsInfo as FileInfo
-from vtrain.weights import load_backbone
-from vtrain.weights.backbone_file import file_of
+from vtrain.weights.location import file_of
 from vtrain.weights.normalisation import WORDS as NORMALISATIONS
 from vtrain.weights.normalisation import spelled
 
+if TYPE_CHECKING:
+    from vtrain.weights import WeightsInfo as FileInfo
+
 RUNS = Path("runs")
+TUNED = RUNS / "finetuned"
 SHARDS = Path("data_shards")
 LIKE = f"{RANDOM}:"
 LARGEST = "largest"  # square of a frame
@@ -45,12 +44,16 @@ def weights(word: str | None = None, *, backbone: str | None = None, seed: int =
     if word is not None and word.startswith(LIKE):
         return random_weights(backbone, seed, represented(word.removeprefix(LIKE)))
     path = file_of(newest_run() if word is None else Path(word))
+    from vtrain.weights import load_backbone
+
     net, found = load_backbone(path, expected=backbone)
     return Weights(inference_ready(net), info_of(path, found))
 
 
 def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = None) -> Weights:
     """Return a network without training, the same for the same seed; `like` describes the run that it represents."""
+    import torch
+
     name = backbone or (like.backbone if like else RANDOM_BACKBONE)
     settings = like.settings if like and name == like.backbone else {}
     with torch.random.fork_rng(devices=[]):
@@ -75,8 +78,12 @@ def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = N
 
 def represented(word: str) -> WeightsInfo:
     """Return the description of a run's weights, or of those that a recipe with this name would train."""
-    is_path = Path(word).exists() or len(Path(word).parts) > 1
-    return weights(word).info if is_path else info_of_recipe(named(word))
+    return weights(word).info if names_run(word) else info_of_recipe(named(word))
+
+
+def names_run(word: str) -> bool:
+    """Return whether `word` is the path of a run or a file, and not the name of a recipe."""
+    return Path(word).exists() or len(Path(word).parts) > 1
 
 
 def info_of_recipe(recipe: Recipe) -> WeightsInfo:
@@ -112,6 +119,12 @@ def newest_run(runs: Path = RUNS) -> Path:
     return found
 
 
+def newest_tuned() -> str | None:
+    """Return the fine-tuned run in the default folder that was saved last; None where there is none."""
+    found = newest(TUNED)
+    return None if found is None else str(found)
+
+
 def open_shards(spec: str | Sequence[str] | None) -> ShardSet:
     """Open the shards that `spec` names; without one, the set in the default folder."""
     return ShardSet.open(spec or sets_here())
@@ -145,11 +158,15 @@ def demand_labels(videos: Videos, info: DataInfo) -> None:
 
 def inference_ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, whose class stays the same
     """Return the network in eval mode, in the memory layout and with the batch norm that are fastest."""
+    import torch
+
+    from vtrain.backbones.batch_norm import make_exact
+
     make_exact(net)
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
 
-def info_of(path: Path, found: FileInfo) -> WeightsInfo:
+def info_of(path: Path, found: "FileInfo") -> WeightsInfo:
     """Return the description of the weights in `path` for results; `found` is that in their file.
 
     Steps and epochs are those of the training, which for a best epoch are in the last state beside it.

@@ -10,23 +10,28 @@ dataset.json      settings, classes, sizes and hashes of the files above; writte
 import itertools
 import json
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
+from vprep.dataset_check import dataset_fault
 from vprep.errors import UsageError
 from vprep.hashing import hash_of
+from vprep.json_text import parse_json
+from vprep.limits import MOST_DATASET
 
 SCHEMA = 1
 DATASET, INDEX, FAILURES, PLAN = "dataset.json", "index.parquet", "failures.parquet", "plan.parquet"
+FROM_INDEX = "webdataset"  # the layout in the settings of a set that vprep index made
 BLOCK = 512  # tar's unit: headers are one block, contents are padded to full blocks
 TRAILER = bytes(2 * BLOCK)
 PER_FRAME = ("frame_offsets", "frame_checks")  # the large columns: a reader that lists videos omits them
 CHECK_DIGITS = 8  # per frame in frame_checks
+JPEG_BEGIN = b"\xff\xd8\xff"
+WITHOUT_LENGTH = (0x01, *range(0xD0, 0xDA))  # markers of a JPEG that stand alone
 ROWS_PER_GROUP = 4096  # of the index, so that a reader can hold a part of it in memory
 
 _FROM_LISTS = [
@@ -121,13 +126,23 @@ def split_frames(mjpeg: bytes) -> list[int]:
 
 
 def jpeg_size(jpeg: bytes | memoryview) -> tuple[int, int] | None:
-    """Return height and width from a JPEG's frame header; None when it has none."""
+    """Return height and width from a JPEG's frame header; None when a decoder would find no such header.
+
+    The header is read before a picture is decoded, since a few bytes can claim 65,535 x 65,535 pixels.
+    """
+    if jpeg[:3] != JPEG_BEGIN:
+        return None
     at = 2
     while at + 9 <= len(jpeg) and jpeg[at] == 0xFF:
         marker = jpeg[at + 1]
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             return int.from_bytes(jpeg[at + 5 : at + 7], "big"), int.from_bytes(jpeg[at + 7 : at + 9], "big")
-        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # fills up
+            at += 1
+        elif marker in WITHOUT_LENGTH:
+            at += 2
+        else:
+            at += 2 + max(2, int.from_bytes(jpeg[at + 2 : at + 4], "big"))
     return None
 
 
@@ -140,39 +155,31 @@ def write_dataset(info: dict[str, Any]) -> bytes:
 def read_dataset(folder: Path) -> dict[str, Any]:
     """Return the content of a finished set's dataset.json."""
     path = folder / DATASET
+    if not path.is_file():
+        raise UsageError(missing_set(folder))
+    if path.stat().st_size > MOST_DATASET:
+        raise UsageError(f"{path} has {path.stat().st_size} bytes and is not the dataset.json of a set")
+    text = path.read_bytes()
+    again = f"make it again with: vprep index {folder}"
     try:
-        text = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(missing_set(folder)) from None
-    try:
-        info = json.loads(text)
+        info = parse_json(text)
         schema = info["schema"]
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{path} is not the dataset.json of a set; make it again with: vprep index {folder}") from None
-    if schema != SCHEMA:
-        raise UsageError(f"{path} has schema {schema}; this version reads schema {SCHEMA}")
-    if write_dataset(info) != text:
-        raise UsageError(f"{path} was altered: its hash does not match; make it again with: vprep index {folder}")
-    return dict(info)
+        raise UsageError(f"{path} is not the dataset.json of a set; {again}") from None
+    if type(schema) is not int or schema != SCHEMA:
+        raise UsageError(f"{path} has schema {str(schema)[:40]}; this version reads schema {SCHEMA}")
+    if not _has_own_hash(info, text):
+        raise UsageError(f"{path} was altered: its hash does not match; {again}")
+    if fault := dataset_fault(info):
+        raise UsageError(f"{path} cannot be used: {fault}; {again}")
+    return {"files": [], "failures": 0, **info}
 
 
-def tables_by_shard(path: Path, columns: list[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
-    """Yield the name and rows of each shard in an index or a plan; at most one shard and one batch are in memory."""
-    held: list[pa.Table] = []
-    name = None
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
-            table = pa.Table.from_batches([batch])
-            begin = 0
-            for row, shard in enumerate(table["shard"].to_pylist()):
-                if shard == name:
-                    continue
-                if name is not None:
-                    yield name, pa.concat_tables([*held, table.slice(begin, row - begin)])
-                held, begin, name = [], row, shard
-            held.append(table.slice(begin))
-    if name is not None:
-        yield name, pa.concat_tables(held)
+def _has_own_hash(info: dict[str, Any], text: bytes) -> bool:
+    try:
+        return write_dataset(info) == text
+    except (ValueError, RecursionError):  # text that is no Unicode, or brackets in brackets, which vprep never writes
+        return False
 
 
 def missing_set(folder: Path) -> str:

@@ -6,26 +6,39 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from vprep.errors import UsageError
-from vprep.format import DATASET, INDEX, ROWS_PER_GROUP, missing_set
+from vprep.format import DATASET, FAILURES, FAILURES_SCHEMA, INDEX, INDEX_SCHEMA, missing_set
+from vprep.row_check import row_faults
+from vprep.tables import Table, opened
 
 
-def batches(folder: Path, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def batches(folder: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield all rows of the index of the set in `folder`, batch by batch."""
-    with _opened(folder) as file:
-        yield from file.iter_batches(batch_size=ROWS_PER_GROUP, columns=list(columns))
+    with opened_index(folder, columns) as table:
+        for rows in table.batches(columns):
+            _refuse(folder, rows)
+            yield rows
 
 
 def with_key(folder: Path, key: str) -> dict[str, Any] | None:
     """Return the row of one video, None when there is none; only the group that holds it is read in full."""
-    with _opened(folder) as file:
-        for group in range(file.num_row_groups):
-            at = file.read_row_group(group, columns=["key"])["key"].index(key).as_py()
+    with opened_index(folder) as table:
+        for group in range(table.groups):
+            at = pc.index(table.group(group, ["key"])["key"], key).as_py()
             if at >= 0:
-                return dict(file.read_row_group(group).slice(at, 1).to_pylist()[0])
+                found = table.group(group).slice(at, 1)
+                _refuse(folder, found)
+                return dict(found.to_pylist()[0])
     return None
+
+
+def failures(folder: Path, columns: Sequence[str]) -> pa.Table:
+    """Return columns of all failures of the set in `folder`."""
+    again = f"remove it and make it again with: vprep index {folder}"
+    with opened(folder / FAILURES, FAILURES_SCHEMA, again) as table:
+        return table.read(columns)
 
 
 def first_key(folder: Path) -> str:
@@ -37,14 +50,20 @@ def first_key(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[pq.ParquetFile]:
+def opened_index(folder: Path, columns: Sequence[str] = INDEX_SCHEMA.names) -> Iterator[Table]:
+    """Open the index of a set, which must have these columns, for the length of a block."""
     path = folder / INDEX
-    try:
-        with pq.ParquetFile(path) as file:
-            yield file
-    except FileNotFoundError:
+    if not path.exists():
         missing = f"{path} is missing; make it again with: vprep index {folder}"
-        raise UsageError(missing if (folder / DATASET).exists() else missing_set(folder)) from None
-    except (OSError, KeyError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"{path} cannot be read ({first}); make it again with: vprep index {folder}") from None
+        raise UsageError(missing if (folder / DATASET).exists() else missing_set(folder))
+    schema = pa.schema([INDEX_SCHEMA.field(name) for name in columns])
+    with opened(path, schema, f"make it again with: vprep index {folder}") as table:
+        yield table
+
+
+def _refuse(folder: Path, rows: pa.Table) -> None:
+    """Refuse rows with values that cannot be true."""
+    for key, what in row_faults(rows):
+        raise UsageError(
+            f"{folder / INDEX}, video '{key}': {what}; make it again with: vprep index {folder}",
+        )

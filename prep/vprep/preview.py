@@ -13,7 +13,9 @@ from cv2.typing import MatLike
 
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError, close_to, reason, writing
+from vprep.format import jpeg_size
 from vprep.index_rows import batches, with_key
+from vprep.sample_rows import is_ascending
 from vprep.video.encode import encode
 
 COLUMNS, ROWS = 5, 4
@@ -65,7 +67,9 @@ def _jpegs(folder: Path, row: dict[str, Any]) -> list[bytes]:
         ) from None
     if len(data) != row["size"]:
         raise WorkError(f"{path}, video '{row['key']}': cut off; vprep verify {folder} lists what is damaged")
-    offsets = row["frame_offsets"]
+    offsets = row["frame_offsets"] or []
+    if not is_ascending(offsets, len(data)):
+        raise WorkError(f"{path}, video '{row['key']}': its frame offsets are wrong; vprep verify {folder} says more")
     frames = [data[begin:end] for begin, end in itertools.pairwise(offsets)]
     # In tars that vprep did not make, the header of the next member follows a frame.
     return [frame[: frame.rfind(b"\xff\xd9") + 2] or frame for frame in frames]
@@ -97,7 +101,9 @@ def _spaced(frames: int) -> list[int]:
 
 
 def _tile(jpeg: bytes, seconds: float, row: dict[str, Any]) -> MatLike:
-    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    # The size is compared first: a few bytes can claim 65,535 x 65,535 pixels.
+    fits = jpeg_size(jpeg) == (row["height"], row["width"])
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if fits else None
     if picture is None:
         picture = np.full((row["height"] or 128, row["width"] or 171, 3), 90, np.uint8)
         _write(picture, "no picture", (8, 20), INK, 0.45)

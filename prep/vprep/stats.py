@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.table import Table
 from rich.text import Text
 
 from vprep.format import FAILURES, read_dataset
-from vprep.index_rows import batches
+from vprep.index_rows import batches, failures
 from vprep.memory import size
 from vprep.summary import class_sizes, shard_word
 
 SPLITS = ("split1", "split2", "split3")
-_IDENTITY = ("source_hash", "start", "end", "key", *SPLITS)  # the columns that identify duplicates
+_IDENTITY = ("source_hash", "hash", "start", "end", "key", *SPLITS)  # the columns that identify duplicates
 _COUNT = ("label", "class_name", "frames", "fps", "size", "damaged", "rotation", "variable_rate", "audio")
 COLUMNS = (*_IDENTITY, *_COUNT, "source_fps", "codec")
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
@@ -32,9 +31,9 @@ class Tally:
         self.sums: Counter[str] = Counter()
         self.values: dict[str, Counter[Any]] = defaultdict(Counter)
         self.seconds: list[np.ndarray[Any, np.dtype[np.float64]]] = []
-        self.identities: list[pa.RecordBatch] = []
+        self.identities: list[pa.Table] = []
 
-    def add(self, rows: pa.RecordBatch) -> None:
+    def add(self, rows: pa.Table) -> None:
         self.sums["videos"] += rows.num_rows
         self.sums["unlabelled"] += rows["label"].null_count
         for column in ("frames", "size", "damaged"):
@@ -46,10 +45,11 @@ class Tally:
         for column in ("class_name", "codec", *SPLITS):
             self._values(column, rows[column])
         self._values("source_fps", pc.round(rows["source_fps"], 2))
-        self.seconds.append(pc.divide(rows["frames"], rows["fps"]).to_numpy(zero_copy_only=False))
-        self.identities.append(rows.select(list(_IDENTITY)))
+        self.seconds.append(pc.divide(rows["frames"], rows["fps"]).to_numpy())
+        content = pc.coalesce(rows["source_hash"], rows["hash"])
+        self.identities.append(rows.select([*_IDENTITY[2:]]).append_column("content", content))
 
-    def _values(self, column: str, values: pa.Array) -> None:
+    def _values(self, column: str, values: pa.ChunkedArray) -> None:
         for found in values.value_counts().to_pylist():
             if found["values"] is not None:
                 self.values[column][found["values"]] += found["counts"]
@@ -93,10 +93,9 @@ def _true(values: pa.Array) -> int:
 
 
 def _causes(folder: Path) -> dict[str, int]:
-    path = folder / FAILURES
-    if not path.exists():
+    if not (folder / FAILURES).exists():
         return {}
-    return dict(Counter(pq.read_table(path, columns=["cause"])["cause"].to_pylist()).most_common())
+    return dict(Counter(failures(folder, ["cause"])["cause"].to_pylist()).most_common())
 
 
 def _class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | None:
@@ -104,15 +103,15 @@ def _class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | No
     return None if found is None else found | {"median": median(sizes.values())}
 
 
-def _duplicates(identities: list[pa.RecordBatch]) -> dict[str, Any]:
+def _duplicates(identities: list[pa.Table]) -> dict[str, Any]:
     """Return the groups of videos with the same content and times, and which of them are in train and elsewhere."""
-    rows = pa.Table.from_batches(identities) if identities else None
+    rows = pa.concat_tables(identities) if identities else None
     groups: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     if rows is not None:
-        counts = rows["source_hash"].value_counts()
+        counts = rows["content"].value_counts()
         twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").drop_null()
-        for row in rows.filter(pc.is_in(rows["source_hash"], twice.cast(pa.string()))).to_pylist():
-            groups[row["source_hash"], row["start"], row["end"]].append(row)
+        for row in rows.filter(pc.is_in(rows["content"], twice.cast(pa.string()))).to_pylist():
+            groups[row["content"], row["start"], row["end"]].append(row)
     same = [group for group in groups.values() if len(group) > 1]
     crossing = {split: [_keys(group) for group in same if _crosses(group, split)] for split in SPLITS}
     return {

@@ -52,9 +52,8 @@ def subset(folder: Path, rule: str, out: Path, *, ids: Path | None = None) -> di
     if ids is not None and rule != "mini-kinetics200":
         raise UsageError(f"--ids is only for --rule mini-kinetics200, and the rule is '{rule}'; leave --ids out")
     listed = None if ids is None else _read_ids(ids)
-    rows = pa.Table.from_batches(
-        batches(folder, COLUMNS), schema=pa.schema([INDEX_SCHEMA.field(name) for name in COLUMNS])
-    )
+    empty = pa.schema([INDEX_SCHEMA.field(name) for name in COLUMNS]).empty_table()
+    rows = pa.concat_tables([empty, *batches(folder, COLUMNS)])
     chosen = choose(rows, folder, file) if listed is None else _with_ids(rows, folder, listed)
     notes = {"rule": rule, "set": _hash(folder)}
     info: dict[str, Any] = {"rule": rule, "out": str(out), "set": notes["set"], "videos": chosen.num_rows}

@@ -4,10 +4,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from vprep.errors import WorkError
 from vprep.format import FAILURES
+from vprep.index_rows import failures
 from vprep.layouts.listing import Listing
 from vprep.memory import size
 
@@ -32,7 +31,7 @@ def listing_lines(listing: Listing) -> list[str]:
 
 def set_info(out: Path, info: dict[str, Any]) -> dict[str, Any]:
     """Return the counts of a finished set with its failures by cause and by class, for printing."""
-    lost = pq.read_table(out / FAILURES, columns=["cause", "class_name"]).to_pylist()
+    lost = failures(out, ["cause", "class_name"]).to_pylist()
     kept = {name: info[name] for name in ("videos", "failures", "frames", "damaged", "bytes", "splits", "settings")}
     return kept | {
         "out": str(out),
@@ -110,17 +109,17 @@ def plan_text(info: dict[str, Any]) -> str:
 
 def verify_text(info: dict[str, Any]) -> str:
     """Return the text of `vprep verify`: the problems of a set, or that there is none."""
+    same = info["same_content"]
+    note = [f"{same} videos repeat the content of another one; vprep stats {info['set']} names some"] if same else []
     if not info["wrong"]:
         shards = f"{info['shards']} {shard_word(info['shards'])}"
-        return f"{info['set']}: {info['videos']} videos in {shards} are as written ({info['depth']})"
+        return "\n".join(
+            [f"{info['set']}: {info['videos']} videos in {shards} are as written ({info['depth']})", *note]
+        )
     lines = [
         f"{item['file']}" + (f"  {item['key']}" if item["key"] else "") + f"  {item['what']}" for item in info["wrong"]
     ]
-    damaged = sorted({item["file"] for item in info["wrong"] if item["file"].endswith(".tar")})
-    if damaged:
-        lines.append(f"remove {', '.join(damaged[:3])}{', ...' if len(damaged) > 3 else ''} and run vprep shard again:")
-        lines.append("only missing shards are made again")
-    return "\n".join(lines)
+    return "\n".join([*map(_one_line, lines), *note, *info["advice"]])
 
 
 def index_text(info: dict[str, Any]) -> str:
@@ -131,6 +130,10 @@ def index_text(info: dict[str, Any]) -> str:
         lines.append(
             f"{sum(info['skipped'].values())} samples hold no JPEG frames and are not in the index: "
             + _counts(info["skipped"])
+        )
+    if info["same_content"]:
+        lines.append(
+            f"warning: {info['same_content']} videos repeat the content of another one; vprep stats names some"
         )
     return "\n".join(lines)
 
@@ -157,6 +160,11 @@ def clock(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def _one_line(text: str) -> str:
+    """Return a line without control characters, which names of a stranger may hold."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _counts(counts: dict[str, int]) -> str:

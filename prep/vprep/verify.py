@@ -1,39 +1,33 @@
 """Check that a set is as it was written, at one of three depths; each includes those before it.
 
 sizes    every file exists with its size, and the index fits the shards
-hashes   every byte of every file is as it was written; damage is narrowed down to the videos
+hashes   every byte of every file is as it was written; damage is narrowed down to the videos. The index says what the
+         tars say: places, number, size and checks of the frames, rate, label, class and splits
 frames   every JPEG decodes to the size in the index
 """
 
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import cv2
-import numpy as np
 import pyarrow as pa
 
+from vprep.duplicates import Seen
 from vprep.errors import UsageError
-from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME, member, read_dataset, sample_json, tables_by_shard
-from vprep.hashing import hash_file, hash_of
+from vprep.format import DATASET, FROM_INDEX, INDEX, INDEX_SCHEMA, PER_FRAME, PLAN, read_dataset
+from vprep.hashing import hash_file
+from vprep.index_rows import opened_index
+from vprep.printable import printable
+from vprep.sharding.plan import read_plan
 from vprep.sharding.worker_pool import in_order
-
-DEPTHS = ("sizes", "hashes", "frames")
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One difference from what was written; `key` names the video when it concerns a single one."""
-
-    file: str
-    key: str | None
-    what: str
+from vprep.tables import by_shard
+from vprep.verify_shard import DEPTHS, Problem, shard_problems
 
 
 def verify(folder: Path, depth: str = "hashes", *, workers: int = 1) -> dict[str, Any]:
-    """Check a set and return the result; its `wrong` lists the problems."""
+    """Check a set and return the result; its `wrong` lists the problems, its `advice` says what to do."""
     if depth not in DEPTHS:
         raise UsageError(f"--depth is '{depth}'; it must be one of {', '.join(DEPTHS)}")
     try:
@@ -41,32 +35,44 @@ def verify(folder: Path, depth: str = "hashes", *, workers: int = 1) -> dict[str
     except UsageError as error:
         if not (folder / DATASET).exists():
             raise
-        unreadable = Problem(DATASET, None, str(error))
-        return {"set": str(folder), "depth": depth, "shards": 0, "videos": 0, "wrong": [asdict(unreadable)]}
-    level = DEPTHS.index(depth)
+        return _result(folder, depth, None, Seen(), [Problem(DATASET, None, str(error))])
+    level, seen = DEPTHS.index(depth), Seen()
     problems = [*_files(folder, info, level), *_unknown_shards(folder, info)]
     found = in_order(
-        lambda pair: _shard(folder, *pair, level),
-        _shards_with_rows(folder, info, level, problems),
+        lambda pair: shard_problems(folder, *pair, level),
+        _shards_with_rows(folder, info, level, problems, seen),
         workers=workers,
         size=lambda _: 0,
         stop=threading.Event(),
     )
     problems += [problem for problems_of_shard in found for problem in problems_of_shard]
+    twice = seen.key_twice()
+    if twice is not None:
+        problems.append(Problem(INDEX, printable(twice), "is the key of several videos"))
+    return _result(folder, depth, info, seen, problems)
+
+
+def _result(
+    folder: Path, depth: str, info: dict[str, Any] | None, seen: Seen, problems: list[Problem]
+) -> dict[str, Any]:
     return {
         "set": str(folder),
         "depth": depth,
-        "shards": len(info["shards"]),
-        "videos": info["videos"],
+        "shards": len(info["shards"]) if info else 0,
+        "videos": info["videos"] if info else 0,
+        "same_content": seen.same_content(),
         "wrong": [asdict(problem) for problem in problems],
+        "advice": _advice(folder, info, {problem.file for problem in problems}) if info else [],
     }
 
 
 def _files(folder: Path, info: dict[str, Any], level: int) -> Iterator[Problem]:
     for file in info["files"]:
         path = folder / file["name"]
-        if not path.exists():
-            yield Problem(file["name"], None, f"is missing; vprep index {folder} makes it again")
+        if not path.is_file():
+            again = f"vprep index {folder} makes it again"
+            why = "vprep shard and vprep retry need it" if file["name"] == PLAN else again
+            yield Problem(file["name"], None, f"is missing; {why}")
         elif path.stat().st_size != file["bytes"] or (level and hash_file(path) != file["hash"]):
             yield Problem(file["name"], None, f"is not the file that {DATASET} lists (stale or altered)")
 
@@ -75,11 +81,43 @@ def _unknown_shards(folder: Path, info: dict[str, Any]) -> Iterator[Problem]:
     known = {shard["name"] for shard in info["shards"]}
     for path in sorted(folder.glob("*.tar")):
         if path.name not in known:
-            yield Problem(path.name, None, f"is a shard that {DATASET} does not list")
+            yield Problem(path.name, None, f"is a shard that {DATASET} does not list; move it to another folder")
+
+
+def _advice(folder: Path, info: dict[str, Any], wrong: set[str]) -> list[str]:
+    """Return what to do about shards that are missing or damaged: that depends on where the set came from."""
+    names = [shard["name"] for shard in info["shards"] if shard["name"] in wrong]
+    if not names:
+        return [f"vprep index {folder} makes {INDEX} again from the tars"] if INDEX in wrong else []
+    if info.get("settings", {}).get("layout") == FROM_INDEX:
+        return [
+            f"vprep index made this set from tars that were there: get {_few(names)} again from where they came;",
+            f"to index the tars as they are now, remove {DATASET} and run vprep index {folder}",
+        ]
+    root = _root(folder)
+    if root is None:
+        return [f"{PLAN} is lost, so vprep shard cannot make shards again: get {_few(names)} from a copy of the set"]
+    damaged = [name for name in names if (folder / name).exists()]
+    remove = f"remove {_few(damaged)} and " if damaged else ""
+    again = [f"{remove}run vprep shard again: only missing shards are made again"]
+    return again if root.is_dir() else [f"the videos are no longer in {root}; only if they are elsewhere:", *again]
+
+
+def _root(folder: Path) -> Path | None:
+    """Return the folder of the videos that a set was made from; None when its plan does not say."""
+    try:
+        plan = read_plan(folder)
+    except UsageError:
+        return None
+    return None if plan is None else plan.root
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _shards_with_rows(
-    folder: Path, info: dict[str, Any], level: int, problems: list[Problem]
+    folder: Path, info: dict[str, Any], level: int, problems: list[Problem], seen: Seen
 ) -> Iterator[tuple[dict[str, Any], pa.Table | None]]:
     """Yield each shard with its rows of the index, or with None when the index cannot be used."""
     shards = {shard["name"]: shard for shard in info["shards"]}
@@ -88,72 +126,16 @@ def _shards_with_rows(
     usable = (folder / INDEX).exists() and not (level and any(problem.file == INDEX for problem in problems))
     if usable:
         try:
-            for name, table in tables_by_shard(folder / INDEX, columns):
-                if name in shards:
-                    yield shards.pop(name), table
-                else:
-                    problems.append(Problem(INDEX, None, f"has rows of '{name}', which {DATASET} does not list"))
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            problems.append(Problem(INDEX, None, f"cannot be read: {str(error).splitlines()[0]}"))
+            with opened_index(folder) as index:
+                for name, table in by_shard(index.batches(columns)):
+                    seen.add(table)
+                    if name in shards:
+                        yield shards.pop(name), table
+                    else:
+                        what = f"has rows of '{printable(str(name))}' which {DATASET} does not list in that place"
+                        problems.append(Problem(INDEX, None, what))
+        except UsageError as error:
+            problems.append(Problem(INDEX, None, str(error)))
+            usable = False
     for shard in shards.values():
         yield shard, INDEX_SCHEMA.empty_table() if usable else None
-
-
-def _shard(folder: Path, shard: dict[str, Any], table: pa.Table | None, level: int) -> list[Problem]:
-    name, path = shard["name"], folder / shard["name"]
-    if not path.exists():
-        return [Problem(name, None, "is missing; run vprep shard again: only this shard is made again")]
-    problems = []
-    size = path.stat().st_size
-    if table is not None and table.num_rows != shard["videos"]:
-        problems.append(Problem(INDEX, None, f"has {table.num_rows} rows of {name}, and {DATASET} {shard['videos']}"))
-    if size != shard["bytes"]:
-        problems.append(Problem(name, None, f"has {size} bytes, and was written with {shard['bytes']}"))
-    elif level and hash_file(path) != shard["hash"]:
-        problems.append(Problem(name, None, "has bytes that differ from what was written"))
-    if table is not None and (level or problems):
-        problems += _videos(path, table, level, damaged=bool(problems))
-    return problems
-
-
-def _videos(path: Path, table: pa.Table, level: int, *, damaged: bool) -> Iterator[Problem]:
-    """Yield the damage of single videos in a shard; frames are decoded at the last depth."""
-    size = path.stat().st_size
-    with path.open("rb") as tar:
-        for row in table.to_pylist():
-            if row["offset"] + row["size"] > size:
-                yield Problem(path.name, row["key"], "is cut off")
-                continue
-            if not level:
-                continue
-            tar.seek(row["offset"])
-            mjpeg = tar.read(row["size"])
-            if hash_of(mjpeg) != row["hash"]:
-                yield Problem(path.name, row["key"], "has frames that differ from what was written")
-            elif damaged and row["source_hash"] and not _json_is_intact(tar, row):
-                yield Problem(path.name, row["key"], "has a json or a tar header that differs from what was written")
-            elif level == DEPTHS.index("frames") and (what := _undecodable(mjpeg, row)):
-                yield Problem(path.name, row["key"], what)
-
-
-def _json_is_intact(tar: IO[bytes], row: dict[str, Any]) -> bool:
-    json = sample_json(row)
-    header, padding = member(f"{row['key']}.json", json)
-    frames_header, _ = member(f"{row['key']}.mjpeg", bytes(row["size"]))
-    expected = header + json + padding + frames_header
-    tar.seek(max(0, row["offset"] - len(expected)))
-    return bool(tar.read(len(expected)) == expected)
-
-
-def _undecodable(mjpeg: bytes, row: dict[str, Any]) -> str | None:
-    offsets = row["frame_offsets"]
-    if len(offsets) != row["frames"] + 1 or offsets[-1] != row["size"]:
-        return "has frame offsets that do not fit its frames"
-    for number in range(row["frames"]):
-        jpeg = np.frombuffer(mjpeg, np.uint8, offsets[number + 1] - offsets[number], offsets[number])
-        picture = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
-        if picture is None:
-            return f"has a frame {number} that does not decode"
-        if picture.shape[:2] != (row["height"], row["width"]):
-            return f"has a frame {number} of {picture.shape[0]}x{picture.shape[1]}, not {row['height']}x{row['width']}"
-    return None

@@ -19,7 +19,7 @@ from veval.features.table import Features
 from veval.protocol import for_weights
 from veval.results import result
 from veval.tasks.classifier import load_classifier
-from veval.tasks.knn import Voting
+from veval.tasks.voting import Voting
 from vprep.errors import UsageError
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet

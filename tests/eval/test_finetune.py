@@ -32,9 +32,9 @@ from vtrain.data.shard_set import ShardSet
 from vtrain.overrides import change, from_json
 from vtrain.recipes import RECIPES
 from vtrain.recipes.recipe import Recipe
+from vtrain.training.inputs import recipe_in, resolved, selected
 from vtrain.training.run import targets_of
-from vtrain.training.train import method_of, recipe_in, train
-from vtrain.training.training import resolved, selected
+from vtrain.training.train import method_of, train
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,8 @@ from vtrain.backbones import backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
 from vtrain.data.shard_set import ShardSet
-from vtrain.methods.supervised import Config, Supervised
+from vtrain.methods.supervised import Config
+from vtrain.methods.supervised.network import Supervised
 from vtrain.overrides import as_json
 from vtrain.weights import save_weights
 

@@ -8,7 +8,8 @@ import pytest
 from feature_tables import features
 
 from veval.features.table import Features
-from veval.tasks.knn import Voting, classify
+from veval.tasks.knn import classify
+from veval.tasks.voting import Voting
 from vprep.errors import UsageError
 
 

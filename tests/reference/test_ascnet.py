@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
-from vtrain.methods.ascnet import ASCNet, Config, Sampling
+from vtrain.methods.ascnet import Config, Sampling
+from vtrain.methods.ascnet.network import ASCNet
 
 VIDEOS = 8
 HELD = 12  # entries, two batches and a half

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vtrain.methods.rspnet import absolute_speed, contrast, relative_speed
+from vtrain.methods.rspnet.network import absolute_speed, contrast, relative_speed
 
 TAU = 0.07
 

@@ -20,7 +20,7 @@ from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
 from vtrain.methods import NAMES, ascnet, pace, prp, rspnet, supervised
 from vtrain.methods.method import MethodConfig
-from vtrain.optim.optimizers import Optim
+from vtrain.optim.config import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import change
 from vtrain.recipes import find

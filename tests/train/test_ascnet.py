@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from vtrain.backbones import Backbone, backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Video
-from vtrain.methods.ascnet import ONLINE, TARGET, ASCNet, Config, Sampling
-from vtrain.methods.ascnet_memory import fitting, nearest, next_fitting
+from vtrain.methods.ascnet import ONLINE, TARGET, Config, Sampling
+from vtrain.methods.ascnet.memory import fitting, nearest, next_fitting
+from vtrain.methods.ascnet.network import ASCNet
 
 SMALL = Config(sampling=Sampling(frames=4, looks=(AugmentConfig(size=8),)), pool=16, queue=16, dim=8, hidden=16)
 CLIP = replace(SMALL, memory="clip")

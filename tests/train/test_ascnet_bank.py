@@ -14,8 +14,9 @@ from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
-from vtrain.methods.ascnet import TARGET, ASCNet, Config, Sampling
-from vtrain.methods.ascnet_memory import Bank, Recent
+from vtrain.methods.ascnet import TARGET, Config, Sampling
+from vtrain.methods.ascnet.memory import Bank, Recent, memory
+from vtrain.methods.ascnet.network import ASCNet
 from vtrain.recipes import RECIPES
 from vtrain.training.train import train
 
@@ -92,14 +93,14 @@ def test_the_bank_is_small_and_its_size_does_not_depend_on_the_batch() -> None:
 
     def size(config: Config) -> int:
         with torch.device("meta"):
-            return sum(kept.numel() * kept.element_size() for kept in config.new_memory().buffers())
+            return sum(kept.numel() * kept.element_size() for kept in memory(config).buffers())
 
     assert size(Config()) == 16384 * (256 * 4 + 8) + 8 == 16_908_296
     assert size(Config(memory="clip")) == 1024 * (16 * 112 * 112 * 3 * 2 + 256 * 4 + 4 + 8) + 8 == 1_234_186_248
     named = [RECIPES[f"ascnet-resnet3d18-minik200{row}"]() for row in ("", "-batch256", "-batch1024")]
     assert [recipe.batch for recipe in named] == [512, 256, 1024]
     assert {recipe.method for recipe in named} == {named[0].method}
-    assert isinstance(Config(memory="feature", queue=9).new_memory(), Recent)
+    assert isinstance(memory(Config(memory="feature", queue=9)), Recent)
 
 
 def made(config: Config = SMALL, videos: int = 6) -> tuple[ASCNet, TableFetch]:

@@ -13,7 +13,7 @@ from vtrain.backbones import BACKBONES, Backbone, backbone
 from vtrain.backbones.conv import Conv3d, use_kernels
 from vtrain.backbones.s3dg import SamePool
 from vtrain.backbones.tsm import Shift
-from vtrain.methods.prp_decoder import Decoder, RateHead
+from vtrain.methods.prp.decoder import Decoder, RateHead
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
 NARROW: dict[str, dict[str, Any]] = {

@@ -20,7 +20,8 @@ from vtrain import load_backbone, run_folder
 from vtrain.overrides import change
 from vtrain.recipes.recipe import Recipe
 from vtrain.run_folder import Best, best_in, weights_file
-from vtrain.training.train import recipe_in, train
+from vtrain.training.inputs import recipe_in
+from vtrain.training.train import train
 from vtrain.weights import load_weights
 
 METRICS = {"loss": "epoch_loss", "held_out_loss": "held_out_loss"}

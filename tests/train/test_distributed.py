@@ -16,6 +16,8 @@ from vtrain.backbones import Backbone, backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.distributed import gather, own, rank, world
 from vtrain.methods import ascnet, rspnet
+from vtrain.methods.ascnet.network import ASCNet
+from vtrain.methods.rspnet.network import RSPNet
 
 STEPS = 3
 RSPNET = rspnet.Config(sampling=rspnet.Sampling(frames=4), queue=21, dim=16)
@@ -56,15 +58,15 @@ def everything() -> dict[str, Found]:
         return kind(net, config)
 
     found = {
-        "rspnet": steps(made(rspnet.RSPNet, plain(), RSPNET), 8),
-        "rspnet with odd batches": steps(made(rspnet.RSPNet, plain(), RSPNET), 8, 6),
-        "rspnet with bn": steps(made(rspnet.RSPNet, tiny(), RSPNET), 8),
-        "rspnet with more bn": steps(made(rspnet.RSPNet, tiny(), replace(RSPNET, bn_groups=4)), 8),
+        "rspnet": steps(made(RSPNet, plain(), RSPNET), 8),
+        "rspnet with odd batches": steps(made(RSPNet, plain(), RSPNET), 8, 6),
+        "rspnet with bn": steps(made(RSPNet, tiny(), RSPNET), 8),
+        "rspnet with more bn": steps(made(RSPNet, tiny(), replace(RSPNET, bn_groups=4)), 8),
     }
     for memory in ("clip", "feature"):
-        found[memory] = steps(made(ascnet.ASCNet, plain(), replace(ASCNET, memory=memory)), 4)
+        found[memory] = steps(made(ASCNet, plain(), replace(ASCNET, memory=memory)), 4)
     for name, videos in (("bank", 208), ("all", 21)):
-        method = made(ascnet.ASCNet, plain(), ASCNET)
+        method = made(ASCNet, plain(), ASCNET)
         method.fetch = TableFetch(torch.randn(videos, 3, 4, 8, 8, generator=torch.Generator().manual_seed(9)))
         found[name] = steps(method, 4, apart=6 if name == "all" else 100)
     return found

@@ -23,7 +23,11 @@ from torch import Tensor, nn
 from vtrain.backbones import backbone
 from vtrain.data.sampling import Video
 from vtrain.methods import pace, prp, rspnet
-from vtrain.optim.optimizers import Optim, build, set_lr
+from vtrain.methods.pace.network import Pace
+from vtrain.methods.prp.network import PRP
+from vtrain.methods.rspnet.network import RSPNet
+from vtrain.optim.config import Optim
+from vtrain.optim.optimizers import build, set_lr
 from vtrain.weights import ORIGINS, import_weights
 from vtrain.weights.origins.origin import rename
 
@@ -77,14 +81,14 @@ def made(entry: Entry, folder: Path) -> nn.Module:
     net = backbone(name)
     module: nn.Module
     if entry["method"] == "prp":
-        module = prp.PRP(net, prp.Config(sampling=prp.Sampling(short="loop")))
+        module = PRP(net, prp.Config(sampling=prp.Sampling(short="loop")))
         state = {f"backbone.{name}": x for name, x in state.items()} | heads
     elif entry["method"] == "pace":
-        module = pace.Pace(net, pace.Config())
+        module = Pace(net, pace.Config())
         ours = {key: shape for key, shape in shapes(golden(entry["network"])).items() if key.startswith(CLASSIFIER)}
         state = {f"backbone.{name}": x for name, x in state.items()} | head_state(entry, ours)
     else:
-        module = rspnet.RSPNet(net, rspnet_config(entry))
+        module = RSPNet(net, rspnet_config(entry))
         state = {f"backbone.{name}": x for name, x in state.items()} | head_state(entry, entry["heads"])
         _, of_key, _ = imported(entry, folder, key=True)
         state |= {f"key_backbone.{name}": x for name, x in of_key.items()}
@@ -223,7 +227,7 @@ def of_weights(entry: Entry, module: Any) -> Facts:  # noqa: ANN401
 def far_is_nearest(module: Any) -> Callable[[], float]:  # noqa: ANN401
     """Return a function that says how often, in the last step, the far key was above the queue before that step."""
     seen: dict[str, Any] = {"keys": []}
-    if not isinstance(module, rspnet.RSPNet):
+    if not isinstance(module, RSPNet):
         return lambda: 0.0
     module.register_forward_pre_hook(lambda net, given: seen.update(queue=net.queue["keys"].clone(), keys=[]))
     module.key_heads.register_forward_hook(lambda net, given, out: seen["keys"].append(out[0]))

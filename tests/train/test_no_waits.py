@@ -20,7 +20,8 @@ from vtrain.data import Loader
 from vtrain.data.augment.apply import Augment
 from vtrain.data.fetch import HostCopy
 from vtrain.data.shard_set import ShardSet
-from vtrain.optim.optimizers import Optim, build
+from vtrain.optim.config import Optim
+from vtrain.optim.optimizers import build
 from vtrain.recipes.recipe import Length, Recipe, for_classes
 from vtrain.training.loop import train as loop
 from vtrain.training.run import Place, Run, RunningMeans, targets_of

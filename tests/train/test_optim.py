@@ -13,7 +13,10 @@ from torch.optim import SGD, AdamW, Optimizer
 from vprep.errors import UsageError
 from vtrain.backbones import BACKBONES, backbone
 from vtrain.methods import ascnet, prp
-from vtrain.optim.optimizers import Exclude, Name, Optim, build, set_lr
+from vtrain.methods.ascnet.network import ASCNet
+from vtrain.methods.prp.network import PRP
+from vtrain.optim.config import Exclude, Name, Optim
+from vtrain.optim.optimizers import build, set_lr
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
@@ -102,7 +105,7 @@ def test_in_every_backbone_biases_and_norms_are_the_parameters_of_one_dimension(
 
 
 def test_the_last_layer_of_prps_rate_head_learns_ten_times_as_fast() -> None:
-    net = prp.PRP(backbone("tiny"), prp.Config())
+    net = PRP(backbone("tiny"), prp.Config())
     optimizer = build(net, Optim(weight_decay=5e-4), net.lr_factors)
     set_lr(optimizer, 0.01)
     fast = {"rates.fc.weight", "rates.fc.bias"}
@@ -111,7 +114,7 @@ def test_the_last_layer_of_prps_rate_head_learns_ten_times_as_fast() -> None:
 
 
 def test_a_momentum_copy_is_left_out() -> None:
-    net = ascnet.ASCNet(backbone("tiny"), ascnet.Config(pool=2, hidden=8, dim=4))
+    net = ASCNet(backbone("tiny"), ascnet.Config(pool=2, hidden=8, dim=4))
     members = by_parameter(net, build(net, Optim(name="lars", exclude="bias and norm")), "lr")
     assert {member.split(".")[0] for member in members} == {"backbone", "heads", "predictors"}
 

@@ -16,7 +16,8 @@ from vtrain.backbones import Backbone, backbone
 from vtrain.data import open_shards
 from vtrain.data.augment.apply import Augment
 from vtrain.methods.method import Method
-from vtrain.methods.pace import RELEASED, Config, Contrast, Pace, Sampling, Softmax, contrastive
+from vtrain.methods.pace import RELEASED, Config, Contrast, Sampling, Softmax
+from vtrain.methods.pace.network import Pace, contrastive
 
 LOOK = replace(RELEASED, size=24, crop_size=None)
 SMALL = Sampling(frames=4, paces=(1, 2, 3, 4), looks=(LOOK,))

@@ -23,8 +23,9 @@ from vtrain.data.augment.apply import Augment
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Video
 from vtrain.methods.method import Method
-from vtrain.methods.prp import PAPER, PRP, RELEASED, Config, Interpolated, Sampling
-from vtrain.methods.prp_mask import Mask, compared, motion_mask
+from vtrain.methods.prp import PAPER, RELEASED, Config, Interpolated, Mask, Sampling, compared
+from vtrain.methods.prp.mask import motion_mask
+from vtrain.methods.prp.network import PRP
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "prp_masks.json").read_text())
 LOOK = AugmentConfig(size=24, crop="centre", flip=0.0, normalise="unit")

@@ -10,7 +10,7 @@ from vprep.errors import UsageError
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
 from vtrain.methods.method import MethodConfig
-from vtrain.optim.optimizers import Optim
+from vtrain.optim.config import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import as_json, change, from_json
 from vtrain.recipes.recipe import Data, Length, Recipe, Validate, Watch, for_classes

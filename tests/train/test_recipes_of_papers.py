@@ -5,6 +5,7 @@ import pytest
 from vtrain.backbones import Backbone
 from vtrain.data.sampling import OneClip
 from vtrain.methods import pace
+from vtrain.methods.pace.network import Pace
 from vtrain.overrides import as_json, from_json
 from vtrain.overrides import listed as settings_of
 from vtrain.recipes import RECIPES, find, finetuning, named
@@ -287,5 +288,5 @@ def test_training_on_labels_has_the_settings_of_haras_code_and_the_clips_of_the_
 def test_paces_layer_of_4k_has_4104_parameters() -> None:
     config = named("pace-r2plus1d-ucf101-same-context-fc-4k").method
     assert isinstance(config, pace.Config)
-    net = pace.Pace(Backbone(512), config)  # R(2+1)D has 512 channels
+    net = Pace(Backbone(512), config)  # R(2+1)D has 512 channels
     assert sum(parameter.numel() for parameter in net.layer.parameters()) == 512 * 8 + 8 == 4104

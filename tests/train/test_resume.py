@@ -17,7 +17,8 @@ from small_recipes import METHODS, assert_same, begin, lines, saved, small, unti
 from vtrain.overrides import as_json, change
 from vtrain.recipes.recipe import Recipe
 from vtrain.run_folder import write_json
-from vtrain.training.train import recipe_in, train
+from vtrain.training.inputs import recipe_in
+from vtrain.training.train import train
 
 STEPS = 6
 Undisturbed = Callable[..., Path]
@@ -196,7 +197,8 @@ import sys
 from pathlib import Path
 import torch
 from vprep.errors import exit_code
-from vtrain.training.train import recipe_in, train
+from vtrain.training.inputs import recipe_in
+from vtrain.training.train import train
 torch.set_num_threads(1)
 sys.exit(exit_code("vtrain", lambda: train(recipe_in(Path(sys.argv[1])), Path(sys.argv[2]))))
 """

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone, backbone
 from vtrain.methods import rspnet
-from vtrain.methods.rspnet import Config, RSPNet, Sampling, paced, shuffle_bn_order
+from vtrain.methods.rspnet import Config, Sampling
+from vtrain.methods.rspnet.network import RSPNet, paced, shuffle_bn_order
 
 SMALL = Config(sampling=Sampling(frames=4), queue=32, dim=16)
 SPEEDS = replace(SMALL, sampling=Sampling(frames=4, speeds=(4, 2, 1)))

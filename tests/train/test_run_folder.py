@@ -18,8 +18,9 @@ from vtrain import load_backbone, run_folder
 from vtrain.backbones import backbone
 from vtrain.overrides import as_json, change, from_json
 from vtrain.recipes.recipe import Recipe
+from vtrain.training.inputs import recipe_in
 from vtrain.training.log import Metrics
-from vtrain.training.train import recipe_in, train
+from vtrain.training.train import train
 
 Act = Callable[[Callable[[str], None]], Any]
 

@@ -15,7 +15,8 @@ from vtrain.data import OneClip, open_shards
 from vtrain.data.augment.apply import Augment
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.methods.method import Method
-from vtrain.methods.supervised import Config, Supervised
+from vtrain.methods.supervised import Config
+from vtrain.methods.supervised.network import Supervised
 
 SMALL = OneClip(frames=4, looks=(AugmentConfig(size=24),))
 CONFIG = Config(classes=5, sampling=SMALL)

@@ -15,6 +15,7 @@ from vprep.errors import UsageError
 from vtrain.backbones import backbone
 from vtrain.distributed import own, world
 from vtrain.methods import rspnet
+from vtrain.methods.rspnet.network import RSPNet
 from vtrain.training.sync_batch_norm import synced
 
 CPU = torch.device("cpu")
@@ -226,7 +227,7 @@ def test_a_single_process_changes_nothing(device: str) -> None:
 def test_rspnet_is_refused() -> None:
     config = rspnet.Config(sampling=rspnet.Sampling(frames=4), queue=4, dim=4)
     with pytest.raises(UsageError) as error:
-        synced(rspnet.RSPNet(backbone("tiny", width=4), config), CPU)
+        synced(RSPNet(backbone("tiny", width=4), config), CPU)
     assert str(error.value) == (
         "batch_norm is sync with rspnet, which shuffles its keys over the processes and lets each process normalise "
         "on its own: set batch_norm=own"

@@ -11,7 +11,7 @@ from small_recipes import assert_same
 
 from vtrain.overrides import change
 from vtrain.recipes import find
-from vtrain.training.train import command_of
+from vtrain.training.inputs import command_of
 
 SMALL = ("--recipe", "tiny", "backbone_settings.width=4", "frames=4", "size=16", "steps=4", "workers=0", "save_every=2")
 

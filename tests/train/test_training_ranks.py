@@ -23,7 +23,8 @@ from vprep.errors import exit_code
 from vtrain.overrides import change
 from vtrain.recipes.recipe import Recipe
 from vtrain.run_folder import Best, best_in
-from vtrain.training.train import recipe_in, train
+from vtrain.training.inputs import recipe_in
+from vtrain.training.train import train
 
 pytestmark = pytest.mark.slow
 

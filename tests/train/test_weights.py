@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vprep.errors import UsageError
 from vtrain.backbones import backbone
-from vtrain.methods.prp_decoder import Decoder, RateHead
+from vtrain.methods.prp.decoder import Decoder, RateHead
 from vtrain.weights import import_weights
 
 

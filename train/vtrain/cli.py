@@ -143,7 +143,7 @@ def bench_all(
     from vtrain.data.shard_set import ShardSet
     from vtrain.overrides import change
     from vtrain.recipes import find
-    from vtrain.training.training import resolved, selected
+    from vtrain.training.inputs import resolved, selected
 
     first = [f"data.shards={shards}", *([] if subset is None else [f"data.subset={subset}"])]
     opened = ShardSet.open(shards)

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError
 
@@ -58,6 +56,8 @@ def save(folder: Path, state: State, *, keep: bool = False, best: bool = False) 
 
     `keep` also keeps it for good, and `best` makes it the state of the best epoch.
     """
+    import torch
+
     last = folder / LAST
     target = folder / KEPT / f"step_{state['step']:07}.pt" if keep else last
     try:
@@ -98,11 +98,13 @@ def best_in(path: Path) -> Best | None:
 
 def header(path: Path) -> State:
     """Return a state without reading its tensors; empty where the file is no state."""
+    from vtrain import torch_file
+
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        return dict(state)
-    except Exception:  # torch raises errors of any kind for a file that is not its own
+        state = torch_file.read_values(path)
+    except torch_file.UnreadableError:
         return {}
+    return dict(state) if isinstance(state, dict) else {}
 
 
 def restore_best(folder: Path) -> Best | None:
@@ -151,6 +153,12 @@ def how_to_go_on(folder: Path) -> str:
     return f"continue with --resume --out {folder}" if resumable else f"delete {folder} and start again"
 
 
+def refuse_used(folder: Path) -> None:
+    """Refuse a folder for a new run that holds anything but a run that stopped before it saved."""
+    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or unsaved(folder))):
+        raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
+
+
 def unsaved(folder: Path) -> bool:
     """Return whether the folder holds what a run leaves that stopped before it saved, and nothing else."""
     files = {path.relative_to(folder).as_posix() for path in (*folder.iterdir(), *folder.glob(f"{KEPT}/*"))}
@@ -180,21 +188,27 @@ def drafts(folder: Path) -> list[Path]:
 
 def load(folder: Path) -> State:
     """Return the last state, on the CPU."""
+    from vtrain import torch_file
+
     path = folder / LAST
-    try:
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
-        state["step"], state["model"]
-    except FileNotFoundError:
+    if not path.exists():
         if (folder / BEST).exists():
             what = f"{folder} has no {LAST}; copy {BEST} to {LAST} to continue from its best epoch"
         else:
             what = f"{folder} has no {LAST}: its run stopped before it saved; delete it and start again"
-        raise UsageError(what) from None
-    except Exception as error:  # torch raises errors of any kind for a file that is not its own
-        message = str(error).splitlines()[0] if str(error) else type(error).__name__
-        good = f"{BEST}, or a state of {folder / KEPT}" if (folder / BEST).exists() else f"a state of {folder / KEPT}"
-        raise UsageError(f"{path} is no state of a training ({message}); replace it by {good}") from None
+        raise UsageError(what)
+    try:
+        state = torch_file.read(path)
+    except torch_file.UnreadableError as error:
+        raise _no_state(folder, str(error)) from None
+    if not isinstance(state, dict) or not {"step", "model"} <= state.keys():
+        raise _no_state(folder, "it has no step and no model")
     return state
+
+
+def _no_state(folder: Path, why: str) -> UsageError:
+    good = f"{BEST}, or a state of {folder / KEPT}" if (folder / BEST).exists() else f"a state of {folder / KEPT}"
+    return UsageError(f"{folder / LAST} is no state of a training ({why}); replace it by {good}")
 
 
 def newest(runs: Path, method: str | None = None) -> Path | None:
@@ -242,5 +256,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"there is no {path}; name a run's folder or a recipe.json") from None
+    except RecursionError:
+        raise UsageError(f"{path} cannot be read (its brackets are nested too deep)") from None
     except (ValueError, OSError) as error:
         raise UsageError(f"{path} cannot be read ({error})") from None

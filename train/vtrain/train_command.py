@@ -98,9 +98,13 @@ def training_by(word: str) -> Callable[..., None]:
 def _start(word: str, recipe: str, backbone: str | None, changes: list[str], out: Path | None) -> dict[str, Any]:
     from vtrain.overrides import change
     from vtrain.recipes import find
-    from vtrain.training.train import train
+    from vtrain.training.inputs import early
 
-    return train(change(find(word, recipe, backbone), changes), out)
+    chosen = change(find(word, recipe, backbone), changes)
+    inputs = early(chosen, out)
+    from vtrain.training.train import train  # after all that can be refused without torch
+
+    return train(chosen, out, inputs=inputs)
 
 
 def _resume(
@@ -110,7 +114,7 @@ def _resume(
     from vtrain.methods import registry
     from vtrain.overrides import change
     from vtrain.run_folder import newest
-    from vtrain.training.train import command_of, recipe_in, train
+    from vtrain.training.inputs import command_of, early, recipe_in
 
     method = registry.named(word).name
     if bare := next((setting for setting in words if "=" not in setting), None):
@@ -130,7 +134,11 @@ def _resume(
             "change: leave it out, or start another run"
         )
     changes = [] if shards is None else [f"data.shards={shards}"]
-    return train(change(recipe, changes + words), folder, resume=True)
+    chosen = change(recipe, changes + words)
+    inputs = early(chosen, folder, resume=True)
+    from vtrain.training.train import train
+
+    return train(chosen, folder, resume=True, inputs=inputs)
 
 
 def _for_people(summary: dict[str, Any]) -> str:

@@ -16,8 +16,8 @@ from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.dataset import Videos
 from vtrain.weights import load_backbone
-from vtrain.weights.backbone_file import file_of
-from vtrain.weights.checkpoint_file import load
+from vtrain.weights.checkpoint_file import Contents, read
+from vtrain.weights.location import file_of
 
 
 class WithHead(nn.Module):
@@ -42,25 +42,25 @@ def load_classifier(word: str | None = None, backbone: str | None = None) -> Cla
     """
     path = file_of(newest_run() if word is None else Path(word))
     net, found = load_backbone(path, expected=backbone)
-    checkpoint = load(path) if path.suffix == ".pt" else {}
-    state = checkpoint.get("model", {}) if isinstance(checkpoint, dict) else {}
+    contents = read(path) if path.suffix == ".pt" else Contents({}, {})
+    weight, bias = (contents.tensors.get(f"model.head.{name}") for name in ("weight", "bias"))
     classes = found.get("classes")
-    if "head.weight" not in state or not isinstance(classes, list):
+    if weight is None or bias is None or not isinstance(classes, list):
         what = f"was trained by '{found['method']}'" if found.get("method") else "holds only a backbone"
         raise UsageError(
             f"{path} {what}, so it cannot predict classes; name a fine-tuned run, which is made by: "
             f"veval finetune --weights {path}"
         )
     head = nn.Linear(net.dim, len(classes))
-    shapes = {"weight": state["head.weight"].shape, "bias": state["head.bias"].shape}
+    shapes = {"weight": weight.shape, "bias": bias.shape}
     if shapes != {name: tensor.shape for name, tensor in head.named_parameters()}:
         raise UsageError(
             f"{path} lists {len(classes)} classes, and its last layer has the shape {list(shapes['weight'])}; take "
             "another state of the run"
         )
-    head.load_state_dict({"weight": state["head.weight"], "bias": state["head.bias"]})
+    head.load_state_dict({"weight": weight, "bias": bias})
     net_with_head = inference_ready(WithHead(net, head))
-    return Classifier(net_with_head, info_of(path, found), classes, sampled_like(checkpoint.get("recipe")))
+    return Classifier(net_with_head, info_of(path, found), classes, sampled_like(contents.values.get("recipe")))
 
 
 def sampled_like(recipe: Any) -> Mapping[str, Any]:  # noqa: ANN401  any value of a file

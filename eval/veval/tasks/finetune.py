@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch.distributed as dist
 
+from veval.early import demand_selection
 from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo
 from veval.inputs import crop_of, demand_labels
 from veval.protocol import for_weights
@@ -30,15 +31,13 @@ from vtrain.overrides import as_json, change, listed
 from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
-from vtrain.run_folder import KEPT, LAST, METRICS, RECIPE, newest, read_json, weights_file
-from vtrain.training.train import recipe_in, train
-from vtrain.training.training import resolved, selected
+from vtrain.run_folder import KEPT, LAST, METRICS, RECIPE, read_json, weights_file
+from vtrain.training.inputs import Inputs, recipe_in, resolved, selected
+from vtrain.training.train import train
 
-SELECT = ("last", "best-on-test", "best-on-held-out")
 BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what results say of a recipe's best epoch
 TINY = "finetune-tiny"
 USUAL = "ucf101"  # the data set whose recipe is used for videos on which no paper fine-tunes
-TUNED = Path("runs") / "finetuned"
 # Settings that may differ when a training continues; hashes show whether shards elsewhere are the same.
 MAY_CHANGE = ("workers", "log_every", "save_every", "data.shards")
 
@@ -176,8 +175,7 @@ def refuse_other_network(weights: WeightsInfo, recipe: Recipe) -> None:
 
 def selecting(tuning: FineTuning) -> Recipe:
     """Return the recipe, which keeps the best epoch where that is selected. A run goes on as it was begun."""
-    if tuning.selection not in (None, *SELECT):
-        raise UsageError(f"--select is '{tuning.selection}'; there are {', '.join(SELECT)}")
+    demand_selection(tuning.selection)
     recipe = tuning.recipe
     if tuning.selection == "best-on-held-out":
         if not recipe.data.hold_out:
@@ -208,7 +206,7 @@ def run_training(recipe: Recipe, folder: Path, videos: Videos, shards: ShardSet)
         raise UsageError(f"{folder} exists and holds no fine-tuning; name another --into")
     if world() > 1:
         dist.barrier()  # nobody writes before all processes have checked the folder
-    return train(recipe, folder, resume=again, shards=shards)
+    return train(recipe, folder, resume=again, inputs=Inputs.open(recipe, shards))
 
 
 def refuse_another_training(recipe: Recipe, folder: Path, videos: Videos) -> None:
@@ -265,9 +263,3 @@ def tested(tuning: FineTuning, state: Path, protocol: str | None, words: Sequenc
         execution=replace(tuning.execution, rank=0, world=1),
     )
     return cast(Info, measure(evaluation)), evaluation
-
-
-def newest_tuned() -> str | None:
-    """Return the fine-tuned run in the default folder that was saved last; None where there is none."""
-    found = newest(TUNED)
-    return None if found is None else str(found)

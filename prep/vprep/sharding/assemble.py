@@ -27,12 +27,13 @@ from vprep.format import (
     ROWS_PER_GROUP,
     SCHEMA,
     read_dataset,
-    tables_by_shard,
     write_dataset,
 )
 from vprep.hashing import hash_file
+from vprep.index_rows import failures, opened_index
 from vprep.sharding.plan import Plan
-from vprep.sharding.shard_writer import WORK, Record, load, save
+from vprep.sharding.shard_writer import WORK, Record, load, make_work_folder, save
+from vprep.tables import by_shard
 
 _OFFSETS, _ = PER_FRAME
 _OTHERS = [name for name in INDEX_SCHEMA.names if name not in PER_FRAME]
@@ -94,7 +95,7 @@ class Totals:
 
 def finish(folder: Path, plan: Plan) -> dict[str, Any]:
     """Write index, failures and dataset.json of a set whose shards all exist; return the content of dataset.json."""
-    totals, shards, failures = Totals(), [], [FAILURES_SCHEMA.empty_table()]
+    totals, shards, lost = Totals(), [], [FAILURES_SCHEMA.empty_table()]
     with atomic_write(folder / INDEX) as file, IndexWriter(file) as index:
         for name in plan.shards:
             found = load(folder, name)
@@ -104,9 +105,9 @@ def finish(folder: Path, plan: Plan) -> dict[str, Any]:
             index.add(table)
             totals.add(table)
             shards.append({"name": name, "bytes": record.bytes, "hash": record.hash, "videos": table.num_rows})
-            failures.append(pa.Table.from_pylist(record.failures, schema=FAILURES_SCHEMA))
+            lost.append(pa.Table.from_pylist(record.failures, schema=FAILURES_SCHEMA))
     with atomic_write(folder / FAILURES) as file:
-        pq.write_table(pa.concat_tables(failures).combine_chunks(), file, compression="zstd")
+        pq.write_table(pa.concat_tables(lost).combine_chunks(), file, compression="zstd")
     info = dataset_info(folder, plan.settings.as_dict(), plan.classes, shards, totals)
     with atomic_write(folder / DATASET) as file:
         file.write(write_dataset(info))
@@ -125,7 +126,7 @@ def dataset_info(
     return {
         "schema": SCHEMA,
         "videos": totals.counts["videos"],
-        "failures": pq.read_metadata(folder / FAILURES).num_rows if (folder / FAILURES).exists() else 0,
+        "failures": len(failures(folder, ["cause"])) if (folder / FAILURES).exists() else 0,
         "frames": totals.counts["frames"],
         "damaged": totals.counts["damaged"],
         "bytes": sum(shard["bytes"] for shard in shards),
@@ -152,18 +153,27 @@ def reopen(folder: Path) -> None:
         path = folder / file["name"]
         if not path.exists() or hash_file(path) != file["hash"]:
             raise UsageError(f"{path} is not the file that {DATASET} lists; make it again with: vprep index {folder}")
-    failures = dict(tables_by_shard(folder / FAILURES))
-    (folder / WORK).mkdir(exist_ok=True)
-    tables = tables_by_shard(folder / INDEX)
-    held = next(tables, None)
-    for shard in info["shards"]:  # a shard without a video has no rows
-        name = shard["name"]
-        table = INDEX_SCHEMA.empty_table()
-        if held is not None and held[0] == name:
-            table, held = held[1], next(tables, None)
-        lost = failures[name].to_pylist() if name in failures else []
-        save(folder, Record(name, shard["bytes"], shard["hash"], lost), table)
+    lost_rows = _failures_by_shard(folder)
+    make_work_folder(folder)
+    with opened_index(folder) as index:
+        tables = by_shard(index.batches())
+        held = next(tables, None)
+        for shard in info["shards"]:  # a shard without a video has no rows
+            name = shard["name"]
+            table = INDEX_SCHEMA.empty_table()
+            if held is not None and held[0] == name:
+                table, held = held[1], next(tables, None)
+            if table.num_rows != shard["videos"]:
+                raise UsageError(f"{folder / INDEX} is not of these shards; make it again with: vprep index {folder}")
+            save(folder, Record(name, shard["bytes"], shard["hash"], lost_rows.get(name, [])), table)
     (folder / DATASET).unlink()
+
+
+def _failures_by_shard(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in failures(folder, FAILURES_SCHEMA.names).to_pylist():
+        found[row["shard"]].append(row)
+    return found
 
 
 def _has_size(folder: Path, file: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from vprep.sharding.estimate import shard_count
 from vprep.sharding.lock import only_writer
 from vprep.sharding.plan import Plan, Planned, divide, interleaved, keys_of, planned_videos, read_plan, write_plan
 from vprep.sharding.progress import VideoProgress
-from vprep.sharding.shard_writer import WORK, ShardWriter, load
+from vprep.sharding.shard_writer import WORK, ShardWriter, load, make_work_folder
 from vprep.sharding.worker_pool import in_order
 from vprep.video.failures import Failure
 from vprep.video.ffmpeg import Ffmpeg
@@ -104,7 +104,7 @@ def _new_or_same_plan(job: Job, read_listing: Callable[[], Listing], settings: S
 
 def _make_shards(job: Job, plan: Plan, names: set[str], result_of: Callable[[str, Planned], Result]) -> None:
     """Make the named shards one after the other, with several videos at once."""
-    (job.out / WORK).mkdir(exist_ok=True)
+    make_work_folder(job.out)
     items = ((name, planned) for name, videos in planned_videos(job.out, names) for planned in videos)
     results = in_order(lambda item: (*item, result_of(*item)), items, workers=job.workers, size=_size, stop=job.stop)
     done = plan.videos - sum(plan.shards[name] for name in names)

@@ -16,9 +16,11 @@ import xxhash
 
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError
-from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name, tables_by_shard
+from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name
+from vprep.json_text import parse_json
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings
+from vprep.tables import by_shard, opened
 
 LONGEST_KEY = 93  # with `.mjpeg` it fits the 100 bytes of a tar header
 STEM = 60  # characters kept of a name to which a hash is added
@@ -106,20 +108,47 @@ def read_plan(folder: Path) -> Plan | None:
     if not path.exists():
         return None
     try:
-        with pq.ParquetFile(path) as file:
-            notes = json.loads(file.schema_arrow.metadata[b"plan"])
-            shards = Counter(file.read(columns=["shard"])["shard"].to_pylist())
-        return Plan(Settings(**notes["settings"]), Path(notes["root"]), notes["classes"], dict(shards))
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        with opened(path, PLAN_SCHEMA, _lost(folder)) as table:
+            notes = parse_json(table.metadata[b"plan"])
+            shards = Counter(table.read(["shard"])["shard"].to_pylist())
+        plan = Plan(Settings(**notes["settings"]), Path(notes["root"]), notes["classes"], dict(shards))
+        _check(plan)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         first = str(error).splitlines()[0]
-        raise UsageError(f"{path} cannot be read ({first}); move {folder} away and make the set again") from None
+        raise UsageError(f"{path} cannot be read ({first}); {_lost(folder)}") from None
+    return plan
 
 
 def planned_videos(folder: Path, shards: set[str] | None = None) -> Iterator[tuple[str, list[Planned]]]:
     """Yield each shard's name and videos from the plan's file: all shards, or those in `shards`."""
-    for name, table in tables_by_shard(folder / PLAN):
-        if shards is None or name in shards:
-            yield name, [Planned(row["key"], entry_of(row)) for row in table.to_pylist()]
+    with opened(folder / PLAN, PLAN_SCHEMA, _lost(folder)) as plan:
+        for name, table in by_shard(plan.batches()):
+            if shards is None or name in shards:
+                yield name, [_planned(folder, row) for row in table.to_pylist()]
+
+
+def _lost(folder: Path) -> str:
+    return f"move {folder} away and make the set again"
+
+
+def _check(plan: Plan) -> None:
+    """Refuse a plan that would write other files than the shards of its set."""
+    if not all(isinstance(name, str) for name in plan.classes) or isinstance(plan.classes, str):
+        raise ValueError("its classes are no list of names")
+    names = [shard_name(number, len(plan.shards)) for number in range(len(plan.shards))]
+    if list(plan.shards) != names:
+        wrong = next(name for name, wanted in zip(plan.shards, names, strict=True) if name != wanted)
+        raise ValueError(f"it names the shard {ascii(wrong)[:40]}")
+
+
+def _planned(folder: Path, row: dict[str, Any]) -> Planned:
+    """Return the video of a row; its key is the name of a tar's member, and its source is below the videos' folder."""
+    key, source = row["key"], row["source"]
+    if key is None or not re.fullmatch(r"[^/.\\\x00-\x1f]{1,93}", key):
+        raise UsageError(f"{folder / PLAN} names a video {ascii(key)[:60]}, which is no key; {_lost(folder)}")
+    if source is None or "\0" in source or source.startswith("/") or ".." in source.split("/"):
+        raise UsageError(f"{folder / PLAN} names the file {ascii(source)[:60]}; {_lost(folder)}")
+    return Planned(key, entry_of(row))
 
 
 def known_columns(planned: Planned) -> dict[str, Any]:

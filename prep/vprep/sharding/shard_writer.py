@@ -12,12 +12,24 @@ import pyarrow.parquet as pq
 import xxhash
 
 from vprep.atomic import atomic_write, move_into_place
-from vprep.format import INDEX_SCHEMA, TRAILER, member, sample_json
+from vprep.errors import UsageError
+from vprep.format import FAILURES_SCHEMA, INDEX_SCHEMA, TRAILER, member, sample_json
+from vprep.json_text import parse_json
+from vprep.row_check import row_faults
 from vprep.sharding.plan import Planned, known_columns
+from vprep.tables import opened
 from vprep.video.failures import Failure
 from vprep.video.transcode import Video
 
 WORK = ".work"  # in the set's folder, until the set is finished
+
+
+def make_work_folder(folder: Path) -> None:
+    """Make the folder of drafts and records in a set's folder; a link to another folder is refused."""
+    work = folder / WORK
+    if work.is_symlink():
+        raise UsageError(f"{work} is a link to another folder; remove it")
+    work.mkdir(exist_ok=True)
 
 
 @dataclass(slots=True)
@@ -38,7 +50,8 @@ class ShardWriter:
         self.draft = folder / WORK / name
         self.record = Record(name, 0, "")
         self._rows: list[dict[str, Any]] = []
-        self._file = self.draft.open("wb")
+        self.draft.unlink(missing_ok=True)  # of a writer that was killed; were it a link, another file would be written
+        self._file = self.draft.open("xb")
         self._state = xxhash.xxh3_128()
 
     def add(self, planned: Planned, result: Video | Failure) -> None:
@@ -95,15 +108,15 @@ def save(folder: Path, record: Record, table: pa.Table) -> None:
 def load(folder: Path, name: str) -> tuple[Record, pa.Table] | None:
     """Return the record of a finished shard and its rows of the index; None when the shard is not complete."""
     try:
-        table = pq.read_table(_path(folder, name))
-        info = json.loads(table.schema.metadata[b"shard"])
-        if (folder / name).stat().st_size != info["bytes"]:
+        with opened(_path(folder, name), INDEX_SCHEMA, "") as table:
+            info, rows = parse_json(table.metadata[b"shard"]), table.read(INDEX_SCHEMA.names)
+        record = Record(name, info["bytes"], info["hash"], info["failures"])
+        pa.Table.from_pylist(record.failures, schema=FAILURES_SCHEMA)
+        if (folder / name).stat().st_size != record.bytes or any(row_faults(rows, record.bytes)):
             return None
-    except FileNotFoundError:
+    except (UsageError, OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
-        return None
-    return Record(name, info["bytes"], info["hash"], info["failures"]), table.cast(INDEX_SCHEMA)
+    return record, rows
 
 
 def _path(folder: Path, name: str) -> Path:

@@ -17,9 +17,10 @@ _READ = re.compile(r"\(video\): \d+ packets read \(\d+ bytes\); (\d+) frames dec
 _VARIABLE = re.compile(r"VFR:[\d.]+ \((\d+)/\d+\)")
 _STEPS = re.compile(r" min: (\d+) max: (\d+) avg: \d+")
 _TIME_BASE = re.compile(r"\] \[verbose\] w:\d+ h:\d+ .*? tb:(\d+)/(\d+)")
-# ffmpeg writes its description of the output in pieces. A line of another thread can fall between them without the
-# tag that marks it as an error; such a log says nothing about errors.
+# ffmpeg writes its description of the output in pieces, all of it indented. A line of another thread can fall between
+# two pieces, without the tag that marks it as an error; then the next piece begins a line of its own, not indented.
 _OUTPUT = re.compile(r"^\[info\] {3}Stream #0:0: Video: mjpeg.* tbn", re.MULTILINE)
+_BROKEN = re.compile(r"^\[info\] (?! {2})", re.MULTILINE)
 _ERROR = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal|panic)\] (.*)$", re.MULTILINE)
 ROUNDING = 0.002  # seconds; containers that count milliseconds put 30 fps at 33 and 34
 
@@ -72,7 +73,7 @@ def read(log: str) -> Report:
         decoded=int(done[1]) if done else 0,
         damaged=(int(done[2] or 0) if done else 0) + work.count("corrupt decoded frame"),
         truncated=any(word in line for line in errors for word in _TRUNCATED),
-        garbled="Output #0," in work and not _OUTPUT.search(work),
+        garbled=_is_garbled(work),
         errors=errors,
     )
 
@@ -86,6 +87,13 @@ def _rotation(head: str) -> int:
     found = _ROTATION.search(head)
     # The display matrix counts anticlockwise, the column rotation clockwise.
     return round(-float(found[1])) % 360 if found else 0
+
+
+def _is_garbled(work: str) -> bool:
+    """Return whether a line of another thread fell into the description of the output."""
+    _, found, rest = work.partition("Output #0,")
+    description = rest.partition("[info] frame=")[0]
+    return bool(found) and (_BROKEN.search(description) is not None or not _OUTPUT.search(description))
 
 
 def _is_variable(work: str) -> bool:

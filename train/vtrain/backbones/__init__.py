@@ -5,41 +5,47 @@ installed package offers it (entry points of the group `playspeed.backbones`).
 """
 
 import inspect
-from collections.abc import Callable
-from typing import Any
-
-from torch import nn
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from vprep import plugins
 from vprep.errors import UsageError
-from vtrain.backbones.adapter import CALLERS, adapted
-from vtrain.backbones.backbone import Backbone as Backbone
-from vtrain.backbones.c3d import c3d
-from vtrain.backbones.r2plus1d import r2plus1d, r2plus1d18
-from vtrain.backbones.r3d import r3d, r3d18, tiny
-from vtrain.backbones.resnet3d import resnet3d18, resnet3d34
-from vtrain.backbones.s3dg import s3d, s3dg, s3dg_pace
-from vtrain.backbones.tsm import tsm18
+from vtrain.lazy import Lazy, exports
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {
-    "c3d": c3d,
-    "r3d": r3d,
-    "r2plus1d": r2plus1d,
-    "resnet3d18": resnet3d18,
-    "resnet3d34": resnet3d34,
-    "r3d18": r3d18,
-    "r2plus1d18": r2plus1d18,
-    "s3dg": s3dg,
-    "s3dg_pace": s3dg_pace,
-    "s3d": s3d,
-    "tsm18": tsm18,
-    "tiny": tiny,
-}
+if TYPE_CHECKING:
+    from vtrain.backbones.stages import Backbone as Backbone
+
+FILES = {
+    "c3d": "c3d",
+    "r3d": "r3d",
+    "r2plus1d": "r2plus1d",
+    "resnet3d18": "resnet3d",
+    "resnet3d34": "resnet3d",
+    "r3d18": "r3d",
+    "r2plus1d18": "r2plus1d",
+    "s3dg": "s3dg",
+    "s3dg_pace": "s3dg",
+    "s3d": "s3dg",
+    "tsm18": "tsm",
+    "tiny": "r3d",
+}  # the function of each built-in backbone, and its file here, which is imported when the backbone is built
+
+
+def _built_in(name: str) -> "Callable[..., Backbone]":
+    build: Callable[..., Backbone] = getattr(import_module(f"{__name__}.{FILES[name]}"), name)
+    return build
+
+
+BACKBONES: "Mapping[str, Callable[..., Backbone]]" = Lazy(FILES, _built_in)
+__getattr__ = exports(__name__, {"Backbone": "stages"})
 _allowed: set[str] = set()
 
 
-def backbone(name: str, **settings: Any) -> Backbone:  # noqa: ANN401 - each backbone has settings of its own
+def backbone(name: str, **settings: Any) -> "Backbone":  # noqa: ANN401 - each backbone has settings of its own
     """Return a new network with random weights."""
+    from vtrain.backbones.adapter import adapted
+
     build = _builder(name)
     _check_settings(name, build, settings)
     return adapted(name, build(**settings) if name in BACKBONES else _built(name, build, settings))
@@ -84,6 +90,8 @@ def _builder(name: str) -> Callable[..., object]:
 
 def _built(name: str, build: Callable[..., object], settings: dict[str, Any]) -> object:
     """Return what a function from outside builds; any error in it is one sentence with its file and line."""
+    from vtrain.backbones.adapter import CALLERS
+
     try:
         return build(**settings)
     except UsageError:
@@ -96,6 +104,8 @@ def _built(name: str, build: Callable[..., object], settings: dict[str, Any]) ->
 
 
 def _callable(name: str, build: object) -> Callable[..., object]:
+    from torch import nn
+
     if isinstance(build, nn.Module):
         raise UsageError(f"backbone '{name}' is a module; name a function that returns one")
     if not callable(build):

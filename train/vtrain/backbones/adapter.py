@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vprep import plugins
 from vprep.errors import UsageError
-from vtrain.backbones.backbone import Backbone
+from vtrain.backbones.stages import Backbone
 
 OF_SIZES = (RuntimeError, ValueError, AssertionError, IndexError, ZeroDivisionError)  # what a wrong size may raise
 CALLERS = tuple(f"{Path(path).parent}/" for path in (__file__, torch.__file__))  # folders whose files call the user's

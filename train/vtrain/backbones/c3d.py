@@ -5,8 +5,8 @@ The form in which VCOP, PRP, Pace and RSPNet use it: eight convolutions with bia
 
 from torch import nn
 
-from vtrain.backbones.backbone import Backbone
 from vtrain.backbones.conv import Conv3d, sequence, unit
+from vtrain.backbones.stages import Backbone
 
 
 def c3d(width: int = 64) -> Backbone:

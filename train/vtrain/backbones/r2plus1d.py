@@ -8,8 +8,8 @@ only one of them.
 
 from torch import Tensor, nn
 
-from vtrain.backbones.backbone import Backbone
 from vtrain.backbones.conv import Conv3d, Residual, fan_out, sequence, stages, unit
+from vtrain.backbones.stages import Backbone
 
 
 def between(channels: int, dim: int, time: int, side: int) -> int:

@@ -6,8 +6,8 @@ VCOP, PRP and Pace have one block a stage (Pace calls it R3D-18), torchvision ha
 
 from torch import nn
 
-from vtrain.backbones.backbone import Backbone
 from vtrain.backbones.conv import Conv3d, Residual, fan_out, sequence, stages, unit
+from vtrain.backbones.stages import Backbone
 
 
 def block(channels: int, dim: int, stride: int) -> Residual:

@@ -6,9 +6,9 @@ of 16 frames has one step of time; the blocks are R3D's, with shortcuts of type 
 
 from torch import nn
 
-from vtrain.backbones.backbone import Backbone
 from vtrain.backbones.conv import Conv3d, fan_out, stages, unit
 from vtrain.backbones.r3d import block
+from vtrain.backbones.stages import Backbone
 
 
 def resnet3d(blocks: tuple[int, ...], width: int) -> Backbone:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtrain.backbones.backbone import Backbone
 from vtrain.backbones.conv import Conv3d, Norm, Size, sequence, unit
+from vtrain.backbones.stages import Backbone
 
 Gates = Literal["none", "separable", "all"]
 Channels = tuple[int, int, int, int, int, int]  # of the 1x1 branch; reduced and out of two branches; after the pool

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vtrain.backbones.backbone import Backbone
 from vtrain.backbones.conv import Conv3d, Residual, fan_out, sequence, stages, unit
+from vtrain.backbones.stages import Backbone
 
 
 class Shift(nn.Module):

@@ -4,11 +4,16 @@ for batch in open_shards("data_shards/", plan, batch=64, workers=8, device="cuda
     clips = augment(batch.clips, batch.augmentation)
 """
 
-from vtrain.data.batch import Batch
-from vtrain.data.dataset import Videos
-from vtrain.data.loader import Loader, open_shards
-from vtrain.data.sampling import EvenClips, OneClip, Plan, Sample, Video, View
-from vtrain.data.shard_set import ShardSet
+from typing import TYPE_CHECKING
+
+from vtrain.lazy import exports
+
+if TYPE_CHECKING:
+    from vtrain.data.batch import Batch
+    from vtrain.data.dataset import Videos
+    from vtrain.data.loader import Loader, open_shards
+    from vtrain.data.sampling import EvenClips, OneClip, Plan, Sample, Video, View
+    from vtrain.data.shard_set import ShardSet
 
 __all__ = [
     "Batch",
@@ -23,3 +28,15 @@ __all__ = [
     "View",
     "open_shards",
 ]
+
+__getattr__ = exports(
+    __name__,
+    {
+        "Batch": "batch",
+        "Videos": "dataset",
+        "Loader": "loader",
+        "open_shards": "loader",
+        "ShardSet": "shard_set",
+        **dict.fromkeys(("EvenClips", "OneClip", "Plan", "Sample", "Video", "View"), "sampling"),
+    },
+)

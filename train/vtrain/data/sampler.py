@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vprep.errors import UsageError, WorkError
+from vprep.format import jpeg_size
 from vtrain.data.augment.config import Box, DrawnParameters, demand_distinct
 from vtrain.data.dataset import Videos
 from vtrain.data.order import seed_from
@@ -22,6 +23,7 @@ from vtrain.data.shard_reader import BadSampleError, Bytes, Located, ShardReader
 
 FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 
+HEADER = 1024  # bytes of a JPEG in which its size is found most often
 WHOLE = (int, np.integer)  # types of a frame's number
 
 Jpegs = list[tuple[int, Bytes]]  # frame number, its bytes
@@ -97,7 +99,9 @@ class Sampler:
         complete = planned.boxes is None and canvases.shape[1:] == size
         slots, decode = planned.slots, cv2.imdecode
         for frame, jpeg in jpegs:
-            picture = decode(jpeg, FLAGS)
+            # A few bytes can claim 65,535 x 65,535 pixels, so the size is compared before anything is decoded.
+            claimed = jpeg_size(jpeg[:HEADER].tobytes()) or jpeg_size(jpeg.tobytes())
+            picture = decode(jpeg, FLAGS) if claimed == size[:2] else None
             if picture is None or picture.shape != size:
                 raise BadSampleError(f"frame {frame} does not decode to the size in the index")
             for slot in slots[frame]:

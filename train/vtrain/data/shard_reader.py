@@ -4,7 +4,6 @@ In a shard, a video's json with the offset of each frame comes first, then a tar
 So the offsets need not be held in memory, and a shard that does not belong to the index is detected.
 """
 
-import json
 import os
 import weakref
 from collections import OrderedDict
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from vprep.errors import WorkError
 from vprep.format import BLOCK, CHECK_DIGITS, check_of
+from vprep.json_text import parse_json
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_spec import size_fault
 
@@ -154,6 +154,8 @@ class ShardReader:
                 file = self._files[number] = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 raise self._unreadable(row, error) from None
+            if os.fstat(file).st_size != self._size(row):  # it was replaced after the set was opened
+                raise self._unreadable(row, "it changed while it was read")
         return file
 
     def _unreadable(self, row: int, why: OSError | str) -> WorkError:
@@ -189,8 +191,11 @@ def spans(offsets: Sequence[int], numbers: Sequence[int], gap: int) -> list[Span
 
 def per_frame(text: bytearray) -> tuple[list[int], str]:
     """Return the offsets and the checks in a video's json, which are its last fields; the others are not parsed."""
-    fields = json.loads(b"{" + text[text.index(b'"frame_offsets":') :])
-    return fields["frame_offsets"], fields["frame_checks"]
+    fields = parse_json(b"{" + text[text.index(b'"frame_offsets":') :])
+    offsets, checks = fields["frame_offsets"], fields["frame_checks"]
+    if not isinstance(checks, str) or set(map(type, offsets)) != {int}:
+        raise ValueError("offsets that are no numbers")
+    return offsets, checks
 
 
 def _name(data: bytearray, at: int) -> str:

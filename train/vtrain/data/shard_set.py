@@ -7,18 +7,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from vprep.errors import UsageError
-from vprep.format import DATASET, INDEX, INDEX_SCHEMA, PER_FRAME
+from vprep.format import DATASET, PER_FRAME
 from vprep.hashing import hash_of
+from vprep.limits import MOST_LABEL
+from vprep.tables import Table, opened
 from vtrain.data.dataset import Videos, as_array, videos_of
-from vtrain.data.shard_spec import Part, Spec, pieces, read_spec
+from vtrain.data.index_file import in_shards, open_index, refuse_twice, refuse_wrong_offsets, refuse_wrong_rows
+from vtrain.data.shard_spec import DUPLICATES, Part, Spec, pieces, read_spec
 from vtrain.data.stored import FrameInfo
 
 FOLDS = (1, 2, 3)
-COLUMNS = ["key", "shard", "offset", "label", "frames", "fps", "height", "width", "codec"]
+COLUMNS = ["key", "shard", "offset", "size", "label", "frames", "fps", "height", "width", "codec"]
 SIZES_AND_RATES = ["height", "width", "fps", "source_height", "source_width", "source_fps", "rotation"]
+SUBSET = pa.schema([("key", pa.string()), ("label", pa.int32()), ("class_name", pa.string())])
 NAMES = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "SSv2"}  # layout -> name in the tables of the papers
 
 
@@ -99,14 +102,16 @@ class ShardSet:
         """Return a hash of each video's frames, by key; two videos with the same hash have the same content."""
         hashes: dict[str, str] = {}
         for part, index in zip(self.parts, self._indexes, strict=True):
-            rows = _read(part, index, ["key", "shard", "hash"])
-            rows = rows.filter(_in_shards(part, rows))
+            rows = index.read(["key", "shard", "hash"])
+            rows = rows.filter(in_shards(part, rows))
             hashes |= dict(zip(rows["key"].to_pylist(), rows["hash"].to_pylist(), strict=True))
         return hashes
 
     @cached_property
-    def _indexes(self) -> list[pq.ParquetFile]:
-        return [_open_index(part) for part in self.parts]
+    def _indexes(self) -> list[Table]:
+        opened = [open_index(part) for part in self.parts]
+        refuse_twice(self.parts, opened, duplicates=DUPLICATES in pieces(self.spec))
+        return opened
 
     @property
     def _folders(self) -> str:
@@ -122,26 +127,10 @@ class ShardSet:
         return " ".join(words) + (f"; fold {fold} of {DATASET} has {counts}" if split is not None else "")
 
 
-def _open_index(part: Part) -> pq.ParquetFile:
-    path = part.folder / INDEX
-    try:
-        index = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from None
-    _refuse_old(path, index.schema_arrow)
-    return index
-
-
-def _refuse_old(path: Path, schema: pa.Schema) -> None:
-    missing = [name for name in INDEX_SCHEMA.names if name not in schema.names]
-    if missing:
-        what = f"{path} has no column '{missing[0]}', which this version needs"
-        raise UsageError(f"{what}; make the set again with vprep shard, or for tars of other tools: vprep index")
-
-
-def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
+def _selected(part: Part, index: Table, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
     """Return the rows of a split and a subset, with the labels of the subset."""
     rows, keep = _rows(part, index, COLUMNS, split, fold, listed)
+    refuse_wrong_rows(part, rows.filter(in_shards(part, rows)))
     if listed is not None:
         labels = pc.take(listed["label"], pc.index_in(rows["key"], listed["key"]))
         rows = rows.set_column(rows.schema.get_field_index("label"), "label", labels)
@@ -149,20 +138,21 @@ def _selected(part: Part, index: pq.ParquetFile, split: str | None, fold: int, l
     # Only the shards of vprep hold the offsets of their frames, and only vprep knows the codec of a source. So a row
     # without a codec needs the large columns of the index.
     if chosen["codec"].null_count > 0:
-        frames = _read(part, index, list(PER_FRAME)).filter(keep)
+        frames = index.read(list(PER_FRAME)).filter(keep)
         for name in PER_FRAME:
             chosen = chosen.append_column(name, frames[name])
+        refuse_wrong_offsets(part, chosen)
     return chosen
 
 
 def _rows(
-    part: Part, index: pq.ParquetFile, columns: list[str], split: str | None, fold: int, listed: pa.Table | None
+    part: Part, index: Table, columns: list[str], split: str | None, fold: int, listed: pa.Table | None
 ) -> tuple[pa.Table, pa.ChunkedArray]:
     """Return columns of the index, and for each row whether it has frames and is in the split and the subset."""
     needed = [*columns, "shard", "frames", *([] if split is None else [f"split{fold}"])]
     needed += [] if listed is None else ["key"]
-    rows = _read(part, index, list(dict.fromkeys(needed)))
-    keep = pc.and_(_in_shards(part, rows), pc.greater(rows["frames"], 0))
+    rows = index.read(list(dict.fromkeys(needed)))
+    keep = pc.and_(in_shards(part, rows), pc.greater(rows["frames"], 0))
     if split is not None:
         keep = pc.and_(keep, pc.fill_null(pc.equal(rows[f"split{fold}"], split), False))
     if listed is not None:
@@ -182,33 +172,19 @@ def _frame_info(part: Part, rows: pa.Table) -> FrameInfo:
     return FrameInfo(height=height, width=width, fps=fps, own_fps=own, stretch=stretch)
 
 
-def _in_shards(part: Part, rows: pa.Table) -> pa.ChunkedArray:
-    """Return for each row whether its shard is among the named shards."""
-    return pc.is_in(rows["shard"], pa.array([shard["name"] for shard in part.shards]))
-
-
-def _read(part: Part, index: pq.ParquetFile, columns: list[str]) -> pa.Table:
-    try:
-        # Arrow's threads would keep memory that `release_unused` cannot free, and each worker process inherits it.
-        return index.read(columns=columns, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(part.folder / INDEX, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> UsageError:
-    reason = str(error).splitlines()[0]
-    return UsageError(f"{path} cannot be read ({reason}); make it again with: vprep index {path.parent}")
-
-
 def _read_subset(path: Path) -> pa.Table:
     """Return the keys, labels and class names of a file that `vprep subset` wrote."""
-    try:
-        return pq.read_table(path, columns=["key", "label", "class_name"])
-    except FileNotFoundError:
-        raise UsageError(f"no file '{path}'; make a subset with: vprep subset SET --rule RULE --out {path}") from None
-    except (OSError, KeyError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"{path} is not a subset ({reason}); make one with: vprep subset SET --rule RULE") from None
+    if not path.exists():
+        raise UsageError(f"no file '{path}'; make a subset with: vprep subset SET --rule RULE --out {path}")
+    with opened(path, SUBSET, "it is not a subset; make one with: vprep subset SET --rule RULE") as table:
+        listed = table.read(SUBSET.names)
+    if listed["key"].null_count or not pc.all(_are_labels(listed["label"]), min_count=0).as_py():
+        raise UsageError(f"{path} has a video without a key or with a negative label; make it again with: vprep subset")
+    return listed
+
+
+def _are_labels(labels: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.fill_null(pc.and_(pc.greater_equal(labels, 0), pc.less_equal(labels, MOST_LABEL)), True)
 
 
 def _classes_of(listed: pa.Table) -> list[str]:

@@ -4,6 +4,7 @@ data_shards/                     all shards of a set
 'data_shards/*.tar'              a glob
 'data_shards/<000..099>.tar'     a range; also {000..099}, which shells expand unless it is quoted
 a,b                              several of the above, joined by commas or as several words
+a,b,+duplicates                  the same, where videos of a and b may have the same content
 """
 
 import fnmatch
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from vprep.errors import UsageError
-from vprep.format import DATASET, read_dataset
+from vprep.format import DATASET, PLAN, read_dataset
 
 Spec = str | Path | Iterable[str | Path]
 
 RANGE = re.compile(r"[<{](\d+)\.\.(\d+)[>}]")
 COMMA = re.compile(r",(?![^{]*})")
 REMOTE = re.compile(r"^[a-z0-9]+://")
+DUPLICATES = "+duplicates"  # the word of a SPEC that allows the same content in several sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,11 @@ class Part:
 def read_spec(spec: Spec) -> list[Part]:
     """Return the shards that `spec` names, by set; raise if one is missing or has another size than when written."""
     sets: dict[Path, dict[str, Any]] = {}  # folder -> dataset.json
+    names_of: dict[Path, Path] = {}  # folder without links -> folder as it was named first
     names: dict[Path, set[str]] = {}  # folder -> names of the shards
     for pattern in pieces(spec):
-        for folder, name in _resolved(pattern):
+        for named, name in [] if pattern == DUPLICATES else _resolved(pattern):
+            folder = names_of.setdefault(named.resolve(), named)
             if folder not in sets:
                 sets[folder] = read_dataset(folder)
             names.setdefault(folder, set()).update(_matching(folder, sets[folder], name))
@@ -82,7 +86,10 @@ def pieces(spec: Spec) -> list[str]:
 
 def absolute(spec: Spec) -> str:
     """Return `spec` with absolute paths, so that it names the same shards from any folder."""
-    return ",".join(pattern if REMOTE.match(pattern) else os.path.abspath(pattern) for pattern in pieces(spec))
+    return ",".join(
+        pattern if pattern == DUPLICATES or REMOTE.match(pattern) else os.path.abspath(pattern)
+        for pattern in pieces(spec)
+    )
 
 
 def upscaling_note(side: int | None, size: int) -> str:
@@ -151,13 +158,11 @@ def _part(folder: Path, info: dict[str, Any], names: set[str]) -> Part:
 
 def size_fault(path: Path, size: int) -> str | None:
     """Return a sentence with advice if a file of a set is missing or does not have `size` bytes; else None."""
-    try:
-        found = path.stat().st_size
-    except FileNotFoundError:
-        again = "run the same vprep shard command again: only this shard is made again"
-        return f"{path} is missing; " + (
-            again if path.suffix == ".tar" else f"make it again: vprep index {path.parent}"
-        )
+    if not path.exists():
+        return f"{path} is missing; {_again(path)}"
+    if not path.is_file():
+        return f"{path} is no regular file; {_again(path)}"
+    found = path.stat().st_size
     if found == size:
         return None
     state = "is cut off" if found < size else "is not the file that the set was finished with"
@@ -165,3 +170,12 @@ def size_fault(path: Path, size: int) -> str | None:
         f"{path} {state}: it has {found} bytes, and {size} in {DATASET}; "
         f"find what is damaged with: vprep verify {path.parent}"
     )
+
+
+def _again(path: Path) -> str:
+    """Return how a file of a set is made again; only a set with a plan has shards that vprep shard can make."""
+    if path.suffix != ".tar":
+        return f"make it again: vprep index {path.parent}"
+    if (path.parent / PLAN).exists():
+        return "run the same vprep shard command again: only this shard is made again"
+    return "get it again from where it came"

@@ -6,13 +6,15 @@ that is built from a backbone and a config; and a `MethodEntry` that ties them t
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from torch import Tensor, nn
-
-from vtrain.backbones import Backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from vtrain.backbones import Backbone
 
 
 class Sampling(Protocol):
@@ -40,7 +42,7 @@ class MethodConfig(Protocol):
 class Fetching(Protocol):
     """Clips that are being read."""
 
-    def clips(self) -> tuple[Tensor, Tensor]:
+    def clips(self) -> "tuple[Tensor, Tensor]":
         """Return augmented clips [B, N, C, T, H, W], and which samples [B] are valid. The host waits here."""
         ...
 
@@ -53,7 +55,7 @@ class Fetch(Protocol):
         """The number of videos; rows are below it."""
         ...
 
-    def __call__(self, row_B: Tensor, speed_B: Tensor) -> Fetching:
+    def __call__(self, row_B: "Tensor", speed_B: "Tensor") -> Fetching:
         """Begin to read a clip of each video `row_B`, by the method's plan `fetched[speed]`, and do not wait."""
         ...
 
@@ -66,9 +68,9 @@ class Method(Protocol):
     module's attribute `fetch` to a `Fetch`, with which the module reads clips that it chooses within a step.
     """
 
-    backbone: Backbone
+    backbone: "Backbone"
 
-    def __call__(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, clips_BNCTHW: "Tensor", targets: "dict[str, Tensor]") -> "dict[str, Tensor]":
         """Return scalars by name. The network learns from "loss"; all others are logged.
 
         `targets` holds the targets of the plan; for each video `row` (its number), `label` (-1: none) and `valid`;
@@ -86,7 +88,7 @@ class MethodEntry:
     """A method's entry, from which its command, recipes, benchmarks and evaluation are derived."""
 
     summary: str  # one line for `vtrain --help`
-    module: Callable[[Backbone, Any], nn.Module]
+    module: "Callable[[Backbone, Any], nn.Module]"
     config: type[MethodConfig]
     main: str = ""  # name of the main recipe; empty: the first of `recipes`, or a default recipe when there are none
     recipes: tuple[Callable[[], object], ...] = ()  # functions that return a Recipe; only for methods from outside

@@ -10,7 +10,8 @@ from dataclasses import fields, is_dataclass
 from vprep import plugins
 from vprep.errors import UsageError
 from vtrain.conversion import NAME, alternatives
-from vtrain.methods import METHODS, Lazy
+from vtrain.lazy import Lazy
+from vtrain.methods import METHODS
 from vtrain.methods.method import MethodConfig, MethodEntry
 
 KIND = "method"

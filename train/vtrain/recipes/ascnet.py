@@ -8,7 +8,7 @@ Mini-Kinetics-200 is Kinetics-400 with data.subset, a file of `vprep subset --ru
 from dataclasses import replace
 
 from vtrain.methods.ascnet import ONLINE, TARGET, Config, Sampling
-from vtrain.optim.optimizers import Optim
+from vtrain.optim.config import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows
 from vtrain.recipes.recipe import Recipe

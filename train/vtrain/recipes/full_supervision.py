@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from vtrain.data.sampling import PLAIN, OneClip
 from vtrain.methods.supervised import Config
-from vtrain.optim.optimizers import Optim
+from vtrain.optim.config import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import by_name
 from vtrain.recipes.recipe import Recipe

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from vtrain.data.stored import Stored
 from vtrain.methods.pace import RELEASED, Config, Sampling
-from vtrain.optim.optimizers import Optim
+from vtrain.optim.config import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows, word_of
 from vtrain.recipes.recipe import Recipe

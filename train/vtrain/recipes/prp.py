@@ -5,7 +5,7 @@ The authors' code reads every frame at the videos' own rate and resizes it to 12
 
 from vtrain.data.stored import Stored
 from vtrain.methods.prp import Config
-from vtrain.optim.optimizers import Optim
+from vtrain.optim.config import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import Row, by_name, rows
 from vtrain.recipes.recipe import Data, Recipe, Validate

@@ -14,7 +14,7 @@ from vtrain.data.dataset import By
 from vtrain.data.stored import Stored
 from vtrain.methods import registry
 from vtrain.methods.method import MethodConfig
-from vtrain.optim.optimizers import Optim
+from vtrain.optim.config import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import from_json
 from vtrain.run_folder import read_json

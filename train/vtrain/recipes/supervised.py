@@ -17,7 +17,7 @@ from vtrain.data.stored import Rate
 from vtrain.methods import pace as pace_method
 from vtrain.methods import prp as prp_method
 from vtrain.methods.supervised import Config
-from vtrain.optim.optimizers import Optim
+from vtrain.optim.config import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes import full_supervision
 from vtrain.recipes import pace as pace_recipes

@@ -9,7 +9,7 @@ from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import PLAIN, OneClip
 from vtrain.methods import ascnet, pace, prp, rspnet, supervised
 from vtrain.methods.method import MethodConfig
-from vtrain.optim.optimizers import Optim
+from vtrain.optim.config import Optim
 from vtrain.optim.schedule import Schedule
 from vtrain.recipes.names import by_name
 from vtrain.recipes.recipe import Recipe

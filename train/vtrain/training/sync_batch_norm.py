@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vprep.errors import UsageError
 from vtrain.backbones.batch_norm import ExactNorm
 from vtrain.distributed import world
-from vtrain.methods.rspnet import RSPNet
+from vtrain.methods.rspnet.network import RSPNet
 
 
 def synced(module: nn.Module, device: torch.device) -> nn.Module:

@@ -20,15 +20,15 @@ from vprep.errors import UsageError, WorkError
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
 from vtrain.backbones.batch_norm import make_exact
-from vtrain.data.shard_set import ShardSet
 from vtrain.distributed import rank, world
 from vtrain.doctor import refuse_bad_torch
 from vtrain.machine import environment
 from vtrain.methods import registry
 from vtrain.optim.optimizers import build
 from vtrain.overrides import as_json
-from vtrain.recipes.recipe import Recipe, read_recipe
+from vtrain.recipes.recipe import Recipe
 from vtrain.training.advice import computing, epochs_in_a_step
+from vtrain.training.inputs import Inputs, command_of
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
 from vtrain.training.memory import demand_memory
@@ -44,17 +44,15 @@ from vtrain.weights import load_weights
 Summary = dict[str, Any]
 
 
-def train(
-    recipe: Recipe, folder: Path | None = None, *, resume: bool = False, shards: ShardSet | None = None
-) -> Summary:
+def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False, inputs: Inputs | None = None) -> Summary:
     """Train by `recipe`, save everything in `folder`, and return a short summary of the result.
 
-    `shards` are the recipe's shards if they are open already.
+    `inputs` are the recipe's shards and videos if they are open already.
     """
     refuse_bad_torch(torch.__version__)
     with processes() as device, ExitStack() as stack:
-        training = Training.open(recipe, device, folder, shards)
-        del shards  # its index need not stay in memory
+        training = Training.open(recipe, device, folder, inputs)
+        del inputs  # its index need not stay in memory
         folder = training.folder
         note(epochs_in_a_step(training.recipe.batch, len(training.videos)))
         note(demand_memory(training.recipe, training.videos, training.place, training.length.steps, module_of))
@@ -102,12 +100,6 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
         "clips_per_s": round((run.step - first) * recipe.batch / seconds, 2),
         **{name: value for name, value in monitor.last.items() if name not in ("step", "clips_per_s")},
     }
-
-
-def command_of(recipe: Recipe) -> str:
-    """Return the words after `vtrain` on the command line, which must name code from outside each time."""
-    backbone = f" --backbone {recipe.backbone}" if ":" in recipe.backbone else ""
-    return f"{registry.word_of(recipe.method_name)}{backbone}"
 
 
 def module_of(recipe: Recipe) -> nn.Module:
@@ -206,8 +198,3 @@ def note_environment(folder: Path, step: int) -> None:
     path, here = folder / run_folder.ENVIRONMENT, {"step": step, **environment()}
     before = run_folder.read_json(path) if path.exists() else []
     run_folder.write_json(path, [*before, here] if isinstance(before, list) else [here])
-
-
-def recipe_in(folder: Path) -> Recipe:
-    """Return the recipe that a run was trained by."""
-    return read_recipe(folder / run_folder.RECIPE, f"MODULE:NAME --resume --out {folder}")

@@ -1,25 +1,23 @@
 """The inputs of a training, opened once: the recipe, the videos, the device and the folder."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
 from vtrain.data.augment.apply import Augment
-from vtrain.data.dataset import Videos, held_out
+from vtrain.data.dataset import Videos
 from vtrain.data.fetch import ClipFetcher
 from vtrain.data.loader import Loader
-from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import absolute
-from vtrain.data.stored import difference_note
 from vtrain.distributed import rank, world
 from vtrain.inference import uses_bf16
 from vtrain.machine import default_workers, demand_workers
 from vtrain.methods import registry
 from vtrain.overrides import as_json
-from vtrain.recipes.recipe import Data, Length, Recipe, for_classes
+from vtrain.recipes.recipe import Length, Recipe
 from vtrain.training.compiler import demand_compiler
+from vtrain.training.inputs import Inputs, note_about
 from vtrain.training.loop import Feed
 from vtrain.training.processes import agreed_folder
 from vtrain.training.run import Place, Run
@@ -73,34 +71,30 @@ class Training:
 
     @classmethod
     def open(
-        cls, recipe: Recipe, device: torch.device, folder: Path | None = None, shards: ShardSet | None = None
+        cls, recipe: Recipe, device: torch.device, folder: Path | None = None, inputs: Inputs | None = None
     ) -> "Training":
-        """Open the recipe's shards, if they are not open yet, and select the videos."""
+        """Open the recipe's shards and select the videos, unless `inputs` holds them."""
         place = place_of(recipe, device)
         recipe.at_a_time(world())  # refuses a batch that the processes cannot share
         folder = agreed_folder(folder, recipe.method_name)
-        shards = shards or ShardSet.open(absolute(recipe.data.shards))
-        recipe = resolved(recipe, shards)
-        videos, validated = selected(recipe, shards)
-        recipe = for_classes(recipe, len(videos.classes or ()))
-        watch = recipe.watch
-        sides = [shards.select(split, fold=recipe.data.fold) for split in (watch.gallery, watch.queries) if watch.every]
+        inputs = inputs or Inputs.open(recipe)
+        recipe = inputs.recipe
         return cls(
             recipe=recipe,
             folder=folder,
             place=place,
-            videos=videos,
-            validated=validated if recipe.validate.every else None,
-            watched=(sides[0], sides[1]) if sides else None,
-            length=recipe.length(len(videos)),
+            videos=inputs.videos,
+            validated=inputs.validated if recipe.validate.every else None,
+            watched=inputs.watched,
+            length=recipe.length(len(inputs.videos)),
             data=DataInfo(
-                name=shards.name,
-                hash=videos.fingerprint,
-                videos=len(videos),
+                name=inputs.shards.name,
+                hash=inputs.videos.fingerprint,
+                videos=len(inputs.videos),
                 split=recipe.data.split,
                 fold=recipe.data.fold,
             ),
-            note=note_about(recipe, shards) if rank() == 0 else "",
+            note=note_about(recipe, inputs.shards) if rank() == 0 else "",
         )
 
     @property
@@ -133,44 +127,6 @@ def place_of(recipe: Recipe, device: torch.device) -> Place:
 
 def precision_of(recipe: Recipe, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if uses_bf16(recipe.precision, device) else torch.float32
-
-
-def resolved(recipe: Recipe, shards: ShardSet) -> Recipe:
-    """Return the recipe with absolute paths and a definite split, so that it means the same in any folder."""
-    data = recipe.data
-    split = data.split
-    if split == "auto":
-        split = "train" if shards.has_split("train", data.fold) else "all"
-    subset = None if data.subset is None else str(Path(data.subset).absolute())
-    weights = None if recipe.weights is None else str(Path(recipe.weights).absolute())
-    data = replace(data, shards=absolute(shards.spec), split=split, subset=subset)
-    return replace(recipe, data=data, weights=weights)
-
-
-def selected(recipe: Recipe, shards: ShardSet) -> tuple[Videos, Videos | None]:
-    """Return the videos that the network learns from, and the videos that it is validated on; None without any."""
-    data = recipe.data
-    split, subset = _wanted(data)
-    videos = shards.select(split, fold=data.fold, subset=subset)
-    if recipe.validate.split:
-        return videos, shards.select(recipe.validate.split, fold=data.fold)
-    if not data.hold_out:
-        return videos, None
-    return held_out(videos, data.hold_out, data.hold_out_by, recipe.seed)
-
-
-def note_about(recipe: Recipe, shards: ShardSet) -> str:
-    """Return how the recipe's videos differ from those that it was published with; "" where they do not."""
-    if not recipe.stored.options:
-        return ""
-    split, subset = _wanted(recipe.data)
-    info = shards.frame_info(split, fold=recipe.data.fold, subset=subset)
-    return difference_note(recipe.stored, recipe.method.plan().looks, info)
-
-
-def _wanted(data: Data) -> tuple[str | None, Path | None]:
-    """Return the split and the subset to select; None: all videos."""
-    return None if data.split in ("all", "") else data.split, None if data.subset is None else Path(data.subset)
 
 
 def feed_of(recipe: Recipe, videos: Videos, run: Run | None, place: Place) -> Feed:

@@ -16,11 +16,10 @@ from vprep import plugins
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone, backbone, known
-from vtrain.run_folder import weights_file
 from vtrain.weights.checkpoint_file import Contents, read, refuse_dtypes
 from vtrain.weights.info import WeightsInfo
+from vtrain.weights.location import file_of
 
-PROGRAMS = (".ts", ".onnx")  # exports that other programs run
 METADATA_KEY = "vtrain"  # of the JSON that describes the weights, in a file's metadata
 COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch up to 0.4.0 did not have it
 SHOWN = 6  # names of a kind in a message
@@ -111,18 +110,6 @@ def write_safetensors(path: Path, tensors: dict[str, Tensor], described: str) ->
     }
     with atomic_write(path) as file:
         file.write(save(packed, {METADATA_KEY: described}))
-
-
-def file_of(path: Path) -> Path:
-    """Return the file with weights that `path` names: itself, or best.pt or last.pt in the folder of a run."""
-    if not path.exists():
-        raise UsageError(f"there is no {path}; name a run's folder or a .safetensors file")
-    file = weights_file(path) if path.is_dir() else path
-    if path.is_dir() and not file.is_file():
-        raise UsageError(f"{path} holds no last.pt; name the folder of a run that has saved, or a .safetensors file")
-    if path.suffix in PROGRAMS:
-        raise UsageError(f"{path} is an exported program; export the same run with --out {path.stem}.safetensors")
-    return file
 
 
 def backbone_in(path: Path, contents: Contents) -> tuple[dict[str, Tensor], dict[str, Any]]:

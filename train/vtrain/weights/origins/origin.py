@@ -7,12 +7,13 @@ together into the complete state dict of a backbone.
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Renames = tuple[tuple[str, str], ...]  # patterns and their replacements, applied to a name one after another
-Named = dict[str, Tensor]
+Named = dict[str, "Tensor"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,41 +1,10 @@
-"""ASCNet. Huang, Wu, Hu, Liu, He, Wu, Wu, Tan, Ding: ASCNet: Self-supervised Video Representation Learning with
-Appearance-Speed Consistency (ICCV 2021).
-
-The loader takes two clips of a video at two speeds. From the first clip the network predicts the appearance of the
-second (ACP, appearance consistency perception), and the motion of a similar video's clip at the first clip's speed
-(SCP, speed consistency perception). The features to predict come from a momentum copy, the target network. Where the
-paper leaves something open, this file follows BYOL.
-
-With memory="bank" a step first encodes the second clips and finds their neighbours in the bank. Then threads read a new
-clip of each neighbour (`vtrain.data.fetch`) while the online network computes. To learn whose clips to read, the host
-waits for the device once a step, or twice with direction="both"; with the other memories it never waits.
-
-Differs from the paper
-- Algorithm 1 compares with all other videos, encoded by the present weights. The bank has the newest feature of each
-  video, as old as the step that showed the video. Of more than `queue` videos it has those shown last, for the paper
-  takes its bank from MoCo, which keeps recent features only because older ones come from another network.
-- The bank's features are the target network's, like a_j, with which they are compared; line 12 has the head of the
-  online network.
-- The neighbour is the nearest video ("from the most similar candidates" in section 3.3.1), found with the target's
-  feature of the second clip (line 14; section 3.3.1 has the first clip). "SCP only" finds it with a random projection.
-- memory="clip" keeps the last `pool` clips and encodes the neighbour's again, where line 15 takes a new clip of its
-  video; memory="feature" keeps motion features and encodes nothing again. Both compare at the wanted speed only.
-- A clip without a neighbour in the memory, or whose neighbour cannot be read, is left out of SCP's mean.
-- "Different instances" (table 1b) takes the next video of the batch, which is any video; its second clip serves twice.
-- The two speeds always differ (section 3.2; in section 3.1 they may be equal); for {1, 1} write speeds=(1, 1).
-- The text augments all clips alike. Here, as in BYOL, the two clips differ in blur and solarisation. BYOL lets both
-  networks see both clips; equation 2 and algorithm 1 have one direction, so by default no solarised clip reaches the
-  online network. direction="both" is as in BYOL.
-- On a GPU the network computes in bfloat16; the paper does not say in what. [precision=float32]
+"""ASCNet's online network, target network and loss. What is chosen is in the package's `Config`.
 
 B batch, N clips, C channels, T time, H W height and width, D feature, K memory
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from math import cos, pi
-from random import Random
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,109 +12,14 @@ from torch import Tensor, nn
 
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
-from vtrain.data.augment.config import AugmentConfig
-from vtrain.data.sampling import OneClip, Plan, Sample, Short, Video, View, demand_positive, random_clip
-from vtrain.methods.ascnet_memory import Bank, Memory, Recent, fitting, memory, next_fitting
-from vtrain.methods.method import Fetch, MethodEntry
+from vtrain.data.sampling import Plan
+from vtrain.methods.ascnet import Config
+from vtrain.methods.ascnet.memory import Bank, fitting, memory, next_fitting
+from vtrain.methods.method import Fetch
 from vtrain.methods.momentum import ema_update, momentum_copy
 from vtrain.methods.precision import at_least_float32
 
 Motion = Callable[[], tuple[Tensor, Tensor]]
-
-ONLINE = AugmentConfig(
-    jitter=(0.4, 0.4, 0.2, 0.1),
-    jitter_chance=0.8,
-    grey=0.2,
-    blur=1.0,
-    order=("flip", "jitter", "grey", "blur", "solarise"),
-)
-TARGET = replace(ONLINE, blur=0.1, solarise=0.2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """Two clips; the order of their speeds is drawn for each sample, so that each speed has both roles.
-
-    `again` further clips repeat the first speeds.
-    """
-
-    frames: int = 16
-    speeds: tuple[int, ...] = (4, 8)
-    again: int = 0
-    short: Short = "loop"
-    looks: tuple[AugmentConfig, ...] = (ONLINE, TARGET)
-
-    def __post_init__(self) -> None:
-        demand_positive(frames=self.frames, speeds=self.speeds, looks=len(self.looks))
-
-    @property
-    def views(self) -> int:
-        return 2 + self.again
-
-    @property
-    def length(self) -> int:
-        return self.frames
-
-    def __call__(self, video: Video, rng: Random) -> Sample:
-        speeds = rng.sample(self.speeds, 2)
-        speeds += speeds[: self.again]
-        views = [
-            View(frames=random_clip(rng, self.frames, speed, video.frames, self.short), group=group, speed=float(speed))
-            for group, speed in enumerate(speeds)
-        ]
-        return Sample(views=views, targets={"speed": speeds})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """All choices of ASCNet. Tables 1a and 1b of the paper, with speeds=(1, 2), differ in `tasks` and `instances`."""
-
-    NAME: ClassVar[str] = "ascnet"
-    sampling: Sampling = Sampling()
-    tasks: Literal["acp+scp", "acp", "scp", "acp+sp"] = "acp+scp"  # sp: predict the speed of each clip
-    gamma: float = 0.5  # share of SCP, or of SP, in the loss
-    instances: Literal["similar", "different", "same"] = "similar"  # video of SCP's other clip
-    memory: Memory = "bank"  # of the videos among which the similar one is sought
-    pool: int = 1024  # entries of memory="clip": 1.2 GB of bfloat16 for 16 x 112 x 112
-    queue: int = 16384  # entries of memory="bank", 17 MB, and of memory="feature", 34 MB
-    direction: Literal["one", "both"] = "one"  # both: as in BYOL, the mean of both assignments of the clips
-    dim: int = 256
-    hidden: int = 4096
-    momentum: float = 0.99  # at the start; 1 at the end
-
-    def plan(self) -> Plan:
-        if self.instances != "same" or "scp" not in self.shares:
-            return self.sampling
-        again, looks = len(self.ways), self.sampling.looks
-        return replace(self.sampling, again=again, looks=(*looks, *looks[-1:] * again) if len(looks) > 1 else looks)
-
-    @property
-    def searches(self) -> bool:
-        """Whether SCP's other clip is a neighbour's."""
-        return self.instances == "similar" and "scp" in self.shares
-
-    def new_memory(self) -> Bank | Recent:
-        """Return the empty memory in which the similar video is sought."""
-        frames, side = self.sampling.frames, self.sampling.looks[0].size
-        return memory(
-            self.memory, self.pool if self.memory == "clip" else self.queue, self.dim, (frames, side, side, 3)
-        )
-
-    def neighbour(self, speed: int) -> Plan:
-        """Return how a clip of a neighbour is taken: as the target network sees clips."""
-        seen = self.sampling
-        return OneClip(frames=seen.frames, step=speed, short=seen.short, looks=seen.looks[-1:])
-
-    @property
-    def ways(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of the online network's clip and the target network's clip."""
-        return ((0, 1),) if self.direction == "one" else ((0, 1), (1, 0))
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Weight of each task in the loss (equation 1); a task that is alone has weight 1."""
-        tasks = self.tasks.split("+")
-        return dict(zip(tasks, (1 - self.gamma, self.gamma) if len(tasks) > 1 else (1.0,), strict=True))
 
 
 class ASCNet(nn.Module):
@@ -164,7 +38,7 @@ class ASCNet(nn.Module):
         self.fetch: Fetch | None = None
         self.fetched: dict[int, Plan] = {}
         if config.searches:
-            self.memory = config.new_memory()
+            self.memory = memory(config)
             if config.memory == "bank":
                 self.fetched = {speed: config.neighbour(speed) for speed in sorted(set(config.sampling.speeds))}
         if "sp" in config.shares:
@@ -288,12 +162,3 @@ def accuracy(predicted_BD: Tensor, target_BD: Tensor) -> Tensor:
     """Return how often a prediction's nearest target in the batch is its own video's; chance is 1 / B."""
     number = torch.arange(len(predicted_BD), device=predicted_BD.device)
     return (float32(torch.mm, predicted_BD, target_BD.T).argmax(1) == number).float().mean()
-
-
-METHOD = MethodEntry(
-    summary="ASCNet: consistency of appearance and of speed.",
-    module=ASCNet,
-    config=Config,
-    main="ascnet-resnet3d18-k400",
-    protocol="ascnet",
-)

@@ -1,10 +1,7 @@
-"""Training on labels: the baseline of the self-supervised methods, and their fine-tuning.
+"""The network and the loss of training on labels.
 
 B batch   N views   T frames   C channels   H height   W width   D feature
 """
-
-from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,22 +9,8 @@ from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
 from vtrain.data.dataset import NO_LABEL
-from vtrain.data.sampling import OneClip, Plan
-from vtrain.methods.method import MethodEntry
 from vtrain.methods.precision import at_least_float32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """All choices of training on labels."""
-
-    NAME: ClassVar[str] = "supervised"
-    classes: int = 0  # 0: as many as the videos have
-    sampling: OneClip = field(default_factory=OneClip)
-    dropout: float = 0.0  # the four papers have none; above 0 each step draws from torch's own generator
-
-    def plan(self) -> Plan:
-        return self.sampling
+from vtrain.methods.supervised import Config
 
 
 class Supervised(nn.Module):
@@ -52,13 +35,3 @@ class Supervised(nn.Module):
 
     def after_step(self, progress: float) -> None:
         pass
-
-
-METHOD = MethodEntry(
-    summary="Training on labels, from scratch or from --weights.",
-    module=Supervised,
-    config=Config,
-    main="finetune-rspnet-r2plus1d-ucf101",  # without weights it is "w/o pre-training" of RSPNet's table 1
-    protocol="rspnet",
-    learns_from_labels=True,
-)

@@ -3,15 +3,12 @@
 B batch   D feature   K memory   T frames   H height   W width   C channels
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from vtrain.distributed import gather
+from vtrain.methods.ascnet import Config
 from vtrain.methods.momentum import Queue
-
-Memory = Literal["bank", "clip", "feature"]
 
 
 class Bank(Queue):
@@ -69,14 +66,15 @@ class Recent(Queue):
         return self[self.kind].index_select(0, nearest(a_BD, self["appearance"], fits_BK)), fits_BK.any(1)
 
 
-def memory(kind: Memory, size: int, dim: int, clip: tuple[int, int, int, int]) -> Bank | Recent:
-    """Return a memory of `size` entries; `clip` is the shape of a clip [T, H, W, C]."""
-    if kind == "bank":
-        return Bank(size, dim)
-    if kind == "feature":
-        return Recent(dim, feature=torch.zeros(size, dim))
+def memory(config: Config) -> Bank | Recent:
+    """Return the empty memory in which the similar video is sought."""
+    if config.memory == "bank":
+        return Bank(config.queue, config.dim)
+    if config.memory == "feature":
+        return Recent(config.dim, feature=torch.zeros(config.queue, config.dim))
     # In the type that a network under autocast reads, and with channels last, which is the layout of clips.
-    return Recent(dim, clip=torch.zeros(size, *clip, dtype=torch.bfloat16))
+    frames, side = config.sampling.frames, config.sampling.looks[0].size
+    return Recent(config.dim, clip=torch.zeros(config.pool, frames, side, side, 3, dtype=torch.bfloat16))
 
 
 def empty_rows(size: int) -> Tensor:

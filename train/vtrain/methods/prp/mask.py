@@ -16,22 +16,15 @@ B batch   S segments   T frames   C channels   H W height and width, h w of the 
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Mask = Literal["released", "paper", "none"]
+from vtrain.methods.prp import Mask, compared
+
 LEAST, MOST = 0.8, 2.0  # lambda_1 and lambda_2 of section 4.1
 EPSILON = 1e-6  # of the authors' code
-
-
-def compared(mask: Mask, frames: int) -> list[int]:
-    """Return the frames of a segment of `frames` frames from which the mask is computed."""
-    if mask == "released":
-        return [round(number * (frames - 1) / 3) for number in range(4)]
-    return list(range(frames)) if mask == "paper" else []
 
 
 def interpolated(frames_BTCHW: Tensor, position_BT: Tensor) -> Tensor:
