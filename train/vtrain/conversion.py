@@ -21,6 +21,14 @@ MOST_ZEROS = 400  # more than any float has; writing out those of 1e-999999999 w
 MOST_NAMES = 20  # a sentence does not list more
 
 
+class SettingError(UsageError):
+    """A value that a group of settings refuses. The message begins with the setting's name, as the group has it."""
+
+    def within(self, where: str) -> "SettingError":
+        """Return the error with the complete name of the setting, as one types it."""
+        return SettingError(f"{where}{self}")
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """Marks a field whose group may be of several kinds: Annotated[Protocol, Choice(kinds)].
@@ -84,7 +92,11 @@ def _group(kind: type, value: Any, where: str) -> Any:  # noqa: ANN401
     for key, field in known.items():
         if key not in value and field.default is MISSING and field.default_factory is MISSING:
             raise UsageError(f"no value for '{dot}{key}'; write one")
-    return kind(**{key: fit(hints[key], item, dot + key) for key, item in value.items()})
+    fitted = {key: fit(hints[key], item, dot + key) for key, item in value.items()}
+    try:
+        return kind(**fitted)
+    except SettingError as error:
+        raise error.within(dot) from None
 
 
 def _word(options: tuple[Any, ...], value: Any, where: str) -> Any:  # noqa: ANN401

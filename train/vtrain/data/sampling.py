@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal, Protocol
 
-from vprep.errors import UsageError
+from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
 
 Short = Literal["loop", "restart", "stretch", "replace", "error"]
@@ -82,7 +82,7 @@ def demand_positive(**settings: object) -> None:
     for name, value in settings.items():
         values = value if isinstance(value, tuple) else (value,)
         if not values or any(not number > 0 for number in values):
-            raise UsageError(f"{name} is '{','.join(map(str, values))}'; write one or more numbers above 0")
+            raise SettingError(f"{name} is '{','.join(map(str, values))}'; write one or more numbers above 0")
 
 
 def span(count: int, step: int) -> int:

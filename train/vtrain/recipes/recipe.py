@@ -94,18 +94,7 @@ class Recipe:
         _demand(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more")
         for name, value in (("validate.every", self.validate.every), ("watch.every", self.watch.every)):
             _demand(value >= 0, name, value, "0 (never) or a number of epochs")
-        if self.schedule.kind == "plateau" and self.validate.every != 1:
-            raise UsageError(
-                f"validate.every is {self.validate.every:g} with schedule.kind=plateau, which needs a loss each epoch: "
-                "set validate.every=1, and data.hold_out or validate.split"
-            )
-        if self.keep == "best" and self.best_by == "held_out_loss" and not self.validate.every:
-            raise UsageError(
-                "keep is best by held_out_loss, which is not measured: set validate.every=1, and data.hold_out or "
-                "validate.split; or best_by=loss, or keep=last"
-            )
-        if self.validate.every and not (self.data.hold_out or self.validate.split):
-            raise UsageError("nothing to validate on: set data.hold_out or validate.split, or validate.every=0")
+        _demand_validation(self)
 
     @property
     def method_name(self) -> str:
@@ -188,6 +177,29 @@ def read_recipe(path: Path, command: str) -> Recipe:
         return from_json(Recipe, found)
     except UsageError as error:
         raise UsageError(f"{path} is no recipe: {error}") from None
+
+
+def _demand_validation(recipe: Recipe) -> None:
+    """Refuse settings that need a validation that the recipe does not have; name all that has to change at once."""
+    every, on_something = recipe.validate.every, bool(recipe.data.hold_out or recipe.validate.split)
+    plateau = recipe.schedule.kind == "plateau"
+    best = recipe.keep == "best" and recipe.best_by == "held_out_loss"
+    if on_something and (every == 1 or not plateau) and (every or not best):
+        return
+    if not (every or plateau or best):
+        return
+    needing = [f"validate.every={every:g}"] if every and not on_something else []
+    needing += ["schedule.kind=plateau"] if plateau else []
+    needing += ["keep=best with best_by=held_out_loss"] if best else []
+    without = [*(["validate.every=0"] if every else []), *(["schedule.kind=constant"] if plateau else [])]
+    without += ["keep=last"] if best else []
+    missing = [] if on_something else ["data.hold_out=N or validate.split=SPLIT"]
+    missing += ["validate.every=1"] if every != 1 and (plateau or not every) else []
+    there = f"validate.every is {every:g}" if on_something else "data.hold_out is 0 and validate.split is empty"
+    raise UsageError(
+        f"{there}, but {', '.join(needing)} needs {'a loss each epoch' if plateau else 'videos to validate on'}: "
+        f"set {' and '.join(missing)}; or set {', '.join(without)}"
+    )
 
 
 def _demand(holds: bool, name: str, value: object, wanted: str) -> None:

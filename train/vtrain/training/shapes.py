@@ -5,7 +5,7 @@ B batch   N views   C channels   T frames   S side
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from typing import Any, cast
@@ -21,6 +21,7 @@ from vtrain.recipes.recipe import Recipe
 META = torch.device("meta")
 FEW, MORE = 2, 4  # videos of the two batches from whose difference a video's share follows
 MOST_NUMBERS = 1 << 55  # of a tensor: far more would not fit into 64 bits
+LONG = 1 << 30  # frames of a video
 MOST_FRAMES = 100_000  # of a sample; a plan lists the number of each
 # What the code of a method may raise where there are shapes alone.
 ERRORS = (
@@ -103,7 +104,8 @@ def storage_of(tensor: Tensor) -> int:
 
 def targets_like(plan: Plan, video: Video, count: int) -> dict[str, Tensor]:
     """Return targets of the shapes that the loader gives for `count` videos."""
-    drawn = {name: np.array(value) for name, value in plan(video, Random(0)).targets.items()}
+    long = replace(video, frames=LONG)  # so that no clip is too long for it
+    drawn = {name: np.array(value) for name, value in plan(long, Random(0)).targets.items()}
     kinds = {name: torch.float32 if value.dtype.kind == "f" else torch.int64 for name, value in drawn.items()}
     numbers = {name: torch.zeros(count, *drawn[name].shape, dtype=kind, device=META) for name, kind in kinds.items()}
     ids = {name: torch.zeros(count, dtype=torch.int64, device=META) for name in ("row", "label")}

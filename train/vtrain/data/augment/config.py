@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vprep.errors import UsageError
+from vtrain.conversion import SettingError
 
 Array = npt.NDArray[Any]
 DrawnParameters = dict[str, Any]
@@ -193,7 +194,7 @@ def stack(parameters: Sequence[Sequence[DrawnParameters]]) -> dict[str, Array]:
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise UsageError(message)
+        raise SettingError(message)
 
 
 def _check_choices(config: AugmentConfig) -> None:

@@ -24,6 +24,7 @@ from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vprep.errors import UsageError
+from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Sample, Short, TooShortError, Video, View, demand_positive, fallback
 from vtrain.methods.method import MethodEntry
@@ -61,14 +62,14 @@ class Sampling:
         demand_positive(frames=self.frames, speeds=self.speeds, rate=self.rate, looks=len(self.looks))
         for speed in self.speeds:
             if speed % self.rate and self.rate % speed:
-                raise UsageError(
-                    f"speed is {speed} and rate {self.rate}: frames to reconstruct would lie between those of the "
+                raise SettingError(
+                    f"speeds has {speed}, and rate is {self.rate}: frames to reconstruct would lie between those of the "
                     "video; one must be a multiple of the other"
                 )
             if self.mask != "none" and self.reconstructed % speed:
-                raise UsageError(
-                    f"speed {speed} needs {speed} motion maps for {self.frames} x {self.rate} frames to reconstruct, "
-                    'which cannot be divided evenly among them; leave this speed out, or set mask to "none"'
+                raise SettingError(
+                    f"speeds has {speed}, which needs {speed} motion maps for {self.frames} x {self.rate} frames to reconstruct, "
+                    "which cannot be divided evenly among them; leave this speed out, or set mask=none"
                 )
 
     @property
@@ -133,8 +134,8 @@ class Config:
     def __post_init__(self) -> None:
         for config in self.sampling.looks:
             if self.branches != "DP" and config.normalise != "unit":
-                raise UsageError(
-                    f"normalise is '{config.normalise}', but the decoder makes values from 0 to 1: set normalise=unit"
+                raise SettingError(
+                    f"sampling.looks.normalise is '{config.normalise}', but the decoder makes values from 0 to 1: set normalise=unit"
                 )
 
     def plan(self) -> Sampling:

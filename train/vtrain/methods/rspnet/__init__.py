@@ -33,6 +33,7 @@ from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vprep.errors import UsageError
+from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
 from vtrain.methods.method import MethodEntry
@@ -107,9 +108,11 @@ class Config:
 
     def __post_init__(self) -> None:
         if (self.motion, self.appearance) == ("sp", "vid"):
-            raise UsageError("motion is 'sp', but appearance 'vid' shows one speed only: change one of them")
+            raise SettingError("motion is 'sp', but appearance=vid shows one speed only: change one of them")
         if self.motion == "sp" and len(self.sampling.drawn) > 1:
-            raise UsageError("motion is 'sp', which tells one speed from 1x: leave speeds out, and set speed")
+            raise SettingError(
+                "motion is 'sp', which tells one speed from 1x: leave sampling.speeds out, and set sampling.speed"
+            )
 
     def plan(self) -> Plan:
         return self.sampling
