@@ -5,8 +5,14 @@ from math import inf
 
 from vtrain.conversion import SettingError
 
+Limits = tuple[float, float]
+NOT_NEGATIVE: Limits = (0, inf)
+POSITIVE: Limits = (1e-6, inf)
+FRACTION: Limits = (0, 1)
+WHOLE: Limits = (1, inf)
 
-def check_limits(settings: object, limits: Mapping[str, tuple[float, float]]) -> None:
+
+def check_limits(settings: object, limits: Mapping[str, Limits]) -> None:
     """Refuse a value outside its limits, which are allowed values."""
     for name, (low, high) in limits.items():
         value = getattr(settings, name)

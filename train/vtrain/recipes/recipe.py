@@ -15,6 +15,7 @@ from vtrain.data.stored import Stored
 from vtrain.methods import registry
 from vtrain.methods.method import MethodConfig
 from vtrain.optim.config import Optim
+from vtrain.optim.limits import FRACTION, NOT_NEGATIVE, WHOLE, check_limits
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import from_json
 from vtrain.run_folder import read_json
@@ -35,6 +36,9 @@ class Data:
     on_error: Literal["raise", "skip"] = "raise"  # skip: bad videos are replaced, logged and counted
     budget: float = 0.001  # share of the videos that may be bad
 
+    def __post_init__(self) -> None:
+        check_limits(self, {"fold": (1, 3), "hold_out": NOT_NEGATIVE, "budget": FRACTION})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validate:
@@ -53,6 +57,9 @@ class Watch:
     gallery: str = "train"
     queries: str = "test"
     clips: int = 2  # of each video
+
+    def __post_init__(self) -> None:
+        check_limits(self, {"clips": WHOLE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +94,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "repeat", "log_every", "save_every"):
             _demand(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _demand(self.keep_every >= 0, "keep_every", self.keep_every, "0 (never) or a number of steps")
         _demand(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
         _demand(0 < self.epochs <= 1e9, "epochs", self.epochs, "above 0, and at most 1e9")
         _demand(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
@@ -196,9 +204,9 @@ def _demand_validation(recipe: Recipe) -> None:
     missing = [] if on_something else ["data.hold_out=N or validate.split=SPLIT"]
     missing += ["validate.every=1"] if every != 1 and (plateau or not every) else []
     there = f"validate.every is {every:g}" if on_something else "data.hold_out is 0 and validate.split is empty"
+    what = "a loss each epoch" if plateau else "videos to validate on"
     raise UsageError(
-        f"{there}, but {', '.join(needing)} needs {'a loss each epoch' if plateau else 'videos to validate on'}: "
-        f"set {' and '.join(missing)}; or set {', '.join(without)}"
+        f"{there}, but {' and '.join(needing)} must have {what}: set {' and '.join(missing)}; or set {', '.join(without)}"
     )
 
 
