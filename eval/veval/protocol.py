@@ -58,6 +58,8 @@ class Protocol:
         for name in ("clips", "frames", "step", "size"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.crop_size is not None and self.crop_size < 1:
+            raise SettingError(f"crop_size is {self.crop_size}; it must be at least 1, or none for the largest square")
         if not self.pools or len(set(self.pools)) < len(self.pools):
             raise SettingError(f"pools is '{','.join(self.pools)}'; write one or more pools, each once")
 

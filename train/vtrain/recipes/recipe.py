@@ -206,7 +206,8 @@ def _demand_validation(recipe: Recipe) -> None:
     there = f"validate.every is {every:g}" if on_something else "data.hold_out is 0 and validate.split is empty"
     what = "a loss each epoch" if plateau else "videos to validate on"
     raise UsageError(
-        f"{there}, but {' and '.join(needing)} must have {what}: set {' and '.join(missing)}; or set {', '.join(without)}"
+        f"{there}, but {' and '.join(needing)} must have {what}: set {' and '.join(missing)}; "
+        f"or set {', '.join(without)}"
     )
 
 
