@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from veval.early import demand_selection
 from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo
+from veval.features.forward import demand_memory
 from veval.inputs import crop_of, demand_labels
 from veval.protocol import for_weights
 from veval.tasks.classifier import load_classifier, sampled_like
@@ -193,6 +194,7 @@ def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> Videos:
     said = as_json(recipe)
     tuned = replace(tuning.weights.info, recipe=recipe.name, clip=list(recipe.clip), crop=crop_of(said))
     protocol = for_weights("testing", tuned, tuning.protocol, tuning.words, sampled_like(said))
+    demand_memory(protocol.plan(), tuning.test_videos)
     demand_distinct(protocol.plan().looks[0], tuning.test_videos.frame_sizes)
     return selected(recipe, shards)[0]
 

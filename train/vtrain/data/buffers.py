@@ -54,6 +54,6 @@ class Buffers:
             most = int(FITTING * there) // (height * width * 3 * (1 + PREFETCHED * self.workers))
             advice = f"at most {most} frames of a video in all its clips would fit: take fewer clips or frames"
         raise UsageError(
-            f"{self.videos} videos with {views} clips of {frames} frames of {height} x {width} pixels each need "
+            f"a batch of {self.videos} with {views} clips of {frames} frames of {height} x {width} pixels each needs "
             f"{size(needed)} of memory, and this machine has {size(there)}; {advice}"
         )

@@ -110,8 +110,7 @@ def loading(recipe: Recipe, videos: Videos, place: Place, steps: int) -> Need:
 
 def with_network(need: Need, recipe: Recipe, videos: Videos, place: Place, build: Build, room: Room) -> Need:
     """Return the need, with that of the network and of a step."""
-    with META:
-        module = build(recipe).train()
+    module = on_meta(recipe, build).train()
     if place.device.type == "cpu" or recipe.batch_norm == "own":
         make_exact(module)
     weights = sum(weight.nbytes for weight in module.parameters())
@@ -125,6 +124,18 @@ def with_network(need: Need, recipe: Recipe, videos: Videos, place: Place, build
     kept = kept_by(module, recipe, longest) or Kept()
     half = 2 if place.precision != torch.float32 else 1  # of float32, which shapes are followed in
     return replace(need, fixed=kept.fixed // half, kept=kept.per_video // half * need.videos)
+
+
+def on_meta(recipe: Recipe, build: Build) -> nn.Module:
+    """Return the module of a method, whose weights take no memory; refuse sizes that cannot even be counted."""
+    try:
+        with META:
+            return build(recipe)
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        name, value, _ = largest_setting(recipe)
+        raise UsageError(f"{name}={value} needs tensors of more than 2**63 bytes; set it far lower") from None
 
 
 def demand(recipe: Recipe, need: Need, bytes_needed: int, room: Room) -> None:

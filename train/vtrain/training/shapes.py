@@ -52,7 +52,10 @@ class NoClips:
 
 def kept_by(module: nn.Module, recipe: Recipe, video: Video) -> Kept | None:
     """Return what a step of the module, which is on `META`, keeps; None where its shapes cannot be followed."""
-    plan, groups = recipe.method.plan(), getattr(module, "groups", 1)  # RSPNet's batch has at least one video a group
+    plan, groups = (
+        recipe.method.plan(),
+        min(getattr(module, "groups", 1), recipe.at_a_time(world())),
+    )  # RSPNet's batch has at least one video a group
     numbers = plan.views * plan.looks[0].crops * 3 * plan.length * plan.looks[0].size ** 2
     if numbers * MORE * groups > MOST_NUMBERS or plan.length * plan.views > MOST_FRAMES:
         return None

@@ -86,7 +86,8 @@ class Sampling:
 
 LIMITS = {
     **dict.fromkeys(("motion_weight", "appearance_weight", "margin"), NOT_NEGATIVE),
-    **dict.fromkeys(("queue", "dim", "bn_groups"), WHOLE),
+    **dict.fromkeys(("queue", "dim"), WHOLE),
+    "bn_groups": (1, 10_000),
     "tau": POSITIVE,
     "momentum": FRACTION,
 }
