@@ -55,7 +55,7 @@ def kept_by(module: nn.Module, recipe: Recipe, video: Video) -> Kept | None:
     plan, groups = (
         recipe.method.plan(),
         min(getattr(module, "groups", 1), recipe.at_a_time(world())),
-    )  # RSPNet's batch has at least one video a group
+    )
     numbers = plan.views * plan.looks[0].crops * 3 * plan.length * plan.looks[0].size ** 2
     if numbers * MORE * groups > MOST_NUMBERS or plan.length * plan.views > MOST_FRAMES:
         return None

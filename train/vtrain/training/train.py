@@ -54,8 +54,8 @@ def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False, i
         training = Training.open(recipe, device, folder, inputs)
         del inputs  # its index need not stay in memory
         folder = training.folder
-        note(epochs_in_a_step(training.recipe.batch, len(training.videos)))
         note(demand_memory(training.recipe, training.videos, training.place, training.length.steps, module_of))
+        note(epochs_in_a_step(training.recipe.batch, len(training.videos)))
         validate = validation(training)
         watch = watching(training)
         note(training.note)
