@@ -20,14 +20,26 @@ SHARED = (
     "vprep.errors",
     "vprep.atomic",
     "vprep.checks",
+    "vprep.printing",
     "vprep.hashing",
     "vprep.memory",
     "vprep.plugins",
     "vprep.processors",
     "vprep.progress",
+    "vprep.signals",
+    "vprep.streams",
+    "vprep.text",
 )
 DESCRIBE_SHARDS = (
-    *("vprep.format", "vprep.duplicates", "vprep.json_text", "vprep.limits", "vprep.row_check", "vprep.tables"),
+    *(
+        "vprep.format",
+        "vprep.duplicates",
+        "vprep.json_text",
+        "vprep.limits",
+        "vprep.row_check",
+        "vprep.set_name",
+        "vprep.tables",
+    ),
 )
 OPEN = {"vtrain": (*DESCRIBE_SHARDS, *SHARED), "veval": SHARED}
 

@@ -16,8 +16,9 @@ from tables import CAPTIONS, Line, lines, page
 from veval.evaluation import WeightsInfo
 from veval.inputs import crop_of, info_of_recipe, represented
 from veval.protocol import Protocol, Task, for_weights
+from veval.results.data_sets import DATA_SETS
 from veval.results.match_published import compare
-from veval.results.published import Published, load
+from veval.results.published import Published, load, plain
 from veval.tasks.classifier import sampled_like
 from veval.tasks.finetune import recipe_for
 from vtrain.overrides import as_json, change
@@ -54,10 +55,12 @@ class Measurement:
     def result(self, pretrain: str) -> dict[str, Any]:
         """A result of this measurement, without numbers, as `veval` writes it."""
         kind, split = ("retrieval", "test,train") if self.task == "features" else ("finetune", "test")
+        lists = DATA_SETS[plain(self.dataset)]
         return {
             "kind": kind,
             "weights": self.weights.as_dict() | {"data": {"name": pretrain}},
-            "data": {"name": self.dataset, "split": split, "fold": 1, "subset": None},
+            "data": {"name": self.dataset, "split": split, "fold": 1, "subset": None}
+            | {"videos": {"test": lists.test[0], "train": lists.train[0]}},
             "protocol": self.protocol.as_dict(self.task),
         }
 
@@ -189,7 +192,7 @@ def test_the_commands_of_an_own_row_make_a_result_that_the_report_sets_beside_it
 
 
 def agreeing(one: Measurement, row: Published) -> list[Published]:
-    return compare(one.result(row.pretrain), row.metric, one.folds).rows
+    return compare([one.result(row.pretrain)], row.metric, one.folds).rows
 
 
 def test_a_row_becomes_its_commands() -> None:

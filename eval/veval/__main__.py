@@ -1,5 +1,10 @@
-"""`python -m veval`, for torchrun."""
+"""`python -m veval`, and the command `veval`. From its first line on, a signal ends it with a sentence."""
 
-from veval.cli import main
+from vprep import signals
 
-main()
+signals.end_at_once("veval")
+
+from veval.cli import main  # noqa: E402  imports much, and may be interrupted
+
+if __name__ == "__main__":
+    main()

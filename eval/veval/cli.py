@@ -1,9 +1,10 @@
 """The command line of veval: parse the arguments, call the command, print the result."""
 
-import json as jsonlib
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
@@ -11,10 +12,13 @@ import typer
 
 from veval import options as opt
 from veval import output
+from vprep import printing
 from vprep.errors import UsageError, exit_code
+from vprep.text import json_line
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, Evaluation, Execution, Weights, WeightsInfo
+    from veval.tasks.finetune import FineTuning
     from vtrain.recipes.recipe import Recipe
 
 WIDTH = 240  # characters per line of a report that does not go to a terminal
@@ -34,7 +38,8 @@ def retrieval(
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Queries = "test",
     gallery: opt.Gallery = "train", protocol: opt.Named = None, duplicates: opt.Duplicates = "keep",
     engine: opt.Engine = "exact", features: opt.Kept = None, subset: opt.Subset = None, out: opt.Out = None,
-    workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False, json: opt.Json = False,
+    workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False,
+    bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Search the gallery for videos of each query's class."""
     if duplicates not in ("keep", "leave out"):
@@ -49,8 +54,9 @@ def retrieval(
     from veval import commands
 
     found = commands.retrieval(
-        evaluation, features=features, leave_out="same content" if duplicates == "leave out" else "nothing"
-    )
+        evaluation, features=features, leave_out="same content" if duplicates == "leave out" else "nothing",
+        over=bootstrap,
+    )  # fmt: skip
     output.finish(found, out, json)
 
 
@@ -60,7 +66,7 @@ def linear(
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Tested = "test",
     gallery: opt.Learned = "train", protocol: opt.Named = None, few: opt.Few = None, features: opt.Kept = None,
     out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False,
-    json: opt.Json = False,
+    bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train a linear layer on frozen features, and test it."""
     output.prepare(out)
@@ -70,7 +76,7 @@ def linear(
     )  # fmt: skip
     from veval import commands
 
-    output.finish(commands.linear(evaluation, features=features, few=few, seed=seed), out, json)
+    output.finish(commands.linear(evaluation, features=features, few=few, seed=seed, over=bootstrap), out, json)
 
 
 @app.command()
@@ -80,7 +86,7 @@ def knn(
     gallery: opt.Learned = "train", protocol: opt.Named = None, k: opt.Neighbours = 20,
     temperature: opt.Temperature = 0.07, votes: opt.Votes = "similarity", few: opt.Few = None,
     features: opt.Kept = None, out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "",
-    skip_bad: opt.Skip = False, json: opt.Json = False,
+    skip_bad: opt.Skip = False, bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Let the nearest labelled videos vote on the class."""
     from veval.tasks.voting import Voting
@@ -93,7 +99,8 @@ def knn(
     )  # fmt: skip
     from veval import commands
 
-    output.finish(commands.knn(evaluation, features=features, few=few, seed=seed, voting=voting), out, json)
+    found = commands.knn(evaluation, features=features, few=few, seed=seed, voting=voting, over=bootstrap)
+    output.finish(found, out, json)
 
 
 @app.command()
@@ -122,7 +129,7 @@ def features(
         found = {"out": str(out), "videos": counts, "dropped": dropped}
         found["protocol"] = evaluation.protocol.as_dict("features")
         line = f"{out}: {sum(counts.values()) - len(dropped)} videos, {len(dropped)} dropped"
-        print(jsonlib.dumps(found, ensure_ascii=False) if json else line)
+        printing.show(found, json, lambda _: line)
 
 
 @app.command("test")
@@ -130,7 +137,7 @@ def accuracy(
     settings: opt.Settings = None, weights: opt.Tuned = None, shards: opt.Shards = None, fold: opt.Fold = 1,
     split: opt.Tested = "test", protocol: opt.Named = None, backbone: opt.OutsideBackbone = None,
     logits: opt.Logits = None, out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "",
-    skip_bad: opt.Skip = False, json: opt.Json = False,
+    skip_bad: opt.Skip = False, bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Test a fine-tuned network on whole videos.
 
@@ -139,7 +146,7 @@ def accuracy(
     from veval import early
     from veval.evaluation import Evaluation
     from veval.inputs import newest_tuned
-    from veval.protocol import for_weights
+    from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
     output.prepare(out)
@@ -159,8 +166,11 @@ def accuracy(
         execution=_execution(device, workers, skip_bad),
     )
     info = evaluation.data.info
-    output.announce(network.info, info, upscaling_note(info.side, evaluation.protocol.size))
-    output.finish(commands.accuracy(evaluation, logits=logits), out, json)
+    shown = evaluation.protocol
+    output.announce(
+        network.info, info, upscaling_note(info.side, shown.size), crop_note(shown, network.info, info.side)
+    )
+    output.finish(commands.accuracy(evaluation, logits=logits, over=bootstrap), out, json)
 
 
 @app.command()
@@ -170,7 +180,7 @@ def finetune(
     fold: opt.Fold = 1, folds: opt.Folds = "", split: opt.Tested = "test", select: opt.Select = None,
     hold_out: opt.HoldOut = None, val_groups: opt.ValGroups = False, protocol: opt.Named = None,
     run: opt.Run = None, out: opt.Out = None, workers: opt.Workers = None, skip_bad: opt.Skip = False,
-    json: opt.Json = False,
+    bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train all layers on labels, then test on whole videos.
 
@@ -214,15 +224,13 @@ def finetune(
     results = []
     with processes():  # several trainings can only follow each other in one process group
         for tuning in tunings:
-            resume = f"training in {tuning.folder}; if it is stopped, continue with --into {tuning.folder}"
-            output.announce(start.info, tuning.data.info, note, resume)
-            found = commands.finetune(tuning)
+            found = commands.finetune(replace(tuning, begin=partial(_announce, tuning, note)), over=bootstrap)
             if found is not None:
                 results.append(found)
                 file = out.with_stem(f"{out.stem}-fold{tuning.data.info.fold}") if folds and out else out
-                output.finish(found, file, "later" if json and folds else json)
+                output.finish(found, file, "later" if json and folds else json, is_last=tuning is tunings[-1])
     if json and folds and results:
-        print(jsonlib.dumps({"folds": results}, ensure_ascii=False))
+        printing.say(json_line({"folds": results}))
 
 
 @app.command()
@@ -230,6 +238,7 @@ def report(
     files: opt.Files = None,
     markdown: opt.Markdown = False,
     folds: opt.AverageFolds = False,
+    bootstrap: opt.Bootstrap = None,
     json: opt.Json = False,
 ) -> None:
     """Compare results with published ones and with scratch.
@@ -243,22 +252,27 @@ def report(
     paths = [path for word in words for path in (sorted(word.glob("*.json")) if word in folders else [word])]
     if not paths:
         raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
-    found = tables.report(paths, "averaged" if folds else "separate")
+    found = tables.report(paths, "averaged" if folds else "separate", bootstrap)
     if json:
-        print(jsonlib.dumps(tables.as_dict(found), ensure_ascii=False))
+        printing.say(json_line(tables.as_dict(found)))
     elif markdown:
-        print(tables.markdown(found))
+        printing.say(tables.markdown(found))
     else:
-        from rich.console import Console
-
         # A file or a pipe has no width; 80 characters per line would be too few for the columns.
-        Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH).print(tables.terminal(found))
+        printing.say(tables.terminal(found), width=None if sys.stdout.isatty() else WIDTH)
 
 
 def main(argv: list[str] | None = None) -> Never:
     """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as vtrain does
-    sys.exit(exit_code("veval", lambda: app(argv, prog_name="veval", standalone_mode=True)))
+    sys.exit(exit_code("veval", lambda: _run(argv)))
+
+
+def _run(argv: list[str] | None) -> None:
+    try:
+        app(argv, prog_name="veval", standalone_mode=True)
+    finally:
+        output.WORK.close()
 
 
 def _evaluation(
@@ -269,7 +283,7 @@ def _evaluation(
     """Return the evaluation of features that the options describe, and announce it."""
     from veval import early, inputs
     from veval.evaluation import Evaluation
-    from veval.protocol import for_weights
+    from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
     early.demand_distinct_splits(splits or ())
@@ -280,7 +294,8 @@ def _evaluation(
     execution = _execution(device, workers, skip_bad)
     network = inputs.weights(weights, backbone=backbone, seed=seed)
     shown = for_weights("features", network.info, protocol, settings or [])
-    output.announce(network.info, data.info, shown.line("features"), upscaling_note(data.info.side, shown.size))
+    notes = upscaling_note(data.info.side, shown.size), crop_note(shown, network.info, data.info.side)
+    output.announce(network.info, data.info, shown.line("features"), *notes)
     return Evaluation(network=network, data=data, protocol=shown, execution=execution)
 
 
@@ -294,8 +309,17 @@ def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
         device=found,
         workers=default_workers(found) if workers is None else workers,
         on_error="skip" if skip_bad else "raise",
-        progress=output.progress(),
+        begin=output.WORK.begin,
+        progress=output.WORK.progress,
     )
+
+
+def _announce(tuning: "FineTuning", note: str) -> None:
+    """Print what is trained and where, once nothing is left to refuse."""
+    resume = f"training in {tuning.folder}; if it is stopped, continue with --into {tuning.folder}"
+    # A training that begins with the weights of one epoch of several says itself which they are.
+    info = tuning.weights.info if tuning.is_begun or not tuning.weights.info.epoch else None
+    output.announce(info, tuning.data.info, note, resume)
 
 
 def _of_fold(recipe: "Recipe", fold: int, skip_bad: bool) -> "Recipe":
@@ -309,7 +333,9 @@ def _folder(run: Path | None, weights: "WeightsInfo", data: "DataInfo", *, sever
     from veval.inputs import TUNED
 
     if run is None:
-        return output.fresh(TUNED, f"{output.short_name(Path(weights.path))}-{data.name}-fold{data.fold}")
+        return output.fresh(
+            TUNED, f"{output.short_name(Path(weights.path), weights.like_recipe)}-{data.name}-fold{data.fold}"
+        )
     return run.with_name(f"{run.name}-fold{data.fold}") if several else run
 
 

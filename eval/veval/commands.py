@@ -13,10 +13,12 @@ import numpy as np
 from veval.evaluation import Classifier, Data, Evaluation, Info, Weights
 from veval.features import extract, feature_file
 from veval.features.feature_file import FeatureTables
+from veval.features.films import film_of
 from veval.features.table import Features
 from veval.inputs import demand_labels
 from veval.results import result
-from veval.results.bootstrap import interval
+from veval.results.bootstrap import groups_of, interval, name_of
+from veval.results.check import SCHEMA, Over
 from veval.results.result import Result
 from veval.tasks import knn as neighbours
 from veval.tasks import linear as linear_layer
@@ -27,29 +29,48 @@ from veval.tasks.retrieval import KS, LeaveOut, retrieve
 from veval.tasks.voting import Voting
 from vprep.errors import UsageError
 
+SEARCHED, FITTED = "searched queries", "fitted linear layers"  # for the user, before how many
+
 
 def retrieval(
-    evaluation: Evaluation[Weights], *, features: Path | None = None, leave_out: LeaveOut = "nothing"
-) -> Result | None:
-    """Search the second split for the videos of the first split; return None in all processes but the first."""
+    evaluation: Evaluation[Weights], *, features: Path | None = None, leave_out: LeaveOut = "nothing",
+    over: Over | None = None,
+) -> Result | None:  # fmt: skip
+    """Search the second split for the videos of the first split; return None in all processes but the first.
+
+    `over` is what the intervals draw: groups, which are films, or videos; None: groups where they are known.
+    """
     began = time.monotonic()
+    refuse_groups(evaluation.data, over)
     split, gallery = evaluation.data.videos
     tables = features_of(evaluation, features, gallery)
     if tables is None:
         return None
-    hashes, device = evaluation.data.shards.content_hashes(), str(evaluation.execution.device)
+    hashes, execution = evaluation.data.shards.content_hashes(), evaluation.execution
+    execution.begin(SEARCHED)
 
     def numbers_of(pool: str) -> Info:
         sides = [with_content(tables.of(name, pool), hashes) for name in (split, gallery)]
-        found = retrieve(*sides, level=evaluation.protocol.level, leave_out=leave_out, device=device)
+        found = retrieve(
+            *sides,
+            level=evaluation.protocol.level,
+            leave_out=leave_out,
+            device=str(execution.device),
+            progress=execution.progress,
+        )
+        groups = groups_of(found.keys, over)
         return {
             **found.entries(),
-            "intervals": {f"top{k}": interval(found.hits(k)) for k in KS},
+            "intervals": {f"top{k}": interval(found.hits(k), groups) for k in KS},
+            "bootstrap": name_of(groups),
             "same_content": [{"query": query, "gallery": other} for query, other in found.duplicates],
             "videos": found.videos(),
         }
 
     (pool, numbers), *others = [(pool, numbers_of(pool)) for pool in tables.arrays]
+    for name, found in others:
+        for video, other in zip(numbers["videos"], found["videos"], strict=True):
+            video.setdefault("pools", {})[name] = other["first"]
     numbers |= {"pools": {name: _short(found) for name, found in others}, "dropped": tables.info["dropped"]}
     return finished("retrieval", numbers, tables.info, began, pool=pool, leave_out=leave_out, engine="exact")
 
@@ -59,34 +80,41 @@ def _short(numbers: Info) -> Info:
 
 
 def linear(
-    evaluation: Evaluation[Weights], *, features: Path | None = None, few: int | None = None, seed: int = 0
-) -> Result | None:
+    evaluation: Evaluation[Weights], *, features: Path | None = None, few: int | None = None, seed: int = 0,
+    over: Over | None = None,
+) -> Result | None:  # fmt: skip
     """Train a linear layer on frozen features of the second split, and test it on the first split."""
     began = time.monotonic()
+    refuse_groups(evaluation.data, over)
     refuse_few(evaluation.data, few, seed)
     tables = features_of(evaluation, features)
     if tables is None:
         return None
     test, train = _sides(tables, evaluation.data, few, seed)
-    found = linear_layer.classify(train, test, seed=seed, device=str(evaluation.execution.device))
-    return finished("linear", _numbers(found, tables), tables.info, began, **_choices(tables, few, seed))
+    execution = evaluation.execution
+    execution.begin(FITTED)
+    found = linear_layer.classify(train, test, seed=seed, device=str(execution.device), progress=execution.progress)
+    return finished("linear", _numbers(found, tables, over), tables.info, began, **_choices(tables, few, seed))
 
 
 def knn(
     evaluation: Evaluation[Weights], *, features: Path | None = None, few: int | None = None, seed: int = 0,
-    voting: Voting | None = None,
+    voting: Voting | None = None, over: Over | None = None,
 ) -> Result | None:  # fmt: skip
     """Let the nearest labelled videos of the second split vote on the class of each video of the first split."""
     began = time.monotonic()
+    refuse_groups(evaluation.data, over)
     voting = voting or Voting()
     refuse_few(evaluation.data, few, seed)
     tables = features_of(evaluation, features)
     if tables is None:
         return None
     test, train = _sides(tables, evaluation.data, few, seed)
-    found = neighbours.classify(train, test, voting, device=str(evaluation.execution.device))
+    execution = evaluation.execution
+    execution.begin(SEARCHED)
+    found = neighbours.classify(train, test, voting, device=str(execution.device), progress=execution.progress)
     chosen = {"k": voting.k, "temperature": voting.temperature, "votes": voting.votes, **_choices(tables, few, seed)}
-    return finished("knn", _numbers(found, tables), tables.info, began, **chosen)
+    return finished("knn", _numbers(found, tables, over), tables.info, began, **chosen)
 
 
 def _sides(tables: FeatureTables, data: Data, few: int | None, seed: int) -> tuple[Features, Features]:
@@ -98,10 +126,12 @@ def _choices(tables: FeatureTables, few: int | None, seed: int) -> dict[str, Any
     return {"pool": next(iter(tables.arrays)), "few": few, "few_seed": seed if few else None}
 
 
-def _numbers(found: neighbours.Classified, tables: FeatureTables) -> Info:
+def _numbers(found: neighbours.Classified, tables: FeatureTables, over: Over | None) -> Info:
+    groups = groups_of(found.keys, over)
     return {
         **found.entries(),
-        "intervals": {"top1": interval(found.hits())},
+        "intervals": {"top1": interval(found.hits(), groups)},
+        "bootstrap": name_of(groups),
         "dropped": tables.info["dropped"],
         "videos": found.videos(),
     }
@@ -115,32 +145,49 @@ def refuse_few(data: Data, few: int | None, seed: int) -> None:
         linear_layer.few(Features(keys=train.keys.to_pylist(), label=label, features=nothing), few, seed)
 
 
-def accuracy(evaluation: Evaluation[Classifier], *, logits: Path | None = None) -> Result | None:
+def refuse_groups(data: Data, over: Over | None) -> None:
+    """Refuse intervals over groups, before anything is computed, where the names of the videos say no films."""
+    tested = next(iter(data.videos.values()))
+    keys = tested.keys.to_pylist()
+    if over == "groups" and groups_of(keys, over) is None:
+        bare = next((key for key in keys if film_of(key) is None), None)
+        what = "all tested videos are of one film" if bare is None else f"the name of video '{bare}' says no film"
+        raise UsageError(f"--bootstrap is groups, but {what}; write --bootstrap videos, or leave it out")
+
+
+def accuracy(
+    evaluation: Evaluation[Classifier], *, logits: Path | None = None, over: Over | None = None
+) -> Result | None:
     """Test a fine-tuned network on whole videos."""
     began = time.monotonic()
+    refuse_groups(evaluation.data, over)
     numbers = video_accuracy.measure(evaluation, logits)
-    return None if numbers is None else finished("test", with_interval(numbers), evaluation.info("testing"), began)
+    if numbers is None:
+        return None
+    return finished("test", with_interval(numbers, over), evaluation.info("testing"), began)
 
 
-def finetune(tuning: FineTuning) -> Result | None:
+def finetune(tuning: FineTuning, *, over: Over | None = None) -> Result | None:
     """Fine-tune a network and test it on whole videos."""
     began = time.monotonic()
+    refuse_groups(tuning.data, over)
     found = tune(tuning)
-    return None if found is None else finished("finetune", with_interval(found[0]), found[1], began)
+    return None if found is None else finished("finetune", with_interval(found[0], over), found[1], began)
 
 
-def with_interval(numbers: Info) -> Info:
+def with_interval(numbers: Info, over: Over | None = None) -> Info:
     """Add the interval of top-1 to the numbers of a test."""
     labelled = [video for video in numbers["predictions"] if video["class"] is not None]
     correct = np.array([video["named"] == video["class"] for video in labelled])
-    return numbers | {"intervals": {"top1": interval(correct)}}
+    groups = groups_of([video["key"] for video in labelled], over)
+    return numbers | {"intervals": {"top1": interval(correct, groups)}, "bootstrap": name_of(groups)}
 
 
 def finished(kind: str, numbers: Info, info: Info, began: float, **more: Any) -> Result:  # noqa: ANN401  flat JSON
     """Return the complete result; the entries of `more` that are not None are added to the protocol."""
     added = {name: value for name, value in more.items() if value is not None}
     return {
-        "schema": result.SCHEMA,
+        "schema": SCHEMA,
         "kind": kind,
         **numbers,
         "protocol": {**info["protocol"], **added},

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from vtrain.inference import Precision
 
 KEPT = ("kept", "kept_step")  # only in results about the weights of a best epoch
+OF_TENSORS = "tensors"  # what the hash of weights is of
 RANDOM = "random"  # the path of a network without training
 
 Info = dict[str, Any]  # JSON in the form of results and feature files
-Progress = Callable[[int, int], None]  # called with the number of finished videos, and of all videos of this process
+# Called with the number of finished videos, and of all videos of this process; or of queries, or linear layers.
+Progress = Callable[[int, int], None]
+
+
+def nothing(done: int, videos: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,7 @@ class WeightsInfo:
 
     path: str
     hash: str
+    hash_of: str = OF_TENSORS  # results of version 0.1 lack it, and their hash is of the file
     method: str | None = None  # the method that trained them, or the origin of imported weights
     recipe: str | None = None
     backbone: str
@@ -46,6 +53,7 @@ class WeightsInfo:
     normalisation: str | None = None
     data: Any = None  # on which they were trained, according to their file
     like: str | None = None  # method of the run whose untrained network this is
+    like_recipe: str | None = None  # recipe of that run
     protocol: str | None = None  # of a method from outside, from its run; results name the protocol that was used
     epoch: str = ""  # which epoch the weights are of, for the user; empty where their run keeps only the last
 
@@ -53,9 +61,14 @@ class WeightsInfo:
     def is_random(self) -> bool:
         return self.path == RANDOM
 
+    @property
+    def word(self) -> str:
+        """What the user calls these weights: a path, `random`, or `random:RECIPE`."""
+        return f"{self.path}:{self.like_recipe}" if self.is_random and self.like_recipe else self.path
+
     def as_dict(self) -> Info:
         info = asdict(self)
-        left = ["protocol", "epoch", *([] if self.is_random else ["like"]), *([] if self.kept else KEPT)]
+        left = ["protocol", "epoch", *([] if self.is_random else ["like", "like_recipe"]), *([] if self.kept else KEPT)]
         return {name: value for name, value in info.items() if name not in left}
 
 
@@ -93,6 +106,8 @@ class DataInfo:
     subset: str | None
     videos: dict[str, int]  # number by split
     fingerprints: dict[str, str]  # by split
+    classes: int | None = None  # None: the sets have different classes
+    failures: int = 0  # videos of the sets that could not be used when they were made
 
     def as_dict(self) -> Info:
         return asdict(self)
@@ -123,6 +138,8 @@ class Data:
             subset=None if subset is None else str(subset),
             videos={split: len(chosen) for split, chosen in videos.items()},
             fingerprints={split: chosen.fingerprint for split, chosen in videos.items()},
+            classes=next((len(chosen.classes) for chosen in videos.values() if chosen.classes is not None), None),
+            failures=shards.failures,
         )
         return cls(shards=shards, videos=videos, info=info)
 
@@ -140,7 +157,8 @@ class Execution:
     rank: int | None = None  # None: from torchrun
     world: int | None = None
     patience: float = 600  # seconds without a new part, after which the other processes count as dead
-    progress: Progress = field(default=lambda done, videos: None)
+    begin: Callable[[str], None] = field(default=lambda what: None)  # called with the name of the work that begins
+    progress: Progress = nothing
 
     @property
     def rank_and_world(self) -> tuple[int, int]:

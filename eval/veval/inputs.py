@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from veval.evaluation import RANDOM, Data, DataInfo, Weights, WeightsInfo
 from vprep.errors import UsageError
-from vprep.hashing import hash_file, hash_of
+from vprep.hashing import hash_of
 from vtrain.backbones import backbone as new
 from vtrain.data.dataset import NO_LABEL, Videos
-from vtrain.data.shard_set import ShardSet
+from vtrain.data.shard_set import FOLDS, ShardSet
 from vtrain.methods import METHODS, registry
 from vtrain.overrides import as_json
 from vtrain.recipes import named
@@ -21,12 +21,17 @@ from vtrain.weights.normalisation import WORDS as NORMALISATIONS
 from vtrain.weights.normalisation import spelled
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vtrain.weights import WeightsInfo as FileInfo
 
 RUNS = Path("runs")
 TUNED = RUNS / "finetuned"
 SHARDS = Path("data_shards")
 LIKE = f"{RANDOM}:"
+ADVICE = (  # where a split has no videos
+    "name splits that it has with --split and --gallery, or make it again with lists: vprep shard VIDEOS --splits LISTS"
+)
 LARGEST = "largest"  # square of a frame
 RANDOM_BACKBONE = "r3d"  # VCOP, PRP and Pace report results of this network without training
 DATASET = "dataset.json"
@@ -47,7 +52,8 @@ def weights(word: str | None = None, *, backbone: str | None = None, seed: int =
     from vtrain.weights import load_backbone
 
     net, found = load_backbone(path, expected=backbone)
-    return Weights(inference_ready(net), info_of(path, found))
+    info = info_of(path, found, net)
+    return Weights(inference_ready(net), info)
 
 
 def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = None) -> Weights:
@@ -71,6 +77,7 @@ def random_weights(backbone: str | None, seed: int, like: WeightsInfo | None = N
         crop=like.crop if like else None,
         normalisation=like.normalisation if like else None,
         like=like.method if like else None,
+        like_recipe=like.recipe if like else None,
         protocol=like.protocol if like else None,
     )
     return Weights(inference_ready(net), info)
@@ -134,7 +141,13 @@ def open_data(
     spec: str | Sequence[str] | None, splits: Sequence[str] | None, *, fold: int = 1, subset: Path | None = None
 ) -> Data:
     """Open shards and select the videos of each split; without `splits` all videos."""
-    return Data.select(open_shards(spec), splits, fold=fold, subset=subset)
+    opened = open_shards(spec)
+    try:
+        return Data.select(opened, splits, fold=fold, subset=subset)
+    except UsageError as error:
+        if fold not in FOLDS or all(opened.has_split(split, fold) for split in splits or ()):
+            raise
+        raise UsageError(f"{error}; {ADVICE}") from None
 
 
 def sets_here(folder: Path = SHARDS) -> str:
@@ -166,16 +179,18 @@ def inference_ready(net: Any) -> Any:  # noqa: ANN401  a module of any class, wh
     return net.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
 
-def info_of(path: Path, found: "FileInfo") -> WeightsInfo:
-    """Return the description of the weights in `path` for results; `found` is that in their file.
+def info_of(path: Path, found: "FileInfo", net: "nn.Module") -> WeightsInfo:
+    """Return the description of the weights in `path` for results; `found` is that in their file, `net` has them.
 
     Steps and epochs are those of the training, which for a best epoch are in the last state beside it.
     """
+    from vtrain.weights.tensor_hash import hash_tensors
+
     recipe = found.recipe or {}
     trained = header(path.with_name(LAST)) if found.is_best else {}
     return WeightsInfo(
         path=str(path),
-        hash=hash_file(path),
+        hash=hash_tensors(net.state_dict()),
         method=found.method or found.origin,
         recipe=recipe.get("name"),
         backbone=found.backbone,

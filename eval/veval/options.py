@@ -1,7 +1,7 @@
 """The options of the commands."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -60,6 +60,10 @@ Neighbours = Annotated[int, typer.Option(min=1, help="Number of neighbours that 
 Temperature = Annotated[float, typer.Option(min=1e-6, help="Temperature of votes by similarity.")]
 Votes = Annotated[str, typer.Option(help="Weight of a vote: similarity, or same for all.")]
 Splits = Annotated[str, typer.Option(help="Splits with commas, as in test,train. [default: all videos]")]
+Bootstrap = Annotated[
+    Literal["videos", "groups"] | None,
+    typer.Option(help="What intervals draw: videos, or groups, the clips of one film. [default: groups where known]"),
+]
 FeatureFile = Annotated[Path, typer.Option(help="File for the features, .parquet or .npz.")]
 Logits = Annotated[Path | None, typer.Option(help="File to keep each clip's logits in, .parquet or .npz.")]
 TrainingSeed = Annotated[int | None, typer.Option(help="Seed of the training. [default: the recipe's]")]

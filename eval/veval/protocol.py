@@ -31,6 +31,7 @@ OF_WEIGHTS = ("frames", "size", "crop_size", "normalise")  # settings of a prese
 # were rounded to even numbers, and clips of short videos were stretched or repeated frames where they loop now.
 REVISION = 2
 FINETUNE = "finetune-"  # the start of the names of recipes for fine-tuning
+USUAL_SIDE = 128  # shortest side of the frames that fixed crops are for
 RELEASED_BATCH = 8  # videos of a batch in RSPNet's code for retrieval, which leaves out the last, partial batch
 
 
@@ -227,3 +228,20 @@ def usual_for(task: Task, method: str, outside: str | None = None) -> str:
     """
     wanted = METHODS[method].protocol if method in METHODS else outside or method
     return next((name for name in names_for(task) if name == wanted or name.startswith(f"{wanted}-")), DEFAULT)
+
+
+def crop_note(protocol: Protocol, weights: "WeightsInfo", side: int | None, before: str = "") -> str:
+    """Return a sentence if a crop of fixed size, which was made for small frames, meets larger ones; "" otherwise.
+
+    `side` is the shortest side of the frames. Crops that the weights were trained on are right as they are.
+    `before` is what the command has before settings of the protocol.
+    """
+    size = protocol.crop_size
+    from_weights = size == weights.crop and protocol.crop != "ten"
+    if size is None or side is None or side <= USUAL_SIDE or from_weights:
+        return ""
+    return (
+        f"crops of {size} pixels cover {size / side:.0%} of the shorter side of these frames, {side}, where the "
+        f"protocol means {size / USUAL_SIDE:.0%} of {USUAL_SIDE}; for the same share write "
+        f"{before}crop_size={round(size * side / USUAL_SIDE)}"
+    )

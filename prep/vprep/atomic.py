@@ -1,26 +1,47 @@
-"""Write files that are complete or absent: a draft is written beside the file, flushed to the disk, and renamed."""
+"""Write files that are complete or absent: a draft is written beside the file, flushed to the disk, and renamed.
+
+A process that is killed leaves its draft. The next one that writes the same file removes it: a living writer holds the
+lock of its draft.
+"""
 
 import contextlib
+import fcntl
+import glob
 import os
+import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from vprep.errors import about, writing
+
 DRAFT = ".draft"
+_PROCESS = re.compile(rf"\.(\d+)(?:\.export)?{DRAFT}$")
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a draft that becomes `path` when the block ends, and that is removed when the block fails."""
+    remove_left(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
     try:
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        move_into_place(draft, path)
+        with about(path, draft):
+            with _opened(draft) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            move_into_place(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder of a file that is written after long work; refuse it at once where no file can be made in it."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def move_into_place(draft: Path, path: Path) -> None:
@@ -31,3 +52,37 @@ def move_into_place(draft: Path, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def remove_left(path: Path) -> None:
+    """Remove the drafts of `path` that were left by processes that were killed."""
+    for draft in path.parent.glob(f".*{glob.escape(path.name)}.*{DRAFT}"):
+        process = _PROCESS.search(draft.name)
+        # Where there are no locks, the number of its process has to do.
+        if process is not None and not is_running(int(process[1])):
+            with contextlib.suppress(OSError), draft.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                draft.unlink()
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process of this number runs on this machine."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _opened(draft: Path) -> IO[bytes]:
+    """Open and lock a draft; again if another process has taken it for one that was left, before it was locked."""
+    while True:
+        file = draft.open("wb")
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(draft.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()

@@ -32,10 +32,12 @@ def as_table(checks: Iterable[Check]) -> Table:
     table.add_column()
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
+    before = ""
     for check in checks:
         found = Text(check.found)
-        if check.advice:
+        if check.advice and check.advice != before:  # one extra may bring several packages
             found.append(f"\n{check.advice}", "bold")
+        before = check.advice
         table.add_row(Text(*_WORDS[check.ok]), Text(check.name), found)
     return table
 

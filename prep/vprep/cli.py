@@ -1,17 +1,14 @@
 """The command line of vprep: parse the arguments, call the command, print the result."""
 
 import contextlib
-import json as jsonlib
-import signal
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Never
+from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
-from vprep.errors import UsageError, WorkError, exit_code
+from vprep import printing, signals
+from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -93,12 +90,12 @@ def shard(
     def read_listing() -> "Listing":
         listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
         for line in summary.listing_lines(listing):
-            print(line, file=sys.stderr)
+            printing.note(line)
         return listing
 
     with _resumable(out):
         info = build.shard(_job(out, source, workers, timeout), read_listing, settings)
-    _print(summary.set_info(out, info), json, summary.set_text)
+    printing.show(summary.set_info(out, info), json, summary.set_text)
     summary.refuse_failures(out, info, limit)
 
 
@@ -123,7 +120,7 @@ def retry(
         raise UsageError(missing_set(out))
     with _resumable(out):
         info = build.retry(_job(out, source or known.root, workers, timeout), cause)
-    _print(summary.set_info(out, info), json, summary.set_text)
+    printing.show(summary.set_info(out, info), json, summary.set_text)
 
 
 @app.command()
@@ -146,15 +143,19 @@ def plan(
 ) -> None:
     """Estimate the shards, disk space and time of vprep shard. Writes nothing."""
     from vprep import layouts, summary
+    from vprep.layouts import alike
     from vprep.sharding import estimate
     from vprep.video import ffmpeg
 
     settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
     listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
+    alike.refuse_alike(listing.classes)
+    for line in alike.warnings(listing.classes):
+        printing.note(line)
     info = estimate.plan_report(
         listing, source, settings, ffmpeg.find(), sample=sample, workers=_workers(workers), timeout=timeout
     )
-    _print(info, json, summary.plan_text)
+    printing.show(info, json, summary.plan_text)
 
 
 @app.command()
@@ -171,7 +172,7 @@ def verify(
     from vprep import verify as verifier
 
     info = verifier.verify(out, depth, workers=_workers(workers))
-    _print(info, json, summary.verify_text)
+    printing.show(info, json, summary.verify_text)
     if info["wrong"]:
         raise typer.Exit(1)
 
@@ -181,7 +182,7 @@ def stats(out: Set, json: Json = False) -> None:
     """Count the videos, classes, splits, duplicates and damage of a set."""
     from vprep import stats as counter
 
-    _print(counter.stats(out), json, counter.as_table)
+    printing.show(counter.stats(out), json, counter.as_table)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
@@ -199,7 +200,7 @@ def show(
     from vprep import index_rows, preview
 
     info = preview.show(folder, key or index_rows.first_key(folder), out)
-    _print(info, json, lambda info: f"{out}: {info['key']}, {info['shown']} of {info['frames']} frames")
+    printing.show(info, json, lambda info: f"{out}: {info['key']}, {info['shown']} of {info['frames']} frames")
 
 
 @app.command()
@@ -208,7 +209,7 @@ def index(out: Set, json: Json = False) -> None:
     from vprep import index as indexer
     from vprep import summary
 
-    _print(indexer.index(out), json, summary.index_text)
+    printing.show(indexer.index(out), json, lambda info: summary.index_text(out, info))
 
 
 @app.command()
@@ -223,9 +224,10 @@ def subset(
 ) -> None:
     """Select a part of a set by a rule, for vtrain's --subset."""
     from vprep import subset as chooser
+    from vprep import summary
 
     info = chooser.subset(folder, rule, out, ids=ids)
-    _print(info, json, lambda info: f"{out}: {info['videos']} videos of {info['classes']} classes")
+    printing.show(info, json, lambda info: summary.subset_text(folder, out, info))
 
 
 @app.command()
@@ -238,10 +240,11 @@ def synth(
     json: Json = False,
 ) -> None:
     """Make small labelled videos for trials, in the layout of UCF101."""
+    from vprep import summary
     from vprep import synth as maker
 
     info = maker.synth(out, classes=classes, per_class=per_class, seconds=seconds, seed=seed)
-    _print(info, json, lambda info: f"{out}: {info['videos']} videos of {len(info['classes'])} classes")
+    printing.show(info, json, lambda info: summary.synth_text(out, info))
 
 
 @app.command("doctor")
@@ -253,35 +256,24 @@ def doctor_command(
     from vprep import checks, doctor
 
     found = doctor.run_checks(out)
-    _print(checks.as_info(found), json, lambda _: checks.as_table(found))
+    printing.show(checks.as_info(found), json, lambda _: checks.as_table(found))
     if any(check.ok is False for check in found):
         raise typer.Exit(1)
 
 
 def main(argv: list[str] | None = None) -> Never:
     """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a script's background job starts with SIGINT ignored
-        signal.signal(number, _interrupt)
     sys.exit(exit_code("vprep", lambda: app(argv, prog_name="vprep", standalone_mode=True)))
 
 
-@contextlib.contextmanager
-def _resumable(out: Path) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a message that says how to continue."""
-    try:
-        yield
-    except KeyboardInterrupt:
+def _resumable(out: Path) -> contextlib.AbstractContextManager[None]:
+    """Let a signal say what is complete and how to continue."""
+
+    def sentence() -> str:
         complete = len(list(out.glob("*.tar")))
-        raise WorkError(
-            f"stopped; {complete} shards in {out} are complete: run the same command again to continue"
-        ) from None
+        return f"stopped; {complete} shards in {out} are complete: run the same command again to continue"
 
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the work in order at the first signal, and ignore further ones."""
-    for further in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(further, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    return signals.explained(sentence)
 
 
 def _settings(
@@ -315,16 +307,6 @@ def _workers(number: int | None) -> int:
 
     require_range("--workers", number or 1, 1, most_workers())
     return number or len(processors())
-
-
-def _print(info: dict[str, Any], json: bool, as_text: Callable[[dict[str, Any]], object]) -> None:
-    """Print the result on stdout: as one JSON object, or as text."""
-    if json:
-        print(jsonlib.dumps(info, ensure_ascii=False, default=str))
-    else:
-        from rich.console import Console
-
-        Console(highlight=False, soft_wrap=True).print(as_text(info), markup=False)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from vprep.json_text import is_count
-from vprep.limits import MOST_SIDE
+from vprep.limits import MOST_NAME, MOST_SIDE
 
 _Right = Callable[[object], bool]
 
@@ -23,9 +23,11 @@ def _faults(info: dict[str, Any]) -> Iterator[str]:
             continue
         if not right(info.get(name)):
             yield f"its '{name}' is not {wanted}"
-    names = [entry["name"] for entry in info["shards"]] if _is_shards(info.get("shards")) else []
-    if len(set(names)) < len(names):
-        yield "its 'shards' name a shard twice"
+    for name in ("files", "shards"):
+        entries = info.get(name)
+        names = [entry["name"] for entry in entries] if isinstance(entries, list) and _is_files(entries) else []
+        if len(set(names)) < len(names):
+            yield f"its '{name}' has a name twice"
 
 
 def _is_text(value: object) -> bool:
@@ -37,7 +39,9 @@ def _is_texts(value: object) -> bool:
 
 
 def _is_plain_name(value: object) -> bool:
-    return isinstance(value, str) and value not in ("", ".", "..") and not set(value) & {"/", "\\", "\0"}
+    if not isinstance(value, str) or value in ("", ".", "..") or set(value) & {"/", "\\", "\0"}:
+        return False
+    return len(value.encode("utf-8", "replace")) <= MOST_NAME
 
 
 def _is_file(value: object) -> bool:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from cv2.typing import MatLike
 
-from vprep.atomic import atomic_write
+from vprep.atomic import atomic_write, is_running
 from vprep.checks import Check, version_numbers
 from vprep.errors import UsageError, reason
 from vprep.format import split_frames
@@ -36,6 +36,7 @@ DECODERS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4")
 SLOW_TORCH = "torch 2.9 turns cuDNN off for half-precision conv3d, and training is slow: install 2.10 or later"
 MOST_DIFFERENCE = 3.0  # levels between a picture and its JPEG; about 1 is usual
 LOW_MEMORY, LOW_DISK = 2e9, 10e9
+TRIED = ".vprep-doctor-"  # folder in which file operations are tried; its name goes on with a process number
 DEADLINE = 60.0
 
 
@@ -174,10 +175,19 @@ def _files(folder: Path) -> list[Check]:
     """Try the file operations that keep a set safe, in a folder that is removed afterwards."""
     tries: dict[str, Callable[[Path], None]] = {"fsync and rename": _rename, "lock": _lock}
     try:
-        with tempfile.TemporaryDirectory(prefix=".vprep-doctor-", dir=folder) as inner:
+        _remove_left(folder)
+        with tempfile.TemporaryDirectory(prefix=f"{TRIED}{os.getpid()}-", dir=folder) as inner:
             return [_tried(name, attempt, Path(inner)) for name, attempt in tries.items()]
     except OSError as error:
         return [Check("files", False, f"cannot write to {folder}: {reason(error)}", "choose another --out")]
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the folders of doctors that were killed."""
+    for left in folder.glob(f"{TRIED}*-*"):
+        number = left.name.removeprefix(TRIED).partition("-")[0]
+        if number.isdigit() and not is_running(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _tried(name: str, attempt: Callable[[Path], None], folder: Path) -> Check:

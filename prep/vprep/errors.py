@@ -2,13 +2,27 @@
 
 UsageError   2   the command cannot be done as asked: nothing was done, the message says what to write instead
 WorkError    1   the work failed: finished parts stay, the message says how to continue
+StoppedError 130, 143 or 129   the work was stopped by SIGINT (Ctrl-C), SIGTERM or SIGHUP: 128 + the signal's number;
+                 finished parts stay, the message says how to continue
 """
 
 import contextlib
 import difflib
+import errno
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from vprep import signals, streams
+from vprep.text import one_line, shortened
+
+ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its permissions"),
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOMEM: "free some memory",
+}
 
 
 class UsageError(Exception):
@@ -19,24 +33,86 @@ class WorkError(Exception):
     """The work stopped before its end, or its result is wrong."""
 
 
+class StoppedError(WorkError):
+    """The work was stopped by the signal `number`, and its state is saved."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 def exit_code(program: str, command: Callable[[], object]) -> int:
     """Run `command` and return its exit code; an error is one sentence on stderr. A bug still shows its traceback."""
+    streams.in_utf8(program)
+    with streams.usable():
+        code = _ended(program, command)
+        unwritten = streams.flushed()
+        if unwritten is None or isinstance(unwritten, BrokenPipeError):
+            return code if unwritten is None else code or 1
+        return code or _failed(program, streams.lost(unwritten))
+
+
+def _ended(program: str, command: Callable[[], object]) -> int:
+    """Run `command` and return its exit code; a signal ends it with a sentence."""
+    try:
+        with signals.handled(program):
+            return _exit_code(program, command)
+    except signals.Stop as stop:
+        return _failed(program, stop.sentence or signals.UNFINISHED, 128 + stop.number)
+
+
+def _exit_code(program: str, command: Callable[[], object]) -> int:
+    """Run `command` and return its exit code; say what went wrong."""
     try:
         command()
+    except SystemExit as end:  # the parser of the arguments has printed its own message
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except UsageError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
+        return _failed(program, str(error), 2)
+    except StoppedError as error:
+        return _failed(program, str(error), 128 + error.number)
     except WorkError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 1
+        return _failed(program, str(error))
     except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+        return 1  # who reads the output has seen enough, and wants no message
     except OSError as error:  # an error of a disk or of a file is no bug
-        file = f"{error.filename}: " if error.filename else ""
-        print(f"{program}: {file}{reason(error)}; fix that and run it again", file=sys.stderr)
-        return 1
+        where = error.filename if isinstance(error.filename, str) else _words(program)
+        return _failed(program, f"{where}: {reason(error)}; {advice(error)} and run it again")
+    except UnicodeEncodeError as error:  # pyarrow and json files take no other names
+        return _failed(program, f"{not_utf8(str(error.object))}", 2)
+    except MemoryError:
+        return _failed(program, f"not enough memory for {_words(program)}; {ADVICE[errno.ENOMEM]} and run it again")
     return 0
+
+
+def _failed(program: str, message: str, code: int = 1) -> int:
+    print(f"{program}: {shortened(one_line(message))}", file=sys.stderr)
+    return code
+
+
+def _words(program: str) -> str:
+    return f"'{shlex.join([program, *sys.argv[1:]])}'"
+
+
+def not_utf8(name: str) -> str:
+    """Return the sentence for a name that holds bytes which are not UTF-8."""
+    return f"the name {name!a} is not UTF-8; rename it"
+
+
+def advice(error: OSError) -> str:
+    """Return what a user can do about an error of the system."""
+    return ADVICE.get(error.errno or 0, "fix that")
+
+
+@contextlib.contextmanager
+def about(path: Path, draft: Path | None = None) -> Iterator[None]:
+    """Let an error of the system name `path` where it names no file, as an error of a write, or names `draft`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or error.filename == str(draft):
+            error.filename = str(path)
+        raise
 
 
 def reason(error: OSError) -> str:
@@ -45,12 +121,14 @@ def reason(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Turn an error of the disk into the advice to choose another `--out`."""
+def writing(out: Path, advice: str = "choose another --out") -> Iterator[None]:
+    """Turn an error of the disk that comes before any work into a UsageError, by default to choose another `--out`."""
+    if "\udc80" <= max(str(out)) <= "\udcff":
+        raise UsageError(not_utf8(str(out)))
     try:
         yield
     except OSError as error:
-        raise UsageError(f"cannot write to {out}: {reason(error)}; choose another --out") from None
+        raise UsageError(f"cannot write to {out}: {reason(error)}; {advice}") from None
 
 
 def close_to(word: str, words: Iterable[str]) -> str:

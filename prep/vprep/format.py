@@ -172,7 +172,15 @@ def read_dataset(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path} was altered: its hash does not match; {again}")
     if fault := dataset_fault(info):
         raise UsageError(f"{path} cannot be used: {fault}; {again}")
-    return {"files": [], "failures": 0, **info}
+    return {**_DEFAULTS, **info}
+
+
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(("failures", "frames", "damaged", "bytes"), 0),
+    "files": [],
+    "splits": {},
+    "settings": {},
+}
 
 
 def _has_own_hash(info: dict[str, Any], text: bytes) -> bool:

@@ -40,7 +40,7 @@ def index(folder: Path) -> dict[str, Any]:
         raise UsageError(f"no tars in {folder}; name a folder that holds shards")
     if (folder / WORK).exists():
         raise UsageError(unfinished_set(folder))
-    with only_writer(folder):
+    with only_writer(folder, "make the folder writable, or index a copy of it"):
         return _index(folder, tars)
 
 

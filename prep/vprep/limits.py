@@ -8,3 +8,4 @@ MOST_JSON = 16 << 20  # bytes of the json of one video; 90,000 frames take 2 MB
 MOST_VIDEO = (1 << 32) - 1  # bytes of a video, so that frame offsets fit 32 bits
 MOST_KEY = 1000  # characters of a key
 MOST_DATASET = 256 << 20  # bytes of a dataset.json; a million shards take 130 MB
+MOST_NAME = 255  # bytes of a file name

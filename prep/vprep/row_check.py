@@ -24,7 +24,7 @@ def row_faults(rows: pa.Table, shard_bytes: int | None = None) -> Iterator[tuple
         good = pc.fill_null(right(rows[name]), False)
         if not pc.all(good, min_count=0).as_py():
             at = pc.index(good, False).as_py()
-            yield _key(rows, at), f"its {name} is {printable(str(rows[name][at].as_py()))}; it {wanted}"
+            yield _key(rows, at), f"has {name} {_shown(rows[name][at].as_py())}, which {wanted}"
     yield from _size_faults(rows)
 
 
@@ -46,7 +46,11 @@ def _first_false(rows: pa.Table, right: pa.ChunkedArray, names: tuple[str, str])
         return
     at = pc.index(good, False).as_py()
     first, second = (rows[name][at].as_py() for name in names)
-    yield _key(rows, at), f"its {names[0]} is {first} and its {names[1]} {second}, which no video has"
+    yield _key(rows, at), f"has {names[0]} {_shown(first)} and {names[1]} {_shown(second)}, which cannot be"
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else printable(str(value))
 
 
 def _key(rows: pa.Table, at: int) -> str:
@@ -58,6 +62,11 @@ def _within(low: float, high: float) -> Callable[[pa.ChunkedArray], pa.ChunkedAr
     return lambda column: pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high))
 
 
+def _known(right: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
+    return lambda column: pc.or_kleene(pc.is_null(column), right(column))
+
+
+_NUMBER = (_known(_within(-1e12, 1e12)), "must be a number")
 _RULES: dict[str, tuple[Callable[[pa.ChunkedArray], pa.ChunkedArray], str]] = {
     "key": (lambda column: pc.greater(pc.binary_length(column), 0), "must be a name"),
     "shard": (lambda column: pc.match_substring_regex(column, r"^[^/\\]+\.tar$"), "must be the name of a tar"),
@@ -65,8 +74,8 @@ _RULES: dict[str, tuple[Callable[[pa.ChunkedArray], pa.ChunkedArray], str]] = {
     "size": (_within(0, MOST_VIDEO), f"must be from 0 to {MOST_VIDEO}"),
     "frames": (_within(0, 1 << 31), "must be from 0 on"),
     "fps": (_within(math.ulp(0), MOST_FPS), f"must be above 0, at most {MOST_FPS:g}"),
-    "label": (
-        lambda column: pc.or_kleene(pc.is_null(column), _within(0, MOST_LABEL)(column)),
-        f"must be from 0 to {MOST_LABEL}",
+    "label": (_known(_within(0, MOST_LABEL)), f"must be from 0 to {MOST_LABEL}"),
+    **dict.fromkeys(
+        ("start", "end", "source_fps", "source_seconds"), (_known(_within(-1e12, 1e12)), "must be a number")
     ),
 }

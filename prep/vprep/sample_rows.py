@@ -77,7 +77,7 @@ def _own_columns(info: dict[str, Any], key: str, data: bytes) -> dict[str, Any]:
     if row["hash"] != hash_of(data):
         raise SampleError("its frames differ from what was written")
     if row["key"] != key:
-        raise SampleError(f"its json is that of '{_shown(row['key'])}'")
+        raise SampleError(f"its json is that of {_shown(row['key'])}")
     offsets = row["frame_offsets"] or []
     if not is_ascending(offsets, len(data)) or row["frames"] != len(offsets) - 1:
         raise SampleError(f"its json has {row['frames']} frames and offsets that do not fit the bytes of its frames")

@@ -33,8 +33,8 @@ class Settings:
             require_range("--short-side", self.short_side, 8, 4096)
         require_range("--quality", self.quality, 2, 31)
         require_range("--shard-mb", self.shard_mb, 1, 8192)
-        if self.fps != NATIVE:
-            require_range("--fps", self.fps, *RATES)
+        if self.fps != NATIVE and not RATES[0] <= self.fps <= RATES[1]:
+            raise _bad_fps(f"{self.fps:.10g}")
         if self.shards is not None:
             require_range("--shards", self.shards, 1, 1_000_000)
 
@@ -57,8 +57,12 @@ def read_fps(text: str) -> float | Literal["native"]:
     try:
         return float(text)
     except ValueError:
-        low, high = RATES
-        raise UsageError(f"--fps is '{text}'; it must be a number from {low:g} to {high:g}, or {NATIVE}") from None
+        raise _bad_fps(text) from None
+
+
+def _bad_fps(text: str) -> UsageError:
+    low, high = RATES
+    return UsageError(f"--fps is '{text}'; it must be a number from {low:g} to {high:g}, or {NATIVE}")
 
 
 def read_share(text: str) -> float:

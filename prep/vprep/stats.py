@@ -14,12 +14,12 @@ from rich.text import Text
 from vprep.format import FAILURES, read_dataset
 from vprep.index_rows import batches, failures
 from vprep.memory import size
-from vprep.summary import class_sizes, shard_word
+from vprep.summary import class_sizes, counted
 
 SPLITS = ("split1", "split2", "split3")
 _IDENTITY = ("source_hash", "hash", "start", "end", "key", *SPLITS)  # the columns that identify duplicates
-_COUNT = ("label", "class_name", "frames", "fps", "size", "damaged", "rotation", "variable_rate", "audio")
-COLUMNS = (*_IDENTITY, *_COUNT, "source_fps", "codec")
+_COUNT = ("label", "class_name", "frames", "size", "damaged", "rotation", "variable_rate", "audio")
+COLUMNS = (*_IDENTITY, *_COUNT, "fps", "height", "width", "source_fps", "codec")
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)  # percent
 MOST = 20  # source rates that are listed; the others are counted together
 
@@ -44,7 +44,10 @@ class Tally:
         self.sums["silent"] += _true(pc.invert(rows["audio"]))
         for column in ("class_name", "codec", *SPLITS):
             self._values(column, rows[column])
-        self._values("source_fps", pc.round(rows["source_fps"], 2))
+        for column in ("fps", "source_fps"):
+            self._values(column, pc.round(rows[column], 2))
+        for (height, width), count in _pairs(rows["height"], rows["width"]).items():
+            self.values["frame_sizes"][f"{height}x{width}"] += count
         self.seconds.append(pc.divide(rows["frames"], rows["fps"]).to_numpy())
         content = pc.coalesce(rows["source_hash"], rows["hash"])
         self.identities.append(rows.select([*_IDENTITY[2:]]).append_column("content", content))
@@ -83,9 +86,15 @@ def stats(folder: Path) -> dict[str, Any]:
         "silent": sums["silent"],
         "duplicates": _duplicates(tally.identities),
         "seconds": _quantiles(seconds),
+        "frame_sizes": dict(tally.values["frame_sizes"].most_common(MOST)),
+        "fps": _rates(tally.values["fps"]),
         "source_fps": _rates(tally.values["source_fps"]),
         "codecs": dict(tally.values["codec"].most_common()),
     }
+
+
+def _pairs(first: pa.Array, second: pa.Array) -> Counter[tuple[Any, Any]]:
+    return Counter(zip(first.to_pylist(), second.to_pylist(), strict=True))
 
 
 def _true(values: pa.Array) -> int:
@@ -159,11 +168,10 @@ def _lines(info: dict[str, Any]) -> list[tuple[str, str]]:
     sizes, same, frame = info["class_sizes"], info["duplicates"], info["bytes_per_frame"]
     lines = [
         ("set", info["set"]),
-        (
-            "videos",
-            f"{info['videos']:,} in {info['shards']:,} {shard_word(info['shards'])}, {info['hours']:,.1f} hours",
-        ),
+        ("videos", f"{info['videos']:,} in {counted(info['shards'], 'shard')}, {info['hours']:,.1f} hours"),
         ("frames", f"{info['frames']:,}" + (f", {size(frame)} each" if frame is not None else "")),
+        ("frame size", _counts(info["frame_sizes"], " at ")),
+        ("fps", _counts(info["fps"], " at ")),
         ("size", size(info["bytes"])),
         ("failed", f"{info['failures']:,}" + (f" ({_counts(info['causes'])})" if info["causes"] else "")),
         ("classes", f"{info['classes']:,}" + (_sizes(sizes) if sizes else "")),
@@ -171,12 +179,12 @@ def _lines(info: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     lines += [(split, _counts(counts)) for split, counts in info["splits"].items()]
     lines += [
-        ("damaged", f"{info['damaged_frames']:,} frames in {info['damaged_videos']:,} videos"),
+        ("damaged", f"{counted(info['damaged_frames'], 'frame')} in {counted(info['damaged_videos'], 'video')}"),
         *((name.replace("_", " "), f"{info[name]:,}") for name in ("rotated", "variable_rate", "silent")),
-        ("same content", f"{same['groups']:,} groups, {same['videos']:,} videos"),
+        ("same content", f"{counted(same['groups'], 'group')}, {counted(same['videos'], 'video')}"),
     ]
     for split, count in same["across"].items():
-        lines.append((f"  across {split}", f"{count:,} groups: videos of train are also in val or test"))
+        lines.append((f"  across {split}", f"{counted(count, 'group')}: videos of train are also in val or test"))
     if info["seconds"]:
         lines.append(("seconds", _spread(info["seconds"])))
     lines += [("source fps", _counts(info["source_fps"], " at ")), ("codecs", _counts(info["codecs"]))]
@@ -185,7 +193,7 @@ def _lines(info: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _sizes(sizes: dict[str, Any]) -> str:
     (least, few), (most, many) = sizes["least"], sizes["most"]
-    ends = f"of {few:,} ({least}) to {many:,} videos ({most})"
+    ends = f"of {few:,} ({least}) to {counted(many, 'video')} ({most})"
     return f", {ends}, median {sizes['median']:g}; {sizes['without_videos']} without any"
 
 

@@ -2,20 +2,24 @@
 
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from vprep.errors import WorkError
 from vprep.format import FAILURES
 from vprep.index_rows import failures
+from vprep.layouts import alike
 from vprep.layouts.listing import Listing
 from vprep.memory import size
+from vprep.text import one_line
 
 MOST = 20  # lines of a list that is shown
 
 
 def listing_lines(listing: Listing) -> list[str]:
     """Return lines about a source to print before the work starts: its size, and warnings about its lists."""
-    lines = [f"{len(listing.entries)} videos, layout {listing.layout}, {len(listing.classes)} classes"]
+    videos, classes = counted(len(listing.entries), "video"), counted(len(listing.classes), "class")
+    lines = [f"{videos}, layout {listing.layout}, {classes}", *alike.warnings(listing.classes)]
     if listing.missing:
         lines.append(
             f"warning: videos that the lists name and that do not exist: {len(listing.missing)} "
@@ -44,9 +48,10 @@ def set_info(out: Path, info: dict[str, Any]) -> dict[str, Any]:
 
 def set_text(info: dict[str, Any]) -> str:
     """Return a few lines about a finished set."""
+    videos = f"{counted(info['videos'], 'video')} of {counted(info['classes'], 'class')}"
     lines = [
-        f"{info['out']}: {info['videos']} videos of {info['classes']} classes in {info['shards']} "
-        f"{shard_word(info['shards'])}, {info['frames']} frames, {size(info['bytes'])}"
+        f"{info['out']}: {videos} in {counted(info['shards'], 'shard')}, {counted(info['frames'], 'frame')}, "
+        f"{size(info['bytes'])}"
     ]
     for fold, counts in info["splits"].items():
         lines.append(f"  {fold}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
@@ -55,7 +60,8 @@ def set_text(info: dict[str, Any]) -> str:
     if info["failures"]:
         lines.append(f"  {info['failures']} failed: " + _counts(info["causes"]))
         lines.append("  by class: " + _counts(info["lost_by_class"]))
-        lines.append(f"  {info['out']}/{FAILURES} lists them; vprep retry {info['out']} tries them again")
+        lines.append(f"  {info['out']}/{FAILURES} lists them; vprep retry {quote(info['out'])} tries them again")
+    lines.append(_next_training(info["out"]))
     return "\n".join(lines)
 
 
@@ -73,13 +79,13 @@ def plan_text(info: dict[str, Any]) -> str:
     """Return the text of `vprep plan`: what vprep shard would find and make."""
     sample, classes = info["sample"], info["class_sizes"]
     lines = [
-        f"{info['source']}: {info['videos']} videos, about {info['hours']:.1f} hours, "
+        f"{info['source']}: {counted(info['videos'], 'video')}, about {info['hours']:.1f} hours, "
         f"{size(info['source_bytes'])}; layout {info['layout']}"
     ]
     if classes:
         (least, few), (most, many) = classes["least"], classes["most"]
         lines.append(
-            f"  classes: {info['classes']}, from {few} videos ({least}) to {many} ({most}); "
+            f"  classes: {info['classes']}, from {counted(few, 'video')} ({least}) to {many} ({most}); "
             f"{classes['without_videos']} without any"
         )
     for fold, counts in info["splits"].items():
@@ -92,17 +98,17 @@ def plan_text(info: dict[str, Any]) -> str:
     if info["ignored_files"]:
         lines.append(f"  other files, ignored: {info['ignored_files']}")
     groups = info["duplicates"]
-    lines.append(f"  same content: {len(groups)} groups of videos")
+    lines.append(f"  same content: {counted(len(groups), 'group')} of videos")
     lines += ["    " + " = ".join(group) for group in groups[:MOST]]
     lines.append(
-        f"  of {sample['videos']} videos in the sample: {sample['rotated']} rotated, "
+        f"  of {counted(sample['videos'], 'video')} in the sample: {sample['rotated']} rotated, "
         f"{sample['variable_rate']} with a variable rate, {sample['silent']} silent, {sample['damaged']} damaged, "
         f"{sum(sample['failures'].values())} failed"
         + (f" ({_counts(sample['failures'])})" if sample["failures"] else "")
     )
     lines.append(
-        f"vprep shard would make {info['shards']} {shard_word(info['shards'])}, about {size(info['disk_bytes'])}, "
-        f"in about {clock(info['seconds'])} with {info['workers']} workers"
+        f"vprep shard would make {counted(info['shards'], 'shard')}, about {size(info['disk_bytes'])}, "
+        f"in about {clock(info['seconds'])} with {counted(info['workers'], 'worker')}"
     )
     return "\n".join(lines)
 
@@ -112,30 +118,47 @@ def verify_text(info: dict[str, Any]) -> str:
     same = info["same_content"]
     note = [f"{same} videos repeat the content of another one; vprep stats {info['set']} names some"] if same else []
     if not info["wrong"]:
-        shards = f"{info['shards']} {shard_word(info['shards'])}"
-        return "\n".join(
-            [f"{info['set']}: {info['videos']} videos in {shards} are as written ({info['depth']})", *note]
-        )
+        what = f"{counted(info['videos'], 'video')} in {counted(info['shards'], 'shard')}"
+        is_good = f"{what} {'is' if info['videos'] == 1 else 'are'} as written ({info['depth']})"
+        return "\n".join([f"{info['set']}: {is_good}", *note])
     lines = [
         f"{item['file']}" + (f"  {item['key']}" if item["key"] else "") + f"  {item['what']}" for item in info["wrong"]
     ]
-    return "\n".join([*map(_one_line, lines), *note, *info["advice"]])
+    return "\n".join([*map(one_line, lines), *note, *info["advice"]])
 
 
-def index_text(info: dict[str, Any]) -> str:
+def subset_text(folder: Path, out: Path, info: dict[str, Any]) -> str:
+    """Return the text of `vprep subset`."""
+    counts = f"{counted(info['videos'], 'video')} of {counted(info['classes'], 'class')}"
+    return f"{out}: {counts}\n{_next_training(str(folder), f' --subset {quote(str(out))}')}"
+
+
+def synth_text(out: Path, info: dict[str, Any]) -> str:
+    """Return the text of `vprep synth`."""
+    counts = f"{counted(info['videos'], 'video')} of {counted(len(info['classes']), 'class')}"
+    return f"{out}: {counts}\nnext: vprep shard {quote(str(out))}"
+
+
+def index_text(folder: Path, info: dict[str, Any]) -> str:
     """Return the text of `vprep index`."""
-    count = len(info["shards"])
-    lines = [f"{info['videos']} videos in {count} {shard_word(count)}, {info['frames']} frames"]
+    what = f"{counted(info['videos'], 'video')} in {counted(len(info['shards']), 'shard')}"
+    lines = [f"{what}, {counted(info['frames'], 'frame')}"]
     if info["skipped"]:
         lines.append(
-            f"{sum(info['skipped'].values())} samples hold no JPEG frames and are not in the index: "
+            f"samples without JPEG frames, which are not in the index: {sum(info['skipped'].values())}: "
             + _counts(info["skipped"])
         )
     if info["same_content"]:
         lines.append(
             f"warning: {info['same_content']} videos repeat the content of another one; vprep stats names some"
         )
+    lines.append(_next_training(str(folder)))
     return "\n".join(lines)
+
+
+def _next_training(folder: str, more: str = "") -> str:
+    """Return the line with the command that usually follows."""
+    return f"next: vtrain rspnet --shards {quote(folder)}{more}; for a trial, with --recipe tiny"
 
 
 def class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | None:
@@ -150,9 +173,10 @@ def class_sizes(sizes: Counter[str], classes: list[str]) -> dict[str, Any] | Non
     }
 
 
-def shard_word(count: int) -> str:
-    """Return the word that follows a number of shards."""
-    return "shard" if count == 1 else "shards"
+def counted(number: int, word: str) -> str:
+    """Return a number with its word, as in 1 video and 2 classes."""
+    plural = f"{word}es" if word.endswith("s") else f"{word}s"
+    return f"{number:,} {word if number == 1 else plural}"
 
 
 def clock(seconds: float) -> str:
@@ -160,11 +184,6 @@ def clock(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
-
-
-def _one_line(text: str) -> str:
-    """Return a line without control characters, which names of a stranger may hold."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _counts(counts: dict[str, int]) -> str:

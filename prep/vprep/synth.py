@@ -22,6 +22,7 @@ from vprep.errors import UsageError, WorkError, reason, writing
 from vprep.processors import processors
 from vprep.settings import require_range
 from vprep.sharding.worker_pool import in_order
+from vprep.synth_classes import CLASSES
 from vprep.video.encode import encode
 from vprep.video.ffmpeg import find
 
@@ -46,7 +47,7 @@ class SynthConfig:
     seed: int
 
     def __post_init__(self) -> None:
-        require_range("--classes", self.classes, 2, len(synth_scene.CLASSES))
+        require_range("--classes", self.classes, 2, len(CLASSES))
         require_range("--per-class", self.per_class, 4, 1000)
         require_range("--seconds", self.seconds, 0.2, 60)
         require_range("--seed", self.seed, 0, 2**32 - 1)
@@ -54,7 +55,7 @@ class SynthConfig:
     @property
     def names(self) -> list[str]:
         """Return the classes in the order of their labels."""
-        return sorted(list(synth_scene.CLASSES)[: self.classes])
+        return sorted(list(CLASSES)[: self.classes])
 
     @property
     def groups(self) -> int:
@@ -125,10 +126,11 @@ def _make_folders(out: Path, config: SynthConfig, clips: list[Clip]) -> None:
             _refuse_other_settings(out, config)
         elif out.exists():
             _refuse_other_files(out)
-        for folder in {LISTS, *(clip.class_name for clip in clips)}:
-            (out / folder).mkdir(parents=True, exist_ok=True)
-        with atomic_write(out / MARK) as file:
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out / MARK) as file:  # first: a folder without it is refused
             file.write(json.dumps(asdict(config)).encode() + b"\n")
+        for folder in {LISTS, *(clip.class_name for clip in clips)}:
+            (out / folder).mkdir(exist_ok=True)
 
 
 def _refuse_other_files(out: Path) -> None:
@@ -169,9 +171,7 @@ def _make_all(out: Path, config: SynthConfig, clips: list[Clip], workers: int) -
 
 def _make(path: Path, clip: Clip, appearance: synth_scene.Appearance, config: SynthConfig) -> None:
     """Draw one video and encode it."""
-    rng = np.random.default_rng(
-        [config.seed, list(synth_scene.CLASSES).index(clip.class_name), clip.number, clip.group]
-    )
+    rng = np.random.default_rng([config.seed, list(CLASSES).index(clip.class_name), clip.number, clip.group])
     rate = _rate(clip)
     times = [number / rate for number in range(_frames(clip, config))]
     raw = b"".join(picture.tobytes() for picture in synth_scene.frames(clip.class_name, appearance, rng, times))

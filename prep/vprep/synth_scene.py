@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vprep.synth_classes import CLASSES
+
 HEIGHT, WIDTH = 120, 160
 PERIOD = 1.6  # seconds of every motion, before the few percent by which videos differ
 MARGIN = 24  # pixels of background beyond each edge, for the drift
@@ -103,23 +105,15 @@ def _circles(phase: float) -> list[Pose]:
 Motion = Callable[[float], list[Pose]]
 """A function from the number of periods since the beginning to the poses of the shape, or of several."""
 
-CLASSES: dict[str, tuple[str, Motion]] = {
-    "SquareSlidesRight": ("Square", _slides_right),
-    "DiscFalls": ("Disc", _falls),
-    "StarSpins": ("Star", _spins),
-    "RingGrows": ("Ring", _grows),
-    "BarSwings": ("Bar", _swings),
-    "DotsScatter": ("Disc", _scatters),
-    "TriangleBounces": ("Triangle", _bounces),
-    "CrossCircles": ("Cross", _circles),
-    "DiscSlidesRight": ("Disc", _slides_right),
-    "StarFalls": ("Star", _falls),
-    "BarSpins": ("Bar", _spins),
-    "TriangleGrows": ("Triangle", _grows),
-    "RingSwings": ("Ring", _swings),
-    "CrossesScatter": ("Cross", _scatters),
-    "SquareBounces": ("Square", _bounces),
-    "BarCircles": ("Bar", _circles),
+MOTIONS: dict[str, Motion] = {
+    "slides right": _slides_right,
+    "falls": _falls,
+    "spins": _spins,
+    "grows": _grows,
+    "swings": _swings,
+    "scatters": _scatters,
+    "bounces": _bounces,
+    "circles": _circles,
 }
 
 
@@ -150,7 +144,7 @@ def frames(class_name: str, appearance: Appearance, rng: np.random.Generator, ti
         shift = drift[0] * sin(turn) + drift[1] * cos(turn)
         centre = (WIDTH / 2 + MARGIN + shift[0], HEIGHT / 2 + MARGIN + shift[1])
         picture = cv2.getRectSubPix(background, (WIDTH, HEIGHT), centre)
-        for pose in motion(first + tempo * seconds):
+        for pose in MOTIONS[motion](first + tempo * seconds):
             _draw(picture, SHAPES[shape], Pose(pose.x + x, pose.y + y, pose.angle, pose.scale * size), colour)
         top, left = rng.integers(0, 64, 2)
         noisy = picture + noise[top : top + HEIGHT, left : left + WIDTH]

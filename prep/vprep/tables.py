@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vprep.errors import UsageError
+from vprep.printable import printable
 
 ROWS_AT_ONCE = 4096
 ALWAYS_ROWS, ALWAYS_BYTES = 1_000_000, 512 << 20  # allowed for a file of any size
@@ -109,8 +110,8 @@ class Table:
         try:
             yield
         except _READ_ERRORS as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0].strip("'\"")
-            raise UsageError(f"{self.path} cannot be read ({reason[:200]}); {self._advice}") from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"{self.path} cannot be read ({printable(reason)}); {self._advice}") from None
 
 
 @contextlib.contextmanager

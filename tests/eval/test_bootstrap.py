@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from veval.results.bootstrap import difference, interval
+from veval.features.films import film_of
+from veval.results.bootstrap import difference, groups_of, interval, name_of
 from vprep.errors import UsageError
 
 
@@ -50,6 +51,52 @@ def test_trainings_are_drawn_as_videos_are() -> None:
     assert same[1:] == pytest.approx(difference(ours[0], np.zeros(10_000))[1:], abs=0.3)
 
 
+def test_films_of_equal_videos_give_the_interval_of_so_many_films() -> None:
+    # 40 films of 10 videos each, all alike: 1.96 standard errors of 100 sqrt(0.3 * 0.7 / 40) = 7.25 points.
+    hits = np.repeat(np.arange(40) < 12, 10)
+    films = [f"film{number // 10}" for number in range(400)]
+    low, high = interval(hits, films)
+    assert (low, high) == pytest.approx((30 - 1.96 * 7.25, 30 + 1.96 * 7.25), abs=3)
+    assert high - low > 2.5 * np.subtract(*interval(hits)[::-1])  # sqrt(10) times as wide
+
+
+def test_films_of_different_lengths_are_drawn_with_all_their_videos() -> None:
+    random = np.random.default_rng(3)
+    films, hits = random.integers(7, size=60).astype(str).tolist(), random.random(60)
+    members = [hits[np.array(films) == film] for film in sorted(set(films))]
+    rng = np.random.default_rng(0)
+    means = [100 * np.concatenate([members[n] for n in rng.integers(7, size=7)]).mean() for _ in range(1000)]
+    assert interval(hits, films) == pytest.approx((np.quantile(means, 0.025), np.quantile(means, 0.975)))
+
+
+@pytest.mark.parametrize(
+    ("key", "film"),
+    [
+        ("v_Archery_g01_c02", "v_Archery_g01"),
+        ("v_HandStandPushups_g07_c11", "v_HandStandPushups_g07"),
+        ("April_09_brush_hair_u_nm_np1_ba_goo_0", "April_09"),
+        ("AmericanGangster_shoot_gun_f_nm_np1_fr_bad_16", "AmericanGangster"),
+        ("AmericanGangster_hit_f_nm_np1_fr_bad_3", "AmericanGangster"),
+        ("KungFu_draw_sword_f_cm_np1_ri_med_4", "KungFu"),
+        ("KungFu_sword_u_cm_np2_le_med_4", "KungFu"),
+        ("jump_rope_jump_l_cm_np1_fr_med_0", "jump_rope"),
+        ("-abc_def_000010_000020", None),
+        ("12345", None),
+    ],
+)
+def test_the_names_of_ucf101_and_hmdb51_say_the_film(key: str, film: str | None) -> None:
+    assert film_of(key) == film
+
+
+def test_films_are_drawn_where_all_are_known_and_there_is_more_than_one() -> None:
+    two = ["v_A_g01_c01", "v_A_g01_c02", "v_A_g02_c01"]
+    assert groups_of(two) == ["v_A_g01", "v_A_g01", "v_A_g02"]
+    assert groups_of(two, "videos") is None
+    assert groups_of(two[:2]) is None
+    assert groups_of([*two, "another"], "groups") is None
+    assert (name_of(groups_of(two)), name_of(None)) == ("groups", "videos")
+
+
 def test_where_all_videos_are_correct_the_interval_is_a_point() -> None:
     assert interval(np.ones(5)) == (100, 100)
 
@@ -58,6 +105,10 @@ def test_where_all_videos_are_correct_the_interval_is_a_point() -> None:
     ("call", "message"),
     [
         (lambda: interval(np.ones(0)), "there are hits of 0 videos; an interval needs at least 1 video"),
+        (
+            lambda: interval(np.ones(3), ["a", "b"]),
+            "there are hits of 3 videos and groups of 2; name the group of each video",
+        ),
         (
             lambda: difference(np.ones(3), np.ones(2)),
             "there are hits of 3 videos and of 2; compare results of the same videos",

@@ -97,11 +97,12 @@ assert not {{"pyarrow", "cv2", "numpy", "torch", "rich.table"}} & set(sys.module
 def test_retrieval_without_options_takes_the_newest_run_and_the_default_shards_and_says_so(here: Path) -> None:
     done = veval("retrieval", cwd=here)
     assert done.returncode == 0, done.stderr
-    first, second = done.stderr.splitlines()
+    first, second, last = done.stderr.splitlines()
+    assert last == "next: veval report, which compares it with published numbers and with the network from scratch"
     assert first == "weights runs/newer/last.pt (tiny), shards data_shards, fold 1: 8 of test, 16 of train"
     assert second.startswith("pace-p5: 10 clips of 4 frames (centres, restart if short), ")
-    out = here / "results" / "retrieval-newer-UCF101-fold1-1.json"
-    assert done.stdout.splitlines()[-1] == "results/retrieval-newer-UCF101-fold1-1.json"
+    out = here / "results" / "retrieval-newer-synth-fold1-1.json"
+    assert done.stdout.splitlines()[-1] == "results/retrieval-newer-synth-fold1-1.json"
     result = json.loads(out.read_bytes())
     assert done.stdout.startswith(f"top1  {result['top1']:6.2f} %  [")
     assert result["weights"]["path"] == "runs/newer/last.pt"
@@ -116,10 +117,10 @@ def test_the_best_epoch_of_a_run_is_taken_and_named_and_until_there_is_one_the_l
     done = veval("retrieval", *PLACE, "--weights", "runs/best", cwd=here)
     first = f"weights runs/best/best.pt (tiny, lowest loss, {loss:.4g}, at step {step}), shards data_shards, fold 1"
     assert done.stderr.startswith(f"{first}: ")
-    assert done.stdout.splitlines()[-1] == "results/retrieval-best-UCF101-fold1-1.json"
+    assert done.stdout.splitlines()[-1] == "results/retrieval-best-synth-fold1-1.json"
     line = next(line for line in done.stdout.splitlines() if line.startswith("weights "))
     assert line.endswith(f", lowest loss at step {step} (runs/best/best.pt)")
-    found = json.loads((here / "results" / "retrieval-best-UCF101-fold1-1.json").read_bytes())["weights"]
+    found = json.loads((here / "results" / "retrieval-best-synth-fold1-1.json").read_bytes())["weights"]
     assert (found["kept"], found["kept_step"], found["step"]) == ("loss", step, 4)
 
     done = veval("retrieval", *PLACE, "--weights", "runs/young", cwd=here)
@@ -132,7 +133,7 @@ def test_an_older_result_is_never_replaced_unless_it_is_named(here: Path) -> Non
     words = ("knn", *PLACE, "clips=1")
     for number in (1, 2):
         assert veval(*words, cwd=here).returncode == 0
-        assert (here / "results" / f"knn-newer-UCF101-fold1-{number}.json").exists()
+        assert (here / "results" / f"knn-newer-synth-fold1-{number}.json").exists()
     kept = {path: path.read_bytes() for path in (here / "results").iterdir()}
     named = here / "new" / "folder" / "result.json"
     for k in (1, 2):
@@ -175,12 +176,12 @@ def test_json_is_one_object_for_every_command(here: Path) -> None:
     assert len(feature_file.read(here / "features.parquet").keys) == 24
     assert {line["task"] for line in found["report"]["lines"]} == {"retrieval", "linear", "knn", "test", "finetune"}
     assert {path.name for path in (here / "results").iterdir()} == {
-        "retrieval-newer-UCF101-fold1-1.json", "linear-newer-UCF101-fold1-1.json", "knn-newer-UCF101-fold1-1.json",
-        "test-tuned-UCF101-fold1-1.json", "finetune-newer-UCF101-fold1-1.json", "finetune-newer-UCF101-fold1-2.json",
-        "finetune-newer-UCF101-fold2-1.json",
+        "retrieval-newer-synth-fold1-1.json", "linear-newer-synth-fold1-1.json", "knn-newer-synth-fold1-1.json",
+        "test-tuned-synth-fold1-1.json", "finetune-newer-synth-fold1-1.json", "finetune-newer-synth-fold1-2.json",
+        "finetune-newer-synth-fold2-1.json",
     }  # fmt: skip
     assert {path.name for path in (here / "runs" / "finetuned").iterdir()} == {
-        "tuned", "newer-UCF101-fold1-1", "newer-UCF101-fold1-2", "newer-UCF101-fold2-1"
+        "tuned", "newer-synth-fold1-1", "newer-synth-fold1-2", "newer-synth-fold2-1"
     }  # fmt: skip
 
 
@@ -203,7 +204,8 @@ def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> 
         (
             "retrieval --split validation",
             "data_shards has no video of split 'validation' in fold 1 in the 3 shards that were named; "
-            "fold 1 of dataset.json has 8 test, 16 train",
+            "fold 1 of dataset.json has 8 test, 16 train; name splits that it has with --split and --gallery, or make "
+            "it again with lists: vprep shard VIDEOS --splits LISTS",
         ),
         ("retrieval --split train", "split 'train' is named twice; name splits that share no video"),
         ("retrieval --fold 4", "--fold is 4; there are 1, 2 and 3"),
@@ -228,7 +230,8 @@ def test_testing_without_options_takes_the_newest_fine_tuned_run(here: Path) -> 
         (
             "test --shards grey --split all",
             "grey has no video of split 'all' in fold 1 in the 2 shards that were named; fold 1 of dataset.json has "
-            "no split at all",
+            "no split at all; name splits that it has with --split and --gallery, or make it again with lists: vprep "
+            "shard VIDEOS --splits LISTS",
         ),
         ("features --splits test,test", "split 'test' is named twice; name splits that share no video"),
         ("report", "there are no results in results; the other commands of veval write results"),
@@ -312,6 +315,7 @@ FINETUNING = [
 def test_nothing_is_trained_that_could_not_be_tested(words: str, message: str, here: Path) -> None:
     done = veval("finetune", *words.split(), cwd=here)
     assert (done.returncode, done.stdout, done.stderr.splitlines()[-1]) == (2, "", f"veval: {message}")
+    assert "training in" not in done.stderr
     assert [path.name for path in (here / "runs" / "finetuned").iterdir()] == ["tuned"]
 
 

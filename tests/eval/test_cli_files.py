@@ -135,10 +135,10 @@ def test_a_video_that_cannot_be_read_is_an_error_and_with_skip_bad_it_is_counted
 def test_a_report_for_a_pipe_is_wide_enough(here: Path) -> None:
     assert veval("knn", *PLACE, "clips=1", cwd=here).returncode == 0
     report = veval("report", cwd=here).stdout
-    assert any("knn" in line and "UCF101" in line and "tiny" in line for line in report.splitlines())
+    assert any("knn" in line and "synth" in line and "tiny" in line for line in report.splitlines())
     markdown = veval("report", "--markdown", "results", cwd=here).stdout
     assert markdown.startswith("|  | task | data | fold | method | backbone | recipe | ")
-    assert "| 1 | knn | UCF101 | 1 | Pace | tiny | " in markdown
+    assert "| 1 | knn | synth | 1 | Pace | tiny | " in markdown
 
 
 def test_one_hot_labels_as_features_are_always_correct(here: Path) -> None:

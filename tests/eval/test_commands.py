@@ -18,6 +18,7 @@ from veval.features import feature_file
 from veval.features.table import Features
 from veval.protocol import for_weights
 from veval.results import result
+from veval.results.aggregate import pool_by_pool
 from veval.tasks.classifier import load_classifier
 from veval.tasks.voting import Voting
 from vprep.errors import UsageError
@@ -109,6 +110,13 @@ def test_retrieval_has_the_numbers_of_a_loop_over_all_pairs(run: Path, shards: P
                 correct[k] += ranks[0] < k
         assert {k: numbers[f"top{k}"] for k in correct} == {k: 100 * count / 8 for k, count in correct.items()}
     assert (found["protocol"]["pool"], found["protocol"]["pools"]) == ("gap", "gap,spatial-max")
+    # The result lists the ranks by each pool, so the gains of each have an interval.
+    first, second = pool_by_pool(found)
+    for one, numbers in ((first, found), (second, found["pools"]["spatial-max"])):
+        hits = result.hits(one, "top1") or {}
+        assert (len(hits), one["top1"]) == (8, numbers["top1"])
+        assert 100 * sum(hits.values()) / 8 == one["top1"]
+    assert found["bootstrap"] == "groups"  # vprep synth names films as UCF101 does
     assert (found["queries"], found["gallery"], found["protocol"]["leave_out"]) == (8, 16, "nothing")
 
 
@@ -202,3 +210,17 @@ def test_a_test_has_the_prediction_of_each_video_and_an_interval(shards: Path, t
     low, high = found["intervals"]["top1"]
     assert low <= found["top1"] <= high
     assert (found["kind"], found["videos"], found["weights"]) == ("test", 8, network.info.as_dict())
+
+
+def test_the_user_says_what_intervals_draw(run: Path, shards: Path, grey: Path, tmp_path: Path) -> None:
+    kept, work = tmp_path / "f.parquet", evaluation(run, shards)
+    found = {over: commands.knn(work, features=kept, over=over) for over in (None, "groups", "videos")}
+    assert {over: one and one["bootstrap"] for over, one in found.items()} == {
+        None: "groups", "groups": "groups", "videos": "videos",
+    }  # fmt: skip
+    nameless = replace(work, data=inputs.open_data(str(grey), None))
+    with pytest.raises(UsageError) as error:
+        commands.retrieval(nameless, over="groups")
+    assert str(error.value) == (
+        "--bootstrap is groups, but the name of video 'b2' says no film; write --bootstrap videos, or leave it out"
+    )

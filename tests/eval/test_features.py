@@ -25,10 +25,12 @@ from veval.features import extract, feature_file
 from veval.features.forward import for_clips
 from veval.protocol import Protocol
 from vprep.errors import UsageError, WorkError
+from vprep.hashing import hash_file
 from vtrain.data import Loader
 from vtrain.data.augment.apply import Augment
 from vtrain.data.shard_set import ShardSet
 from vtrain.inference import POOLS
+from vtrain.weights import save_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
@@ -193,6 +195,32 @@ def test_a_file_or_parts_of_other_work_are_refused(shards: Path, complete: Path,
     (tmp_path / "f.parquet.parts" / "facts.json").unlink()
     with pytest.raises(UsageError, match=r"parts holds 'train-0000\d.parquet' but no facts.json; remove the folder"):
         make(shards, out)
+
+
+@pytest.mark.parametrize("word", ["random", "file"])
+def test_features_of_version_0_1_are_still_those_of_the_same_weights(word: str, shards: Path, tmp_path: Path) -> None:
+    """They hold the hash of the weights' file, and do not say what it is of."""
+    weights, out = tmp_path / "a.safetensors", tmp_path / "f.parquet"
+    save_weights(weights, inputs.weights("random", backbone="tiny").net, {"backbone": "tiny"})
+    path = "random" if word == "random" else str(weights)
+
+    def work() -> extract.Work:
+        network = inputs.weights(path, backbone="tiny")
+        return extract.work_of(replace(evaluation(shards), network=network), "train")
+
+    extract.write(work(), out)
+    table = pq.read_table(out)
+    info = json.loads(table.schema.metadata[b"veval"])
+    del info["weights"]["hash_of"]
+    info["weights"]["hash"] = hash_file(weights) if word == "file" else info["weights"]["hash"]
+    pq.write_table(table.replace_schema_metadata({b"veval": json.dumps(info)}), out)
+    older = out.read_bytes()
+    extract.write(work(), out)
+    assert out.read_bytes() == older
+    if word == "file":
+        save_weights(weights, inputs.weights("random", backbone="tiny", seed=1).net, {"backbone": "tiny"})
+        with pytest.raises(UsageError, match=r"was made with weights hash \w{32}, not \w{32}; remove it"):
+            extract.write(work(), out)
 
 
 def test_both_kinds_of_file_hold_the_same(shards: Path, complete: Path, tmp_path: Path) -> None:

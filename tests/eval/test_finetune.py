@@ -14,6 +14,7 @@ import pytest
 import torch
 from commands import begin, veval
 from small_recipes import assert_same, lines, saved, small
+from split_sets import with_splits
 
 from veval import commands, inputs
 from veval.evaluation import Data, Evaluation, Execution, WeightsInfo
@@ -21,9 +22,8 @@ from veval.protocol import for_weights
 from veval.results import report, result
 from veval.tasks import video_accuracy
 from veval.tasks.classifier import load_classifier
-from veval.tasks.finetune import FineTuning, best_on_test, holding_out, recipe_for, run_training
+from veval.tasks.finetune import FineTuning, best_on_test, demand_folder, holding_out, recipe_for, run_training
 from vprep.errors import UsageError
-from vprep.hashing import hash_file
 from vtrain.backbones import backbone as new
 from vtrain.data.augment.apply import Augment
 from vtrain.data.dataset import GROUP, Videos
@@ -35,6 +35,7 @@ from vtrain.recipes.recipe import Recipe
 from vtrain.training.inputs import recipe_in, resolved, selected
 from vtrain.training.run import targets_of
 from vtrain.training.train import method_of, train
+from vtrain.weights.tensor_hash import hash_tensors
 
 pytestmark = pytest.mark.slow
 
@@ -197,8 +198,8 @@ def test_a_fine_tuned_run_is_tested_to_the_same_numbers(run: Path, shards: Path,
     shared = {name: word for name, word in found["protocol"].items() if name in again["protocol"]}
     assert shared == again["protocol"]
     assert (found["weights"]["method"], again["weights"]["method"]) == ("pace", "supervised")
-    assert found["weights"]["hash"] == hash_file(run / "last.pt")
-    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == hash_file(tmp_path / "run" / "last.pt")
+    assert found["weights"]["hash"] == hash_tensors(inputs.weights(str(run)).net.state_dict())
+    assert found["fine_tuned"]["hash"] == again["weights"]["hash"] == hash_tensors(network.net.state_dict())
 
 
 def test_a_result_holds_what_is_needed_to_train_the_same_network_again(run: Path, shards: Path, tmp_path: Path) -> None:
@@ -354,12 +355,34 @@ def test_of_states_that_are_equally_good_the_first_is_taken_and_the_others_are_r
         weights=inputs.weights("random", backbone="tiny"), recipe=recipe, folder=tmp_path / "run",
         data=replace(data, videos={"test": judges}), execution=Execution(),
     )  # fmt: skip
-    path, tried = best_on_test(tuning, 4)
+    path, tried = best_on_test(tuning).chosen(4)
     assert path == tmp_path / "run" / "kept" / "step_0000002.pt"
     assert [one["step"] for one in tried] == [1, 2, 3, 4]
     share = [100 * count / len(judges) for count in counts]
     assert [one["top1"] for one in tried[:3]] == pytest.approx([share[0], share[2], share[1]])
     assert [one.name for one in (tmp_path / "run" / "kept").iterdir()] == [path.name]
+
+
+def test_while_epochs_are_tested_no_more_than_the_best_stays(run: Path, shards: Path, tmp_path: Path) -> None:
+    start, data = inputs.weights(str(run)), data_of(shards)
+    recipe = change(recipe_for(start.info, data.info.name)[0], [f"data.shards={shards}", "workers=0", "batch=4"])
+    recipe = change(recipe, ["steps=9", "keep_every=2"])
+    tuning = FineTuning(weights=start, recipe=recipe, folder=tmp_path / "run", data=data, execution=Execution())
+    epochs, left = best_on_test(tuning), list[list[str]]()
+
+    def test_and_list() -> None:
+        epochs.after_epoch()
+        left.append([path.name for path in (tmp_path / "run" / "kept").iterdir()])
+
+    run_training(recipe, tuning.folder, tuning.shards, test_and_list)
+    assert [len(names) for names in left] == [1, 1, 1, 1]
+    tried = epochs.tried()
+    assert [one["step"] for one in tried] == [2, 4, 6, 8]
+    best = max(tried, key=lambda one: one["top1"])["step"]
+    assert left[-1] == [f"step_{best:07}.pt"]
+    others = replace(tuning, data=inputs.open_data(str(shards), ("train",)))
+    with pytest.raises(UsageError, match="were tested on other videos; repeat the first command, or name another"):
+        best_on_test(others).tried()
 
 
 def test_the_last_state_is_tried_also_after_a_part_of_an_epoch(run: Path, shards: Path, tmp_path: Path) -> None:
@@ -380,7 +403,7 @@ def test_a_stopped_fine_tuning_continues_with_the_same_command(run: Path, shards
     process.join()
     printed = (tmp_path / "stderr").read_text()
     step = saved(tmp_path / "tuned")["step"]
-    assert process.exitcode == 1, printed
+    assert process.exitcode == 130, printed
     assert f"\nveval: stopped at step {step} of 30, which is saved; continue with: " in printed
     assert "training in tuned; if it is stopped, continue with --into tuned\n" in printed
     assert not list((tmp_path / "results").iterdir())
@@ -424,7 +447,7 @@ def test_a_folder_with_other_files_is_left_alone(run: Path, shards: Path, tmp_pa
     data = data_of(shards)
     recipe = change(recipe_for(inputs.weights(str(run)).info, data.info.name)[0], [f"data.shards={shards}"])
     with pytest.raises(UsageError) as error:
-        run_training(resolved(recipe, data.shards), tmp_path, data.videos["test"], data.shards)
+        demand_folder(resolved(recipe, data.shards), tmp_path, data.videos["test"])
     assert str(error.value) == f"{tmp_path} exists and holds no fine-tuning; name another --into"
 
 
@@ -448,3 +471,16 @@ def test_several_seeds_are_one_line_of_the_report(run: Path, shards: Path, tmp_p
     found = [tuned(str(run), shards, tmp_path / f"{seed}", f"seed={seed}") for seed in (0, 1)]
     (line,) = report.of_results(found).lines
     assert (line.over, line.value) == ("2 seeds", pytest.approx((found[0]["top1"] + found[1]["top1"]) / 2))
+
+
+def test_a_set_without_a_train_split_is_refused_because_the_tested_videos_would_be_learned_from(
+    shards: Path, tmp_path: Path
+) -> None:
+    folder = with_splits(shards, tmp_path / "set", lambda row: "test" if row % 2 else None)
+    with pytest.raises(UsageError) as error:
+        tuned("random", folder, tmp_path / "run")
+    assert str(error.value) == (
+        f"{folder} has no train split, so the network would learn from the videos that it is tested on; name a set "
+        "with a train split, or another one to learn from: data.shards=SET"
+    )
+    assert not (tmp_path / "run").exists()

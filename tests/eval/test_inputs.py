@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from veval.protocol import for_weights
 from veval.tasks import classifier
 from veval.tasks.finetune import recipe_for
 from vprep.errors import UsageError
-from vprep.hashing import hash_of
 from vtrain.backbones import backbone
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import OneClip
@@ -22,6 +22,7 @@ from vtrain.methods.supervised import Config
 from vtrain.methods.supervised.network import Supervised
 from vtrain.overrides import as_json
 from vtrain.weights import save_weights
+from vtrain.weights.tensor_hash import hash_tensors
 
 CLASSES = ["a", "b", "c"]
 
@@ -60,7 +61,8 @@ def test_a_run_has_its_network_and_what_results_say_about_it(tmp_path: Path) -> 
     found = inputs.weights(str(run))
     assert found.info.as_dict() == {
         "path": str(run / "last.pt"),
-        "hash": hash_of((run / "last.pt").read_bytes()),
+        "hash": hash_tensors(found.net.state_dict()),
+        "hash_of": "tensors",
         "method": "supervised",
         "recipe": "tiny",
         "backbone": "tiny",
@@ -80,6 +82,18 @@ def test_a_run_has_its_network_and_what_results_say_about_it(tmp_path: Path) -> 
     assert inputs.weights(str(run / "last.pt")).info == found.info
 
 
+def test_equal_weights_have_equal_hashes_in_whatever_file_they_are(tmp_path: Path) -> None:
+    run, again = save_run(tmp_path / "run"), save_run(tmp_path / "again", step=9)
+    first = inputs.weights(str(run))
+    save_weights(tmp_path / "a.safetensors", first.net, {"backbone": "tiny"})
+    for word in (again, tmp_path / "a.safetensors"):
+        assert inputs.weights(str(word)).info.hash == first.info.hash
+    with torch.no_grad():
+        next(first.net.parameters())[0, 0, 0, 0, 0] += 1e-6
+    save_weights(tmp_path / "a.safetensors", first.net, {"backbone": "tiny"})
+    assert inputs.weights(str(tmp_path / "a.safetensors")).info.hash != first.info.hash
+
+
 BEST = {"by": "held_out_loss", "value": 0.25, "step": 4}
 
 
@@ -97,7 +111,10 @@ def test_a_run_that_keeps_its_best_epoch_stands_for_that_and_its_last_state_for_
     last = inputs.weights(str(run / "last.pt")).info
     assert (last.path, last.step, last.epoch) == (f"{run}/last.pt", 7, "step 7; lowest held_out_loss at step 4")
     assert not {"kept", "kept_step", "epoch"} & set(last.as_dict())
-    assert classifier.load_classifier(str(run)).info == found
+    # Of a classifier, the last layer counts too.
+    tested = classifier.load_classifier(str(run))
+    assert tested.info == replace(found, hash=hash_tensors(tested.net.state_dict()))
+    assert tested.info.hash != found.hash
     alone = tmp_path / "best.pt"
     shutil.copy(run / "best.pt", alone)
     assert (inputs.weights(str(alone)).info.step, inputs.weights(str(alone)).info.epochs) == (4, 171.0)
@@ -210,9 +227,10 @@ def test_videos_are_selected_by_split_with_what_results_say_about_them(shards: P
     assert {split: len(some) for split, some in data.videos.items()} == data.info.videos == {"train": 20, "test": 4}
     opened = ShardSet.open(shards)
     assert data.info.as_dict() == {
-        "shards": str(shards), "name": "UCF101", "side": 24, "hash": opened.fingerprint, "split": "train,test",
+        "shards": str(shards), "name": "synth", "side": 24, "hash": opened.fingerprint, "split": "train,test",
         "fold": 2, "subset": None, "videos": {"train": 20, "test": 4},
         "fingerprints": {split: opened.select(split, fold=2).fingerprint for split in ("train", "test")},
+        "classes": 4, "failures": 0,
     }  # fmt: skip
     assert len(inputs.open_data(str(shards), None).videos["all"]) == 24
 

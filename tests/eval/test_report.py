@@ -6,10 +6,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from veval.results import result
+from veval.results.data_sets import DATA_SETS
 from veval.results.match_published import compare
 from veval.results.published import load
 from veval.results.report import as_dict, markdown, of_results, report, shown_by, terminal
@@ -46,6 +48,9 @@ def made(kind: str = "retrieval", protocol: Result | None = None, **changes: obj
     data = {"shards": "ucf", "hash": "d", "name": "UCF101", "split": "train,test", "fold": 1, "subset": None}
     of_weights = {name: changes.pop(name) for name in list(changes) if name in (*weights, "kept", "kept_step")}
     of_data = {name.removeprefix("on_"): changes.pop(name) for name in list(changes) if name.startswith("on_")}
+    known = DATA_SETS.get(str(of_data.get("name", "UCF101")).lower(), DATA_SETS["ucf101"])
+    fold = int(str(of_data.get("fold", 1))) - 1
+    data["videos"] = {"test": known.test[fold], "train": known.train[fold]}
     if kind in ("finetune", "test"):
         data["split"] = "test"
     return {
@@ -72,7 +77,7 @@ def scratch(kind: str = "retrieval", **changes: object) -> Result:
 
 
 def places(one: Result, metric: str = "top1", folds: str | None = None) -> list[tuple[float, str]]:
-    return [(row.value, row.place) for row in compare(one, metric, folds).rows]
+    return [(row.value, row.place) for row in compare([one], metric, folds).rows]
 
 
 def test_a_number_stands_beside_that_of_the_same_protocol() -> None:
@@ -102,7 +107,7 @@ def test_a_number_stands_beside_that_of_the_same_protocol() -> None:
 def test_a_number_of_another_protocol_is_not_compared_and_the_differences_are_listed(
     one: Result, differs: list[str]
 ) -> None:
-    answer = compare(one, "top1")
+    answer = compare([one], "top1")
     assert answer.rows == []
     assert answer.nearest is not None
     assert (answer.nearest.value, answer.differs) == (23.2, differs)
@@ -115,7 +120,7 @@ def test_ten_crops_of_which_six_differ_do_not_stand_beside_ten() -> None:
         return made("finetune", clip, data={"name": "Kinetics-400"}, **ascnet)
 
     assert places(crops(112)) == [(87.31, "ASCNet table 3")]
-    answer = compare(crops("largest"), "top1")  # which no version computes any more
+    answer = compare([crops("largest")], "top1")  # which no version computes any more
     assert (answer.rows, answer.differs) == ([], ["crop: ten there, six views here"])
 
 
@@ -127,26 +132,26 @@ def test_results_of_other_rules_for_placing_clips_are_not_averaged() -> None:
 
 
 def test_for_the_authors_own_weights_unknown_columns_are_listed() -> None:
-    answer = compare(made(recipe=None, epochs=None, step=None), "top1")
+    answer = compare([made(recipe=None, epochs=None, step=None)], "top1")
     assert [row.value for row in answer.rows] == [23.2]
     assert answer.unknown == ["recipe", "epochs of pre-training"]
 
 
 def test_the_nearest_has_the_same_method_before_all_else() -> None:
     one = made(backbone="resnet3d18", data={"name": "Kinetics-400"})
-    answer = compare(one, "top1")
+    answer = compare([one], "top1")
     assert answer.nearest is not None
     assert (answer.nearest.method, answer.nearest.dataset) == ("PRP", "UCF101")
     assert "backbone: C3D there, 3D ResNet-18 here" in answer.differs
 
 
 def test_no_paper_has_linear_classification() -> None:
-    answer = compare(made("linear"), "top1")
+    answer = compare([made("linear")], "top1")
     assert (answer.rows, answer.nearest, answer.differs) == ([], None, ["no paper has linear"])
 
 
 def test_a_fine_tuned_network_does_not_say_what_came_before() -> None:
-    answer = compare(made("test", method="supervised"), "top1")
+    answer = compare([made("test", method="supervised")], "top1")
     assert answer.differs == ["the result does not say what came before the fine-tuning"]
 
 
@@ -161,7 +166,7 @@ def test_a_number_whose_paper_does_not_say_what_came_before_agrees_with_no_resul
     for data in ("k400", "minik200"):
         row = {"method": "ascnet", "recipe": f"ascnet-resnet3d18-{data}", "backbone": "resnet3d18", "epochs": 200}
         one = made(data={"name": data}, protocol={"pool": "gap", "pools": "gap"}, **row)
-        answer = compare(one, "top1")
+        answer = compare([one], "top1")
         assert answer.rows == []
         assert answer.nearest is not None
         assert (answer.nearest.value, answer.nearest.place) == (58.9, "ASCNet table 5")
@@ -288,6 +293,49 @@ def test_few_videos_chosen_by_several_seeds_are_one_line() -> None:
 
 def videos_of(hits: str) -> list[Result]:
     return [{"key": f"v{n}", "label": 0, "first": int(hit)} for n, hit in enumerate(hits)]
+
+
+def films_of(hits: str, **more: object) -> list[Result]:
+    """Two clips of each film."""
+    return [
+        {"key": f"v_A_g{n // 2:02}_c{n % 2:02}", "label": 0, "first": int(hit), **more} for n, hit in enumerate(hits)
+    ]
+
+
+def test_the_interval_of_a_gain_is_over_films_where_they_are_known_and_says_so() -> None:
+    gained, lost = films_of("1" * 20 + "0" * 20), films_of("1" * 12 + "0" * 28)
+    pair = [made(top1=50.0, videos=gained), scratch(top1=30.0, videos=lost)]
+    (over_films,), (over_videos,) = of_results(pair).against, of_results(pair, over="videos").against
+    assert (over_films.bootstrap, over_videos.bootstrap) == ("groups", "videos")
+    assert over_films.interval is not None
+    assert over_videos.interval is not None
+    assert np.diff(over_films.interval) > 1.2 * np.diff(over_videos.interval)  # sqrt(2) for films of two equal clips
+    assert over_films.notes == ["the interval is over groups: clips of one film are drawn together"]
+    assert over_videos.notes == []
+
+
+def test_an_interval_is_as_it_was_written_or_over_what_the_user_says() -> None:
+    one = made(top1=50.0, videos=films_of("1" * 20 + "0" * 20), intervals={"top1": [40.0, 60.0]})
+    (line,) = of_results([one]).lines
+    assert (line.interval, line.bootstrap) == ((40.0, 60.0), "videos")  # of a version that drew videos only
+    (line,) = of_results([one | {"bootstrap": "groups"}]).lines
+    assert (line.bootstrap, line.notes[-1][:31]) == ("groups", "the interval is over groups: cl")
+    (wide,), (narrow,) = of_results([one], over="groups").lines, of_results([one], over="videos").lines
+    assert wide.interval is not None
+    assert narrow.interval is not None
+    assert np.diff(wide.interval) > 1.2 * np.diff(narrow.interval)
+
+
+def test_the_gain_of_a_second_pool_has_an_interval() -> None:
+    pools = {"pool5": {"top1": 75.0, "intervals": {}}}
+    both = {"protocol": {"pools": "gap,pool5", "pool": "gap"}, "pools": pools}
+    ours = made(top1=50.0, videos=films_of("1" * 20 + "0" * 20, pools={"pool5": 1}), **both)
+    theirs = scratch(top1=30.0, videos=films_of("1" * 12 + "0" * 28, pools={"pool5": 0}), **both)
+    first, second = of_results([ours, theirs]).against
+    assert (first.interval is not None, first.bootstrap) == (True, "groups")
+    assert (second.protocol, second.interval) == ("vcop 10x16x112 pool5 video", (100.0, 100.0))
+    older = [one | {"videos": videos_of("10")} for one in (ours, theirs)]
+    assert of_results(older).against[1].notes[0] == "no interval: the results do not list each video"
 
 
 @pytest.mark.parametrize(

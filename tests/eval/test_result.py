@@ -77,7 +77,7 @@ def test_nan_and_infinity_are_not_written(value: float, tmp_path: Path) -> None:
         ({"top1": None}, "is not a result: its top1 is None, which is not a percentage"),
         ({"top5": 170.0}, "is not a result: its top5 is 170.0, which is not a percentage"),
         ({"intervals": {"top1": [1]}}, "is not a result: its intervals are not two percentages each"),
-        ({"dropped": 3}, "is not a result: its dropped is not a list"),
+        ({"dropped": 3}, "is not a result: its dropped is not a list of videos"),
         (
             {"videos": [{"key": "a"}]},
             "is not a result: not all of its videos have a key, and label and predicted, hit, or first",

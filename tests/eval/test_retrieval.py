@@ -244,6 +244,11 @@ ONE = features([[1, 0]], [0])
             "extract them again, or leave the video out if its frames are damaged",
         ),
         (
+            lambda: retrieve(ONE, features([[np.nan, 0], [np.inf, 0]], [0, 0])),
+            "gallery: the features of all 2 videos are not finite, so their weights are at fault; "
+            "take an older state of the run, or a good copy, and extract them again",
+        ),
+        (
             lambda: retrieve(ONE, features([[1, 0, 0]], [0])),
             "features of the queries have 2 numbers, those of the gallery 3; "
             "extract both with the same weights and protocol",

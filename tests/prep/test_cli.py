@@ -111,7 +111,7 @@ def test_plan_writes_nothing_and_predicts_what_shard_makes(run_vprep: RunVprep, 
     done = json.loads(run_vprep("shard", source, "--out", tmp_path / "out", "--json").stdout)
     assert done["shards"] == info["shards"]
     assert done["bytes"] == pytest.approx(info["disk_bytes"], rel=0.1)
-    assert "same content: 1 groups of videos" in run_vprep("plan", source).stdout
+    assert "same content: 1 group of videos" in run_vprep("plan", source).stdout
 
 
 def test_a_terminal_shows_a_progress_bar(videos: Path, tmp_path: Path) -> None:

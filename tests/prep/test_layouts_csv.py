@@ -82,7 +82,15 @@ def test_paths_may_be_absolute_or_roundabout_as_long_as_they_are_below_the_root(
         ("path,label,label\na.mp4,x,x\n", "line 1: column label appears twice; keep one"),
         ("path,label\n\na.mp4\n", "line 3: 1 fields where the header has 2; a field with a comma needs quotes"),
         ("path,label\na,b.mp4,x\n", "line 2: 3 fields where the header has 2; a field with a comma needs quotes"),
-        ('path,label\n"a.mp4,x\n', "line 2: not csv (unexpected end of data)"),
+        ('path,label\n"a.mp4,x\nb.mp4,x\n', "line 2: a quote that opens here never closes; close it, or remove it"),
+        ("path;label\na.mp4;x\n", "line 1: ';' between the columns; save the table with commas"),
+        ("path\tlabel\na.mp4\tx\n", "line 1: tabs between the columns; save the table with commas"),
+        ("path,label\na\0.mp4,x\n", "line 2: a NUL byte, which no text holds; save the file as UTF-8"),
+        (f"path,label\na.mp4,{'1' * 5000}\n", f"line 2: label {'1' * 20}; label ids must be from 0 to 999999"),
+        (
+            "path,label,start,end\na.mp4,x,1,1e308\n",
+            "line 2: end '1e308'; no video is longer than 10000000 seconds",
+        ),
         ("path,label,split\na.mp4,x,dev\n", "line 2: split 'dev'; it must be train, val or test"),
         (
             "path,label,split,split1\na.mp4,x,,\n",

@@ -129,7 +129,7 @@ def test_a_share_is_a_percentage_or_a_fraction() -> None:
     ("wrong", "message"),
     [
         ({"quality": 1}, "--quality is 1; it must be from 2 to 31"),
-        ({"fps": 0}, "--fps is 0; it must be from 0.1 to 240"),
+        ({"fps": 0}, "--fps is '0'; it must be a number from 0.1 to 240, or native"),
         ({"height": 5}, "--size is 5; it must be from 8 to 4096"),
         ({"shards": 0}, "--shards is 0; it must be from 1 to 1000000"),
     ],

@@ -54,6 +54,8 @@ def test_all_counts_of_a_small_set(small_set: Path) -> None:
         "silent": 0,
         "duplicates": {"groups": 0, "videos": 0, "across": {}, "examples": []},
         "seconds": {"0%": 0.24, "5%": 0.38, "25%": 0.92, "50%": 1.6, "75%": 1.8, "95%": 1.96, "100%": 2.0},
+        "frame_sizes": {"32x48": 3},
+        "fps": {"25": 3},
         "source_fps": {"25": 3},
         "codecs": {"h264": 3},
     }
@@ -107,10 +109,15 @@ def test_two_parts_of_one_file_are_no_duplicates(counted: NewSet) -> None:
         {"source_hash": "x", "start": 0.0, "end": 5.0},
         {"source_hash": "x", "start": 5.0, "end": 9.0},
         {"source_hash": "x", "start": 5.0, "end": 9.0},
-        {"source_hash": None},
-        {"source_hash": None},
+        {"source_hash": None, "hash": "p"},
+        {"source_hash": None, "hash": "q"},
     )
     assert info["duplicates"]["examples"] == [["v1", "v2"]]
+
+
+def test_videos_of_other_tars_are_the_same_when_their_frames_are(counted: NewSet) -> None:
+    info = counted(*({"source_hash": None, "hash": name} for name in "xyx"))
+    assert info["duplicates"]["examples"] == [["v0", "v2"]]
 
 
 def test_source_rates_and_codecs_are_counted_the_most_frequent_first(counted: NewSet) -> None:
@@ -155,12 +162,14 @@ def test_the_table_has_lines_of_name_and_value(small_set: Path) -> None:
     assert [line for line in lines if not line.startswith(("frames", "size"))] == [
         "set k[400]",
         "videos 3 in 1 shard, 0.0 hours",
+        "frame size 3 at 32x48",
+        "fps 3 at 25",
         "failed 0",
-        "classes 2, of 1 (Run) to 1 videos (Walk), median 1; 0 without any",
+        "classes 2, of 1 (Run) to 1 video (Walk), median 1; 0 without any",
         "unlabelled 1",
         "split1 1 test, 1 train",
         "split2 1 test",
-        "damaged 3 frames in 1 videos",
+        "damaged 3 frames in 1 video",
         "rotated 0",
         "variable rate 0",
         "silent 0",

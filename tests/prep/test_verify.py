@@ -9,9 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rehash import rehash
 
+from vprep.format import checks_of
+from vprep.hashing import hash_of
+from vprep.index import index
+from vprep.summary import verify_text
 from vprep.verify import verify
 
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
@@ -162,3 +168,134 @@ def test_the_exit_code_says_whether_the_set_is_intact(
     if code == 1:
         found: Sequence[dict[str, Any]] = json.loads(done.stdout)["wrong"]
         assert name in {item["file"] for item in found}
+
+
+def believed(folder: Path, **columns: object) -> None:
+    """Put a value into every row of the index, and make all hashes and sizes of dataset.json right again."""
+    table = pq.read_table(folder / "index.parquet")
+    for name, value in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pa.array([value] * len(table), table.schema.field(name).type))
+    pq.write_table(table, folder / "index.parquet")
+    rehash(folder)
+
+
+def advice(folder: Path) -> str:
+    return verify_text(verify(folder))
+
+
+@pytest.fixture
+def copy(small_shards: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_shards, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        ({"frames": 7}, "has frames 7, and 000.tar has "),
+        ({"label": 1}, "has label 1, and 000.tar has 0"),
+        ({"split1": "test"}, "has split1 'test', and 000.tar has None"),
+        ({"fps": 30.0}, "has fps 30.0, and 000.tar has 25.0"),
+        ({"height": 127}, "has height 127, and 000.tar has 128"),
+        ({"source_seconds": 9.0}, "has source_seconds 9.0, and 000.tar has "),
+        ({"hash": "0" * 32}, "has hash '"),
+        ({"frame_checks": "0" * 8}, "has frame_checks '00000000', and 000.tar has '"),
+        ({"frame_offsets": [0, 5]}, "has frame_offsets [0, 5], and 000.tar has [0, "),
+        ({"offset": 1024}, "has offset 1024, and 000.tar has "),
+        ({"key": None}, "has key null, which must be a name"),
+        ({"frames": 10**9}, "has frames 1000000000 and size "),
+        ({"height": 2**31 - 1}, "has height 2147483647 and width 171, which cannot be"),
+        ({"fps": float("nan")}, "has fps nan, which must be above 0, at most 1000"),
+        ({"offset": -5}, "has offset -5, which must be from 0 on"),
+        ({"size": -5}, "has size -5, which must be from 0 to 4294967295"),
+    ],
+)
+def test_an_index_that_says_other_things_than_the_tars_is_found_by_default(
+    columns: dict[str, object], what: str, copy: Path
+) -> None:
+    """Also when whoever changed it has made all hashes right again."""
+    believed(copy, **columns)
+    found = [item for item in verify(copy)["wrong"] if item["file"] == "index.parquet"]
+    assert found
+    assert any(item["what"].startswith(what) for item in found), found
+    assert advice(copy).endswith(f"\nvprep index {copy} makes index.parquet again from the tars")
+    index(copy)
+    assert verify(copy)["wrong"] == []
+
+
+@pytest.mark.parametrize("depth", ["sizes", "hashes", "frames"])
+def test_an_index_without_a_column_is_one_sentence(depth: str, copy: Path) -> None:
+    pq.write_table(pq.read_table(copy / "index.parquet").drop_columns(["size"]), copy / "index.parquet")
+    rehash(copy)
+    (found,) = verify(copy, depth)["wrong"]
+    assert found["what"] == (
+        f"{copy}/index.parquet cannot be read (it has no column 'size'); make it again with: vprep index {copy}"
+    )
+
+
+def test_a_row_that_is_missing_or_one_that_is_there_twice_is_found(copy: Path) -> None:
+    table = pq.read_table(copy / "index.parquet")
+    pq.write_table(table.slice(1), copy / "index.parquet")
+    rehash(copy)
+    assert "has 3 rows of 000.tar, and dataset.json 4" in advice(copy)
+    twice = pa.concat_tables([table.slice(0, 1), table.slice(0, 1), table.slice(2)])
+    pq.write_table(twice, copy / "index.parquet")
+    rehash(copy)
+    key = table["key"][0].as_py()
+    assert f"index.parquet  {key}  is the key of several videos" in advice(copy)
+
+
+@pytest.mark.parametrize("depth", ["hashes", "frames"])
+def test_a_frame_that_claims_billions_of_pixels_is_found_and_not_decoded(depth: str, copy: Path) -> None:
+    row = pq.read_table(copy / "index.parquet").to_pylist()[0]
+    data = bytearray((copy / "000.tar").read_bytes())
+    at = data.index(b"\xff\xc0", row["offset"] + row["frame_offsets"][3])
+    data[at + 5 : at + 9] = (65_000).to_bytes(2, "big") * 2
+    (copy / "000.tar").write_bytes(data)
+    mjpeg = bytes(data[row["offset"] : row["offset"] + row["size"]])
+    table = pq.read_table(copy / "index.parquet")
+    for name, value in (("hash", hash_of(mjpeg)), ("frame_checks", checks_of(mjpeg, row["frame_offsets"]))):
+        values = [value, *table[name].to_pylist()[1:]]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+    pq.write_table(table, copy / "index.parquet")
+    rehash(copy)
+    assert ("000.tar", row["key"]) in wrong(copy, depth)
+
+
+def test_a_set_of_vprep_is_mended_by_vprep_shard_if_its_videos_are_there(copy: Path, videos: Path) -> None:
+    (copy / "001.tar").unlink()
+    assert advice(copy) == "001.tar  is missing\nrun vprep shard again: only missing shards are made again"
+    (copy / "000.tar").write_bytes(bytes(1024))
+    assert advice(copy).endswith("\nremove 000.tar and run vprep shard again: only missing shards are made again")
+    plan = pq.read_table(copy / "plan.parquet")
+    notes = json.loads(plan.schema.metadata[b"plan"]) | {"root": str(copy / "gone")}
+    pq.write_table(plan.replace_schema_metadata({b"plan": json.dumps(notes).encode()}), copy / "plan.parquet")
+    assert f"\nthe videos are no longer in {copy / 'gone'}; only if they are elsewhere:\nremove 000.tar" in advice(copy)
+    (copy / "plan.parquet").unlink()
+    assert advice(copy).endswith(
+        "\nplan.parquet is lost, so vprep shard cannot make shards again: get 000.tar, 001.tar from a copy of the set"
+    )
+
+
+def test_the_only_copy_of_other_tars_is_never_to_be_removed(copy: Path) -> None:
+    for name in ("plan.parquet", "dataset.json", "index.parquet", "failures.parquet"):
+        (copy / name).unlink()
+    index(copy)
+    (copy / "000.tar").write_bytes((copy / "000.tar").read_bytes()[:-1])
+    (copy / "002.tar").unlink()
+    said = advice(copy)
+    assert said.endswith(
+        "\nvprep index made this set from tars that were there: get 000.tar, 002.tar again from where they came;\n"
+        f"to index the tars as they are now, remove dataset.json and run vprep index {copy}"
+    )
+    assert "vprep shard" not in said
+    (copy / "dataset.json").unlink()
+    (copy / "000.tar").unlink()
+    index(copy)
+    assert verify(copy)["wrong"] == []
+
+
+def test_names_of_a_stranger_cannot_rule_the_terminal(copy: Path) -> None:
+    believed(copy, key="\x1b[2Jgone")
+    assert "\x1b" not in advice(copy)
+    assert "\\x1b[2Jgone" in advice(copy)

@@ -45,7 +45,7 @@ OWN: dict[str, MethodConfig] = {
 }
 METHODS = NAMES
 ON_THE_MACHINE = ("clips_per_s", "wait", "memory_mb")
-MAY_CHANGE = ("workers", "log_every", "save_every", "keep_every")
+MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "keep_every")
 
 
 def config(method: str) -> MethodConfig:

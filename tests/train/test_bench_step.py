@@ -18,6 +18,7 @@ from small_recipes import METHODS, small
 from torch import nn
 
 from vprep.errors import UsageError
+from vprep.signals import Stop
 from vtrain.bench import report, step
 from vtrain.bench.timing import step_in_parts, time_parts, time_training
 from vtrain.data.augment.apply import Augment
@@ -221,7 +222,7 @@ def test_ctrl_c_ends_the_timing() -> None:
         signal.raise_signal(signal.SIGINT)
         yield from repeat(batch)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stop):
         time_training(make(recipe, HERE), batches(), recipe, HERE, math.inf)
 
 

@@ -332,7 +332,8 @@ def test_a_lost_last_state_can_be_replaced_by_the_best(run: Path, tmp_path: Path
     (folder / "last.pt").unlink()
     with pytest.raises(UsageError) as error:
         train(recipe_in(folder), folder, resume=True)
-    assert str(error.value) == f"{folder} has no last.pt; copy best.pt to last.pt to continue from its best epoch"
+    others = f"best.pt or a state of {folder / 'kept'}"
+    assert str(error.value) == f"{folder} has no last.pt; copy {others} to last.pt to continue from there"
     with pytest.raises(UsageError) as error:
         train(recipe_in(folder), folder)
     assert str(error.value).startswith(f"{folder} exists already; ")
@@ -340,7 +341,43 @@ def test_a_lost_last_state_can_be_replaced_by_the_best(run: Path, tmp_path: Path
     (folder / "last.pt").write_bytes(b"half")
     with pytest.raises(UsageError) as error:
         train(recipe_in(folder), folder, resume=True)
-    assert str(error.value).endswith(f"; replace it by best.pt, or a state of {folder / 'kept'}")
+    assert str(error.value).endswith(f"; replace it by best.pt or a state of {folder / 'kept'}")
     shutil.copy(folder / "best.pt", folder / "last.pt")
+    train(recipe_in(folder), folder, resume=True)
+    assert_same_run(folder, run)
+
+
+# A best.pt that has changed
+
+
+def refused_best(folder: Path) -> str:
+    before = (folder / "best.pt").read_bytes(), (folder / "last.pt").read_bytes()
+    with pytest.raises(UsageError) as error:
+        train(recipe_in(folder), folder, resume=True)
+    assert ((folder / "best.pt").read_bytes(), (folder / "last.pt").read_bytes()) == before
+    return str(error.value)
+
+
+def test_a_best_state_that_is_damaged_or_of_another_run_is_left_alone(run: Path, tmp_path: Path) -> None:
+    folder = killed_behind(run, 2 * PART + 1, tmp_path / "run")
+    advice = "move it away to continue: the best epoch to come will be kept there"
+    whole = (folder / "best.pt").read_bytes()
+    (folder / "best.pt").write_bytes(whole[:-7])
+    assert refused_best(folder) == f"{folder / 'best.pt'} is damaged; {advice}"
+    other = state_of(kept(run, PART))
+    best = {**other["best"], "value": 0.001, "step": PART}
+    for change_of in ({"best": best, "data": other["data"] | {"hash": "x"}}, {"best": best}):
+        torch.save(other | change_of, folder / "best.pt")
+        assert refused_best(folder) == f"{folder / 'best.pt'} is of another run; {advice}"
+    (folder / "best.pt").write_bytes(whole)
+    train(recipe_in(folder), folder, resume=True)
+    assert_same_run(folder, run)
+
+
+def test_from_a_kept_state_a_run_comes_to_the_same_best_epoch_again(run: Path, tmp_path: Path) -> None:
+    """Also where kept states are missing, which no training reads."""
+    folder = Path(shutil.copytree(run, tmp_path / "run"))
+    shutil.copy(kept(folder, PART), folder / "last.pt")
+    shutil.rmtree(folder / "kept")
     train(recipe_in(folder), folder, resume=True)
     assert_same_run(folder, run)

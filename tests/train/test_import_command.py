@@ -125,11 +125,11 @@ def test_a_full_disk_leaves_the_older_file(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "FILE cannot be read as a checkpoint of torch (Ran out of input)"),
-        (b"weights\n", "FILE cannot be read as a checkpoint of torch (invalid load key, 'w'.)"),
+        (b"", "FILE cannot be read as a checkpoint of torch (it does not begin like one); name a good file"),
+        (b"weights\n", "FILE cannot be read as a checkpoint of torch (it does not begin like one); name a good file"),
         (None, "FILE is not a file"),
         ("cut", "FILE cannot be read as a checkpoint of torch (it is a zip file without its end: "
-         "the file is incomplete)"),
+         "the file is incomplete); name a good file"),
     ],
     ids=["empty", "text", "missing", "cut"],
 )  # fmt: skip

@@ -194,7 +194,7 @@ def test_a_run_is_named_with_the_word_that_the_user_wrote(run: Path, folder: Pat
 def test_other_runs_are_refused_by_a_method_from_outside(folder: Path, shards: Path) -> None:
     assert vtrain("pace", "--shards", shards, *SMALL, "workers=0", "--out", "pace", cwd=folder).returncode == 0
     done = vtrain(METHOD, "--resume", "--out", "pace", cwd=folder)
-    assert done.stderr == "vtrain: pace is a run of pace; write: vtrain pace --resume\n"
+    assert done.stderr == "vtrain: pace is a run of pace; write: vtrain pace --resume pace\n"
 
 
 # The other commands

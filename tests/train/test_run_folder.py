@@ -1,8 +1,6 @@
 """The files of a run, what a training refuses to do with them, and what a full disk does."""
 
-import ctypes
 import json
-import multiprocessing
 import os
 import subprocess
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from own_disk import on_a_disk
 from small_recipes import METHODS, assert_same, begin, lines, saved, small, until
 
 from vprep.errors import UsageError, WorkError
@@ -21,8 +20,6 @@ from vtrain.recipes.recipe import Recipe
 from vtrain.training.inputs import recipe_in
 from vtrain.training.log import Metrics
 from vtrain.training.train import train
-
-Act = Callable[[Callable[[str], None]], Any]
 
 ALL_FILES = {".lock", "environment.json", "kept", "last.pt", "metrics.jsonl", "recipe.json"}
 
@@ -220,21 +217,46 @@ def test_what_cannot_be_trained_leaves_no_folder(shards: Path, tmp_path: Path) -
         assert not (tmp_path / "run").exists()
 
 
-def test_resuming_without_a_saved_state_is_refused(run: Path, shards: Path, tmp_path: Path) -> None:
-    recipe, folder = small("pace", shards), tmp_path / "run"
-    assert refused(recipe, folder, resume=True) == f"there is no run in {folder}; name a run's folder"
-    folder.mkdir()
-    run_folder.write_json(folder / "recipe.json", as_json(recipe))
-    said = refused(recipe, folder, resume=True)
-    assert said == f"{folder} has no last.pt: its run stopped before it saved; delete it and start again"
+def test_resuming_without_a_run_is_refused(shards: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert refused(small("pace", shards), folder, resume=True) == f"there is no run in {folder}; name a run's folder"
+
+
+def test_a_run_that_was_killed_before_it_saved_begins_again_when_it_is_resumed(
+    shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also with weights to begin with, which a later resume does not read."""
+    train(small("supervised", shards, "steps=1"), tmp_path / "first")
+    words = (f"weights={tmp_path / 'first'}", "steps=100000", "save_every=100000", "log_every=1", "save_minutes=0")
+    folder, recipe = tmp_path / "run", small("supervised", shards, *words, "schedule.kind=constant")
+    process = begin(recipe, folder)
+    until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder)) >= 2)
+    process.kill()
+    process.join()
+    assert not (folder / "last.pt").exists()
+    again = change(recipe_in(folder), ["steps=3"])
+    assert train(again, folder, resume=True)["trained"] == 3
+    said = f"the run in {folder} stopped before it saved: it begins again by its recipe\n"
+    assert said in capsys.readouterr().err
+    train(again, tmp_path / "wanted")
+    assert lines(folder) == lines(tmp_path / "wanted")
+    assert_same(saved(folder), saved(tmp_path / "wanted"))
+    assert len(json.loads((folder / "environment.json").read_text())) == 2
+
+
+def test_a_run_whose_last_state_alone_is_missing_does_not_begin_again(copy: Path) -> None:
+    (copy / "last.pt").unlink()
+    said = refused(recipe_in(copy), copy, resume=True)
+    assert said == f"{copy} has no last.pt; copy a state of {copy / 'kept'} to last.pt to continue from there"
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + bytes(1000)])
 def test_a_file_that_is_no_state_is_refused_and_a_kept_state_can_replace_it(content: bytes, copy: Path) -> None:
     (copy / "last.pt").write_bytes(content)
     said = refused(recipe_in(copy), copy, resume=True)
-    assert said.startswith(f"{copy / 'last.pt'} is no state of a training (")
-    assert said.endswith(f"); replace it by a state of {copy / 'kept'}")
+    assert said.startswith(f"{copy / 'last.pt'} ")
+    assert said.endswith(f"; replace it by a state of {copy / 'kept'}")
+    assert "weights_only" not in said
     (copy / "kept" / "step_0000004.pt").replace(copy / "last.pt")
     assert train(recipe_in(copy), copy, resume=True)["steps"] == 6
 
@@ -310,58 +332,47 @@ def test_a_second_training_in_a_folder_is_refused(shards: Path, tmp_path: Path) 
     folder, recipe = tmp_path / "run", small("pace", shards, "steps=10000", "save_every=2")
     first = begin(recipe, folder)
     until((folder / "last.pt").exists)
-    said = refused(recipe, folder, resume=True)
-    assert said == f"another process trains in {folder}; wait for it, or choose another --out"
+    draft = folder / ".last.pt.1.draft"  # as the first writes them
+    draft.touch()
+    before = {name: (folder / name).read_bytes() for name in ("recipe.json", "environment.json")}
+    for resume, changed in ((True, recipe), (True, change(recipe, ["steps=20000"])), (False, recipe)):
+        said = refused(changed, folder, resume=resume)
+        assert said == SECOND[resume].format(folder=folder)
     assert first.is_alive()
+    assert draft.exists()
+    assert {name: (folder / name).read_bytes() for name in before} == before
     first.kill()
     first.join()
-    assert train(change(recipe, ["steps=1"]), folder, resume=True)["steps"] >= 2  # the lock is gone with its holder
+    longer = change(recipe, [f"steps={saved(folder)['step'] + 1}"])
+    assert train(longer, folder, resume=True)["trained"] == 1  # the lock is gone with its holder
+    assert not draft.exists()
 
 
-def on_a_disk(folder: Path, size: int, act: Act) -> Any:  # noqa: ANN401  what JSON holds
-    """Return what `act` returns in a process for which `folder` is a disk of `size` bytes; `act` can remount it.
-
-    The disk is in a mount namespace of that process, and goes with it.
-    """
-    folder.mkdir()
-    answer = folder.with_suffix(".json")
-    process = multiprocessing.get_context("fork").Process(target=_on_a_disk, args=(folder, size, act, answer))
-    process.start()
-    process.join()
-    if process.exitcode == NOT_PERMITTED:
-        pytest.skip("a mount namespace with a tmpfs is not permitted here, so there is no disk that can be full")
-    assert process.exitcode == 0
-    return json.loads(answer.read_text())
+SECOND = {
+    True: "another process trains in {folder}; wait for it, or choose another --out",
+    False: "{folder} exists already; continue its run with --resume, or choose another --out",
+}
 
 
-def _on_a_disk(folder: Path, size: int, act: Act, answer: Path) -> None:
-    user, group = os.getuid(), os.getgid()
-    if ctypes.CDLL(None).unshare(NEW_MOUNTS | NEW_USER):
-        os._exit(NOT_PERMITTED)
-    for name, words in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
-        Path("/proc/self", name).write_text(words)
-
-    def mount(options: str) -> None:
-        if subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], stderr=subprocess.DEVNULL
-        ).returncode:
-            os._exit(NOT_PERMITTED)
-
-    mount(f"size={size}")
-    torch.set_num_threads(1)
-    answer.write_text(json.dumps(act(mount)))
-    os._exit(0)
-
-
-NEW_MOUNTS, NEW_USER = 0x20000, 0x10000000  # of linux/sched.h
-NOT_PERMITTED = 77
+def test_of_several_trainings_that_begin_at_once_in_a_folder_one_goes_on(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("pace", shards, "steps=40"), tmp_path / "run"
+    words = [tmp_path / f"{number}.txt" for number in range(3)]
+    processes = [begin(change(recipe, [f"seed={number}"]), folder, words=said) for number, said in enumerate(words)]
+    for process in processes:
+        process.join()
+    assert sorted(process.exitcode for process in processes) == [0, 2, 2]  # type: ignore[type-var]
+    (seed,) = [number for number, process in enumerate(processes) if process.exitcode == 0]
+    assert (recipe_in(folder).seed, saved(folder)["recipe"]["seed"], saved(folder)["step"]) == (seed, seed, 40)
+    assert len(json.loads((folder / "environment.json").read_text())) == 1
+    for number in {0, 1, 2} - {seed}:
+        assert len(words[number].read_text().splitlines()) == 1
 
 
 def failed(recipe: Recipe, folder: Path, *, resume: bool = False) -> tuple[str, str]:
     """Return the kind and the message of the error that ends a training."""
     try:
         train(recipe, folder, resume=resume)
-    except (WorkError, OSError) as error:
+    except (UsageError, WorkError, OSError) as error:
         return type(error).__name__, str(error)
     return "", ""
 
@@ -404,7 +415,7 @@ def test_a_full_disk_before_the_first_state_is_one_sentence(run: Path, shards: P
     assert words == [
         "WorkError",
         f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: fix "
-        f"that and delete {folder} and start again",
+        f"that and continue with --resume --out {folder}",
     ]
 
 
@@ -419,7 +430,7 @@ def test_a_full_disk_stops_the_metrics_with_a_sentence(shards: Path, tmp_path: P
     assert kind == "WorkError"
     assert words == (
         f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: fix that and "
-        f"delete {folder} and start again"
+        f"continue with --resume --out {folder}"
     )
     assert len(written) % 4096 == 0
 
@@ -432,4 +443,6 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(shards: Path, tmp_path:
         mount("remount,ro")
         return failed(change(recipe, ["steps=4"]), folder, resume=True)
 
-    assert on_a_disk(folder, 10_000_000, act) == ["OSError", f"[Errno 30] Read-only file system: '{folder / '.lock'}'"]
+    advice = "copy the run to where you can write, and name the copy"
+    sentence = f"cannot write to {folder}: read-only file system; {advice}"
+    assert on_a_disk(folder, 10_000_000, act) == ["UsageError", sentence]

@@ -2,18 +2,22 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rehash import rehash
 
 from vprep.errors import UsageError
 from vprep.format import write_dataset
 from vtrain.data import ShardSet, Videos
+from vtrain.data.shard_spec import absolute
 
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 OPENED: list[str] = []  # files that Python opened, while a test counts them
@@ -44,7 +48,16 @@ def rewrite(folder: Path, **changes: object) -> None:
     (folder / "dataset.json").write_bytes(write_dataset(info))
 
 
+def rename(folder: Path) -> None:
+    """Give each video of a set another key."""
+    table = pq.read_table(folder / "index.parquet")
+    keys = pa.array([f"{key}_again" for key in table["key"].to_pylist()])
+    pq.write_table(table.set_column(table.schema.get_field_index("key"), "key", keys), folder / "index.parquet")
+    rewrite(folder)
+
+
 def test_dataset_json_is_read_once_for_any_number_of_questions(shards: Path) -> None:
+    """And it is looked at once more when the index is opened: both must be of the same time."""
     global counting
     OPENED.clear()
     counting = True
@@ -52,12 +65,12 @@ def test_dataset_json_is_read_once_for_any_number_of_questions(shards: Path) -> 
         opened = ShardSet.open(shards)
         for split in (None, "train", "test"):
             opened.select(split)
-        assert (opened.name, opened.smallest_side, opened.has_split("train", 1)) == ("UCF101", 24, True)
+        assert (opened.name, opened.smallest_side, opened.has_split("train", 1)) == ("synth", 24, True)
         assert len(opened.content_hashes()) == 30
         assert len(opened.fingerprint) > 10
     finally:
         counting = False
-    assert [Path(path).name for path in OPENED].count("dataset.json") == 1
+    assert [Path(path).name for path in OPENED].count("dataset.json") == 2
 
 
 def test_the_index_is_opened_once_for_any_number_of_selections(copy: Path) -> None:
@@ -109,13 +122,21 @@ def test_several_sets_are_one_after_another(shards: Path, small_shards: Path) ->
     where = [videos.paths[number] for number in videos.shard]
     assert where == [folder / str(row["shard"]) for folder in (shards, small_shards) for row in rows(folder)]
     assert both.spec == f"{shards},{small_shards}"
-    assert both.name == "UCF101+small"
+    assert both.name == "synth+small"
     assert both.fingerprint not in (ShardSet.open(shards).fingerprint, ShardSet.open(small_shards).fingerprint)
 
 
-def test_a_set_under_two_paths_has_one_name_and_keeps_its_classes(shards: Path, copy: Path) -> None:
-    both = ShardSet.open([shards, copy])
-    assert both.name == "UCF101"
+def test_a_set_under_two_paths_is_one_set(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(shards)
+    both = ShardSet.open([shards, tmp_path / "link"])
+    assert [part.folder for part in both.parts] == [shards]
+    assert len(both.select()) == 30
+
+
+def test_a_copy_with_other_keys_has_the_same_name_and_classes(shards: Path, copy: Path) -> None:
+    rename(copy)
+    both = ShardSet.open([shards, copy, "+duplicates"])
+    assert both.name == "synth"
     assert both.classes == ShardSet.open(shards).classes
     assert both.select().classes == both.classes
 
@@ -173,11 +194,12 @@ def test_where_frames_are_is_kept_in_memory_for_the_tars_of_other_tools_only(sha
     index = copy / "index.parquet"
     table = pq.read_table(index)
     at = table.schema.get_field_index("codec")
-    pq.write_table(table.set_column(at, "codec", [[None] * len(table)]), index)  # as `vprep index` makes it for them
-    rewrite(copy)
-    videos = ShardSet.open([shards, copy]).select("test")
+    unknown = pa.nulls(len(table), pa.string())
+    pq.write_table(table.set_column(at, "codec", unknown), index)  # as `vprep index` makes it for them
+    rename(copy)
+    videos = ShardSet.open([shards, copy, "+duplicates"]).select("test")
     assert videos.frame_index is not None
-    known = {row["key"]: row for row in rows(shards)}
+    known = {row["key"]: row for row in (*rows(shards), *rows(copy))}
     half = len(videos) // 2
     for number, key in enumerate(keys(videos)):
         offsets, checks = videos.frame_index.of(number)
@@ -257,7 +279,10 @@ def test_a_file_that_is_not_a_subset_is_refused(shards: Path, tmp_path: Path) ->
         f"vprep subset SET --rule RULE --out {tmp_path}/none.parquet"
     )
     (tmp_path / "text.parquet").write_text("not parquet")
-    with pytest.raises(UsageError, match=r"text.parquet is not a subset .*vprep subset SET --rule RULE"):
+    with pytest.raises(
+        UsageError,
+        match=r"text.parquet cannot be read .*it is not a subset; make one with: vprep subset SET --rule RULE",
+    ):
         ShardSet.open(shards).select(subset=tmp_path / "text.parquet")
 
 
@@ -278,3 +303,129 @@ def test_an_index_of_an_older_version_is_refused(copy: Path) -> None:
         f"{index} has no column 'frame_checks', which this version needs; make the set again with vprep shard, "
         "or for tars of other tools: vprep index"
     )
+
+
+def believed(folder: Path, **columns: object) -> None:
+    """Put a value into every row of the index, and make all hashes and sizes of dataset.json right again."""
+    table = pq.read_table(folder / "index.parquet")
+    for name, value in columns.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pa.array([value] * len(table), table.schema.field(name).type))
+    pq.write_table(table, folder / "index.parquet")
+    rehash(folder)
+
+
+def refusal(*specs: object) -> str:
+    with pytest.raises(UsageError) as error:
+        ShardSet.open([str(spec) for spec in specs]).select()
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        ({"key": None}, "has key null, which must be a name"),
+        ({"height": 2**31 - 1}, "has height 2147483647 and width 32, which cannot be"),
+        ({"width": None}, "has height 24 and width null, which cannot be"),
+        ({"height": 16_384, "width": 16_384}, "has height 16384 and width 16384, which cannot be"),
+        ({"frames": 10**9}, "has frames 1000000000 and size "),
+        ({"frames": None}, "has frames null, which must be from 0 on"),
+        ({"fps": float("nan")}, "has fps nan, which must be above 0"),
+        ({"fps": -1.0}, "has fps -1.0, which must be above 0"),
+        ({"label": -5}, "has label -5, which must be from 0 to 999999"),
+        ({"label": 5}, "has label 5, and there are 5 classes"),
+        ({"offset": -5}, "has offset -5, which must be from 0 on"),
+        ({"offset": 2**40}, "it would end behind its shard"),
+        ({"size": -5}, "has size -5, which must be from 0 to "),
+    ],
+)
+def test_values_that_no_video_has_are_refused_before_anything_is_read(
+    columns: dict[str, object], what: str, copy: Path
+) -> None:
+    believed(copy, **columns)
+    said = refusal(copy)
+    assert said.startswith(f"{copy}/index.parquet, video '")
+    assert f"': {what}" in said
+    assert said.endswith(f"; find what is wrong with: vprep verify {copy}")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"frame_offsets": [0, 5]},
+        {"frame_offsets": []},
+        {"frame_offsets": list(range(21))},
+        {"frame_offsets": [0] * 21},
+        {"frame_checks": "00"},
+        {"frame_checks": None},
+    ],
+)
+def test_offsets_of_other_tools_that_do_not_fit_are_refused(
+    columns: dict[str, object], foreign: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(foreign, tmp_path / "set"))
+    ShardSet.open(folder).select()
+    believed(folder, **columns)
+    assert "its frame offsets do not fit its frames" in refusal(folder)
+
+
+def test_a_key_that_is_there_twice_is_refused(copy: Path) -> None:
+    believed(copy, key="same")
+    assert refusal(copy) == (
+        f"{copy}/index.parquet has the key 'same' twice; find what is wrong with: vprep verify {copy}"
+    )
+
+
+def test_one_video_in_two_sets_is_refused_by_its_key_and_by_its_content(shards: Path, copy: Path) -> None:
+    first = rows(shards)[0]["key"]
+    by_key = (
+        f"{shards} and {copy} both have a video '{first}'; results go by key, so name one of the two sets, or make one "
+        "again from files with other names"
+    )
+    assert refusal(shards, copy) == by_key
+    assert refusal(f"{copy.parent}/s*t", shards).startswith(f"{copy} and {shards} both have a video '")
+    assert refusal(shards, copy, "+duplicates") == by_key
+    rename(copy)
+    said = refusal(shards, copy)
+    assert said.startswith(f"30 videos of {shards} are in {copy}, too, with the same content ('v_")
+    assert said.endswith(f"or allow it with the word +duplicates: --shards '{shards},{copy},+duplicates'")
+    both = ShardSet.open(f"{shards},{copy},+duplicates")
+    assert len(both.select()) == 60
+    assert len(both.content_hashes()) == 60
+
+
+def test_the_word_stays_when_paths_are_made_absolute(shards: Path) -> None:
+    assert absolute(f"{shards},+duplicates") == f"{shards},+duplicates"
+    assert len(ShardSet.open(absolute(f"{shards},+duplicates")).select()) == 30
+
+
+def test_only_the_named_shards_are_compared(shards: Path, copy: Path) -> None:
+    assert len(ShardSet.open([shards / "<000..002>.tar", copy / "<003..005>.tar"]).select()) == 30
+    assert "both have a video" in refusal(shards / "000.tar", copy / "000.tar")
+
+
+def test_a_set_that_is_written_while_it_is_opened_is_never_of_two_times(copy: Path) -> None:
+    """`vprep index` and `vprep retry` write the index first and dataset.json last; a reader may come in between."""
+    said = (
+        f"the set in {copy} changed while it was opened, or index.parquet is not the file that it was finished with; "
+        f"wait until nobody writes to it, then find out with: vprep verify {copy}"
+    )
+    opened = ShardSet.open(copy)
+    index = copy / "index.parquet"
+    data = index.read_bytes()
+    index.write_bytes(data[:-30] + bytes([data[-30] ^ 1]) + data[-29:])  # new, and as long as the old one
+    with pytest.raises(UsageError) as error:
+        opened.select()
+    assert str(error.value).startswith((said[:60], f"{index} cannot be read"))
+    index.write_bytes(data)
+    assert len(ShardSet.open(copy).select()) == 30
+    opened = ShardSet.open(copy)
+    (copy / "dataset.json").unlink()  # what a retry does first
+    with pytest.raises(UsageError) as error:
+        opened.select()
+    assert str(error.value) == said
+    opened = ShardSet(opened.spec, opened.parts)
+    (copy / "dataset.json").write_bytes(write_dataset(opened.parts[0].info | {"classes": ["x"]}))
+    with pytest.raises(UsageError) as error:
+        opened.select()
+    assert str(error.value) == said

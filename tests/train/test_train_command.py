@@ -65,37 +65,6 @@ def test_a_recipe_of_a_run_is_trained_again_from_its_file(shards: Path, tmp_path
     assert again["loss"] == first["loss"]
 
 
-def test_resuming_refuses_settings_that_would_change_the_result(shards: Path, tmp_path: Path) -> None:
-    assert vtrain("pace", "--shards", shards, *SMALL, cwd=tmp_path).returncode == 0
-    (run,) = (tmp_path / "runs").iterdir()
-    refused = vtrain("pace", "--resume", "lr=1", cwd=tmp_path)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == (
-        "vtrain: lr=1 with --resume, which continues with the run's own recipe; only workers, log_every, save_every, "
-        "keep_every may change: leave it out, or start another run\n"
-    )
-    other = vtrain("prp", "--resume", "--out", run, cwd=tmp_path)
-    assert other.stderr == f"vtrain: {run} is a run of pace; write: vtrain pace --resume\n"
-    none = vtrain("prp", "--resume", cwd=tmp_path)
-    assert none.stderr == "vtrain: no run of prp in runs/ has saved its state; name the folder of a run by --out\n"
-    unnamed = vtrain("pace", "--resume", run, cwd=tmp_path)
-    assert unnamed.stderr == (
-        f"vtrain: '{run}' is no setting; the folder of a run is named by --out: --resume --out {run}\n"
-    )
-
-
-def test_resuming_finds_the_newest_run_of_the_method_whatever_its_folder_is_called(
-    shards: Path, tmp_path: Path
-) -> None:
-    for name, method in (("pace-old", "pace"), ("wednesday", "pace"), ("pace-not", "supervised")):
-        done = vtrain(method, "--shards", shards, *SMALL, "--out", f"runs/{name}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    (tmp_path / "runs" / "broken").mkdir()
-    (tmp_path / "runs" / "broken" / "recipe.json").write_text("[]")
-    (tmp_path / "runs" / "broken" / "last.pt").touch()
-    assert vtrain("pace", "--resume", "--json", cwd=tmp_path).json["run"] == "runs/wednesday"
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -218,16 +219,53 @@ def test_all_ranks_stop_together(asked: tuple[int, ...], shards: Path, tmp_path:
         for number in numbers:
             os.kill(number, signal.SIGSTOP)  # so that neither is done before the other gets the signal
         for rank in asked:
-            os.kill(numbers[rank], signal.SIGTERM)
+            os.kill(numbers[rank], signal.SIGHUP)
         for number in numbers:
             os.kill(number, signal.SIGCONT)
-        assert ranks.codes() == [1, 1], ranks.sentences()
+        assert ranks.codes() == [129, 129], ranks.sentences()
         step = saved(folder)["step"]
-        assert step % 3 == 0
         assert ranks.sentences()[0].splitlines()[-1] == (
             f"vtrain: stopped at step {step} of 100000, which is saved; continue with: "
             f"vtrain supervised --resume --out {folder}"
         )
+
+
+def test_a_scheduler_that_ends_all_processes_of_all_ranks_leaves_the_last_step_saved(
+    shards: Path, tmp_path: Path
+) -> None:
+    words = ("steps=100000", "log_every=1", "save_every=100000", "workers=2")
+    recipe, folder = small("supervised", shards, *words), tmp_path / "run"
+    with two(recipe, folder) as ranks:
+        until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder)) >= 2)
+        numbers = [process.pid for process in ranks.processes if process.pid is not None]
+        workers = [worker for number in numbers for worker in children(number)]
+        assert len(workers) == 4
+        for number in workers + numbers:  # the workers first
+            os.kill(number, signal.SIGTERM)
+        assert ranks.codes() == [143, 143], ranks.sentences()
+        step = saved(folder)["step"]
+        assert step == lines(folder)[-1]["step"]
+        assert f"stopped at step {step} of 100000, which is saved" in ranks.sentences()[0].splitlines()[-1]
+        until(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
+
+
+def test_when_a_rank_is_killed_the_others_end_with_one_sentence(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = small("supervised", shards, "steps=100000", "save_every=1", "workers=1"), tmp_path / "run"
+    with two(recipe, folder) as ranks:
+        until((folder / "last.pt").exists)
+        workers = children(ranks.processes[1].pid or 0)
+        ranks.processes[1].kill()
+        assert ranks.codes() == [1, -signal.SIGKILL]
+        said = ranks.sentences()[0].splitlines()[-1]
+        assert said.startswith("vtrain: another process is gone or cannot be reached (connection ")
+        assert said.endswith("what was saved stays: run all processes again, a training that has saved with --resume")
+        assert "Traceback" not in ranks.sentences()[0]
+        until(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
+
+
+def children(number: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(number)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
 
 
 def test_a_batch_that_cannot_be_divided_is_refused_in_a_sentence(shards: Path, tmp_path: Path) -> None:
@@ -274,3 +312,36 @@ def test_a_rank_that_dies_does_not_leave_the_other_waiting(shards: Path, tmp_pat
         ranks.processes[1].kill()
         assert ranks.codes()[0] == 1
     saved(folder)
+
+
+def test_two_ranks_save_by_the_first_one_s_clock_after_the_same_step(shards: Path, tmp_path: Path) -> None:
+    """They ask it where a line is written: nowhere else does a step wait for another rank."""
+    words = ("steps=100000", "save_every=100000", "log_every=3", "save_minutes=0.0002", "schedule.kind=constant")
+    recipe, folder = small("supervised", shards, *words), tmp_path / "run"
+    with two(recipe, folder) as ranks:
+        until((folder / "last.pt").exists)
+        for process in ranks.processes:
+            process.kill()
+            process.join()
+    step = saved(folder)["step"]
+    assert step % 3 == 0
+    trained(change(recipe, [f"steps={step + 2}", "save_minutes=0"]), folder, resume=True)
+    assert saved(folder)["step"] == step + 2
+
+
+def test_two_ranks_begin_a_run_again_that_was_killed_before_it_saved(shards: Path, tmp_path: Path) -> None:
+    recipe, folder = (
+        small("supervised", shards, "steps=100000", "save_minutes=0", "save_every=100000"),
+        tmp_path / "run",
+    )
+    with two(recipe, folder) as ranks:
+        until(lambda: (folder / "metrics.jsonl").exists() and len(lines(folder)) >= 2)
+        for process in ranks.processes:
+            process.kill()
+            process.join()
+    assert not (folder / "last.pt").exists()
+    trained(change(recipe, ["steps=2"]), folder, resume=True)
+    assert [line["step"] for line in lines(folder)] == [1, 2]
+    trained(change(recipe, ["steps=4"]), folder, resume=True)
+    assert [line["step"] for line in lines(folder)] == [1, 2, 3, 4]
+    assert recipe_in(folder).steps == 4

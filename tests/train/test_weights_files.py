@@ -74,7 +74,7 @@ def test_a_checkpoint_that_tries_to_execute_code_is_refused_and_executes_nothing
     hidden = argparse.Namespace(deep=[{"down": Evil(call, *args)}])
     path = saved(tmp_path / "a.pth.tar", {"model": {"w": torch.zeros(3)}, "args": hidden}, words)
     assert message(lambda: read_checkpoint(path)) == (
-        f"{path} cannot be used as a checkpoint of torch (it asks for {name} to be called when it is read; nothing was "
+        f"{path} cannot be read as a checkpoint of torch (it asks for {name} to be called when it is read; nothing was "
         "called); name a good file"
     )
     assert not mark.exists()
@@ -113,7 +113,7 @@ def test_a_pickle_cannot_change_the_functions_that_read_it(tmp_path: Path) -> No
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", attack)
         archive.writestr("a/version", "3")
-    assert "cannot be used as a checkpoint" in message(lambda: read_checkpoint(path))
+    assert "cannot be read as a checkpoint" in message(lambda: read_checkpoint(path))
     assert torch._utils._rebuild_tensor_v2.__defaults__ == (None,)
 
 
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_in_one_sentence(content: bytes,
     path = tmp_path / "a.pth"
     path.write_bytes(content)
     text = message(lambda: read_checkpoint(path))
-    assert text.startswith(f"{path} cannot be used as a checkpoint of torch (")
+    assert text.startswith(f"{path} cannot be read as a checkpoint of torch (")
     assert reason in text
 
 
@@ -210,7 +210,7 @@ def test_a_storage_that_claims_more_than_the_file_holds_is_refused(words: dict[s
     assert claim in intact
     larger = b"M\xff\xff" if not words else b"J" + struct.pack("<i", 2**31 - 1)
     path.write_bytes(intact.replace(claim, larger, 1 if words else -1))
-    assert "cannot be used as a checkpoint" in message(lambda: read_checkpoint(path))
+    assert "cannot be read as a checkpoint" in message(lambda: read_checkpoint(path))
 
 
 def with_header(path: Path, header: dict[str, Any] | str, body: bytes = b"\0" * 8) -> Path:
@@ -322,6 +322,47 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
         save_weights(path, net, INFO)
         found.add(path.read_bytes())
     assert len(found) == 1
+
+
+def test_a_flipped_bit_in_tensors_or_description_is_noticed_by_the_hash(tmp_path: Path) -> None:
+    path, rng = tmp_path / "a.safetensors", random.Random(3)
+    save_weights(path, backbone("tiny", width=8), INFO)
+    good = path.read_bytes()
+    data = 8 + int.from_bytes(good[:8], "little")
+    clip = good.index(b"56, 56")
+    for at in (clip, *(rng.randrange(data, len(good)) for _ in range(40))):
+        broken = bytearray(good)
+        broken[at] ^= 1 << rng.randrange(2)
+        path.write_bytes(broken)
+        assert message(lambda: load_backbone(path)) == (
+            f"{path} is damaged: its content is not what its hash says; use a good copy"
+        )
+
+
+def test_a_file_without_a_hash_is_read_as_before(tmp_path: Path) -> None:
+    path, net = tmp_path / "a.safetensors", backbone("tiny", width=8)
+    write_safetensors(path, dict(net.state_dict()), json.dumps({**INFO, "dim": net.dim}))
+    assert load_backbone(path)[1]["recipe"] == INFO["recipe"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_and_the_file_is_named(number: float, tmp_path: Path) -> None:
+    net = backbone("tiny", width=8)
+    torch.nn.init.constant_(next(net.parameters()), number)
+    path = tmp_path / "a.safetensors"
+    save_weights(path, net, INFO)
+    said = (
+        f"{path}: weights are not finite (tensor 'conv1.conv.weight'); take an older state of its run, or a good copy"
+    )
+    assert message(lambda: load_backbone(path)) == said
+    assert message(lambda: load_weights(backbone("tiny", width=8), "tiny", path)) == said
+
+
+@pytest.mark.parametrize("depth", [5_000, 200_000])
+def test_a_description_of_deep_brackets_is_refused_in_one_sentence(depth: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, {"w": torch.zeros(2)}, "[" * depth + "]" * depth)
+    assert message(lambda: load_backbone(path)).startswith(f"{path}: the description of its weights is damaged (")
 
 
 def test_a_saved_backbone_is_loaded_in_one_call_with_what_is_known_of_it(tmp_path: Path) -> None:

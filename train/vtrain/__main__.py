@@ -1,5 +1,10 @@
-"""`python -m vtrain`, as torchrun starts it."""
+"""`python -m vtrain`, and the command `vtrain`. From its first line on, a signal ends it with a sentence."""
 
-from vtrain.cli import main
+from vprep import signals
 
-main()
+signals.end_at_once("vtrain")
+
+from vtrain.cli import main  # noqa: E402  imports much, and may be interrupted
+
+if __name__ == "__main__":
+    main()

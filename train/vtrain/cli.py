@@ -8,6 +8,7 @@ from typing import Annotated, Never
 import typer
 
 from vprep.errors import exit_code
+from vprep.printing import show
 from vtrain.methods import NAMES, summary
 from vtrain.options import (
     Backbone,
@@ -23,7 +24,6 @@ from vtrain.options import (
     Subset,
     allow,
 )
-from vtrain.output import show
 from vtrain.train_command import Commands, training_by
 
 app = typer.Typer(

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vprep import printing
 from vprep.atomic import DRAFT, atomic_write, move_into_place
-from vprep.errors import UsageError, WorkError
+from vprep.errors import UsageError, WorkError, writing
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -131,7 +132,7 @@ def reason(error: BaseException) -> str:
     """Return why a file could not be written; torch hides the system's reason behind an error of its own."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, KeyboardInterrupt):
+        if not isinstance(cause, Exception):  # a signal ended it
             raise cause from None
         if isinstance(cause, OSError) and cause.errno is not None:
             return os.strerror(cause.errno).lower()
@@ -142,21 +143,25 @@ def reason(error: BaseException) -> str:
 def standing(folder: Path) -> str:
     """Return which state the folder holds, as a part of a sentence."""
     path = folder / LAST
-    return (
-        f"the last good state is {path}, of step {load(folder)['step']}" if path.exists() else "no state is saved yet"
-    )
+    if not path.exists():
+        return "no state is saved yet"
+    return f"the last good state is {path}, of step {header(path).get('step')}"
 
 
 def how_to_go_on(folder: Path) -> str:
     """Return how the user continues, as the end of a sentence."""
-    resumable = (folder / LAST).exists()
-    return f"continue with --resume --out {folder}" if resumable else f"delete {folder} and start again"
+    return f"continue with --resume --out {folder}"
 
 
 def refuse_used(folder: Path) -> None:
     """Refuse a folder for a new run that holds anything but a run that stopped before it saved."""
-    if folder.exists() and not (folder.is_dir() and (not any(folder.iterdir()) or unsaved(folder))):
+    if folder.exists() and not (folder.is_dir() and (is_empty(folder) or unsaved(folder))):
         raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
+
+
+def is_empty(folder: Path) -> bool:
+    """Return whether nothing is in the folder but the lock of a run that has not begun."""
+    return {path.name for path in folder.iterdir()} <= {LOCK}
 
 
 def unsaved(folder: Path) -> bool:
@@ -166,19 +171,26 @@ def unsaved(folder: Path) -> bool:
     return {RECIPE, LOCK} <= files <= {RECIPE, LOCK, ENVIRONMENT, METRICS, BOARD, KEPT}
 
 
-def clear_unsaved(folder: Path) -> bool:
-    """Clear the folder of a run that stopped before it saved; return False, and change nothing, where it is no such.
+def clear_unsaved(folder: Path) -> None:
+    """Remove the numbers of a run that stopped before it saved; its recipe stays until the next one replaces it."""
+    for name in (METRICS, ENVIRONMENT):
+        (folder / name).unlink(missing_ok=True)
 
-    The recipe stays until that of the next run replaces it.
-    """
-    if not folder.is_dir() or not unsaved(folder):
-        return False
-    with alone(folder) as locked:
-        if not locked or not unsaved(folder):  # its run may still go on, or has saved meanwhile
-            return False
-        for name in (METRICS, ENVIRONMENT):
-            (folder / name).unlink(missing_ok=True)
-    return True
+
+def has_state(folder: Path) -> bool:
+    """Return whether a run in the folder has saved; refuse a folder where only its last state is missing."""
+    if (folder / LAST).exists():
+        return True
+    others = other_states(folder)
+    if others:
+        raise UsageError(f"{folder} has no {LAST}; copy {others} to {LAST} to continue from there")
+    return False
+
+
+def other_states(folder: Path) -> str:
+    """Return which states the folder holds beside the last one, as a part of a sentence; "" where there are none."""
+    best = [BEST] if (folder / BEST).exists() else []
+    return " or ".join([*best, *([f"a state of {folder / KEPT}"] if any(folder.glob(f"{KEPT}/*.pt")) else [])])
 
 
 def drafts(folder: Path) -> list[Path]:
@@ -186,35 +198,15 @@ def drafts(folder: Path) -> list[Path]:
     return [*folder.glob(f".*{DRAFT}"), *folder.glob(f"{KEPT}/.*{DRAFT}")]
 
 
-def load(folder: Path) -> State:
-    """Return the last state, on the CPU."""
-    from vtrain import torch_file
+def newest(runs: Path, method: str | None = None, *, to_resume: bool = False) -> Path | None:
+    """Return the run in a folder that saved last, of `method` if it is given; None when no such run has saved.
 
-    path = folder / LAST
-    if not path.exists():
-        if (folder / BEST).exists():
-            what = f"{folder} has no {LAST}; copy {BEST} to {LAST} to continue from its best epoch"
-        else:
-            what = f"{folder} has no {LAST}: its run stopped before it saved; delete it and start again"
-        raise UsageError(what)
-    try:
-        state = torch_file.read(path)
-    except torch_file.UnreadableError as error:
-        raise _no_state(folder, str(error)) from None
-    if not isinstance(state, dict) or not {"step", "model"} <= state.keys():
-        raise _no_state(folder, "it has no step and no model")
-    return state
-
-
-def _no_state(folder: Path, why: str) -> UsageError:
-    good = f"{BEST}, or a state of {folder / KEPT}" if (folder / BEST).exists() else f"a state of {folder / KEPT}"
-    return UsageError(f"{folder / LAST} is no state of a training ({why}); replace it by {good}")
-
-
-def newest(runs: Path, method: str | None = None) -> Path | None:
-    """Return the run in a folder that saved last, of `method` if it is given; None when no such run has saved."""
-    saved = [path for path in runs.glob(f"*/{LAST}") if (path.parent / RECIPE).exists()]
-    folders = (path.parent for path in sorted(saved, key=lambda path: path.stat().st_mtime_ns, reverse=True))
+    `to_resume` counts also a run that stopped before it saved, by the time at which it began.
+    """
+    files = [path for path in runs.glob(f"*/{LAST}") if (path.parent / RECIPE).exists()]
+    if to_resume:
+        files += [path for path in runs.glob(f"*/{RECIPE}") if unsaved(path.parent)]
+    folders = (path.parent for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True))
     return next((folder for folder in folders if method is None or _method(folder) == method), None)
 
 
@@ -226,22 +218,26 @@ def _method(folder: Path) -> str | None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[bool]:
-    """Keep other trainings from writing to the folder during this context; yield whether the file system can."""
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other trainings from writing to the folder during this context, where its file system has locks."""
     if not folder.is_dir():
         raise UsageError(f"there is no run in {folder}; name a run's folder")
-    with (folder / LOCK).open("w") as file:
+    with writing(folder, "copy the run to where you can write, and name the copy"):
+        file = (folder / LOCK).open("w")
+    with file:
         locked = True
         try:
             # Not flock: the loader's workers would hold that lock for some seconds when this process is killed.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"another process trains in {folder}; wait for it, or choose another --out") from None
-        except OSError:
-            locked = False  # a file system without locks
-        for draft in drafts(folder):
-            draft.unlink()
-        yield locked
+        except OSError as error:  # a file system without locks
+            locked = False
+            printing.note(f"warning: no lock ({reason(error)}); make sure that nobody else trains in {folder}")
+        if locked:  # without locks, a draft may be one that another training is writing
+            for draft in drafts(folder):
+                draft.unlink(missing_ok=True)
+        yield
 
 
 def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  what JSON holds

@@ -10,13 +10,18 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from vprep import plugins
+from vprep import plugins, signals
 from vprep.errors import UsageError
+from vprep.printing import show
 from vtrain.options import SHARDS, Backbone, Json, Recipe, Settings, Subset
-from vtrain.output import show
 
 RUNS = Path("runs")
-MAY_CHANGE = ("workers", "log_every", "save_every", "keep_every")  # settings that no result depends on
+UNBEGUN = "stopped before the training began; run the same command again"
+MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "keep_every")  # no result depends on these
+LENGTH = ("steps", "epochs")
+RESUME = (
+    "Continue a run by its own recipe: --resume RUN, or without RUN the newest of the method. steps=N lengthens it."
+)
 
 
 class Commands(TyperGroup):
@@ -74,7 +79,7 @@ def training_by(word: str) -> Callable[..., None]:
         recipe: Recipe = "released",
         backbone: Backbone = None,
         out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: runs/METHOD-TIME]")] = None,
-        resume: Annotated[bool, typer.Option("--resume", help="Continue the run with its own recipe.")] = False,
+        resume: Annotated[bool, typer.Option("--resume", help=RESUME)] = False,
         weights: Annotated[
             Path | None, typer.Option(help="Initial backbone weights: a run's folder or a file.")
         ] = None,
@@ -82,13 +87,16 @@ def training_by(word: str) -> Callable[..., None]:
         json: Json = False,
     ) -> None:
         words = settings or []
+        moved = {"data.shards": shards, "data.subset": subset}
+        changes = [f"{name}={value}" for name, value in moved.items() if value is not None]
         if resume:
-            fixed = {"--recipe": recipe != "released", "--weights": weights, "--subset": subset}
-            summary = _resume(word, words, shards, backbone, out, [name for name, given in fixed.items() if given])
+            fixed = {"--recipe": recipe != "released", "--weights": weights}
+            with signals.explained(lambda: UNBEGUN):
+                summary = _resume(word, words, changes, backbone, out, [name for name, given in fixed.items() if given])
         else:
-            given = {"data.shards": shards, "weights": weights, "data.subset": subset}
-            changes = [f"{name}={value}" for name, value in given.items() if value is not None]
-            summary = _start(word, recipe, backbone, changes + words, out)
+            changes += [] if weights is None else [f"weights={weights}"]
+            with signals.explained(lambda: UNBEGUN):
+                summary = _start(word, recipe, backbone, changes + words, out)
         if os.environ.get("RANK", "0") == "0":  # only the first of several processes prints
             show(summary, json, _for_people)
 
@@ -100,7 +108,9 @@ def _start(word: str, recipe: str, backbone: str | None, changes: list[str], out
     from vtrain.recipes import find
     from vtrain.training.inputs import early
 
-    chosen = change(find(word, recipe, backbone), changes)
+    for run in filter(_names_run, changes):
+        raise UsageError(f"'{run}' is no setting; to continue a run: vtrain {word} --resume {run}")
+    chosen = change(find(word, recipe, backbone), with_steps(changes))
     inputs = early(chosen, out)
     from vtrain.training.train import train  # after all that can be refused without torch
 
@@ -108,47 +118,88 @@ def _start(word: str, recipe: str, backbone: str | None, changes: list[str], out
 
 
 def _resume(
-    word: str, words: list[str], shards: str | None, backbone: str | None, out: Path | None, fixed: list[str]
+    word: str, words: list[str], moved: list[str], backbone: str | None, out: Path | None, fixed: list[str]
 ) -> dict[str, Any]:
-    """Continue a run. `fixed` are the given options that only a new run may have."""
+    """Continue a run. `moved` are settings that say where its files are now; only a new run may have `fixed` ones."""
     from vtrain.methods import registry
     from vtrain.overrides import change
-    from vtrain.run_folder import newest
     from vtrain.training.inputs import command_of, early, recipe_in
 
     method = registry.named(word).name
-    if bare := next((setting for setting in words if "=" not in setting), None):
-        raise UsageError(f"'{bare}' is no setting; the folder of a run is named by --out: --resume --out {bare}")
-    folder = out or newest(RUNS, method)
-    if folder is None:
-        raise UsageError(f"no run of {method} in {RUNS}/ has saved its state; name the folder of a run by --out")
+    settings = [setting for setting in words if _is_setting(setting)]
+    folder = _run_named([run for run in words if run not in settings], out, method)
     recipe = recipe_in(folder)
     if recipe.method_name != method:
-        raise UsageError(f"{folder} is a run of {recipe.method_name}; write: vtrain {command_of(recipe)} --resume")
+        raise UsageError(
+            f"{folder} is a run of {recipe.method_name}; write: vtrain {command_of(recipe)} --resume {folder}"
+        )
     if backbone not in (None, recipe.backbone):
         fixed = [f"--backbone {backbone}", *fixed]
-    refused = [setting for setting in words if setting.partition("=")[0] not in MAY_CHANGE] + fixed
+    refused = [setting for setting in settings if setting.partition("=")[0] not in (*MAY_CHANGE, *LENGTH)] + fixed
     if refused:
         raise UsageError(
-            f"{refused[0]} with --resume, which continues with the run's own recipe; only {', '.join(MAY_CHANGE)} may "
-            "change: leave it out, or start another run"
+            f"{refused[0]} with --resume, which continues with the run's own recipe; only {', '.join(MAY_CHANGE)} and "
+            f"its length ({' or '.join(LENGTH)}) may change: leave it out, or start another run"
         )
-    changes = [] if shards is None else [f"data.shards={shards}"]
-    chosen = change(recipe, changes + words)
+    chosen = change(recipe, moved + with_steps(settings))
     inputs = early(chosen, folder, resume=True)
     from vtrain.training.train import train
 
     return train(chosen, folder, resume=True, inputs=inputs)
 
 
+def with_steps(words: list[str]) -> list[str]:
+    """Return the settings so that `epochs=` counts, also in a recipe whose length is in steps."""
+    keys = {word.partition("=")[0] for word in words}
+    return [*words, "steps=none"] if "epochs" in keys and "steps" not in keys else words
+
+
+def _is_setting(word: str) -> bool:
+    """Return whether a word is key=value; a path may have a = in it, too, behind a slash."""
+    key, equals, _ = word.partition("=")
+    return bool(equals) and "/" not in key
+
+
+def _names_run(word: str) -> bool:
+    from vtrain.run_folder import RECIPE
+
+    return not _is_setting(word) and (Path(word) / RECIPE).is_file()
+
+
+def _run_named(words: list[str], out: Path | None, method: str) -> Path:
+    """Return the run that the words after --resume name; without words that of --out, or the newest of the method."""
+    from vtrain.run_folder import newest
+
+    if len(words) > 1:
+        raise UsageError(f"--resume continues one run, and {len(words)} are named: {', '.join(words)}; name one")
+    if not words:
+        folder = out or newest(RUNS, method, to_resume=True)
+        if folder is None:
+            raise UsageError(f"there is no run of {method} in {RUNS}/; name the folder of a run: --resume RUN")
+        return folder
+    folder = Path(words[0])
+    if out is not None and out != folder:
+        raise UsageError(f"--resume names {folder} and --out {out}; name one of them")
+    if not folder.is_dir():
+        near = [path for path in (folder.parent, RUNS / folder) if _names_run(str(path))]
+        hint = f"did you mean --resume {near[0]}?" if near else "settings are written key=value"
+        raise UsageError(f"there is no run in {folder}; --resume takes the folder of a run: {hint}")
+    return folder
+
+
 def _for_people(summary: dict[str, Any]) -> str:
     from vtrain.run_folder import Best
 
+    backbone = f" --backbone {summary['backbone']}" if ":" in summary["backbone"] else ""
     numbers = {name.replace("_", " "): value for name, value in summary.items() if isinstance(value, float)}
     listed = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
-    backbone = f" --backbone {summary['backbone']}" if ":" in summary["backbone"] else ""
+    done = f"{summary['steps']} steps of {summary['recipe']}"
     return "\n".join((
-        f"{summary['run']}: {summary['steps']} steps of {summary['recipe']}, {listed}",
+        f"{summary['run']}: {done}, {listed}" if summary["trained"] else _finished(summary, done),
         *([f"best.pt: {Best(**summary['best'])}"] if "best" in summary else []),
         f"next: veval retrieval --weights {summary['run']}{backbone}",
     ))  # fmt: skip
+
+
+def _finished(summary: dict[str, Any], done: str) -> str:
+    return f"{summary['run']}: all {done} were done before; nothing was trained or changed (steps=N makes it longer)"

@@ -38,6 +38,7 @@ class Work:
     plans: Mapping[str, EvenClips]
     left_out: Mapping[str, set[int]] = field(default_factory=dict)  # rows by split
     info: Info  # what the outputs depend on
+    name: str = "features of videos"  # for the user
     execution: Execution
 
     @property
@@ -84,6 +85,7 @@ def compute(work: Work) -> FeatureTables:
     keys: list[str] = []
     label, split = np.empty(videos_in_all, np.int64), np.empty(videos_in_all, object)
     dropped: list[Info] = []
+    work.execution.begin(work.name)
     for name, videos in work.videos.items():
         bad: list[Info] = []
         left_out = work.left_out.get(name, set())
@@ -143,6 +145,7 @@ def as_json(info: Info) -> Info:
 def _write_parts(work: Work, runs: list[list[Part]]) -> None:
     """Write the parts of one process, run by run; each part when its last video is finished."""
     videos_in_all, before = sum(run[-1].end - run[0].begin for run in runs), 0
+    work.execution.begin(work.name)
     for run in runs:
         split, first = run[0].split, run[0].begin
         videos = work.videos[split].take(np.arange(first, run[-1].end))

@@ -19,9 +19,11 @@ from typing import Any
 from veval.evaluation import Info
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
+from vprep.hashing import hash_file
 
 INFO = "facts.json"
-BESIDE = ("path", "shards", "subset", "name")  # paths and names, which may differ: hashes identify the content
+# Paths, names and counts, which may differ or be missing: hashes identify the content.
+BESIDE = ("path", "shards", "subset", "name", "classes", "failures", "like_recipe")
 POLL = 0.1  # seconds between two checks for another process' parts
 
 
@@ -108,10 +110,21 @@ def open_parts(parts: Parts, rank: int, patience: float, finished: Callable[[], 
 
 def refuse_others(path: Path, found: Info, wanted: Info) -> None:
     """Refuse outputs that were computed with other weights, other videos or another protocol."""
-    difference = next(differences(found, wanted), None)
+    difference = next(differences(with_tensor_hash(found, wanted), wanted), None)
     if difference is not None:
         name, there, here = difference
         raise UsageError(f"{path} was made with {name} {there}, not {here}; remove it, or choose another --out")
+
+
+def with_tensor_hash(found: Info, wanted: Info) -> Info:
+    """Return `found` with the hash of the weights' tensors, where version 0.1 noted that of the same weights' file."""
+    older, newer = found.get("weights"), wanted["weights"]
+    if not isinstance(older, dict) or "hash_of" in older:
+        return found
+    file = Path(newer["path"])
+    known = hash_file(file) if file.is_file() else newer["hash"]  # of random weights it always was of the tensors
+    same = {name: newer[name] for name in ("hash", "hash_of")} if older.get("hash") == known else {}
+    return {**found, "weights": {**older, **same}}
 
 
 def differences(found: Info, wanted: Info, before: str = "") -> Iterator[tuple[str, Any, Any]]:

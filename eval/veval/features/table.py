@@ -3,21 +3,18 @@
 V videos   K clips of each   D feature
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from veval.features.films import film_of
 from vprep.errors import UsageError
 
 Ints = NDArray[np.int64]
 
 PART = 64 << 20  # bytes of features that are processed at a time
-
-# Names of UCF101: videos of one group were cut from the same film.
-UCF101 = re.compile(r"(v_.+_g\d+)_c\d+$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +60,18 @@ class Features:
 def refuse_unusable(features: Features, name: str) -> None:
     """Refuse features that are not finite: every similarity with their video would be NaN."""
     flat = features.features.reshape(len(features.keys), -1)
-    for rows in parts(len(flat), 4 * flat.shape[1] if flat.size else 1):
-        bad = np.flatnonzero(~np.isfinite(flat[rows]).all(axis=1))
-        if len(bad):
-            key = features.keys[rows.start + int(bad[0])]
-            raise UsageError(
-                f"{name}: the features of video '{key}' are not all finite; "
-                "extract them again, or leave the video out if its frames are damaged"
-            )
+    pieces = parts(len(flat), 4 * flat.shape[1] if flat.size else 1)
+    bad = [rows.start + int(row) for rows in pieces for row in np.flatnonzero(~np.isfinite(flat[rows]).all(axis=1))]
+    if len(bad) > 1 and len(bad) == len(flat):
+        raise UsageError(
+            f"{name}: the features of all {len(bad)} videos are not finite, so their weights are at fault; "
+            "take an older state of the run, or a good copy, and extract them again"
+        )
+    if bad:
+        raise UsageError(
+            f"{name}: the features of video '{features.keys[bad[0]]}' are not all finite; "
+            "extract them again, or leave the video out if its frames are damaged"
+        )
 
 
 def by_video(features: Features) -> NDArray[np.float32]:
@@ -86,8 +87,7 @@ def by_video(features: Features) -> NDArray[np.float32]:
 
 def film(key: str, content: str = "") -> str:
     """Return a name that is the same for videos that must stay together when a split is divided."""
-    found = UCF101.match(key)
-    return found.group(1) if found else content or key
+    return film_of(key) or content or key
 
 
 def films(features: Features) -> list[str]:

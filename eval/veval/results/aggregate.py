@@ -12,14 +12,16 @@ from typing import Any, Literal
 import numpy as np
 
 from veval.results import bootstrap, result
+from veval.results.check import VIDEOS, Over
 from veval.results.published import METHODS
 from veval.results.result import Result
 
 Folds = Literal["separate", "averaged"]
 
 OF_WEIGHTS = ("method", "recipe", "backbone", "settings", "step", "epochs", "kept", "data")
-OF_DATA = ("name", "hash", "split", "subset")
-SHARED = ("kind", "weights", "data", "dropped")  # by all pools of a result
+OF_DATA = ("hash", "split", "subset")
+# By all pools of a result.
+SHARED = ("kind", "weights", "data", "dropped", "bootstrap", "queries_without_label", "gallery_without_label")
 SEEDS = ("seed", "few_seed")  # of the measurement, among the entries of a protocol
 # Entries of a protocol that follow from the weights, so a network from scratch may have others.
 WITH_WEIGHTS = ("name", "normalise")
@@ -78,6 +80,7 @@ class Gain:
     metric: str
     points: float
     interval: tuple[float, float] | None
+    over: Over  # what the interval draws
     why: str  # reason why there is no interval; empty when there is an interval
     others: int  # further groups from scratch that fit as well
 
@@ -89,8 +92,18 @@ def pool_by_pool(entry: Result) -> list[Result]:
     for pool, numbers in others.items() if isinstance(others, dict) else ():
         if isinstance(numbers, dict) and "top1" in numbers:
             protocol = entry["protocol"] | {"pool": pool}
-            found.append({name: entry.get(name) for name in SHARED} | numbers | {"protocol": protocol})
+            shared = {name: entry[name] for name in SHARED if name in entry}
+            own = {name: numbers[name] for name in (*result.metrics(numbers), "intervals") if name in numbers}
+            found.append(shared | own | _videos_of_pool(entry, pool) | {"protocol": protocol})
     return found
+
+
+def _videos_of_pool(entry: Result, pool: str) -> Result:
+    """Return the ranks that the videos have by a pool, as a part of a result; older results do not list them."""
+    videos = entry.get(VIDEOS)
+    if not isinstance(videos, list) or any(pool not in video.get("pools", ()) for video in videos):
+        return {}
+    return {VIDEOS: [video | {"first": video["pools"][pool]} for video in videos]}
 
 
 def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
@@ -111,7 +124,7 @@ def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
     return found
 
 
-def gains(found: Sequence[Group]) -> list[Gain]:
+def gains(found: Sequence[Group], over: Over | None = None) -> list[Gain]:
     """Compare each group with untrained weights of the same backbone, protocol and videos."""
     untrained: dict[str, list[Group]] = {}
     for group in found:
@@ -124,7 +137,7 @@ def gains(found: Sequence[Group]) -> list[Gain]:
             continue
         scratch = max(known, key=lambda entry: len(entry.results))
         shared = [metric for metric in result.metrics(group.first) if metric in scratch.first]
-        compared += [_gain(group, scratch, metric, len(known) - 1) for metric in shared]
+        compared += [_gain(group, scratch, metric, len(known) - 1, over) for metric in shared]
     return compared
 
 
@@ -141,8 +154,8 @@ def seeds(entry: Mapping[str, Any]) -> str:
     )
 
 
-def _gain(group: Group, scratch: Group, metric: str, others: int) -> Gain:
-    points, interval, why = group.value(metric) - scratch.value(metric), None, ""
+def _gain(group: Group, scratch: Group, metric: str, others: int, over: Over | None) -> Gain:
+    interval, films, why = None, None, ""
     ours, theirs = group.hits(metric), scratch.hits(metric)
     if ours is None or theirs is None:
         why = "the results do not list each video"
@@ -151,17 +164,32 @@ def _gain(group: Group, scratch: Group, metric: str, others: int) -> Gain:
     else:
         keys = sorted(ours[0])
         pair = [np.array([[hits[key] for key in keys] for hits in side]) for side in (ours, theirs)]
-        _, low, high = bootstrap.difference(pair[0], pair[1])
+        films = bootstrap.groups_of([key.partition("/")[2] for key in keys], over)
+        _, low, high = bootstrap.difference(pair[0], pair[1], films)
         interval = (low, high)
-    return Gain(group=group, scratch=scratch, metric=metric, points=points, interval=interval, why=why, others=others)
+    return Gain(
+        group=group, scratch=scratch, metric=metric, points=group.value(metric) - scratch.value(metric),
+        interval=interval, over=bootstrap.name_of(films), why=why, others=others,
+    )  # fmt: skip
 
 
 def _measurement(entry: Result, folds: Folds) -> str:
     """Return a text that is the same for results of the same measurement."""
-    data = {name: entry["data"].get(name) for name in (*OF_DATA, *(() if folds == "averaged" else ("fold",)))}
+    data = _videos(entry) if folds == "averaged" else _videos(entry) | _of_fold(entry)
     weights = {name: entry["weights"].get(name) for name in OF_WEIGHTS}
     protocol = {name: value for name, value in entry["protocol"].items() if name not in SEEDS}
     return json.dumps([entry["kind"], data, weights, protocol, result.metrics(entry)], sort_keys=True)
+
+
+def _videos(entry: Result) -> dict[str, Any]:
+    """Return what identifies the videos of all folds. The same set may have had another name before."""
+    found = {name: entry["data"].get(name) for name in OF_DATA}
+    return found if found["hash"] else found | {"name": entry["data"].get("name")}
+
+
+def _of_fold(entry: Result) -> dict[str, Any]:
+    """Return the fold, and the videos of each split, which are fewer where only some shards were named."""
+    return {name: entry["data"].get(name) for name in ("fold", "videos")}
 
 
 def _outcome(entry: Result) -> str:
@@ -172,7 +200,7 @@ def _outcome(entry: Result) -> str:
 
 def _apart_from_weights(group: Group) -> str:
     entry = group.first
-    data = {name: entry["data"].get(name) for name in OF_DATA}
+    data = _videos(entry) | (_of_fold(entry) if len(group.folds) < 2 else {})
     network = {name: entry["weights"].get(name) or None for name in ("backbone", "settings")}
     protocol = {name: value for name, value in entry["protocol"].items() if name not in (*SEEDS, *WITH_WEIGHTS)}
     return json.dumps([entry["kind"], data, group.folds, network, protocol], sort_keys=True)

@@ -1,9 +1,10 @@
 """Find the published numbers for a result: all that the paper states about them must agree with the result."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from veval.results.data_sets import other_amounts
 from veval.results.published import BACKBONES, METHODS, Published, load, plain
 
 TASKS = {"finetune": "finetune", "test": "finetune", "retrieval": "retrieval"}
@@ -27,6 +28,7 @@ COMPARED = {
 OF_TRAINING = ("recipe", "epochs")  # not known for weights that were trained elsewhere
 NEAR = 0.1  # share by which epochs may differ
 NOT_SAID = "not said"
+LONGEST = 200  # characters of a word
 SUPERVISED = "supervised-"  # recipes of pre-training on labels; all others of that method are fine-tunings
 
 # Where a paper's text and its authors' code, or two of its sentences, differ.
@@ -49,8 +51,12 @@ class Answer:
     unknown: list[str]  # properties of our weights that are not known, and may differ
 
 
-def compare(result: Mapping[str, Any], metric: str, folds: str | None = None) -> Answer:
-    """Find the published numbers for this metric. `folds` are the folds that it is a mean over, as 1,2,3."""
+def compare(results: Sequence[Mapping[str, Any]], metric: str, folds: str | None = None) -> Answer:
+    """Find the published numbers for this metric of one result, or of several that differ in their seeds and folds.
+
+    `folds` are the folds that it is a mean over, as 1,2,3.
+    """
+    result = results[0]
     ours = row_of(result, folds)
     task = TASKS.get(result["kind"])
     there = [row for row in load() if row.measured and (row.task, row.metric) == (task, metric)]
@@ -61,12 +67,20 @@ def compare(result: Mapping[str, Any], metric: str, folds: str | None = None) ->
     trained_here = result["weights"].get("step") is not None
     found = [(row, _differing(row, ours, trained_here)) for row in there]
     rows = [row for row, differing in found if not differing]
+    amounts = other_amounts(results, rows[0].dataset, rows[0].pretrain) if rows else []
+    if amounts:
+        return Answer(rows=[], nearest=rows[0], differs=amounts, unknown=[])
     if rows:
         unknown = [COMPARED[name][0] for name in OF_TRAINING if getattr(rows[0], name) and ours[name] is None]
         return Answer(rows=rows, nearest=None, differs=[], unknown=unknown)
     nearest, differing = min(found, key=lambda pair: sum(COMPARED[name][1] for name in pair[1]))
+    amounts = other_amounts(
+        results,
+        "" if "dataset" in differing else nearest.dataset,
+        "" if "pretrain" in differing else nearest.pretrain,
+    )
     return Answer(
-        rows=[], nearest=nearest, differs=[_difference(name, nearest, ours) for name in differing], unknown=[]
+        rows=[], nearest=nearest, differs=[_difference(name, nearest, ours) for name in differing] + amounts, unknown=[]
     )
 
 
@@ -88,7 +102,7 @@ def row_of(result: Mapping[str, Any], folds: str | None = None) -> dict[str, str
         "crop": _crop(protocol),
         "pools": protocol.get("pool") or protocol.get("pools"),
     }
-    return {name: None if value is None else str(value) for name, value in found.items()}
+    return {name: None if value is None else str(value)[:LONGEST] for name, value in found.items()}
 
 
 def _crop(protocol: Mapping[str, Any]) -> str | None:

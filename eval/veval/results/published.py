@@ -12,10 +12,15 @@ contradict each other, and what a paper does not say.
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
+
+from vprep.errors import WorkError
+
+ROWS = 648
+AGAIN = "install playspeed again"
 
 # Networks that are in none of the tables (torchvision's deeper ones, `tiny`) are not here.
 BACKBONES = {
@@ -78,6 +83,12 @@ class Published:
     note: str
 
     @property
+    def is_usable(self) -> bool:
+        words = [value for name, value in asdict(self).items() if name not in ("value", "own")]
+        numeric = not self.epochs or self.epochs.replace(".", "", 1).isdecimal()
+        return all(isinstance(word, str) for word in words) and bool(self.table) and numeric and 0 <= self.value <= 100
+
+    @property
     def place(self) -> str:
         return f"{self.paper} {'table ' if self.table[0].isdigit() else ''}{self.table}"
 
@@ -90,11 +101,24 @@ class Published:
 @cache
 def load() -> tuple[Published, ...]:
     """Return all published numbers."""
-    text = resources.files("veval.results").joinpath("published.csv").read_text("utf-8")
-    rows: Iterator[dict[str, Any]] = csv.DictReader(text.splitlines())
-    return tuple(Published(**row | {"value": float(row["value"]), "own": row["own"] == "1"}) for row in rows)
+    return read(resources.files("veval.results").joinpath("published.csv").read_bytes())
 
 
+def read(content: bytes) -> tuple[Published, ...]:
+    """Return the numbers of a published.csv; a damaged one is refused, because its numbers would be compared with."""
+    try:
+        rows: Iterator[dict[str, Any]] = csv.DictReader(content.decode().splitlines(), strict=True)
+        found = tuple(Published(**row | {"value": float(row["value"]), "own": row["own"] == "1"}) for row in rows)
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise WorkError(f"published.csv of veval is damaged ({error}); {AGAIN}") from None
+    wrong = next((number for number, row in enumerate(found, 2) if not row.is_usable), None)
+    if wrong is not None or len(found) != ROWS:
+        what = f"it has {len(found)} numbers instead of {ROWS}" if wrong is None else f"row {wrong} is not usable"
+        raise WorkError(f"published.csv of veval is damaged ({what}); {AGAIN}")
+    return found
+
+
+@lru_cache(maxsize=4096)
 def plain(word: str) -> str:
     """Return one spelling for all ways to write a name."""
     bare = re.sub(r"[^a-z0-9+()]", "", word.lower())

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 from rich.console import Group as Stack
 from rich.console import RenderableType
 from rich.table import Column, Table
@@ -12,6 +13,8 @@ from rich.text import Text
 
 from veval.results import result
 from veval.results.aggregate import Folds, Gain, Group, gains, groups, pool_by_pool
+from veval.results.bootstrap import groups_of, interval, name_of
+from veval.results.check import Over
 from veval.results.match_published import ABOUT, Answer, compare
 from veval.results.published import BACKBONES, METHODS, Published
 from veval.results.result import Result
@@ -19,6 +22,7 @@ from vprep.errors import UsageError
 from vtrain.data.shard_spec import upscaling_note
 
 NONE = "-"
+LONGEST = 200  # characters of a cell
 ON_TEST = "best-on-test"
 # Entries of a protocol that are printed.
 SHORT = ("fusion", "pool", "level", "few", "k", "selection")
@@ -46,6 +50,7 @@ class Line(Measured):
     value: float
     interval: tuple[float, float] | None
     deviation: float | None
+    bootstrap: str | None  # what the interval draws: videos or groups
     over: str  # the seeds and folds that the value is a mean over; empty for a single result
     published: list[dict[str, Any]]  # value and table of numbers that were measured in the same way
     nearest: dict[str, Any] | None
@@ -64,6 +69,7 @@ class Against(Measured):
     scratch_over: str
     points: float
     interval: tuple[float, float] | None
+    bootstrap: str | None  # what the interval draws: videos or groups
     shown: str  # by the interval: better, worse, or neither
     notes: list[str]
 
@@ -74,19 +80,23 @@ class Report:
     against: list[Against]
 
 
-def report(files: Sequence[Path], folds: Folds = "separate") -> Report:
-    """Read results, and compare them with the published numbers and with the network from scratch."""
+def report(files: Sequence[Path], folds: Folds = "separate", over: Over | None = None) -> Report:
+    """Read results, and compare them with the published numbers and with the network from scratch.
+
+    `over` is what intervals draw: groups, which are films, or videos; None: as in each result, and groups for gains.
+    """
     if not files:
         raise UsageError("no results are named; name some that veval wrote")
-    return of_results([result.read(path) for path in files], folds)
+    return of_results([result.read(path) for path in files], folds, over)
 
 
-def of_results(results: Sequence[Result], folds: Folds = "separate") -> Report:
+def of_results(results: Sequence[Result], folds: Folds = "separate", over: Over | None = None) -> Report:
+    """Compare results as `report` does."""
     if folds not in get_args(Folds):
         raise UsageError(f"folds is '{folds}'; there are {', '.join(get_args(Folds))}")
     found = groups([entry for several in results for entry in pool_by_pool(several)], folds)
-    lines = [_line(group, metric) for group in found for metric in _shown(group.first)]
-    return Report(lines=lines, against=[_against(gain) for gain in gains(found) if gain.metric == "top1"])
+    lines = [_line(group, metric, over) for group in found for metric in _shown(group.first)]
+    return Report(lines=lines, against=[_against(gain) for gain in gains(found, over) if gain.metric == "top1"])
 
 
 def as_dict(found: Report) -> dict[str, Any]:
@@ -101,7 +111,7 @@ def terminal(found: Report) -> RenderableType:
         head, *others = rows
         table = Table(*(Column(name, overflow="fold") for name in head))
         for row in others:
-            table.add_row(*(Text(_printable(cell)) for cell in row))
+            table.add_row(*(Text(_printable(_cut(cell))) for cell in row))
         parts += [table, *(Text(_printable(note)) for note in notes)]
     return Stack(*parts)
 
@@ -110,7 +120,7 @@ def markdown(found: Report) -> str:
     """Return the tables with their notes as Markdown."""
     parts = []
     for rows, notes in _tables(found):
-        lines = [f"| {' | '.join(_escaped(cell) for cell in row)} |" for row in rows]
+        lines = [f"| {' | '.join(_escaped(_cut(cell)) for cell in row)} |" for row in rows]
         lines.insert(1, f"|{'---|' * len(rows[0])}")
         parts.append("\n".join(lines))
         if notes:
@@ -123,30 +133,44 @@ def _shown(entry: Result) -> list[str]:
     return result.metrics(entry) if entry["kind"] == "retrieval" else ["top1"]
 
 
-def _line(group: Group, metric: str) -> Line:
+def _line(group: Group, metric: str, over: Over | None) -> Line:
     entry = group.first
     folds = ",".join(map(str, group.folds))
-    answer = compare(entry, metric, folds or None)
-    single = len(group.results) == 1
-    interval = entry.get("intervals", {}).get(metric) if single else None
+    answer = compare(group.results, metric, folds or None)
+    around, drawn = _interval(entry, metric, over) if len(group.results) == 1 else (None, None)
     value = group.value(metric)
     return Line(
         **_names(group, metric),
         recipe=str(entry["weights"].get("recipe") or NONE),
         weights=", ".join(str(each["weights"].get("hash") or NONE)[:8] for each in group.results),
         value=value,
-        interval=(interval[0], interval[1]) if interval else None,
+        interval=around,
+        bootstrap=drawn,
         deviation=group.deviation(metric),
         over=group.over,
         published=[{"value": row.value, "place": row.place} for row in answer.rows],
         nearest={"value": answer.nearest.value, "place": answer.nearest.place} if answer.nearest else None,
         difference=value - answer.rows[0].value if answer.rows else None,
-        notes=_notes(group, answer),
+        notes=[*_notes(group, answer), *_drawn(drawn)],
     )
 
 
+def _interval(entry: Result, metric: str, over: Over | None) -> tuple[tuple[float, float] | None, str | None]:
+    """Return the interval of a result and what it draws: as it was written, or `over` where hits are listed."""
+    hits = None if over is None else result.hits(entry, metric)
+    if hits is not None:
+        films = groups_of(list(hits), over)
+        return interval(np.array(list(hits.values())), films), name_of(films)
+    found = entry.get("intervals", {}).get(metric)
+    return (None, None) if found is None else ((found[0], found[1]), entry.get("bootstrap", "videos"))
+
+
+def _drawn(over: str | None) -> list[str]:
+    return ["the interval is over groups: clips of one film are drawn together"] if over == "groups" else []
+
+
 def _against(gain: Gain) -> Against:
-    notes = []
+    notes = _drawn(gain.over if gain.interval else None)
     if gain.why:
         notes.append(f"no interval: {gain.why}")
     if gain.others:
@@ -159,6 +183,7 @@ def _against(gain: Gain) -> Against:
         scratch_over=gain.scratch.over,
         points=gain.points,
         interval=gain.interval,
+        bootstrap=gain.over if gain.interval else None,
         shown=shown_by(gain.interval),
         notes=notes,
     )
@@ -271,5 +296,11 @@ def _printable(word: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in word)
 
 
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= LONGEST else f"{cell[: LONGEST - 3]}..."
+
+
 def _escaped(word: str) -> str:
-    return _printable(word).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """Return a word whose Markdown is not acted on: no cells, no HTML, no links, no pictures from the web."""
+    plain = _printable(word).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return plain.replace("](", "]\\(")

@@ -4,33 +4,34 @@ top1, top5, ...  the metrics
 protocol         flat words and numbers
 weights, data    their descriptions
 intervals        the interval of a metric, by its name
+bootstrap        what the intervals draw: videos, or groups, which are films; older results lack it, and draw videos
 dropped          the videos that could not be read
 videos           whether each video was correct: by `label` and `predicted`; by `hit`, from 0 to 1; or by `first`, the
-                 rank of its first correct neighbour (0: none; a list: one rank for each clip)
+                 rank of its first correct neighbour (0: none; a list: one rank for each clip), and `pools` with the
+                 ranks by the other pools
 predictions      the same for tests of classifiers: the names of the true `class` and of the predicted one, `named`
 
-A result may lack the last four.
+A result may lack the last five.
 """
 
 import json
 import math
 import platform
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from veval.results.check import PER_VIDEO, problem, videos_of
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 
-SCHEMA = 1
-KINDS = ("finetune", "test", "retrieval", "linear", "knn")
-VIDEOS = "videos"
-PER_VIDEO = (VIDEOS, "predictions")  # lists with an entry for each video
+LARGEST = 32 << 20  # bytes of a file: a million videos have fewer, and Python takes at most 25 times as much memory
 # Packages that numbers may depend on; cv2 comes from either of two.
 PACKAGES = ("playspeed", "torch", "numpy", "opencv-python-headless", "opencv-python", "webdataset", "pyarrow")
-TOP = re.compile(r"top(\d+)$")
+TOP = re.compile(r"top([0-9]{1,9})$")
 
 Result = dict[str, Any]
 
@@ -52,17 +53,29 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
 def read(path: Path) -> Result:
     """Read a result that this version understands."""
     try:
-        found = json.loads(path.read_bytes(), parse_constant=_no_number)
-    except FileNotFoundError:
-        raise UsageError(f"there is no {path}; name results of veval") from None
-    except IsADirectoryError:
-        raise UsageError(f"{path} is a folder; name the results in it") from None
+        found = json.loads(
+            _bytes_of(path), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_without_repeats
+        )
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON ({error}); name results of veval") from None
-    problem = _problem(found)
-    if problem:
-        raise UsageError(f"{path} is not a result: {problem}; name results of veval")
+    wrong = problem(found, metrics(found) if isinstance(found, dict) else [])
+    if wrong:
+        raise UsageError(f"{path} is not a result: {wrong}; name results of veval")
     return dict(found)
+
+
+def _bytes_of(path: Path) -> bytes:
+    if not path.exists():
+        raise UsageError(f"there is no {path}; name results of veval")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name the results in it")
+    if not path.is_file():  # reading a pipe may never end
+        raise UsageError(f"{path} is no file; name results of veval")
+    if path.stat().st_size > LARGEST:
+        raise UsageError(
+            f"{path} has {path.stat().st_size >> 20} MiB, and a result at most {LARGEST >> 20}; name results of veval"
+        )
+    return path.read_bytes()
 
 
 def metrics(result: Mapping[str, Any]) -> list[str]:
@@ -75,7 +88,7 @@ def hits(result: Mapping[str, Any], metric: str = "top1") -> dict[str, float] | 
     """Return the hit of each video from 0 to 1, by its key; None where the result does not have it."""
     k = int(metric.removeprefix("top"))
     found: dict[str, float] = {}
-    for video in _videos(result):
+    for video in videos_of(result):
         if "first" in video:
             ranks = video["first"] if isinstance(video["first"], list) else [video["first"]]
             found[video["key"]] = sum(0 < rank <= k for rank in ranks) / len(ranks)
@@ -109,7 +122,7 @@ def described(result: Mapping[str, Any]) -> str:
     for name in metrics(result):
         around = f"  [{intervals[name][0]:.2f}, {intervals[name][1]:.2f}]" if name in intervals else ""
         lines.append(f"{name:<6}{result[name]:6.2f} %{around}")
-    lines += [_counted(result), *_about(result), f"protocol  {words(result['protocol'])}"]
+    lines += [_drawn(result), _counted(result), *_about(result), f"protocol  {words(result['protocol'])}"]
     dropped = result.get("dropped") or []
     if dropped:
         more = f" and {len(dropped) - 5} more" if len(dropped) > 5 else ""
@@ -124,6 +137,11 @@ def words(flat: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in flat.items() if value is not None)
 
 
+def _drawn(result: Mapping[str, Any]) -> str:
+    over = result.get("bootstrap")
+    return f"interval  of 95 %, by a bootstrap over {over}" if over else ""
+
+
 def _counted(result: Mapping[str, Any]) -> str:
     counts = {name: result[name] for name in ("queries", "gallery", "train", "test") if name in result}
     return f"of        {words(counts)}" if counts else ""
@@ -134,7 +152,8 @@ def _about(result: Mapping[str, Any]) -> Iterator[str]:
     about = [weights.get("method"), weights.get("recipe"), weights.get("backbone"), str(weights.get("hash", ""))[:8]]
     if weights.get("kept"):
         about.append(f"lowest {weights['kept']} at step {weights.get('kept_step')}")
-    yield f"weights   {', '.join(str(word) for word in about if word)} ({weights.get('path')})"
+    of = f":{weights['like_recipe']}" if weights.get("like_recipe") else ""
+    yield f"weights   {', '.join(str(word) for word in about if word)} ({weights.get('path')}{of})"
     where = [data.get("name"), data.get("split"), None if data.get("fold") is None else f"fold {data['fold']}"]
     yield f"data      {', '.join(str(word) for word in where if word)} ({data.get('shards')})"
 
@@ -155,60 +174,18 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:  # noqa: 
 
 
 def _no_number(word: str) -> float:
-    raise ValueError(f"{word} is not a number")
+    raise ValueError(f"{word[:20]} is not a number")
 
 
-def _problem(found: Any) -> str | None:  # noqa: ANN401  any value of a file
-    if not isinstance(found, dict):
-        return "it is not a JSON object"
-    if found.get("schema") != SCHEMA:
-        return f"its schema is {found.get('schema')}, and this veval reads {SCHEMA}"
-    if found.get("kind") not in KINDS:
-        return f"its kind is {found.get('kind')!r}; there are {', '.join(KINDS)}"
-    for name in ("protocol", "weights", "data"):
-        if not isinstance(found.get(name), dict):
-            return f"it has no {name}"
-    if any(isinstance(value, dict | list) for value in found["protocol"].values()):
-        return "its protocol is not flat"
-    named = metrics(found)
-    if "top1" not in named:
-        return "it has no top1"
-    for name in named:
-        if not _is_percent(found[name]):
-            return f"its {name} is {found[name]!r}, which is not a percentage"
-    return _problem_beside(found)
+def _finite(word: str) -> float:
+    number = float(word)
+    return number if math.isfinite(number) else _no_number(word)
 
 
-def _problem_beside(found: dict[str, Any]) -> str | None:
-    """Return the problem of an entry that a result may lack; None without a problem."""
-    intervals = found.get("intervals", {})
-    if not isinstance(intervals, dict) or not all(map(_is_interval, intervals.values())):
-        return "its intervals are not two percentages each"
-    if not isinstance(found.get("dropped", []), list):
-        return "its dropped is not a list"
-    if not all(map(_is_video, _videos(found))):
-        return f"not all of its {VIDEOS} have a key, and label and predicted, hit, or first"
-    return None
-
-
-def _videos(result: Mapping[str, Any]) -> list[Any]:
-    return next((result[name] for name in PER_VIDEO if isinstance(result.get(name), list)), [])
-
-
-def _is_percent(value: Any) -> bool:  # noqa: ANN401  any value of a file
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100 + 1e-9
-
-
-def _is_interval(value: Any) -> bool:  # noqa: ANN401  any value of a file
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_percent, value))
-
-
-def _is_video(value: Any) -> bool:  # noqa: ANN401  any value of a file
-    if not isinstance(value, dict) or not isinstance(value.get("key"), str):
-        return False
-    if "first" in value:
-        ranks = value["first"] if isinstance(value["first"], list) else [value["first"]]
-        return bool(ranks) and all(isinstance(rank, int) for rank in ranks)
-    if "hit" in value:
-        return isinstance(value["hit"], int | float)
-    return {"label", "predicted"} <= set(value) or {"class", "named"} <= set(value)
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; refuse one that has a name twice, of which other programs may read the other value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"the name {twice[:40]!r} is twice in one object")
+    return found

@@ -16,6 +16,7 @@ from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.data.dataset import Videos
 from vtrain.weights import load_backbone
+from vtrain.weights.backbone_file import refuse_not_finite
 from vtrain.weights.checkpoint_file import Contents, read
 from vtrain.weights.location import file_of
 
@@ -58,9 +59,11 @@ def load_classifier(word: str | None = None, backbone: str | None = None) -> Cla
             f"{path} lists {len(classes)} classes, and its last layer has the shape {list(shapes['weight'])}; take "
             "another state of the run"
         )
+    refuse_not_finite(path, {"head.weight": weight, "head.bias": bias})
     head.load_state_dict({"weight": weight, "bias": bias})
-    net_with_head = inference_ready(WithHead(net, head))
-    return Classifier(net_with_head, info_of(path, found), classes, sampled_like(contents.values.get("recipe")))
+    net_with_head = WithHead(net, head)
+    info = info_of(path, found, net_with_head)
+    return Classifier(inference_ready(net_with_head), info, classes, sampled_like(contents.values.get("recipe")))
 
 
 def sampled_like(recipe: Any) -> Mapping[str, Any]:  # noqa: ANN401  any value of a file

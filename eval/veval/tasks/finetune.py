@@ -9,7 +9,7 @@ Differs from VCOP's and PRP's code:
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,10 +17,11 @@ from typing import Any, cast
 import torch.distributed as dist
 
 from veval.early import demand_selection
-from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo
+from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo, nothing
 from veval.features.forward import demand_memory
 from veval.inputs import crop_of, demand_labels
-from veval.protocol import for_weights
+from veval.protocol import crop_note, for_weights
+from veval.tasks.best_on_test import BestOnTest
 from veval.tasks.classifier import load_classifier, sampled_like
 from veval.tasks.video_accuracy import measure
 from vprep.errors import UsageError
@@ -32,15 +33,16 @@ from vtrain.overrides import as_json, change, listed
 from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
-from vtrain.run_folder import KEPT, LAST, METRICS, RECIPE, read_json, weights_file
+from vtrain.run_folder import LAST, METRICS, RECIPE, is_empty, read_json, weights_file
 from vtrain.training.inputs import Inputs, recipe_in, resolved, selected
+from vtrain.training.log import note
 from vtrain.training.train import train
 
 BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what results say of a recipe's best epoch
 TINY = "finetune-tiny"
 USUAL = "ucf101"  # the data set whose recipe is used for videos on which no paper fine-tunes
 # Settings that may differ when a training continues; hashes show whether shards elsewhere are the same.
-MAY_CHANGE = ("workers", "log_every", "save_every", "data.shards")
+MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "data.shards")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,6 +57,12 @@ class FineTuning:
     selection: str | None = None  # of the epoch; None: the recipe's
     protocol: str | None = None  # of the test; None: that of the recipe
     words: Sequence[str] = ()  # changes of the protocol, key=value
+    begin: Callable[[], None] = lambda: None  # called when nothing is left to refuse
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the folder holds a training, which will continue."""
+        return (self.folder / RECIPE).exists()
 
     @property
     def test_videos(self) -> Videos:
@@ -139,14 +147,23 @@ def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
     refuse_other_network(tuning.weights.info, tuning.recipe)
     shards = tuning.shards
     recipe = resolved(selecting(tuning), shards)
+    refuse_tested(tuning, recipe, shards)
     learned = refuse_untestable(replace(tuning, recipe=recipe), shards)
     per_epoch = recipe.length(len(learned)).per_epoch
+    on_test = None
     if tuning.selection == "best-on-test":
-        recipe = replace(recipe, keep_every=max(1, round(per_epoch)))
-    summary = run_training(recipe, tuning.folder, tuning.test_videos, shards)
+        recipe, on_test = replace(recipe, keep_every=max(1, round(per_epoch))), best_on_test(tuning)
+        on_test.tried()  # refuses those of other videos
+    demand_folder(recipe, tuning.folder, tuning.test_videos)
+    tuning.begin()
+    summary = run_training(recipe, tuning.folder, shards, on_test.after_epoch if on_test else None)
     if tuning.execution.rank_and_world[0] > 0:
         return None
-    state, tried, selection = selected_state(tuning, recipe, summary["steps"])
+    note(f"testing {len(tuning.test_videos)} videos")
+    if on_test is None:
+        state, tried, selection = selected_state(tuning, recipe)
+    else:
+        (state, tried), selection = on_test.chosen(summary["steps"]), "best-on-test"
     numbers, evaluation = tested(tuning, state, tuning.protocol, tuning.words)
     info = evaluation.info("testing")
     info["protocol"] |= {
@@ -187,6 +204,15 @@ def selecting(tuning: FineTuning) -> Recipe:
     return replace(recipe, keep="last") if is_older else recipe
 
 
+def refuse_tested(tuning: FineTuning, recipe: Recipe, shards: ShardSet) -> None:
+    """Refuse to learn from all videos of the tested set unless the user has written so."""
+    if shards is tuning.data.shards and recipe.data.split == "all" and tuning.recipe.data.split == "auto":
+        raise UsageError(
+            f"{shards.spec} has no train split, so the network would learn from the videos that it is tested on; name "
+            "a set with a train split, or another one to learn from: data.shards=SET"
+        )
+
+
 def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> Videos:
     """Refuse before the training what would fail after it; return the training videos."""
     recipe = tuning.recipe
@@ -196,19 +222,24 @@ def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> Videos:
     protocol = for_weights("testing", tuned, tuning.protocol, tuning.words, sampled_like(said))
     demand_memory(protocol.plan(), tuning.test_videos)
     demand_distinct(protocol.plan().looks[0], tuning.test_videos.frame_sizes)
+    note(crop_note(protocol, tuned, tuning.data.info.side, "test."))
     return selected(recipe, shards)[0]
 
 
-def run_training(recipe: Recipe, folder: Path, videos: Videos, shards: ShardSet) -> Info:
-    """Train in a folder, or continue the same training where it stopped."""
-    again = (folder / RECIPE).exists()
-    if again:
+def demand_folder(recipe: Recipe, folder: Path, videos: Videos) -> None:
+    """Refuse a folder in which something else than this training was begun."""
+    if (folder / RECIPE).exists():
         refuse_another_training(recipe, folder, videos)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and not (folder.is_dir() and is_empty(folder)):
         raise UsageError(f"{folder} exists and holds no fine-tuning; name another --into")
+
+
+def run_training(recipe: Recipe, folder: Path, shards: ShardSet, on_keep: Callable[[], None] | None = None) -> Info:
+    """Train in a folder, or continue the same training where it stopped; `on_keep` is called when a state is kept."""
+    again = (folder / RECIPE).exists()
     if world() > 1:
         dist.barrier()  # nobody writes before all processes have checked the folder
-    return train(recipe, folder, resume=again, inputs=Inputs.open(recipe, shards))
+    return train(recipe, folder, resume=again, inputs=Inputs.open(recipe, shards), on_keep=on_keep)
 
 
 def refuse_another_training(recipe: Recipe, folder: Path, videos: Videos) -> None:
@@ -223,10 +254,8 @@ def refuse_another_training(recipe: Recipe, folder: Path, videos: Videos) -> Non
             )
 
 
-def selected_state(tuning: FineTuning, recipe: Recipe, steps: int) -> tuple[Path, list[Info], str]:
+def selected_state(tuning: FineTuning, recipe: Recipe) -> tuple[Path, list[Info], str]:
     """Return the state to test, the numbers of the epochs it was selected from, and how, in a word."""
-    if tuning.selection == "best-on-test":
-        return *best_on_test(tuning, steps), tuning.selection
     state = weights_file(tuning.folder)
     if tuning.selection == "last" or recipe.keep == "last" or state.name == LAST:
         return tuning.folder / LAST, [], "last"
@@ -237,22 +266,16 @@ def selected_state(tuning: FineTuning, recipe: Recipe, steps: int) -> tuple[Path
     return state, tried, BEST_BY[recipe.best_by]
 
 
-def best_on_test(tuning: FineTuning, steps: int) -> tuple[Path, list[Info]]:
-    """Return the first of the best states by one centre clip of each test video, and the accuracy of each.
+def best_on_test(tuning: FineTuning) -> BestOnTest:
+    """Return how the epochs are tested while the training goes on: by one centre clip of each test video."""
+    silent = replace(tuning, execution=replace(tuning.execution, progress=nothing))
 
-    Other kept states are removed.
-    """
-    kept = sorted((tuning.folder / KEPT).glob("step_*.pt"))
-    states = kept if kept and kept[-1].stem == f"step_{steps:07}" else [*kept, tuning.folder / LAST]
-    tried = []
-    for path in states:
-        numbers, evaluation = tested(tuning, path, None, ["clips=1"])
-        tried.append({"step": evaluation.network.info.step, "top1": numbers["top1"]})
-    top = states[max(range(len(states)), key=lambda number: tried[number]["top1"])]
-    for path in kept:
-        if path != top:
-            path.unlink()
-    return top, tried
+    def accuracy(state: Path) -> float:
+        numbers, evaluation = tested(silent, state, None, ["clips=1"])
+        note(f"step {evaluation.network.info.step}: {numbers['top1']:.2f} % of the test videos are correct")
+        return float(numbers["top1"])
+
+    return BestOnTest(tuning.folder, tuning.test_videos.fingerprint, accuracy)
 
 
 def tested(tuning: FineTuning, state: Path, protocol: str | None, words: Sequence[str]) -> tuple[Info, Evaluation[Any]]:

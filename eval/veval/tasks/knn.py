@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from veval.evaluation import Progress, nothing
 from veval.features.table import PART, Features, Ints, by_video, refuse_unusable
 from veval.tasks.neighbours import Nearest, nearest
 from veval.tasks.voting import Voting
@@ -41,8 +42,9 @@ class Classified:
 
 
 def classify(
-    train: Features, test: Features, voting: Voting | None = None, *, part: int = PART, device: str = "cpu"
-) -> Classified:
+    train: Features, test: Features, voting: Voting | None = None, *, part: int = PART, device: str = "cpu",
+    progress: Progress = nothing,
+) -> Classified:  # fmt: skip
     """Predict the class of each labelled video of `test` from its nearest videos in `train`.
 
     Features of several clips are averaged. Among classes with equal votes, that of the nearest video wins.
@@ -52,7 +54,9 @@ def classify(
     labelled = test.taken(test.labelled())
     hidden = train.label < 0
     k = min(voting.k, int((~hidden).sum()))
-    neighbours = nearest(by_video(labelled), by_video(train), k, hidden_G=hidden, part=part, device=device)
+    neighbours = nearest(
+        by_video(labelled), by_video(train), k, hidden_G=hidden, part=part, device=device, progress=progress
+    )
     details = {**counts(train, test), "k": k, "left_out": "nothing"}
     return Classified(
         keys=labelled.keys, label=labelled.label, predicted=_predicted(neighbours, train.label, voting), details=details

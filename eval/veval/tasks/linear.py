@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from veval.evaluation import Progress, nothing
 from veval.features.table import Features, Ints, by_video, films
 from veval.tasks.knn import Classified, counts, refuse_unusable_pair
 from vprep.errors import UsageError
@@ -53,6 +54,7 @@ def classify(
     strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
     device: str = "cpu",
+    progress: Progress = nothing,
 ) -> Classified:
     """Train on `train`, test on `test`; features of several clips are averaged.
 
@@ -67,8 +69,9 @@ def classify(
     labels, class_V = np.unique(learned.label, return_inverse=True)
     features_VD, target_V = torch.tensor(by_video(learned), device=device), torch.tensor(class_V, device=device)
     held = held_out(learned, seed)
-    strength, tried = _best_strength(features_VD, target_V, held, strengths)
+    strength, tried = _best_strength(features_VD, target_V, held, strengths, progress)
     fit = trained(features_VD, target_V, len(labels), strength)
+    progress(len(strengths) + 1, len(strengths) + 1)
     predicted_V = fit.predict(torch.tensor(by_video(tested), device=device)).cpu().numpy()
     details = {
         **counts(train, test),
@@ -159,7 +162,7 @@ def trained(features_VD: Tensor, class_V: Tensor, classes: int, strength: float,
 
 
 def _best_strength(
-    features_VD: Tensor, class_V: Tensor, held: Ints, strengths: Sequence[float]
+    features_VD: Tensor, class_V: Tensor, held: Ints, strengths: Sequence[float], progress: Progress
 ) -> tuple[float, dict[float, float]]:
     """Return the strength that is best on the held-out rows (of equals, the strongest), and the accuracy of each."""
     if not len(held):
@@ -170,7 +173,8 @@ def _best_strength(
     out_V[torch.tensor(held, device=class_V.device)] = True
     accuracy: dict[float, float] = {}
     fit = None
-    for strength in sorted(strengths, reverse=True):
+    for number, strength in enumerate(sorted(strengths, reverse=True)):
+        progress(number, len(strengths) + 1)
         fit = trained(features_VD[~out_V], class_V[~out_V], int(class_V.max()) + 1, strength, fit)
         accuracy[strength] = fit.accuracy(features_VD[out_V], class_V[out_V])
     return max(accuracy, key=accuracy.__getitem__), accuracy

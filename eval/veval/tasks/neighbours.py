@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from veval.evaluation import Progress, nothing
 from veval.features.table import PART, Ints, parts
 
 Table = NDArray[np.float32]
@@ -64,6 +65,7 @@ def nearest(
     left_out: Ints | None = None,
     part: int = PART,
     device: str = "cpu",
+    progress: Progress = nothing,
 ) -> Nearest:
     """Return the `depth` nearest gallery rows of each query; `left_out` lists pairs (query, gallery row) to skip."""
     hidden_G = np.zeros(len(gallery_GD), np.bool_) if hidden_G is None else hidden_G
@@ -76,6 +78,7 @@ def nearest(
             here_P2 = pairs_P2[(pairs_P2[:, 0] >= rows.start) & (pairs_P2[:, 0] < rows.stop)] - [rows.start, 0]
             queries = _unit(queries_QD[rows], gallery.device)
             key_QN[rows] = _keys_of_nearest(queries, torch.from_numpy(here_P2).to(gallery.device), gallery, depth)
+            progress(rows.stop, len(queries_QD))
     grid_QN = key_QN.div(ROWS, rounding_mode="floor")
     row_QN = (ROWS - 1 - (key_QN - grid_QN * ROWS)).masked_fill(key_QN == NONE, -1)
     near_QN = (grid_QN.double() / GRID).float().masked_fill(key_QN == NONE, -torch.inf)

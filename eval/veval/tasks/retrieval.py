@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from veval.evaluation import Progress, nothing
 from veval.features.table import PART, Features, Ints, by_video, refuse_unusable
 from veval.tasks.neighbours import Nearest, nearest
 from vprep.errors import UsageError
@@ -72,6 +73,7 @@ def retrieve(
     leave_out: LeaveOut = "nothing",
     part: int = PART,
     device: str = "cpu",
+    progress: Progress = nothing,
 ) -> Retrieved:
     """Search the labelled videos of the gallery for each labelled query.
 
@@ -92,7 +94,7 @@ def retrieve(
     left_out_P2 = _of_clips(left_out, clips)
     found = nearest(
         queries_QD, gallery_GD, min(max(SHOWN, *ks), size), hidden_G=hidden.repeat(clips), left_out=left_out_P2,
-        part=part, device=device,
+        part=part, device=device, progress=progress,
     )  # fmt: skip
     counts = {
         "queries": len(labelled.keys) * clips,

@@ -26,6 +26,7 @@ from vtrain.data.dataset import NO_LABEL, Videos
 
 Ints = npt.NDArray[np.int64]
 TOP = (1, 5)
+TESTED = "tested videos"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,19 @@ def measure(evaluation: Evaluation[Classifier], logits: Path | None = None) -> I
     net = for_clips(network.net, protocol, execution.device)
     dropped: list[Info] = []
     if logits is None:
-        outputs = stream(net, videos, protocol.plan(), execution, dropped)
-        predictions = [_predicted(videos, rows, made) for _, rows, made in outputs]
+        execution.begin(TESTED)
+        predictions = []
+        for done, rows, made in stream(net, videos, protocol.plan(), execution, dropped):
+            predictions.append(_predicted(videos, rows, made))
+            execution.progress(done, len(videos))
         return {**scores(predictions, network.classes, protocol.fusion), "dropped": dropped}
     info = evaluation.info("testing")
     info["protocol"].pop("fusion")  # the same logits serve both
     shapes: Shapes = {"logits": (protocol.rows, len(network.classes))}
     plans = {split: protocol.plan()}
     extract.write(
-        Work(net=net, shapes=shapes, videos={split: videos}, plans=plans, info=info, execution=execution), logits
+        Work(net=net, shapes=shapes, videos={split: videos}, plans=plans, info=info, execution=execution, name=TESTED),
+        logits,
     )
     if rank > 0:
         return None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vprep.layouts.alike import same_text
 from vprep.layouts.classes import class_from_folders
 from vprep.layouts.listing import Listing
 from vprep.layouts.lists import bad_line
@@ -28,7 +29,7 @@ class Names:
 
     def add(self, path: Path, number: int, video: Listed, fold: int, split: str | None) -> None:
         """Add line `number` of `path`: `video` is in `split` of the fold, which counts from 0."""
-        key = stem(video.name).lower()
+        key = _key(video.name)
         known = self.listed.setdefault(key, video)
         if known.class_name != video.class_name:
             what = f"'{video.name}' has class '{video.class_name}' here and '{known.class_name}' before"
@@ -39,7 +40,11 @@ class Names:
 
     def any_of(self, source: Source) -> bool:
         """Return whether a list names one of the videos."""
-        return any(stem(name).lower() in self.listed for name in source.files.videos)
+        return any(_key(name) in self.listed for name in source.files.videos)
+
+
+def _key(name: str) -> str:
+    return same_text(stem(name).lower())
 
 
 def match(source: Source, names: Names, classes: Sequence[str], folders: Mapping[str, str]) -> Listing:
@@ -47,7 +52,7 @@ def match(source: Source, names: Names, classes: Sequence[str], folders: Mapping
     listing = Listing(classes, ignored=source.files.ignored)
     seen: set[str] = set()
     for name, size in source.files.videos.items():
-        key = stem(name).lower()
+        key = _key(name)
         video = names.listed.get(key)
         if video is None:
             listing.unlisted.append(name)

@@ -1,10 +1,12 @@
 """Class lists: the names of the classes, in the order of their labels."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from vprep.errors import UsageError, close_to
-from vprep.layouts.lists import bad_line, lines, read_json
+from vprep.layouts.lists import bad_line, columns, lines, read_json
 from vprep.layouts.source import folders_of
 
 
@@ -12,14 +14,23 @@ def read_classes(path: Path) -> list[str]:
     """Return the names in the order of their labels, from a text file of one name per line or a json {name: label}."""
     if path.suffix.lower() == ".json":
         return _from_json(path, read_json(path))
+    _refuse_table(path)
     names: dict[str, int] = {}
     for number, name in lines(path):
         if name in names:
             raise bad_line(path, number, f"class '{name}' is in line {names[name]}, too; keep one")
         names[name] = number
     if not names:
-        raise UsageError(f"{path} is empty; a class list has one name per line")
+        wanted = "a csv needs path and label" if path.suffix.lower() == ".csv" else "a class list has one name per line"
+        raise UsageError(f"{path} is empty; {wanted}")
     return list(names)
+
+
+def _refuse_table(path: Path) -> None:
+    """Refuse a csv with labels but without paths, which would be read as a list of odd names."""
+    found = columns(path)
+    if len(found) > 1 and "label" in found:
+        raise UsageError(f"{path} has the columns {', '.join(found)}; a csv needs path and label")
 
 
 def unknown_class(what: str, name: str, classes: Iterable[str], where: Path) -> UsageError:
@@ -46,21 +57,28 @@ def class_from_folders(source: str, names: Mapping[str, str]) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return name.replace("_", " ").casefold()
+    return unicodedata.normalize("NFC", name.replace("_", " ").casefold())
 
 
 def _from_json(path: Path, content: object) -> list[str]:
     wanted = "a class list in json is {name: label}, with labels from 0 without a gap"
-    if not isinstance(content, dict) or not content:
+    if not isinstance(content, dict) or not all(name.strip() for name in content) or not content:
         raise UsageError(f"{path} holds no names; {wanted}")
     try:
-        labels = {name: int(label) for name, label in content.items()}
-    except (TypeError, ValueError):
+        labels = {name: _label(label) for name, label in content.items()}
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{path} has a label that is not a number; {wanted}") from None
     names = sorted(labels, key=lambda name: labels[name])
     if [labels[name] for name in names] != list(range(len(names))):
         raise UsageError(f"{path} has the labels {_first(sorted(labels.values()))}; {wanted}")
     return names
+
+
+def _label(found: Any) -> int:  # noqa: ANN401  what JSON holds
+    """Return a label, which may be written as text; refuse true, and numbers with a fraction."""
+    if isinstance(found, bool) or int(found) != float(found):
+        raise ValueError
+    return int(found)
 
 
 def _first(labels: list[int]) -> str:

@@ -6,6 +6,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+from vprep.layouts.alike import same_text
 from vprep.layouts.classes import read_classes, unknown_class
 from vprep.layouts.listing import Listing
 from vprep.layouts.lists import SPLIT_WORDS
@@ -33,8 +34,10 @@ def by_folder(source: Source, names: Mapping[str, str]) -> Listing:
     else:
         classes = read_classes(source.labels)
         known = set(classes)
+        by_text = {same_text(name): name for name in classes}  # a folder may have another Unicode form
+        names = {name: by_text.get(same_text(names.get(name, name)), names.get(name, name)) for name in found}
         for name in sorted(found):
-            if names.get(name, name) not in known:
+            if names[name] not in known:
                 raise unknown_class("folder", name, classes, source.labels)
     listing = Listing(classes, ignored=source.files.ignored)
     for name, size in source.files.videos.items():

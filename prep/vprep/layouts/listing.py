@@ -38,10 +38,20 @@ def _checked(classes: Iterable[object]) -> list[str]:
                 f"the classes of a Listing hold {name!r} of type {type(name).__name__}; names of classes must be text, "
                 f"as in '{name}'"
             )
+        if not name.isascii() and not _is_text(name):
+            raise UsageError(f"class {name!a} is no text that a file can hold; rename it")
         if name in names:
             raise UsageError(f"the classes of a Listing hold '{name}' twice; name each class once")
         names[name] = None
     return list(names)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half of a character, which json can write
+        return False
+    return True
 
 
 class Listing:

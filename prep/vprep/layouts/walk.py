@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ VIDEO_SUFFIXES = (
     *("flv", "f4v", "3gp", "3g2", "ogv", "gif", "vob", "divx", "mxf", "rm", "rmvb", "dv", "y4m"),
 )
 LIST_SUFFIXES = ("csv", "txt", "json")
+MOST_REACHED = 100  # times that links may lead to the same folder
 LISTS_PER_FOLDER = 2000  # a folder in the root with more entries holds data: no lists are searched for in it
 
 _IS_VIDEO = frozenset(f".{suffix}" for suffix in VIDEO_SUFFIXES)
@@ -47,13 +49,26 @@ def walk(root: Path) -> Files:
         raise UsageError(f"'{root}' {what}; name the folder that holds the videos")
     files = Files()
     folders = [_Folder("", os.path.realpath(root), ())]
+    reached: Counter[str] = Counter()
     while folders:
-        folders += _read(root, folders.pop(), files)
+        folder = folders.pop()
+        _count_reached(root, folder, reached)
+        folders += _read(root, folder, files)
     if not files.videos:
         raise UsageError(_no_videos(root, files.ignored))
     files.videos = dict(sorted(files.videos.items()))
     files.lists.sort(key=lambda path: (path.parent != root, path))
     return files
+
+
+def _count_reached(root: Path, folder: _Folder, reached: Counter[str]) -> None:
+    """Refuse folders with so many links to each other that the ways through them never end."""
+    reached[folder.real] += 1
+    if reached[folder.real] > MOST_REACHED:
+        raise UsageError(
+            f"links below '{root}' lead to '{folder.real}' in more than {MOST_REACHED} ways, as to "
+            f"'{folder.below[:200]}'; remove the links that lead from folder to folder"
+        )
 
 
 def path_of(root: Path, source: str) -> Path:

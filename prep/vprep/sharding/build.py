@@ -1,10 +1,8 @@
 """Make the shards of a set that are not there yet, and retry the videos that failed."""
 
 import contextlib
-import errno
 import itertools
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -12,9 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vprep.errors import UsageError, WorkError, reason, writing
+from vprep.errors import UsageError, WorkError, advice, reason, writing
 from vprep.format import DATASET, missing_set, read_dataset
+from vprep.layouts.alike import refuse_alike
 from vprep.layouts.listing import Entry, Listing
+from vprep.printing import note
 from vprep.settings import Settings
 from vprep.sharding.assemble import finish, is_finished, reopen
 from vprep.sharding.estimate import shard_count
@@ -70,7 +70,7 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
         reopen(job.out)
         chosen = {name for name in plan.shards if _has_failed(job.out, name, cause)}
         if not chosen:
-            print(f"nothing to retry: no video failed{f' by {cause}' if cause else ''}", file=sys.stderr)
+            note(f"nothing to retry: no video failed{f' by {cause}' if cause else ''}")
         kept = lru_cache(maxsize=4)(lambda name: _kept_results(job.out, name, cause))
 
         def kept_or_retried(name: str, planned: Planned) -> Result:
@@ -93,6 +93,7 @@ def _new_or_same_plan(job: Job, read_listing: Callable[[], Listing], settings: S
         _refuse_listing(job.out, listing)
         return plan
     _refuse_foreign(job.out)
+    refuse_alike(listing.classes)
     keys = keys_of(listing.entries)
     ordered = interleaved(map(Planned, keys, listing.entries), settings.seed)
     entries = [video.entry for video in ordered]
@@ -153,9 +154,9 @@ def _writing(out: Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            advice = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "fix that"
             raise WorkError(
-                f"{out}: {reason(error)}; finished shards stay: {advice} and run the same command again to continue"
+                f"{out}: {reason(error)}; finished shards stay: {advice(error)} and run the same command again to "
+                "continue"
             ) from error
 
 

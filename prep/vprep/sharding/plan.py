@@ -19,6 +19,7 @@ from vprep.errors import UsageError
 from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name
 from vprep.json_text import parse_json
 from vprep.layouts.listing import Entry
+from vprep.printable import printable
 from vprep.settings import Settings
 from vprep.tables import by_shard, opened
 
@@ -94,7 +95,9 @@ def divide(ordered: list[Planned], shards: int) -> list[list[Planned]]:
 def write_plan(folder: Path, settings: Settings, root: Path, classes: list[str], shards: list[list[Planned]]) -> Plan:
     """Write the plan of a set into its folder."""
     notes = {"settings": settings.as_dict(), "root": str(root), "classes": classes}
-    schema = PLAN_SCHEMA.with_metadata({"plan": json.dumps(notes, ensure_ascii=False)})
+    # Bytes of the folder's name that are not UTF-8 become escapes, which json reads back.
+    text = json.dumps(notes, ensure_ascii=False).encode(errors="backslashreplace")
+    schema = PLAN_SCHEMA.with_metadata({"plan": text})
     with atomic_write(folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for rows in _batches(shards):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
@@ -114,8 +117,8 @@ def read_plan(folder: Path) -> Plan | None:
         plan = Plan(Settings(**notes["settings"]), Path(notes["root"]), notes["classes"], dict(shards))
         _check(plan)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"{path} cannot be read ({first}); {_lost(folder)}") from None
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path} cannot be read ({printable(first)}); {_lost(folder)}") from None
     return plan
 
 

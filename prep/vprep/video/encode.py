@@ -1,13 +1,16 @@
 """Encode pictures into a video file with ffmpeg."""
 
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from vprep.atomic import atomic_write
 from vprep.errors import WorkError
 from vprep.video.ffmpeg import find
 
+PROBE = 1 << 20  # bytes that a disk must still take, if it is not to blame
 DEADLINE = 600.0  # seconds; an hour of small frames takes one second
 
 
@@ -21,5 +24,13 @@ def encode(pictures: bytes, out: Path, *, input_options: Sequence[str], output_o
         except subprocess.TimeoutExpired:
             raise WorkError(f"{out} could not be encoded within {DEADLINE:g} s; try a shorter video") from None
         if done.returncode != 0:
+            _raise_if_full(file)
             last = done.stderr.decode("utf-8", "replace").strip().split("\n")[-1]
             raise WorkError(f"{out} could not be encoded ({last}); vprep doctor shows what this ffmpeg can do")
+
+
+def _raise_if_full(file: IO[bytes]) -> None:
+    """Let the system itself say that the disk is full, which ffmpeg does not always."""
+    file.seek(0, os.SEEK_END)
+    file.write(bytes(PROBE))
+    file.flush()

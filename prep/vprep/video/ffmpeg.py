@@ -16,9 +16,11 @@ from typing import IO
 import imageio_ffmpeg
 
 from vprep.errors import UsageError, reason
+from vprep.video.keeper import inherited
 
 VARIABLE = "VPREP_FFMPEG"
 HEAD, TAIL = 4 << 20, 64 << 10  # bytes kept of ffmpeg's log; a broken file can make it gigabytes long
+STOPPED = 5.0  # seconds; a wait of half a second that takes longer was one of a stopped process
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,9 @@ def run(
 ) -> Outcome:
     """Run `argv` and return its result; kill it at the deadline, or soon after `stop` is set.
 
-    It has a process group of its own, so that a Ctrl-C at the terminal does not reach it. Its output goes to a file
-    in memory: with a pipe, both sides would wake each other for every 64 kB.
+    It has a process group of its own, so that a Ctrl-C at the terminal does not reach it, and it ends when this
+    process is killed. Its output goes to a file in memory: with a pipe, both sides would wake each other for every
+    64 kB.
     """
     with _in_memory() as output:
         process = subprocess.Popen(
@@ -84,6 +87,7 @@ def run(
             stdout=output,
             stderr=subprocess.PIPE,
             process_group=0,
+            pass_fds=inherited(),
             env=os.environ | (env or {}),
         )
         log, deadline = _Log(), time.monotonic() + timeout
@@ -103,17 +107,24 @@ def _in_memory() -> IO[bytes]:
 
 
 def _read_log(process: subprocess.Popen[bytes], log: "_Log", deadline: float, stop: threading.Event | None) -> bool:
-    """Read stderr to its end and return whether it ended in time. At the deadline or at `stop`, kill the process."""
+    """Read stderr to its end and return whether it ended in time. At the deadline or at `stop`, kill the process.
+
+    Time in which this process itself was stopped (Ctrl-Z, SIGSTOP) does not count.
+    """
     in_time = True
     with process.stderr as pipe, selectors.DefaultSelector() as selector:  # type: ignore[union-attr]
         selector.register(pipe, selectors.EVENT_READ)
         while True:
-            left = deadline - time.monotonic()
+            now = time.monotonic()
+            left = deadline - now
             in_time = left > 0
             if not in_time or (stop is not None and stop.is_set()):
                 os.killpg(process.pid, signal.SIGKILL)  # also what a wrapper around ffmpeg has started
                 return in_time
-            if selector.select(min(left, 0.5)):
+            ready = selector.select(min(left, 0.5))
+            slept = time.monotonic() - now
+            deadline += slept if slept > STOPPED else 0.0
+            if ready:
                 piece = os.read(pipe.fileno(), 1 << 16)
                 if not piece:
                     return in_time

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 
+from vprep.signals import Stop
 from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import Batch
 from vtrain.data.buffers import PREFETCHED
@@ -46,9 +47,6 @@ class Clock:
         if not stopping:
             self.tick()
 
-    def save(self, run: Run) -> None:
-        """Do nothing: a measurement is not resumed."""
-
     def tick(self) -> None:
         self._count += 1
         if self._count < self._most[0] and time.perf_counter() - self._began < self._seconds:
@@ -79,10 +77,10 @@ def time_training(
     feed = Feed(cast(Loader, batches), Augment(recipe.method.plan().looks), run.fetch)
     clock = Clock(place.device, place.workers, seconds, feed)
     try:
-        loop(run, feed, recipe, Length(steps=NEVER, per_epoch=NEVER), clock, place)
+        stopped_by = loop(run, feed, recipe, Length(steps=NEVER, per_epoch=NEVER), clock, place)
     except MeasuredError:
         return clock.seconds, clock.waited
-    raise KeyboardInterrupt  # the loop returns when it was asked to stop
+    raise Stop(stopped_by)  # the loop returns only when it was asked to stop
 
 
 def time_loader(loader: Loader, device: torch.device, workers: int, seconds: float) -> tuple[float, float]:

@@ -63,12 +63,17 @@ def refuse_wrong_rows(part: Part, rows: pa.Table) -> None:
     """Refuse rows of an index with values that no video has."""
     for key, what in row_faults(rows):
         raise _wrong(part, key, what)
+    names, sizes = ([shard[name] for shard in part.shards] for name in ("name", "bytes"))
+    room = pc.take(pa.array(sizes, pa.int64()), pc.index_in(rows["shard"], pa.array(names)))
+    inside = pc.less_equal(rows["offset"], pc.subtract(room, rows["size"]))
+    if not pc.all(inside, min_count=0).as_py():
+        raise _wrong(part, rows["key"][pc.index(inside, False).as_py()].as_py(), "it would end behind its shard")
     classes = part.info["classes"]
     known = pc.fill_null(pc.less(rows["label"], len(classes)), True)
     if classes and not pc.all(known, min_count=0).as_py():
         at = pc.index(known, False).as_py()
         raise _wrong(
-            part, rows["key"][at].as_py(), f"its label is {rows['label'][at]}, and there are {len(classes)} classes"
+            part, rows["key"][at].as_py(), f"has label {rows['label'][at]}, and there are {len(classes)} classes"
         )
 
 

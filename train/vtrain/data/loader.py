@@ -87,7 +87,8 @@ class Loader:
         self.end = None if epochs is None else epochs * len(videos)
         self.bad = {} if bad is None else bad  # the first fault of each bad video, by key; the caller's own dict
         self._most_bad = max(1, int(budget * len(videos)))
-        self._rank, self._world, self._workers = rank, world, workers
+        self._rank, self._world = rank, world
+        self.workers = workers  # may change before the next iterator is made
         self._device = torch.device(device)
         sampler = Sampler(videos, plan, seed)
         self._maker = ChunkMaker(videos, sampler, Order(videos.shard, seed, shuffled=shuffled), on_error)
@@ -117,7 +118,7 @@ class Loader:
             yield batch
 
     def _host_batches(self) -> Generator[Batch, None, None]:
-        pools = [SharedBufferPool(PER_WORKER, MOST_BORROWED, self._buffers.chunk) for _ in range(self._workers)]
+        pools = [SharedBufferPool(PER_WORKER, MOST_BORROWED, self._buffers.chunk) for _ in range(self.workers)]
         pipeline = wds.DataPipeline(self._tasks_of_this_worker, partial(self._make_chunks, pools))
         if not pools:
             yield from self._collect(iter(pipeline), pools)

@@ -1,5 +1,6 @@
 """Open shards, read the descriptions of their sets, and select videos from them."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from vprep.errors import UsageError
 from vprep.format import DATASET, PER_FRAME
 from vprep.hashing import hash_of
 from vprep.limits import MOST_LABEL
+from vprep.set_name import set_name
 from vprep.tables import Table, opened
 from vtrain.data.dataset import Videos, as_array, videos_of
 from vtrain.data.index_file import in_shards, open_index, refuse_twice, refuse_wrong_offsets, refuse_wrong_rows
@@ -22,7 +24,6 @@ FOLDS = (1, 2, 3)
 COLUMNS = ["key", "shard", "offset", "size", "label", "frames", "fps", "height", "width", "codec"]
 SIZES_AND_RATES = ["height", "width", "fps", "source_height", "source_width", "source_fps", "rotation"]
 SUBSET = pa.schema([("key", pa.string()), ("label", pa.int32()), ("class_name", pa.string())])
-NAMES = {"ucf101": "UCF101", "hmdb51": "HMDB51", "ssv2": "SSv2"}  # layout -> name in the tables of the papers
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +46,12 @@ class ShardSet:
     @property
     def name(self) -> str:
         """The name of the data set in tables of results; several names are joined by +."""
-        names = [NAMES.get(part.settings.get("layout", "")) or part.folder.name for part in self.parts]
-        return "+".join(dict.fromkeys(names))
+        return "+".join(dict.fromkeys(map(_name, self.parts)))
+
+    @property
+    def failures(self) -> int:
+        """The number of videos of all sets that could not be used when the sets were made."""
+        return sum(part.info.get("failures", 0) for part in self.parts)
 
     @property
     def fingerprint(self) -> str:
@@ -68,6 +73,15 @@ class ShardSet:
     def has_split(self, split: str, fold: int) -> bool:
         """Return whether any set has videos of that split."""
         return any(split in part.splits(fold) for part in self.parts)
+
+    def split_counts(self, fold: int, subset: Path | None = None) -> dict[str, int]:
+        """Return the number of videos of each split of a fold; "" stands for those of no split."""
+        listed, column = None if subset is None else _read_subset(subset), f"split{fold}"
+        counts: Counter[str] = Counter()
+        for part, index in zip(self.parts, self._indexes, strict=True):
+            rows, keep = _rows(part, index, [column], None, fold, listed)
+            counts.update(pc.fill_null(rows.filter(keep)[column], "").to_pylist())
+        return dict(counts)
 
     def select(self, split: str | None = None, *, fold: int = 1, subset: Path | None = None) -> Videos:
         """Return the videos of a split, or all videos; with `subset`, a file of `vprep subset`, only its videos.
@@ -125,6 +139,11 @@ class ShardSet:
         words += ["in the shard that was named" if shards == 1 else f"in the {shards} shards that were named"]
         counts = ", ".join(f"{count} {name}" for name, count in self.parts[0].splits(fold).items()) or "no split at all"
         return " ".join(words) + (f"; fold {fold} of {DATASET} has {counts}" if split is not None else "")
+
+
+def _name(part: Part) -> str:
+    """Return the name of a set's data set, or of its folder."""
+    return set_name(part.settings.get("layout", ""), part.info["classes"]) or part.folder.name
 
 
 def _selected(part: Part, index: Table, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:

@@ -11,8 +11,9 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ import webdataset as wds
 from torch import Tensor
 
 from vprep.errors import WorkError
+from vprep.signals import when_parent_ends
 from vtrain.data.batch import Bad, SampleInfo
 from vtrain.data.sampler import Pixels
 
@@ -157,8 +159,12 @@ def from_workers(
 ) -> Generator[Chunk | Failure, None, None]:
     """Run the pipeline in one process for each pool; yield their chunks, one of each process in turn."""
 
+    end_with_parent = _ending_with_parent()
+    closing = mmap.mmap(-1, 1)  # shared: not 0 when the workers have to end
+
     def start(_: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process, which ends its workers
+        end_with_parent()
+        _leave_signals_to_parent(closing)
         cv2.setNumThreads(0)
         for pool in pools:
             pool.only_read_free_numbers()
@@ -172,10 +178,41 @@ def from_workers(
         worker_init_fn=start,
         multiprocessing_context="fork",  # shares the arrays and the buffers; nothing is loaded again
     )
-    yield from _watched(chunks)
+    yield from _watched(chunks, closing)
 
 
-def _watched(chunks: Iterable[Chunk | Failure]) -> Generator[Chunk | Failure, None, None]:
+def _ending_with_parent() -> Callable[[], None]:
+    """Return a function by which a forked worker ends as soon as this process does, however this process is killed.
+
+    The system watches the thread that forks, which in other threads than the main one may end long before the workers.
+    There, and on systems without prctl, the end of a pool's pipe has to do.
+    """
+    parent = os.getpid()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    ask = when_parent_ends() if in_main_thread else None
+
+    def bind() -> None:
+        if ask is not None:
+            ask(signal.SIGKILL)
+        if os.getppid() != parent:  # killed before the system watched it
+            os._exit(1)
+
+    return bind
+
+
+def _leave_signals_to_parent(closing: mmap.mmap) -> None:
+    """Ignore what a terminal or a scheduler sends to all processes of a job: the main process needs its workers."""
+
+    def end_if_closing(number: int, frame: FrameType | None) -> None:
+        if closing[0]:
+            os._exit(0)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_if_closing)  # by which torch ends a worker that is late
+
+
+def _watched(chunks: Iterable[Chunk | Failure], closing: mmap.mmap) -> Generator[Chunk | Failure, None, None]:
     """Yield the chunks unchanged; raise a WorkerKilledError when a worker was killed."""
     iterator = iter(chunks)
     try:
@@ -185,7 +222,9 @@ def _watched(chunks: Iterable[Chunk | Failure]) -> Generator[Chunk | Failure, No
             return
         yield first
         del first
-        yield from iterator
+        for chunk in iterator:
+            yield chunk
+            del chunk  # so that its buffer can return to the pool
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
@@ -193,6 +232,8 @@ def _watched(chunks: Iterable[Chunk | Failure]) -> Generator[Chunk | Failure, No
             f"a worker of the loader was killed ({str(error).splitlines()[0].lower()}); most often memory was short: "
             "take fewer workers"
         ) from None
+    finally:
+        closing[0] = 1
 
 
 @contextlib.contextmanager

@@ -4,14 +4,13 @@ A recipe without `paper` in its name follows the authors' code. The recipes of a
 here that has the method's name; a method without such a file has recipes that are derived from its config.
 """
 
-import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from vprep import plugins
+from vprep import plugins, printing
 from vprep.errors import UsageError
 from vtrain import backbones
 from vtrain.conversion import alternatives
@@ -102,7 +101,7 @@ def everything() -> dict[str, Make]:
         try:
             found |= of_method(registry.entry(name))
         except UsageError as error:
-            print(f"the recipes of '{name}' are left out: {error}", file=sys.stderr)
+            printing.note(f"the recipes of '{name}' are left out: {error}")
     return found
 
 

@@ -37,6 +37,11 @@ class Data:
     budget: float = 0.001  # share of the videos that may be bad
 
     def __post_init__(self) -> None:
+        if self.split.lower() in ("null", "none"):
+            raise UsageError(
+                f"data.split is '{self.split}'; write data.split=all for all videos, or data.split=auto for the train "
+                "split of a set that has one"
+            )
         check_limits(self, {"fold": (1, 3), "hold_out": NOT_NEGATIVE, "budget": FRACTION})
 
 
@@ -63,6 +68,18 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """A length that a run had before it was changed: its schedules were for `steps` in all steps before `until`."""
+
+    until: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        for name in ("until", "steps"):
+            _demand(getattr(self, name) >= 1, f"earlier_lengths.{name}", getattr(self, name), "at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     name: str
     method: Annotated[MethodConfig, Choice(registry.configs)]
@@ -74,6 +91,7 @@ class Recipe:
     accumulate: int = 1  # parts into which a process divides its share of the batch
     epochs: float
     steps: int | None = None  # instead of epochs
+    earlier_lengths: tuple[Earlier, ...] = ()  # of a run whose length was changed when it was resumed
     repeat: int = 1  # times that an epoch shows each video
     optim: Optim = field(default_factory=Optim)
     schedule: Schedule
@@ -86,7 +104,8 @@ class Recipe:
     watch: Watch = field(default_factory=Watch)
     workers: int | None = None  # of each process's loader; None: as many as processors are left
     log_every: int = 10
-    save_every: int = 500
+    save_every: int = 500  # steps
+    save_minutes: float = 10.0  # also after so much time, and once in the first minute; 0: by steps alone
     keep: Literal["last", "best"] = "last"  # best: also the state of the best epoch, whose weights are evaluated
     best_by: Literal["held_out_loss", "loss"] = "held_out_loss"  # the lowest is best; loss: mean of a whole epoch
     keep_every: int = 0  # steps after which the checkpoint is also kept in kept/; 0: never
@@ -96,6 +115,7 @@ class Recipe:
             _demand(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _demand(self.keep_every >= 0, "keep_every", self.keep_every, "0 (never) or a number of steps")
         _demand(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
+        _demand(0 <= self.save_minutes <= 1e6, "save_minutes", self.save_minutes, "0 (never) to 1e6")
         _demand(0 < self.epochs <= 1e9, "epochs", self.epochs, "above 0, and at most 1e9")
         _demand(0 <= self.seed < 2**63, "seed", self.seed, "from 0 to 2**63 - 1")
         _demand(self.validate.passes >= 1, "validate.passes", self.validate.passes, "at least 1")
@@ -140,7 +160,7 @@ class Recipe:
         """Return how long a training on that many videos is."""
         per_epoch = videos * self.repeat / self.batch
         steps = self.steps if self.steps is not None else ceil(self.epochs * per_epoch - 1e-9)
-        return Length(steps=max(1, steps), per_epoch=per_epoch)
+        return Length(steps=max(1, steps), per_epoch=per_epoch, earlier=self.earlier_lengths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +169,15 @@ class Length:
 
     steps: int
     per_epoch: float  # steps
+    earlier: tuple[Earlier, ...] = ()
+
+    def planned(self, step: int) -> int:
+        """Return the number of steps for which the schedules of this step are made."""
+        return next((length.steps for length in self.earlier if step < length.until), self.steps)
+
+    def is_end(self, step: int) -> bool:
+        """Return whether this step ends the training, or ended it before it was lengthened."""
+        return step == self.steps or any(step == length.until == length.steps for length in self.earlier)
 
     def epoch(self, step: int) -> float:
         return step / self.per_epoch
@@ -160,7 +189,7 @@ class Length:
 
     def due(self, step: int, every: float) -> bool:
         """Return whether this step ends a period of `every` epochs, or the training."""
-        return bool(every) and (self.ends(step, every) or step == self.steps)
+        return bool(every) and (self.ends(step, every) or self.is_end(step))
 
 
 def for_classes(recipe: Recipe, classes: int | None) -> Recipe:

@@ -4,6 +4,7 @@ torch.load checks no checksum and inflates what is compressed, so `open_checked`
 """
 
 import io
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ class _Bounded(io.BufferedReader):
 def open_checked(path: Path) -> Iterator[zipfile.ZipFile]:
     """Open a zip whose members are stored as they are, each once and apart, and whose pickle is within the limits."""
     with path.open("rb", buffering=0) as raw, _Bounded(raw) as file, zipfile.ZipFile(file) as archive:
-        members, size = archive.infolist(), path.stat().st_size
+        members, size = archive.infolist(), os.fstat(raw.fileno()).st_size  # of this file, if another takes its place
         if len({member.filename for member in members}) != len(members):
             raise ValueError("it holds a file twice")
         if any(member.compress_type or member.file_size != member.compress_size for member in members):

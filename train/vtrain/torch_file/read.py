@@ -1,11 +1,12 @@
 """Open a file of torch.save of any age."""
 
+import os
 import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from vtrain.torch_file.legacy import read_legacy
 from vtrain.torch_file.limits import DEPTH, OBJECTS
 from vtrain.torch_file.unpickler import CallRefusedError
 
-TIMES, ROOM = 4, 64 << 20  # tensors may take so many times their file, as tied ones do, and so many bytes more
+TIMES, ROOM = 4, 1 << 30  # tensors may take so many times their file, as tied ones do, and so many bytes more
 
 
 class UnreadableError(Exception):
@@ -79,9 +80,10 @@ def _read_zip(path: Path) -> Any:  # noqa: ANN401
     with open_checked(path) as archive:
         check_sums(archive)
         try:
-            with warnings.catch_warnings():
+            # The file that was checked, also if a training has put another in its place meanwhile.
+            with open(os.dup(cast(IO[bytes], archive.fp).fileno()), "rb") as file, warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about the deprecated storages of old files
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return torch.load(file, map_location="cpu", weights_only=True)
         except Exception:  # torch refuses harmless files too; the other reader says what is wrong with a file
             return read_archive(archive)
 

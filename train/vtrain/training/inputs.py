@@ -3,17 +3,20 @@
 The commands look here first, so that they refuse at once what cannot be.
 """
 
+import glob
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vprep.errors import UsageError
 from vtrain import run_folder
 from vtrain.data.dataset import Videos, held_out
 from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import absolute
+from vtrain.data.shard_spec import absolute, pieces
 from vtrain.data.stored import difference_note
 from vtrain.methods import registry
 from vtrain.recipes.recipe import Data, Recipe, for_classes, read_recipe
+from vtrain.training.splits import split_note, split_of
 from vtrain.weights.location import demand_there
 
 
@@ -26,11 +29,13 @@ class Inputs:
     videos: Videos
     validated: Videos | None  # videos that are held out, or of the split that the recipe validates on
     watched: tuple[Videos, Videos] | None  # gallery and queries of the nearest neighbours
+    note: str  # which videos are taken where the recipe names no split; may be empty
 
     @classmethod
     def open(cls, recipe: Recipe, shards: ShardSet | None = None) -> "Inputs":
         """Open the recipe's shards, if they are not open yet, and select the videos."""
         shards = shards or ShardSet.open(absolute(recipe.data.shards))
+        note = split_note(recipe.data, shards)
         recipe = resolved(recipe, shards)
         videos, validated = selected(recipe, shards)
         watch = recipe.watch
@@ -41,6 +46,7 @@ class Inputs:
             videos=videos,
             validated=validated,
             watched=(sides[0], sides[1]) if sides else None,
+            note=note,
         )
 
 
@@ -54,10 +60,29 @@ def early(recipe: Recipe, folder: Path | None, *, resume: bool = False) -> Input
     recipe.at_a_time(world=1)
     if folder is not None and not resume:
         run_folder.refuse_used(folder)
-    inputs = Inputs.open(recipe)
+    if folder is not None and resume:
+        run_folder.has_state(folder)  # refuses a folder where only the last state is missing
+    inputs = Inputs.open(recipe, shards_of(recipe, folder) if folder is not None and resume else None)
     if recipe.weights is not None and not resume:
         demand_there(Path(recipe.weights))
     return inputs
+
+
+def shards_of(recipe: Recipe, folder: Path) -> ShardSet:
+    """Open the shards that a run was trained on; where they are gone, say how to name them."""
+    spec = recipe.data.shards
+    if all(map(is_gone, pieces(spec))):
+        raise UsageError(
+            f"{folder} was trained on {spec}, which is not there any more; if it has moved, name it: --shards NEW"
+        )
+    return ShardSet.open(absolute(spec))
+
+
+def is_gone(piece: str) -> bool:
+    """Return whether nothing is where a pattern of shards leads."""
+    path = Path(piece)
+    place = path.parent if path.suffix == ".tar" and not path.is_dir() else path
+    return not place.exists() and not glob.glob(str(place))
 
 
 def recipe_in(folder: Path) -> Recipe:
@@ -74,12 +99,9 @@ def command_of(recipe: Recipe) -> str:
 def resolved(recipe: Recipe, shards: ShardSet) -> Recipe:
     """Return the recipe with absolute paths and a definite split, so that it means the same in any folder."""
     data = recipe.data
-    split = data.split
-    if split == "auto":
-        split = "train" if shards.has_split("train", data.fold) else "all"
     subset = None if data.subset is None else str(Path(data.subset).absolute())
     weights = None if recipe.weights is None else str(Path(recipe.weights).absolute())
-    data = replace(data, shards=absolute(shards.spec), split=split, subset=subset)
+    data = replace(data, shards=absolute(shards.spec), split=split_of(data, shards), subset=subset)
     return replace(recipe, data=data, weights=weights)
 
 

@@ -3,14 +3,17 @@
 import contextlib
 import importlib.util
 import json
-import sys
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vprep import printing
 from vprep.atomic import atomic_write
 from vprep.progress import Progress
 from vtrain.distributed import rank
+
+if TYPE_CHECKING:
+    from vtrain.training.board import Board
 
 SHOWN = 4  # numbers of a step on the terminal, beside the loss
 
@@ -21,11 +24,11 @@ class Metrics:
     def __init__(self, path: Path, step: int) -> None:
         _cut(path, step)
         self._file = path.open("a", encoding="utf-8")
-        self._board: Any = None
+        self._board: Board | None = None
         if importlib.util.find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
+            from vtrain.training import board
 
-            self._board = SummaryWriter(str(path.parent / "tensorboard"), purge_step=step)
+            self._board = board.Board(path.parent / "tensorboard", step)
 
     def write(self, numbers: dict[str, Any]) -> None:
         """Append a line. A number that is not finite becomes null; a loss of held-out videos may be such a number."""
@@ -33,9 +36,7 @@ class Metrics:
         self._file.write(json.dumps(finite) + "\n")
         self._file.flush()
         if self._board is not None:
-            for name, value in numbers.items():
-                if isinstance(value, int | float) and name != "step":
-                    self._board.add_scalar(name, value, numbers["step"])
+            self._board.write(numbers)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):  # `write` has raised it already
@@ -51,7 +52,7 @@ def _cut(path: Path, step: int) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     kept = []
     for line in lines:
-        with contextlib.suppress(ValueError):  # the last line may be cut
+        with contextlib.suppress(ValueError, LookupError, TypeError, RecursionError):  # a line that is cut or no line
             if json.loads(line)["step"] <= step:
                 kept.append(line.rstrip() + b"\n")
     if kept != lines:
@@ -62,7 +63,7 @@ def _cut(path: Path, step: int) -> None:
 def note(message: str) -> None:
     """Print a message to the user on stderr; only the first rank prints."""
     if message and rank() == 0:
-        print(message, file=sys.stderr, flush=True)
+        printing.note(message)
 
 
 class StepProgress(Progress):

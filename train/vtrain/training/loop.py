@@ -3,24 +3,21 @@
 B batch   N views   C channels   T frames   H height   W width
 """
 
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from types import FrameType
+from contextlib import nullcontext
 from typing import Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from vprep.signals import deferred
 from vtrain.data.augment.apply import Augment
 from vtrain.data.fetch import ClipFetcher
 from vtrain.data.loader import Loader
 from vtrain.data.order import seed_from
 from vtrain.data.workers import WorkerKilledError
-from vtrain.distributed import rank, world
+from vtrain.distributed import Vote, rank
 from vtrain.optim.optimizers import set_lr
 from vtrain.recipes.recipe import Length, Recipe
 from vtrain.training.outputs import compiler_errors_named, errors_named, with_loss
@@ -53,33 +50,31 @@ class Feed:
                 self.fetch.batch = batch.position
             yield self.augment(batch.clips, batch.augmentation), targets_of(batch)
 
+    def without_workers(self) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """Return the batches that follow the last one, read in this process."""
+        self.loader.workers = 0
+        return iter(self)
+
 
 class Monitor(Protocol):
     """Called after each step: logs, validates and saves when due."""
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None: ...
 
-    def save(self, run: Run) -> None: ...
 
-
-def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor, place: Place) -> bool:
-    """Train `run` to its last step and return True; return False when it was asked to stop before."""
-    schedule, batches = recipe.schedule.at_batch(recipe.batch), iter(feed)
+def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor, place: Place) -> int:
+    """Train `run` to its last step and return 0, or the number of the signal that stopped it, saved, before."""
+    schedule = recipe.schedule.at_batch(recipe.batch)
     run.module.train()
-    with stop_asked() as asked:
+    with deferred() as asked, Vote(asked, place.device) as vote:
+        batches = _Batches(feed, asked)
         while run.step < length.steps:
-            lr = schedule.lr_at(run.step, length.per_epoch, length.steps, run.validation_losses)
+            planned = length.planned(run.step)
+            lr = schedule.lr_at(run.step, length.per_epoch, planned, run.validation_losses)
             set_lr(run.optimizer, lr)
 
             for left in reversed(range(recipe.accumulate)):
-                try:
-                    clips_BNCTHW, targets = next(batches)
-                except WorkerKilledError:
-                    # A scheduler ends all processes of a job, the workers too, and the last save may be long ago.
-                    if not asked or world() > 1 or left != recipe.accumulate - 1:
-                        raise
-                    monitor.save(run)
-                    return False
+                clips_BNCTHW, targets = batches.next()
                 # After the loader, which draws a number when it starts its workers.
                 torch.manual_seed(seed_from(recipe.seed, "step", run.step, left, rank()))
                 with run.alone() if left else nullcontext(), compiler_errors_named(recipe.compile == "yes"):
@@ -91,41 +86,36 @@ def train(run: Run, feed: Feed, recipe: Recipe, length: Length, monitor: Monitor
             run.optimizer.step()
             run.optimizer.zero_grad(set_to_none=True)
             run.step += 1
-            run.method.after_step(run.step / length.steps)
+            run.method.after_step(run.step / planned)
 
-            stopping = agreed(asked, run.step % recipe.log_every == 0)
-            monitor.after_step(run, lr, stopping)
-            if stopping:
-                return run.step == length.steps
-    return True
-
-
-@contextmanager
-def stop_asked() -> Iterator[list[str]]:
-    """Yield a list into which Ctrl-C and SIGTERM write their names. A second Ctrl-C ends the process at once."""
-    asked: list[str] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(signal.Signals(number).name)
-
-    # Python delivers signals to the main thread only.
-    main = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            stopped_by = vote.result()
+            monitor.after_step(run, lr, stopped_by > 0)
+            if stopped_by:
+                return 0 if run.step == length.steps else stopped_by
+    return 0
 
 
-def agreed(asked: list[str], now: bool) -> bool:
-    """Return whether to stop. Several processes ask each other only when `now`, all after the same step."""
-    if world() == 1 or not now:
-        return bool(asked) and world() == 1
-    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
-    flag = torch.tensor(len(asked), device=device)
-    dist.all_reduce(flag, dist.ReduceOp.MAX)
-    return bool(flag.item())
+class _Batches:
+    """The batches of a feed. They still come when the training was asked to stop and its workers have ended.
+
+    A scheduler ends all processes of a job, the workers too, and the last save may be long ago.
+    """
+
+    def __init__(self, feed: Feed, asked: list[int]) -> None:
+        self._feed, self._asked = feed, asked
+        self._batches = iter(feed)
+
+    def next(self) -> tuple[Tensor, dict[str, Tensor]]:
+        try:
+            return next(self._batches)
+        except WorkerKilledError:
+            if not self._was_asked():
+                raise
+        self._batches = self._feed.without_workers()
+        return next(self._batches)
+
+    def _was_asked(self) -> bool:
+        """Return whether the training was asked to stop, or is so now: the workers may have heard it earlier."""
+        if not self._asked:
+            time.sleep(0.5)
+        return bool(self._asked)

@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -15,6 +16,7 @@ from vtrain.training.advice import Waiting
 from vtrain.training.log import Metrics, StepProgress, note
 from vtrain.training.loop import Feed
 from vtrain.training.run import Observation, Run
+from vtrain.training.save_clock import SaveClock
 from vtrain.training.training import Training
 
 
@@ -25,27 +27,31 @@ class Monitor:
     """
 
     def __init__(
-        self, training: Training, feed: Feed, *, first: int, validate: Observation | None, watch: Observation | None
-    ) -> None:
+        self, training: Training, feed: Feed, *, first: int, validate: Observation | None, watch: Observation | None,
+        on_keep: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
         self.folder, self.recipe, self.length = training.folder, training.recipe, training.length
         self.feed = feed
         self.last: dict[str, Any] = {}  # the numbers of the last line
         self._info, self._device = training.info.as_dict(), training.place.device
-        self._validate, self._watch = validate, watch
+        self._validate, self._watch, self._on_keep = validate, watch, on_keep
         self._metrics = Metrics(self.folder / run_folder.METRICS, first) if rank() == 0 else None
         self.progress = StepProgress(first, self.length.steps, self.length.per_epoch)
         self._since = (time.perf_counter(), first, 0.0)  # of the last line: time, step and seconds waited so far
         self._paused = 0.0
+        self._save_clock = SaveClock(self.recipe.save_minutes)
         self._waiting = Waiting(training.place, lambda: feed.waited)
 
     def after_step(self, run: Run, lr: float, stopping: bool) -> None:
         last = run.step == self.length.steps
         measured = self._measured(run)
         best = self._is_best(run, measured)
-        if measured or last or run.step % self.recipe.log_every == 0:
+        logged = run.step % self.recipe.log_every == 0
+        if measured or last or logged:
             self._write(run, lr, measured)
+        timed = self._save_clock.due(may_wait=logged)
         keep = self.recipe.keep_every > 0 and run.step % self.recipe.keep_every == 0
-        if last or stopping or keep or best or run.step % self.recipe.save_every == 0:
+        if last or stopping or keep or best or timed or run.step % self.recipe.save_every == 0:
             self.save(run, keep, best)
         if rank() == 0:
             self.progress.move(run.step)
@@ -116,6 +122,9 @@ class Monitor:
         state = {**self._info, "epochs": round(self.length.epoch(run.step), 4), **run.state()}
         if rank() == 0:
             run_folder.save(self.folder, state, keep=keep, best=best)
+            if keep and self._on_keep is not None:
+                self._on_keep()
+        self._save_clock.saved()
         self._paused += time.perf_counter() - began
 
     def _refuse_nan(self, run: Run) -> None:

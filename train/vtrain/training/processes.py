@@ -2,6 +2,8 @@
 
 import atexit
 import os
+import re
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,11 +14,14 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 
-from vprep.errors import UsageError
+from vprep.errors import UsageError, WorkError
+from vprep.signals import heard_while_waiting, when_parent_ends
 from vtrain.distributed import rank, world
 from vtrain.machine import kept_memory
 
 Decided = TypeVar("Decided")
+
+NETWORK = ("gloo", "nccl", "tcpstore", "connection closed by peer", "connection reset by peer", "broken pipe")
 
 # Process groups are kept until everything that used them is gone. When DDP drops the last reference to a group, torch
 # (2.13) waits for gloo's threads while it holds Python's lock, which these threads may want: some trainings never
@@ -60,14 +65,45 @@ def _process_group(device: torch.device) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    # Each process waits here for all others: a process that refused and left earlier would count as a failure.
-    dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
-    GROUPS.append(dist.group.WORLD)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        when_parent_ends()(signal.SIGTERM)  # a torchrun that is killed ends nobody
+    with _network_errors_named():
+        try:
+            with heard_while_waiting():
+                dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+                # Each process waits here for all others: one that refused and left earlier would count as a failure.
+                dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
+            GROUPS.append(dist.group.WORLD)
+            yield
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+@contextmanager
+def _network_errors_named() -> Iterator[None]:
+    """Turn an error of the exchange with other processes into one sentence."""
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        if not is_of_network(error):
+            raise
+        raise WorkError(
+            f"another process is gone or cannot be reached ({said(error)}); what was saved stays: run all processes "
+            "again, a training that has saved with --resume"
+        ) from None
+
+
+def said(error: RuntimeError) -> str:
+    """Return the network's own words in an error of torch."""
+    words = re.search(r"connection (closed|reset) by peer|timed out[^.:]*|broken pipe", str(error), re.IGNORECASE)
+    return words[0].lower() if words else str(error).splitlines()[0][:80]
+
+
+def is_of_network(error: RuntimeError) -> bool:
+    """Return whether an error came from the exchange with other processes; torch has no class of its own for some."""
+    words = str(error).lower()
+    return isinstance(error, dist.DistError) or any(word in words for word in NETWORK)
 
 
 def first_decides(act: Callable[[], Decided]) -> Decided:

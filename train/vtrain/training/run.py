@@ -145,7 +145,10 @@ class Run:
 
     def load(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["model"])
+        options = [{**group, "params": None} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self.optimizer.param_groups, options, strict=True):
+            group |= own | {"params": group["params"]}  # they follow from the recipe, and not from the file
         self.step = int(state["step"])
         self.validation_losses = list(state["validation_losses"])
         self.means.load(state["sums"])

@@ -7,6 +7,7 @@ The command `vtrain METHOD` calls `train`, and programs may call it, too.
 
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +17,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vprep.errors import UsageError, WorkError
+from vprep import signals
+from vprep.errors import StoppedError, UsageError, writing
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
 from vtrain.backbones.batch_norm import make_exact
@@ -28,52 +30,112 @@ from vtrain.optim.optimizers import build
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Recipe
 from vtrain.training.advice import computing, epochs_in_a_step
-from vtrain.training.inputs import Inputs, command_of
+from vtrain.training.inputs import Inputs, command_of, recipe_in, shards_of
+from vtrain.training.lengths import with_length
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
 from vtrain.training.memory import demand_memory
 from vtrain.training.monitor import Monitor
 from vtrain.training.outputs import errors_named
 from vtrain.training.processes import first_decides, processes
+from vtrain.training.resume import load, refuse_other_videos, restore_best, state_in
 from vtrain.training.run import Place, Run
 from vtrain.training.sync_batch_norm import synced
-from vtrain.training.training import DataInfo, Training
+from vtrain.training.training import Training
 from vtrain.training.validation import validation, watching
 from vtrain.weights import load_weights
 
 Summary = dict[str, Any]
 
 
-def train(recipe: Recipe, folder: Path | None = None, *, resume: bool = False, inputs: Inputs | None = None) -> Summary:
+def train(
+    recipe: Recipe, folder: Path | None = None, *, resume: bool = False, inputs: Inputs | None = None,
+    on_keep: Callable[[], None] | None = None,
+) -> Summary:  # fmt: skip
     """Train by `recipe`, save everything in `folder`, and return a short summary of the result.
 
-    `inputs` are the recipe's shards and videos if they are open already.
+    `inputs` are the recipe's shards and videos if they are open already. The first rank calls `on_keep` when it has
+    kept a state.
     """
     refuse_bad_torch(torch.__version__)
     with processes() as device, ExitStack() as stack:
+        if resume and folder is not None:
+            inputs = inputs or Inputs.open(recipe, shards_of(recipe, folder))
         training = Training.open(recipe, device, folder, inputs)
         del inputs  # its index need not stay in memory
-        folder = training.folder
         note(demand_memory(training.recipe, training.videos, training.place, training.length.steps, module_of))
         note(epochs_in_a_step(training.recipe.batch, len(training.videos)))
         validate = validation(training)
         watch = watching(training)
         note(training.note)
-        if not resume:
-            first_decides(lambda: begin_folder(folder))
-        # A resumed run has its weights in its state; those that it began with may be gone by then.
-        run = make(replace(training.recipe, weights=None) if resume else training.recipe, training.place)
-        first_decides(lambda: stack.enter_context(run_folder.alone(folder)))
-        if resume:
-            load_last(run, folder, training.data)
-        elif rank() == 0:
-            run_folder.write_json(folder / run_folder.RECIPE, as_json(training.recipe))
+        saved = first_decides(lambda: claim(stack, training.folder, resume))
+        training, run = continued(training) if saved else (training, make(training.recipe, training.place))
+        if saved and run.step == training.length.steps:
+            return summary_of(training, run, run.step, 0.0)
         if rank() == 0:
-            note_environment(folder, run.step)
+            write_down(training, run.step)
         note(computing(run.module, training.place, training.recipe.compile == "yes"))
         feed = training.feed(run)
-        monitor = Monitor(training, feed, first=run.step, validate=validate, watch=watch)
+        monitor = Monitor(training, feed, first=run.step, validate=validate, watch=watch, on_keep=on_keep)
         return carry_out(training, run, monitor)
+
+
+def claim(stack: ExitStack, folder: Path, resume: bool) -> bool:
+    """Keep the folder for this training until `stack` is closed; return whether a state is saved there.
+
+    A new run takes an empty folder, or that of a run that stopped before it saved. Such a run is also begun again by
+    `resume`.
+    """
+    if not resume:
+        run_folder.refuse_used(folder)  # before its lock is written there
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(run_folder.alone(folder))
+    if resume:
+        saved = run_folder.has_state(folder)
+        note("" if saved else f"the run in {folder} stopped before it saved: it begins again by its recipe")
+        return saved
+    run_folder.refuse_used(folder)  # another training may have begun and ended meanwhile
+    if run_folder.unsaved(folder):
+        note(f"the run in {folder} stopped before it saved; this run takes its place")
+        run_folder.clear_unsaved(folder)
+    return False
+
+
+def continued(training: Training) -> tuple[Training, Run]:
+    """Return the training with its length so far noted, and its run as the last state in the folder has it."""
+    folder = training.folder
+    state = state_in(folder)
+    refuse_other_videos(state, folder, training.data)
+    begun = recipe_in(folder) if (folder / run_folder.RECIPE).exists() else training.recipe
+    recipe, lengthened = with_length(training.recipe, begun, state["step"], len(training.videos))
+    training = replace(training, recipe=recipe, length=recipe.length(len(training.videos)))
+    # The state has its weights; those that it began with may be gone by now.
+    run = make(replace(recipe, weights=None), training.place)
+    load(run, state, folder)
+    noted, run.best = run.best, first_decides(lambda: kept_best(training, state))
+    if noted is not None and run.best is None:
+        note(f"{folder / run_folder.BEST} is not there any more; the best of the epochs to come will be kept")
+    note(lengthened)
+    return training, run
+
+
+def kept_best(training: Training, state: run_folder.State) -> run_folder.Best | None:
+    return restore_best(training.folder, state) if training.recipe.keep == "best" else None
+
+
+def write_down(training: Training, step: int) -> None:
+    """Write the recipe and this start's environment. Of a resumed run, only its length and its set's place are new."""
+    path, recipe = training.folder / run_folder.RECIPE, training.recipe
+    if step and path.exists():
+        begun = recipe_in(training.folder)
+        data = replace(begun.data, shards=recipe.data.shards, subset=recipe.data.subset)
+        length = {name: getattr(recipe, name) for name in ("steps", "epochs", "earlier_lengths")}
+        recipe = replace(begun, data=data, **length)
+        if recipe == begun:
+            return note_environment(training.folder, step)
+    run_folder.write_json(path, as_json(recipe))
+    return note_environment(training.folder, step)
 
 
 def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
@@ -81,30 +143,43 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
     recipe, length = training.recipe, training.length
     began, first = time.perf_counter(), run.step
     try:
-        with monitor.progress:
-            done = loop(run, monitor.feed, recipe, length, monitor, training.place)
+        with monitor.progress, signals.explained(lambda: at_once(training.folder)):
+            stopped_by = loop(run, monitor.feed, recipe, length, monitor, training.place)
     finally:
         monitor.close()
-    if not done:
+    if stopped_by:
         again = f"vtrain {command_of(recipe)} --resume --out {training.folder}"
-        raise WorkError(f"stopped at step {run.step} of {length.steps}, which is saved; continue with: {again}")
-    seconds = time.perf_counter() - began
+        saved = f"stopped at step {run.step} of {length.steps}, which is saved"
+        raise StoppedError(f"{saved}; continue with: {again}", stopped_by)
+    return summary_of(training, run, first, time.perf_counter() - began) | {
+        name: value for name, value in monitor.last.items() if name not in ("step", "clips_per_s")
+    }
+
+
+def summary_of(training: Training, run: Run, first: int, seconds: float) -> Summary:
+    """Return what a training did since step `first`."""
+    recipe, trained = training.recipe, run.step - first
     return {
         "run": str(training.folder),
         "method": recipe.method_name,
         "backbone": recipe.backbone,
         "recipe": recipe.name,
         "steps": run.step,
+        "trained": trained,
         "seconds": round(seconds, 1),
         **({} if run.best is None else {"best": asdict(run.best)}),
-        "clips_per_s": round((run.step - first) * recipe.batch / seconds, 2),
-        **{name: value for name, value in monitor.last.items() if name not in ("step", "clips_per_s")},
+        "clips_per_s": round(trained * recipe.batch / seconds, 2) if trained else 0.0,
     }
 
 
 def module_of(recipe: Recipe) -> nn.Module:
     """Return the recipe's method with its backbone, both with random weights."""
     return method_of(recipe, network_of(recipe))
+
+
+def at_once(folder: Path) -> str:
+    """Return what a training says that is stopped without a save, by a second Ctrl-C."""
+    return f"stopped at once; {run_folder.standing(folder)}: {run_folder.how_to_go_on(folder)}"
 
 
 def make(recipe: Recipe, place: Place) -> Run:
@@ -162,35 +237,6 @@ def over_processes(module: nn.Module, device: torch.device) -> nn.Module:
         return DistributedDataParallel(
             module, [device] if device.type == "cuda" else None, broadcast_buffers=False, gradient_as_bucket_view=True
         )
-
-
-def begin_folder(folder: Path) -> None:
-    """Make the folder of a new run; refuse a folder that holds more than a run that stopped before it saved."""
-    if run_folder.clear_unsaved(folder):
-        note(f"the run in {folder} stopped before it saved; this run takes its place")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def load_last(run: Run, folder: Path, data: DataInfo) -> None:
-    """Load the last state in the folder into `run`; `data` must be the videos that it was trained on."""
-    state = run_folder.load(folder)
-    if state["data"]["hash"] != data.hash:
-        raise UsageError(
-            f"{folder} was trained on {state['data']['videos']} videos of other shards than these "
-            f"{data.videos}; name its own shards, or start from its weights: --weights {folder}"
-        )
-    try:
-        run.load(state)
-    except (RuntimeError, ValueError, KeyError) as error:  # torch raises any of these
-        raise UsageError(
-            f"{folder / run_folder.LAST} was not saved by a training with {run_folder.RECIPE} "
-            f"({str(error).splitlines()[0]}); restore the recipe that the run began with"
-        ) from None
-    noted, run.best = run.best, first_decides(lambda: run_folder.restore_best(folder))
-    if noted is not None and run.best is None:
-        note(f"{folder / run_folder.BEST} is not there any more; the best of the epochs to come will be kept")
 
 
 def note_environment(folder: Path, step: int) -> None:

@@ -94,7 +94,7 @@ class Training:
                 split=recipe.data.split,
                 fold=recipe.data.fold,
             ),
-            note=note_about(recipe, inputs.shards) if rank() == 0 else "",
+            note="\n".join(filter(None, (inputs.note, note_about(recipe, inputs.shards)))) if rank() == 0 else "",
         )
 
     @property

@@ -13,14 +13,17 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from vprep import plugins
-from vprep.atomic import atomic_write
+from vprep.atomic import atomic_write, require_writable
 from vprep.errors import UsageError
+from vprep.hashing import hash_of
 from vtrain.backbones import Backbone, backbone, known
 from vtrain.weights.checkpoint_file import Contents, read, refuse_dtypes
 from vtrain.weights.info import WeightsInfo
 from vtrain.weights.location import file_of
+from vtrain.weights.tensor_hash import hash_tensors
 
 METADATA_KEY = "vtrain"  # of the JSON that describes the weights, in a file's metadata
+CHECK = "check"  # of tensors and description together, in the latter: the format itself has no checksum
 COUNTER = ".num_batches_tracked"  # of batch norm; PyTorch up to 0.4.0 did not have it
 SHOWN = 6  # names of a kind in a message
 
@@ -80,6 +83,7 @@ def read_weights(path: Path, *, expected: str | None = None) -> tuple[dict[str, 
     state = adapted(tensors, net)
     if wrong := mismatches(state, net):
         raise UsageError(f"{path} does not hold a complete backbone '{name}': {as_sentence(wrong)}")
+    refuse_not_finite(path, state)
     return state, WeightsInfo.read(found, net.dim)
 
 
@@ -96,8 +100,13 @@ def save_weights(path: Path, weights: nn.Module | dict[str, Tensor], info: Mappi
         raise UsageError(
             f"{path} was not written: the tensors are not those of backbone '{info['backbone']}': {as_sentence(found)}"
         )
-    described = json.dumps({**info, "settings": settings, "dim": net.dim})
-    write_safetensors(path, state, described)
+    described = json.loads(json.dumps({**info, "settings": settings, "dim": net.dim}))
+    write_safetensors(path, state, json.dumps(described | {CHECK: check_of(state, described)}))
+
+
+def check_of(tensors: Mapping[str, Tensor], described: dict[str, Any]) -> str:
+    """Return a hash of tensors and their description, by which damage is noticed."""
+    return hash_of(f"{json.dumps(described, sort_keys=True)} {hash_tensors(tensors)}".encode())
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor], described: str) -> None:
@@ -119,9 +128,23 @@ def backbone_in(path: Path, contents: Contents) -> tuple[dict[str, Tensor], dict
         return without_prefix("backbone.", model) or model, contents.values
     try:
         found = json.loads(contents.values[METADATA_KEY])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{path}: the description of its weights is damaged ({error}); use a good copy") from None
-    return contents.tensors, found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return contents.tensors, {}
+    # Files of other programs, and those of version 0.1, have no hash.
+    if CHECK in found and found.pop(CHECK) != check_of(contents.tensors, found):
+        raise UsageError(f"{path} is damaged: its content is not what its hash says; use a good copy")
+    return contents.tensors, found
+
+
+def refuse_not_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights of which every output would be NaN."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise UsageError(
+                f"{path}: weights are not finite (tensor '{name}'); take an older state of its run, or a good copy"
+            )
 
 
 def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -182,3 +205,4 @@ def check_target(out: Path, source: Path, endings: tuple[str, ...]) -> None:
         raise UsageError(f"--out is '{out}', which is a folder; name a file in it, as in {out / f'a{endings[0]}'}")
     if out.exists() and source.exists() and out.samefile(source):
         raise UsageError(f"--out is '{out}', the file that is read; name another")
+    require_writable(out.parent)

@@ -58,7 +58,7 @@ def load(path: Path) -> Any:  # noqa: ANN401  any saved object
     try:
         return torch_file.read(path)
     except torch_file.UnreadableError as error:
-        raise UsageError(f"{path} cannot be used as a checkpoint of torch ({error})") from None
+        raise UsageError(f"{path} cannot be read as a checkpoint of torch ({error})") from None
 
 
 def read_safetensors(path: Path, header: int) -> Contents:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vprep import plugins
 from vprep.atomic import DRAFT, atomic_write, move_into_place
-from vprep.errors import UsageError, WorkError
+from vprep.errors import UsageError, WorkError, about
 from vprep.memory import memory_with_swap
 from vprep.memory import size as as_size
 from vtrain.backbones import Backbone
@@ -53,7 +53,9 @@ class Form:
 
 def export(source: Path, out: Path, frames: int | None = None, size: int | None = None) -> dict[str, Any]:
     """Write the backbone of a run or of a file with weights to `out`, in the form that its ending names."""
-    check_target(out, weights_file(source) if source.is_dir() else source, tuple(FORMS))
+    if source.is_dir() and (chosen := weights_file(source)).is_file():
+        source = chosen  # once: a training may save a better epoch meanwhile
+    check_target(out, source, tuple(FORMS))
     form = FORMS[out.suffix]
     if out.suffix == ".onnx":
         check_packages()
@@ -78,7 +80,7 @@ def export(source: Path, out: Path, frames: int | None = None, size: int | None 
             replaced = out.exists()
             move_into_place(draft, out)
     usage = form.usage.format(path=str(out), clip=", ".join(map(str, clips.shape[2:])), allow=allowing(info.backbone))
-    weights = f"{weights_file(source) if source.is_dir() else source}{f' ({found.epoch})' if found.epoch else ''}"
+    weights = f"{source}{f' ({found.epoch})' if found.epoch else ''}"
     return {
         **description,
         "weights": weights,
@@ -176,7 +178,8 @@ def draft_of(out: Path) -> Iterator[Path]:
     """Yield a path beside `out`; when the block ends, remove a file that is still there."""
     draft = out.with_name(f".{out.name}.{os.getpid()}.export{DRAFT}")
     try:
-        yield draft
+        with about(out, draft):
+            yield draft
     finally:
         draft.unlink(missing_ok=True)
 

@@ -8,7 +8,15 @@ from typing import Any
 from torch import Tensor
 
 from vprep.errors import UsageError
-from vtrain.weights.backbone_file import adapted, as_sentence, check_target, mismatches, on_meta, save_weights
+from vtrain.weights.backbone_file import (
+    adapted,
+    as_sentence,
+    check_target,
+    mismatches,
+    on_meta,
+    refuse_not_finite,
+    save_weights,
+)
 from vtrain.weights.checkpoint_file import read_checkpoint
 from vtrain.weights.info import WeightsInfo
 from vtrain.weights.normalisation import as_words, spelled
@@ -69,6 +77,7 @@ def import_weights(path: Path, origin: str, wanted: str | None = None) -> Import
                 raise UsageError(
                     f"{path} holds backbone '{name}', not '{wanted}'; write --backbone {name} or leave it out"
                 )
+            refuse_not_finite(path, state)
             info = WeightsInfo(
                 backbone=name,
                 dim=dim,

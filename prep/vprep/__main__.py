@@ -1,0 +1,10 @@
+"""`python -m vprep`, and the command `vprep`. From its first line on, a signal ends it with a sentence."""
+
+from vprep import signals
+
+signals.end_at_once("vprep")
+
+from vprep.cli import main  # noqa: E402  imports much, and may be interrupted
+
+if __name__ == "__main__":
+    main()

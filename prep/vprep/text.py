@@ -1,0 +1,28 @@
+"""Text that is safe to print: no name in it commands the terminal."""
+
+import json
+import re
+
+# Control characters, bytes that are not UTF-8, and marks that reverse the direction of the text.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters as escapes such as `\\x1b`; lines and tabs stay."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str) -> str:
+    """Return `text` as a single printable line."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def json_line(value: object) -> str:
+    """Return a value as one line of JSON without control characters."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def shortened(text: str, most: int = 2000) -> str:
+    """Return `text` with its middle left out when it is longer than a message can be, as with a name of megabytes."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
