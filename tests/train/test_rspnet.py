@@ -131,7 +131,7 @@ def test_one_of_several_speeds_is_drawn_for_each_step_and_decides_how_long_the_c
 
 
 def test_sp_tells_one_speed_from_1x() -> None:
-    with pytest.raises(UsageError, match="leave sampling.speeds out, and set sampling.speed"):
+    with pytest.raises(UsageError, match=r"leave sampling\.speeds out, and set sampling\.speed"):
         replace(SPEEDS, motion="sp")
 
 
