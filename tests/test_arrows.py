@@ -23,6 +23,7 @@ SHARED = (
     "vprep.completion",
     "vprep.printing",
     "vprep.hashing",
+    "vprep.memory",
     "vprep.plugins",
     "vprep.processors",
     "vprep.progress",

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from vprep.errors import UsageError
+from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import EvenClips
 from vtrain.methods import METHODS
@@ -57,9 +58,11 @@ class Protocol:
     def __post_init__(self) -> None:
         for name in ("clips", "frames", "step", "size"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; it must be at least 1")
+                raise SettingError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.crop_size is not None and self.crop_size < 1:
+            raise SettingError(f"crop_size is {self.crop_size}; it must be at least 1, or none for the largest square")
         if not self.pools or len(set(self.pools)) < len(self.pools):
-            raise UsageError(f"pools is '{','.join(self.pools)}'; write one or more pools, each once")
+            raise SettingError(f"pools is '{','.join(self.pools)}'; write one or more pools, each once")
 
     @property
     def clip(self) -> tuple[int, int, int]:

@@ -315,8 +315,10 @@ def _job(out: Path, source: Path, workers: int | None, timeout: float) -> "Job":
 
 
 def _workers(number: int | None) -> int:
-    from vprep.processors import processors
+    from vprep.processors import most_workers, processors
+    from vprep.settings import require_range
 
+    require_range("--workers", number or 1, 1, most_workers())
     return number or len(processors())
 
 

@@ -1,6 +1,5 @@
 """Check that this machine can make shards: try what vprep depends on, instead of only looking up versions."""
 
-import contextlib
 import fcntl
 import itertools
 import os
@@ -23,9 +22,9 @@ from vprep.checks import Check, version_numbers
 from vprep.errors import UsageError, reason
 from vprep.format import split_frames
 from vprep.layouts.listing import Entry
+from vprep.memory import free_memory, size
 from vprep.processors import processors
 from vprep.settings import Settings
-from vprep.summary import size
 from vprep.video.failures import Failure
 from vprep.video.ffmpeg import VARIABLE, Ffmpeg, find, run
 from vprep.video.transcode import transcode
@@ -153,22 +152,11 @@ def _processors() -> Check:
 
 
 def _memory() -> Check:
-    free = _free_memory()
+    free = free_memory()
     if free is None:
         return Check("memory", None, "unknown on this system")
     fits = True if free >= LOW_MEMORY else None
     return Check("memory", fits, f"{size(free)} free", "" if fits else "use fewer --workers for long videos")
-
-
-def _free_memory() -> int | None:
-    """Return the available memory, at most what the container's limit leaves; None when unknown."""
-    left: list[int] = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        left.append(int(Path("/proc/meminfo").read_text().partition("MemAvailable:")[2].split()[0]) * 1024)
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        left.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return min(left, default=None)
 
 
 def _existing(folder: Path) -> Path:

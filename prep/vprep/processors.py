@@ -6,6 +6,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
+LEAST_OF_MOST, PER_PROCESSOR = 64, 8  # workers that are allowed: where disks are slow, many may wait for them
 _V1_FOLDERS = ("cpu", "cpu,cpuacct", "cpuacct,cpu")  # where systems mount version 1's controller
 
 
@@ -15,6 +16,11 @@ def processors(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> list[i
     usable = sorted(os.sched_getaffinity(0)) if allowed else list(range(os.cpu_count() or 1))
     granted = quota(cgroups, membership)
     return usable if granted is None else usable[: max(1, int(granted))]
+
+
+def most_workers() -> int:
+    """Return how many workers a command may have: more than are ever of use, and fewer than do harm."""
+    return max(LEAST_OF_MOST, PER_PROCESSOR * len(processors()))
 
 
 def quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:
@@ -28,16 +34,16 @@ def quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | Non
 
 def _limits(cgroups: Path, membership: Path) -> Iterator[float]:
     """Yield the limit of each group that this process is in, for versions 1 and 2 of control groups."""
-    version_1, version_2 = _groups(membership)
-    for folder in _upwards(cgroups, version_2):
+    version_1, version_2 = groups("cpu", membership)
+    for folder in upwards(cgroups, version_2):
         yield from _limit(*_words(folder / "cpu.max", 2))
     for mount in _V1_FOLDERS:
-        for folder in _upwards(cgroups / mount, version_1):
+        for folder in upwards(cgroups / mount, version_1):
             yield from _limit(*_words(folder / "cpu.cfs_quota_us", 1), *_words(folder / "cpu.cfs_period_us", 1))
 
 
-def _groups(membership: Path) -> tuple[str, str]:
-    """Return the paths of this process's groups: that of version 1's cpu controller, and that of version 2."""
+def groups(controller: str, membership: Path = MEMBERSHIP) -> tuple[str, str]:
+    """Return the paths of this process's groups: that of a controller of version 1, and that of version 2."""
     version_1 = version_2 = ""
     try:
         lines = membership.read_text().splitlines()
@@ -47,12 +53,12 @@ def _groups(membership: Path) -> tuple[str, str]:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers:
             version_2 = path
-        elif "cpu" in controllers.split(","):
+        elif controller in controllers.split(","):
             version_1 = path
     return version_1, version_2
 
 
-def _upwards(root: Path, group: str) -> Iterator[Path]:
+def upwards(root: Path, group: str) -> Iterator[Path]:
     """Yield the folder of `group` below `root`, then those around it up to `root`.
 
     In a container the path is often the host's and does not exist; `root` itself is then the container's group.

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from vprep.format import FAILURES, read_dataset
 from vprep.index_rows import batches, failures
-from vprep.summary import class_sizes, counted, size
+from vprep.memory import size
+from vprep.summary import class_sizes, counted
 
 SPLITS = ("split1", "split2", "split3")
 _IDENTITY = ("source_hash", "hash", "start", "end", "key", *SPLITS)  # the columns that identify duplicates

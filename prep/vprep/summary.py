@@ -10,6 +10,7 @@ from vprep.format import FAILURES
 from vprep.index_rows import failures
 from vprep.layouts import alike
 from vprep.layouts.listing import Listing
+from vprep.memory import size
 from vprep.text import one_line
 
 MOST = 20  # lines of a list that is shown
@@ -177,15 +178,6 @@ def counted(number: int, word: str) -> str:
     """Return a number with its word, as in 1 video and 2 classes."""
     plural = f"{word}es" if word.endswith("s") else f"{word}s"
     return f"{number:,} {word if number == 1 else plural}"
-
-
-def size(count: float) -> str:
-    """Return a number of bytes with its unit, as in 2.4 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} TB"
 
 
 def clock(seconds: float) -> str:

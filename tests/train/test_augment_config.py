@@ -307,7 +307,7 @@ def test_parameters_of_a_batch_are_stacked_by_sample_and_view() -> None:
         ({"jitter_per": "batch"}, "jitter_per is 'batch'; write one of clip, frame"),
         (
             {"order": ("grey", "jitter")},
-            "order is 'grey, jitter'; write each of grey, jitter, blur, solarise, flip exactly once, "
+            "order is 'grey,jitter'; write each of grey, jitter, blur, solarise, flip exactly once, "
             "also those with chance 0",
         ),
         ({"size": 0}, "size is 0; it must be at least 1 pixel"),

@@ -95,10 +95,10 @@ def test_a_video_that_is_there_twice_is_on_one_side_only(shards: Path) -> None:
 @pytest.mark.parametrize(
     ("count", "by", "message"),
     [
-        (30, "video", "30 videos are to be held out of 30; hold out 0 to 29 (data.hold_out)"),
-        (31, "group", "31 videos are to be held out of 30; hold out 0 to 29 (data.hold_out)"),
-        (-1, "video", "-1 videos are to be held out of 30; hold out 0 to 29 (data.hold_out)"),
-        (26, "group", "the 4 groups are too large to hold out 26 videos; hold out fewer videos"),
+        (30, "video", "data.hold_out is 30 of 30 videos; it must be from 0 to 29"),
+        (31, "group", "data.hold_out is 31 of 30 videos; it must be from 0 to 29"),
+        (-1, "video", "data.hold_out is -1 of 30 videos; it must be from 0 to 29"),
+        (26, "group", "the 4 groups are too large to hold out 26 videos; set data.hold_out lower"),
     ],
 )
 def test_a_count_that_leaves_no_video_is_refused(shards: Path, count: int, by: By, message: str) -> None:
@@ -112,7 +112,7 @@ def test_videos_without_a_group_in_their_key_are_refused(small_shards: Path) -> 
     with pytest.raises(UsageError) as error:
         held_out(videos, 3, "group")
     assert str(error.value) == (
-        f"video '{keys(videos)[0]}' has no group in its name, as in v_Archery_g01_c02; hold out by video"
+        f"video '{keys(videos)[0]}' has no group in its name, as in v_Archery_g01_c02; set data.hold_out_by=video"
     )
     assert len(held_out(videos, 3)[1]) == 3
 

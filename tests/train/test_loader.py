@@ -210,7 +210,7 @@ def test_a_batch_made_in_several_chunks_is_complete(shards: Path, monkeypatch: p
     whole = take(open_shards(shards, SMALL[0], batch=7), 5)
     sample = 2 * 8 * 24 * 32 * 3  # bytes
     for samples, workers in ((3, 2), (1, 1), (0.5, 2)):  # a worker has fewer buffers than a batch has chunks
-        monkeypatch.setattr("vtrain.data.loader.CHUNK_BYTES", int(samples * sample))
+        monkeypatch.setattr("vtrain.data.buffers.CHUNK_BYTES", int(samples * sample))
         parts = take(open_shards(shards, SMALL[0], batch=7, workers=workers), 5)
         for one, other in zip(parts, whole, strict=True):
             assert_same([one], other)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from vprep.errors import UsageError
-from vtrain.machine import command, device_named, environment, memory
+from vprep.memory import memory
+from vtrain.machine import command, device_named, environment
 
 
 def test_the_environment_can_be_written_as_json_and_read_back() -> None:

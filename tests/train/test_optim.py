@@ -302,12 +302,15 @@ def test_lars_keeps_the_layout_of_the_weights() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"momentum": 1.5}, "optim.momentum is 1.5; it must be from 0 to 0.9999"),
-        ({"weight_decay": -1.0}, "optim.weight_decay is -1.0; it must be at least 0"),
-        ({"name": "lars", "nesterov": True}, "nesterov with lars: only sgd has it; set nesterov to false"),
+        ({"momentum": 1.5}, "momentum is 1.5; it must be from 0 to 0.9999"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0; it must be at least 0"),
+        (
+            {"name": "lars", "nesterov": True},
+            "optim.nesterov is true with optim.name=lars: only sgd has it; set optim.nesterov=false",
+        ),
         (
             {"momentum": 0.0, "nesterov": True},
-            "nesterov with a momentum of 0: set momentum above 0, or nesterov to false",
+            "optim.nesterov is true with optim.momentum=0: set optim.momentum above 0, or optim.nesterov=false",
         ),
     ],
 )

@@ -241,7 +241,9 @@ def test_clips_whose_values_are_not_from_0_to_1_cannot_be_reconstructed() -> Non
     plain = replace(RELEASED, normalise="imagenet")
     with pytest.raises(UsageError) as error:
         Config(sampling=Sampling(looks=(plain,)))
-    assert str(error.value) == ("normalise is 'imagenet', but the decoder makes values from 0 to 1: set normalise=unit")
+    assert str(error.value) == (
+        "sampling.looks.normalise is 'imagenet', but the decoder makes values from 0 to 1: set normalise=unit"
+    )
     Config(sampling=Sampling(looks=(plain,)), branches="DP")
 
 

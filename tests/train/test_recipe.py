@@ -146,24 +146,30 @@ def due(length: Length, every: float) -> list[int]:
         ("watch.every=-0.5", "watch.every is -0.5; it must be 0 (never) or a number of epochs"),
         (
             "schedule.kind=plateau",
-            "validate.every is 0 with schedule.kind=plateau, which needs a loss each epoch: "
-            "set validate.every=1, and data.hold_out or validate.split",
+            "data.hold_out is 0 and validate.split is empty, but schedule.kind=plateau must have a loss each epoch: "
+            "set data.hold_out=N or validate.split=SPLIT and validate.every=1; or set schedule.kind=constant",
         ),
         (
             "schedule.kind=plateau validate.every=2 data.hold_out=5",
-            "validate.every is 2 with schedule.kind=plateau, which needs a loss each epoch: "
-            "set validate.every=1, and data.hold_out or validate.split",
+            "validate.every is 2, but schedule.kind=plateau must have a loss each epoch: "
+            "set validate.every=1; or set validate.every=0, schedule.kind=constant",
         ),
         (
             "schedule.kind=plateau validate.every=1",
-            "nothing to validate on: set data.hold_out or validate.split, or validate.every=0",
+            "data.hold_out is 0 and validate.split is empty, but validate.every=1 and schedule.kind=plateau must have "
+            "a loss each epoch: set data.hold_out=N or validate.split=SPLIT; or set validate.every=0, "
+            "schedule.kind=constant",
         ),
         (
             "keep=best",
-            "keep is best by held_out_loss, which is not measured: set validate.every=1, and data.hold_out or "
-            "validate.split; or best_by=loss, or keep=last",
+            "data.hold_out is 0 and validate.split is empty, but keep=best with best_by=held_out_loss must have videos "
+            "to validate on: set data.hold_out=N or validate.split=SPLIT and validate.every=1; or set keep=last",
         ),
-        ("validate.every=2", "nothing to validate on: set data.hold_out or validate.split, or validate.every=0"),
+        (
+            "validate.every=2",
+            "data.hold_out is 0 and validate.split is empty, but validate.every=2 must have videos to validate on: "
+            "set data.hold_out=N or validate.split=SPLIT; or set validate.every=0",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(words: str, message: str) -> None:

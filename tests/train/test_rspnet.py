@@ -131,7 +131,7 @@ def test_one_of_several_speeds_is_drawn_for_each_step_and_decides_how_long_the_c
 
 
 def test_sp_tells_one_speed_from_1x() -> None:
-    with pytest.raises(UsageError, match="leave speeds out, and set speed"):
+    with pytest.raises(UsageError, match=r"leave sampling\.speeds out, and set sampling\.speed"):
         replace(SPEEDS, motion="sp")
 
 
@@ -292,7 +292,7 @@ def test_sp_predicts_the_speed_of_the_query() -> None:
 def test_sp_and_vid_together_are_refused() -> None:
     with pytest.raises(UsageError) as refused:
         replace(SMALL, motion="sp", appearance="vid")
-    assert str(refused.value) == ("motion is 'sp', but appearance 'vid' shows one speed only: change one of them")
+    assert str(refused.value) == ("motion is 'sp', but appearance=vid shows one speed only: change one of them")
 
 
 def test_the_key_network_is_a_momentum_copy_with_its_own_statistics() -> None:

@@ -192,13 +192,14 @@ def test_the_target_of_prp_is_the_index_of_the_speed() -> None:
     [
         (
             {"speeds": (1, 3)},
-            "speed is 3 and rate 2: frames to reconstruct would lie between those of the video; "
+            "speeds has 3, and rate is 2: frames to reconstruct would lie between those of the video; "
             "one must be a multiple of the other",
         ),
         (
             {"speeds": (3,), "rate": 1},
-            "speed 3 needs 3 motion maps for 16 x 1 frames to reconstruct, which cannot be divided evenly among them; "
-            'leave this speed out, or set mask to "none"',
+            "speeds has 3, which needs 3 motion maps for 16 x 1 frames to reconstruct, which cannot be "
+            "divided evenly among them; "
+            "leave this speed out, or set mask=none",
         ),
     ],
 )

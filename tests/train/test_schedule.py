@@ -201,11 +201,11 @@ def test_a_scaled_schedule_needs_its_batch() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr": -1.0}, "schedule.lr is -1.0; it must be at least 0"),
-        ({"lr": nan}, "schedule.lr is nan; it must be at least 0"),
-        ({"lr": 1.0, "floor": 1.5}, "schedule.floor is 1.5; it must be from 0 to 1"),
-        ({"lr": 1.0, "warmup": -2}, "schedule.warmup is -2; it must be at least 0"),
-        ({"lr": 1.0, "gamma": 10}, "schedule.gamma is 10; it must be from 0 to 1"),
+        ({"lr": -1.0}, "lr is -1.0; it must be at least 0"),
+        ({"lr": nan}, "lr is nan; it must be at least 0"),
+        ({"lr": 1.0, "floor": 1.5}, "floor is 1.5; it must be from 0 to 1"),
+        ({"lr": 1.0, "warmup": -2}, "warmup is -2; it must be at least 0"),
+        ({"lr": 1.0, "gamma": 10}, "gamma is 10; it must be from 0 to 1"),
     ],
 )
 def test_a_value_outside_its_limits_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -153,8 +153,8 @@ def test_what_is_expected_can_be_changed_and_is_checked() -> None:
     assert recipe.stored == Stored(short_side=96, fps=12.5)
     assert from_json(Recipe, json.loads(json.dumps(as_json(recipe)))) == recipe
     for wrong, message in {
-        "stored.short_side=96": "stored.short_side and stored.frame_size are both set; one of them must be none",
-        "stored.frame_size=0,5": "stored.short_side and stored.frame_size must be at least 1 pixel",
+        "stored.short_side=96": "stored.short_side is 96 and frame_size is set, too; one of them must be none",
+        "stored.frame_size=0,5": "stored.short_side and frame_size must be at least 1 pixel",
         "stored.fps=fast": "stored.fps is 'fast'; it must be a number",
     }.items():
         with pytest.raises(UsageError) as error:

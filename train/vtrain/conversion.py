@@ -18,7 +18,17 @@ from vprep.errors import UsageError
 UNIONS = (Union, UnionType)
 NAME = "name"  # the key in JSON that names the kind of a group
 MOST_ZEROS = 400  # more than any float has; writing out those of 1e-999999999 would take hours
+MOST_WHOLE = 1 << 63  # a whole number is below it
+MOST_SHOWN = 80  # characters of a value in an error
 MOST_NAMES = 20  # a sentence does not list more
+
+
+class SettingError(UsageError):
+    """A value that a group of settings refuses. The message begins with the setting's name, as the group has it."""
+
+    def within(self, where: str) -> "SettingError":
+        """Return the error with the complete name of the setting, as one types it."""
+        return SettingError(f"{where}{self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +53,22 @@ def as_text(value: Any) -> str:  # noqa: ANN401
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
+def shown(value: Any, write: Callable[[Any], str] = as_text) -> str:  # noqa: ANN401
+    """Return a value for an error: its text, or the beginning of a long one."""
+    try:
+        text = write(value)
+    except ValueError:  # Python writes out no whole number of more than 4300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text)} characters)"
+
+
 def alternatives(word: str, choices: Iterable[str], many: str = "") -> str:
     """Return the choices for the error about an unknown `word`, the nearest first.
 
     `many` replaces a list that is too long for a sentence.
     """
     there = list(choices)
-    close = get_close_matches(word, there, 1, 0.5)
+    close = get_close_matches(word[:MOST_SHOWN], there, 1, 0.5)
     listed = many if many and len(there) > MOST_NAMES else f"there are {', '.join(there)}"
     return (f"did you mean '{close[0]}'? " if close else "") + listed
 
@@ -79,19 +98,25 @@ def _group(kind: type, value: Any, where: str) -> Any:  # noqa: ANN401
     dot = f"{where}." if where else ""
     for key in value:
         if key not in known:
-            close = get_close_matches(key, known, 1, 0.5)
-            raise UsageError(f"no setting '{dot}{key}'; " + (f"did you mean '{close[0]}'?" if close else "remove it"))
+            close = get_close_matches(key[:MOST_SHOWN], known, 1, 0.5)
+            raise UsageError(
+                f"no setting '{dot}{shown(key)}'; " + (f"did you mean '{close[0]}'?" if close else "remove it")
+            )
     for key, field in known.items():
         if key not in value and field.default is MISSING and field.default_factory is MISSING:
             raise UsageError(f"no value for '{dot}{key}'; write one")
-    return kind(**{key: fit(hints[key], item, dot + key) for key, item in value.items()})
+    fitted = {key: fit(hints[key], item, dot + key) for key, item in value.items()}
+    try:
+        return kind(**fitted)
+    except SettingError as error:
+        raise error.within(dot) from None
 
 
 def _word(options: tuple[Any, ...], value: Any, where: str) -> Any:  # noqa: ANN401
     if value in options:
         return value
     word = value if isinstance(value, str) else ""
-    raise UsageError(f"{where} is '{as_text(value)}'; {alternatives(word, map(str, options))}")
+    raise UsageError(f"{where} is '{shown(value)}'; {alternatives(word, map(str, options))}")
 
 
 def _chosen(kinds: Mapping[str, type], value: Any, where: str) -> Any:  # noqa: ANN401
@@ -121,7 +146,7 @@ def _tuple(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:  
     _demand(isinstance(value, list | tuple), where, value, "several values, such as 1,2")
     if len(kinds) == 2 and kinds[1] is Ellipsis:
         kinds = kinds[:1] * len(value)
-    _demand(len(kinds) == len(value), where, as_text(tuple(value)), f"{len(kinds)} values with commas")
+    _demand(len(kinds) == len(value), where, shown(tuple(value)), f"{len(kinds)} values with commas")
     return tuple(fit(kind, item, where) for kind, item in zip(kinds, value, strict=True))
 
 
@@ -133,14 +158,14 @@ def _plain(kind: type, value: Any, where: str) -> Any:  # noqa: ANN401
     elif isinstance(value, str | int | float) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError, ZeroDivisionError):
             number = _number(str(value))
-            if kind is not int or number.denominator == 1:
+            if kind is not int or (number.denominator == 1 and abs(number) < MOST_WHOLE):
                 return kind(number)
     if kind not in WORDS:
         wanted = "int, float, str, bool, Fraction, Literal, a tuple of these or a frozen dataclass"
         raise UsageError(
             f"{where} is of type {getattr(kind, '__name__', kind)}; the type of a setting must be {wanted}"
         )
-    raise UsageError(f"{where} is '{as_text(value)}'; it must be {WORDS[kind]}")
+    raise UsageError(f"{where} is '{shown(value)}'; it must be {WORDS[kind]}")
 
 
 def _number(text: str) -> Fraction:
@@ -162,4 +187,4 @@ WORDS = {
 
 def _demand(holds: bool, where: str, value: Any, wanted: str) -> None:  # noqa: ANN401
     if not holds:
-        raise UsageError(f"{where} is {value!r}; it must be {wanted}")
+        raise UsageError(f"{where} is {shown(value, repr)}; it must be {wanted}")

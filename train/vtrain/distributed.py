@@ -1,5 +1,6 @@
 """Communication between the processes of a training. In a single process, nothing is exchanged."""
 
+import os
 from collections import deque
 from types import TracebackType
 from typing import Self, TypeVar, cast
@@ -19,6 +20,11 @@ def world() -> int:
 def rank() -> int:
     """Return this process's number, counted from 0."""
     return dist.get_rank() if world() > 1 else 0
+
+
+def local_world() -> int:
+    """Return how many processes of the training are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 @torch.no_grad()

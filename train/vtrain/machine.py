@@ -17,7 +17,8 @@ import cv2
 import torch
 
 from vprep.errors import UsageError
-from vprep.processors import CGROUPS
+from vprep.memory import memory
+from vprep.processors import most_workers
 from vprep.processors import processors as usable_processors
 from vtrain import __version__
 
@@ -55,13 +56,13 @@ def processors() -> int:
     return len(usable_processors())
 
 
-def memory(cgroups: Path = CGROUPS) -> int:
-    """Return how many bytes of memory this process may use; a container's limit counts."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # versions 2 and 1 of control groups
-        with suppress(OSError, ValueError):  # the file says "max" when there is no limit
-            limits.append(int((cgroups / name).read_text()))
-    return min(limits)
+def demand_workers(count: int, name: str = "workers") -> None:
+    """Refuse far more loader workers than there are processors; `name` is how the user writes their number."""
+    if count > most_workers():
+        raise UsageError(
+            f"{name} is {count}, and this machine has {processors()} processors: at most {most_workers()} workers can "
+            "be of use here"
+        )
 
 
 def versions() -> dict[str, str | None]:

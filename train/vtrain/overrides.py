@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any, TypeVar, get_type_hints
 
 from vprep.errors import UsageError
-from vtrain.conversion import NAME, as_text, choice_in, fit
+from vtrain.conversion import MOST_SHOWN, NAME, as_text, choice_in, fit, shown
 
 Config = TypeVar("Config")
 Path = tuple[str, ...]
@@ -48,7 +48,7 @@ def change(config: Config, words: Iterable[str]) -> Config:
     for word in words:
         key, equals, text = word.partition("=")
         if not key or not equals:
-            raise UsageError(f"'{word}' is no setting; settings are written key=value")
+            raise UsageError(f"'{shown(word)}' is no setting; settings are written key=value")
         _put(found, path_of(config, key), text)
     return from_json(type(config), found)
 
@@ -87,9 +87,9 @@ def path_of(config: Any, key: str) -> Path:  # noqa: ANN401
         if ends:
             raise UsageError(f"'{key}' may be {' or '.join('.'.join(path) for path in ends)}; write one of them")
     keys = [".".join(path) for path in plain]
-    close = get_close_matches(key, keys + [path[-1] for path in plain], 1, 0.5)
+    close = get_close_matches(key[:MOST_SHOWN], keys + [path[-1] for path in plain], 1, 0.5)
     hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(keys)}"
-    raise UsageError(f"no setting '{key}'; {hint}")
+    raise UsageError(f"no setting '{shown(key)}'; {hint}")
 
 
 def _in_dict(config: Any, path: Path) -> bool:  # noqa: ANN401

@@ -17,7 +17,7 @@ from torch import Tensor
 from veval.evaluation import Evaluation, Execution, Info, Weights
 from veval.features import feature_file
 from veval.features.feature_file import FeatureTables, Shapes
-from veval.features.forward import Net, for_clips, stream
+from veval.features.forward import Net, demand_memory, for_clips, stream
 from veval.features.reading import Array
 from veval.features.resume import Part, open_parts, plan_parts, refuse_others
 from veval.protocol import RELEASED_BATCH, Protocol
@@ -66,6 +66,8 @@ def work_of(evaluation: Evaluation[Weights], gallery: str = "") -> Work:
     net = Features(evaluation.network.net, protocol.pools)
     clips = () if protocol.level == "video" else (protocol.rows,)
     videos = evaluation.data.videos
+    for chosen in videos.values():
+        demand_memory(protocol.plan(), chosen)
     return Work(
         net=for_clips(net, protocol, evaluation.execution.device),
         shapes={pool: (*clips, dim) for pool, dim in net.dims(protocol.clip).items()},

@@ -4,6 +4,7 @@ V videos, R clips and crops of a video, C channels, T time, S side, D feature
 """
 
 from collections.abc import Callable, Iterator
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,14 @@ from torch import Tensor, nn
 from veval.evaluation import Execution, Info
 from veval.inputs import KINETICS
 from veval.protocol import Protocol
+from vprep.errors import UsageError
+from vprep.memory import memory_with_swap
+from vprep.memory import size as as_size
 from vtrain.data.batch import Bad
+from vtrain.data.buffers import FITTING, Buffers
 from vtrain.data.dataset import Videos
 from vtrain.data.loader import Loader
+from vtrain.data.sampler import canvas_of
 from vtrain.data.sampling import EvenClips
 from vtrain.inference import outputs
 
@@ -46,6 +52,21 @@ def for_clips(net: nn.Module, protocol: Protocol, device: torch.device | str) ->
     return (Standardise(net, *KINETICS).eval() if protocol.normalise == "kinetics" else net).to(device)
 
 
+def demand_memory(plan: EvenClips, videos: Videos) -> None:
+    """Refuse clips of which a single one, or those of a single video, do not fit into memory."""
+    side, room = plan.looks[0].size, memory_with_swap()
+    needed = plan.looks[0].crops * 3 * plan.frames * side**2 * torch.float32.itemsize
+    if needed > room:
+        share = FITTING * room / needed
+        choices = {"size": int(side * sqrt(share)), "frames": int(plan.frames * share)}
+        fitting = " or ".join(f"{name}={number}" for name, number in choices.items() if number)
+        raise UsageError(
+            f"one clip of frames={plan.frames} with size={side} needs at least {as_size(needed)} of memory, and this "
+            f"machine has {as_size(room)}; {f'{fitting} would fit' if fitting else 'take smaller and shorter clips'}"
+        )
+    Buffers(1, (plan.views, plan.length, *canvas_of(plan, videos.frame_sizes), 3), 0).demand_memory()
+
+
 def stream(
     net: Net, videos: Videos, plan: EvenClips, execution: Execution, bad: list[Info], *, of: int | None = None
 ) -> Iterator[tuple[int, list[int], Tensor]]:
@@ -53,6 +74,7 @@ def stream(
 
     Videos that cannot be read are added to `bad` instead. Their budget is a share of `of` videos; None: of `videos`.
     """
+    demand_memory(plan, videos)
     device = torch.device(execution.device)
     crops = plan.looks[0].crops
     size = execution.batch or (VIDEOS if device.type == "cpu" else max(1, CLIPS // (plan.clips * crops)))

@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from veval.early import demand_selection
 from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo, nothing
+from veval.features.forward import demand_memory
 from veval.inputs import crop_of, demand_labels
 from veval.protocol import crop_note, for_weights
 from veval.tasks.best_on_test import BestOnTest
@@ -218,6 +219,7 @@ def refuse_untestable(tuning: FineTuning, shards: ShardSet) -> Videos:
     said = as_json(recipe)
     tuned = replace(tuning.weights.info, recipe=recipe.name, clip=list(recipe.clip), crop=crop_of(said))
     protocol = for_weights("testing", tuned, tuning.protocol, tuning.words, sampled_like(said))
+    demand_memory(protocol.plan(), tuning.test_videos)
     demand_distinct(protocol.plan().looks[0], tuning.test_videos.frame_sizes)
     note(crop_note(protocol, tuned, tuning.data.info.side, "test."))
     return selected(recipe, shards)[0]

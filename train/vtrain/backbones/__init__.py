@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vprep import plugins
 from vprep.errors import UsageError
+from vtrain.conversion import shown
 from vtrain.lazy import Lazy, exports
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def _built_in(name: str) -> "Callable[..., Backbone]":
 
 BACKBONES: "Mapping[str, Callable[..., Backbone]]" = Lazy(FILES, _built_in)
 __getattr__ = exports(__name__, {"Backbone": "stages"})
+MOST_BLOCKS = 1000  # of a network
 _allowed: set[str] = set()
 
 
@@ -49,6 +51,12 @@ def backbone(name: str, **settings: Any) -> "Backbone":  # noqa: ANN401 - each b
     build = _builder(name)
     _check_settings(name, build, settings)
     return adapted(name, build(**settings) if name in BACKBONES else _built(name, build, settings))
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """Return the settings of a backbone of this package with their defaults; none for one from outside."""
+    build = BACKBONES.get(name)
+    return {} if build is None else {word: one.default for word, one in inspect.signature(build).parameters.items()}
 
 
 def known(name: str) -> bool:
@@ -118,6 +126,8 @@ def _check_settings(name: str, build: Callable[..., object], settings: dict[str,
         if word not in parameters:
             there = f"it has {', '.join(parameters)}" if parameters else "it has none"
             raise UsageError(f"backbone '{name}' has no setting '{word}'; {there}")
+    for word, value in settings.items() if name in BACKBONES else ():
+        _check_numbers(word, value)
     for word, parameter in parameters.items():
         by_name = parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         if by_name and parameter.default is inspect.Parameter.empty and word not in settings:
@@ -125,3 +135,12 @@ def _check_settings(name: str, build: Callable[..., object], settings: dict[str,
                 f"backbone '{name}' needs a value for `{word}`; write backbone_settings.{word}=VALUE, or give `{word}` "
                 "a default"
             )
+
+
+def _check_numbers(word: str, value: object) -> None:
+    """Refuse a width below 1, and blocks whose number is below 1 or that are absurdly many."""
+    numbers = [number for number in (value if isinstance(value, tuple) else (value,)) if isinstance(number, int)]
+    most = MOST_BLOCKS if isinstance(value, tuple) else 1 << 63
+    if numbers and not (min(numbers) >= 1 and sum(numbers) <= most):
+        end = f" each, and at most {most} together" if isinstance(value, tuple) else ""
+        raise UsageError(f"backbone_settings.{word} is '{shown(value)}'; it must be at least 1{end}")

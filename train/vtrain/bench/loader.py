@@ -19,10 +19,11 @@ from vtrain.bench.options import plan_of
 from vtrain.bench.timing import time_loader, time_parts
 from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import batch_of, sample_info
+from vtrain.data.buffers import Buffers
 from vtrain.data.dataset import Videos
 from vtrain.data.loader import Loader
 from vtrain.data.order import Order
-from vtrain.data.sampler import FLAGS, Sampler
+from vtrain.data.sampler import FLAGS, Sampler, canvas_of
 from vtrain.data.sampling import Plan
 from vtrain.machine import device_named, name_of, processors
 
@@ -36,6 +37,7 @@ Measured = dict[str, Any]  # numbers by name, as --json prints them
 def loader(videos: Videos, method: str, *, batch: int, workers: list[int], seconds: float, device: str) -> Measured:
     """Time the stages, and the loader with each number of `workers`."""
     plan, target = plan_of(method), device_named(device)
+    Buffers(batch, (plan.views, plan.length, *canvas_of(plan, videos.frame_sizes), 3), 0).demand_memory()
     stages, extra = _stages(videos, plan, batch, target, seconds)
     measured: Measured = {
         "method": method,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from vprep.errors import UsageError
 from vprep.processors import processors
 from vtrain.data.sampling import EvenClips, OneClip, Plan
+from vtrain.machine import demand_workers
 from vtrain.methods import METHODS, registry
 
 OTHER_PLANS: dict[str, Callable[[], Plan]] = {"finetune": OneClip, "test": EvenClips}
@@ -24,8 +25,10 @@ def read_workers(text: str) -> list[int]:
     """Return the numbers of workers to try; by default 0, 1, 2, 4, ... up to the number of processors."""
     if text:
         try:
-            return [int(word) for word in text.split(",")]
+            numbers = [int(word) for word in text.split(",")]
         except ValueError:
             raise UsageError(f"--workers is '{text}'; write numbers with commas, as in 0,1,4") from None
+        demand_workers(max(numbers), "--workers")
+        return numbers
     most = len(processors())
     return sorted({0, most, *(1 << power for power in range(most.bit_length()))} - {1 << most.bit_length()})

@@ -31,10 +31,12 @@ from vtrain.data.sampler import Sampler
 from vtrain.data.sampling import Plan
 from vtrain.machine import device_named, name_of, processors
 from vtrain.recipes.recipe import Recipe, for_classes
+from vtrain.training.log import note
+from vtrain.training.memory import demand_memory
 from vtrain.training.monitor import memory_mb
 from vtrain.training.processes import training_settings
 from vtrain.training.run import Place, Run
-from vtrain.training.train import make
+from vtrain.training.train import make, module_of
 from vtrain.training.training import feed_of, place_of
 
 CLASSES = 400  # when there are no videos to count them
@@ -48,6 +50,7 @@ def step(recipe: Recipe, *, seconds: float, device: str) -> Measured:
     """Time the model on random pixels, beside its backbone alone. On a GPU, time it as published code runs it, too."""
     place = _place(recipe, device, 0)
     recipe = for_classes(recipe, CLASSES)
+    note(demand_memory(recipe, _imagined(recipe.method.plan(), 1), place, 1, module_of))
     with training_settings(place.device):
         batch = random_batch(recipe, place.device)
         run = made(recipe, place)
@@ -71,6 +74,7 @@ def all(recipe: Recipe, videos: Videos, *, workers: int | None, seconds: float, 
     """Time the model alone, the loader alone, and both together. `workers` None: as many as in training."""
     place = _place(recipe, device, workers)
     recipe = for_classes(recipe, len(videos.classes or ()))
+    note(demand_memory(recipe, videos, place, 1, module_of))
     batch = next(iter(feed_of(recipe, videos, None, replace(place, workers=0)).loader))
     with training_settings(place.device):
         run = made(recipe, place)
@@ -93,14 +97,19 @@ def random_batch(recipe: Recipe, device: torch.device) -> Batch:
     return _noise(recipe.method.plan(), recipe, device)
 
 
-def _noise(plan: Plan, recipe: Recipe, device: torch.device) -> Batch:
-    count = recipe.at_a_time(1)
+def _imagined(plan: Plan, count: int) -> Videos:
+    """Return so many videos that cannot be read, with frames as large as the plan's clips need."""
     height = max(STORED[0], round(MARGIN * max(config.crop_size or config.size for config in plan.looks)))
     numbers = {"shard": 0, "offset": 0, "frames": FRAMES, "label": 0, "fps": 25}
     numbers |= {"height": height, "width": round(height / STORED[0] * STORED[1])}
     columns = {name: np.full(count, number) for name, number in numbers.items()}
     keys = pa.array([str(row) for row in range(count)])
-    videos = Videos(paths=[], sizes=[], keys=keys, classes=None, frame_index=None, **columns)
+    return Videos(paths=[], sizes=[], keys=keys, classes=None, frame_index=None, **columns)
+
+
+def _noise(plan: Plan, recipe: Recipe, device: torch.device) -> Batch:
+    count = recipe.at_a_time(1)
+    videos = _imagined(plan, count)
     sampler = Sampler(videos, plan, recipe.seed)
     samples = [sampler.plan(0, row) for row in range(count)]
     shape = (count, plan.views, plan.length, *sampler.canvas, 3)

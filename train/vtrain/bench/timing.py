@@ -11,7 +11,8 @@ import torch
 from vprep.signals import Stop
 from vtrain.data.augment.apply import Augment
 from vtrain.data.batch import Batch
-from vtrain.data.loader import PREFETCHED, Loader
+from vtrain.data.buffers import PREFETCHED
+from vtrain.data.loader import Loader
 from vtrain.machine import wait_for
 from vtrain.recipes.recipe import Length, Recipe
 from vtrain.training.loop import Feed

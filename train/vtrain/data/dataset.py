@@ -151,9 +151,7 @@ def held_out(videos: Videos, count: int, by: By = "video", seed: int = 0) -> tup
     that have the same key in several sets are held out together.
     """
     if not 0 <= count < len(videos):
-        raise UsageError(
-            f"{count} videos are to be held out of {len(videos)}; hold out 0 to {len(videos) - 1} (data.hold_out)"
-        )
+        raise UsageError(f"data.hold_out is {count} of {len(videos)} videos; it must be from 0 to {len(videos) - 1}")
     keys = videos.keys.to_pylist()
     groups = keys if by == "video" else [_group(key) for key in keys]
     order = sorted(set(groups), key=lambda group: seed_from(seed, "held out", group))
@@ -166,7 +164,7 @@ def held_out(videos: Videos, count: int, by: By = "video", seed: int = 0) -> tup
             break
         held += rows[group]
     if count and len(held) == len(videos):
-        raise UsageError(f"the {len(order)} groups are too large to hold out {count} videos; hold out fewer videos")
+        raise UsageError(f"the {len(order)} groups are too large to hold out {count} videos; set data.hold_out lower")
     kept = np.ones(len(videos), bool)
     kept[held] = False
     return videos.take(np.flatnonzero(kept)), videos.take(np.flatnonzero(~kept))
@@ -175,5 +173,5 @@ def held_out(videos: Videos, count: int, by: By = "video", seed: int = 0) -> tup
 def _group(key: str) -> str:
     found = GROUP.search(key)
     if found is None:
-        raise UsageError(f"video '{key}' has no group in its name, as in v_Archery_g01_c02; hold out by video")
+        raise UsageError(f"video '{key}' has no group in its name, as in v_Archery_g01_c02; set data.hold_out_by=video")
     return found[1]

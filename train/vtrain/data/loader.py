@@ -14,7 +14,6 @@ import logging
 from collections.abc import Generator, Iterable, Iterator
 from functools import partial
 from itertools import pairwise
-from math import prod
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -24,6 +23,7 @@ from torch.utils.data import get_worker_info
 
 from vprep.errors import UsageError, WorkError
 from vtrain.data.batch import Bad, Batch, SampleInfo, batch_of
+from vtrain.data.buffers import MOST_BORROWED, PER_WORKER, PREFETCHED, Buffers
 from vtrain.data.chunks import ChunkMaker, OnError, Task
 from vtrain.data.dataset import Videos
 from vtrain.data.order import Order, share
@@ -33,10 +33,7 @@ from vtrain.data.sampling import Plan
 from vtrain.data.shard_set import ShardSet
 from vtrain.data.shard_spec import Spec
 from vtrain.data.workers import BufferPool, Chunk, Failure, SharedBufferPool, SharedPixels, from_workers
-
-CHUNK_BYTES = 32 << 20  # of pixels; a worker makes a larger batch in several chunks
-PREFETCHED = 2  # chunks that a worker makes before they are asked for
-MOST_BORROWED = 2  # shared buffers of a worker that tensors may hold
+from vtrain.machine import demand_workers
 
 log = logging.getLogger("vtrain.data")
 
@@ -96,8 +93,9 @@ class Loader:
         sampler = Sampler(videos, plan, seed)
         self._maker = ChunkMaker(videos, sampler, Order(videos.shard, seed, shuffled=shuffled), on_error)
         self._shape = (plan.views, plan.length, *sampler.canvas, 3)
-        local = batch // world
-        self._chunks_per_batch = min(local, -(-local * prod(self._shape) // CHUNK_BYTES)) if workers else 1
+        self._buffers = Buffers(batch // world, self._shape, workers)
+        self._buffers.demand_memory()
+        self._chunks_per_batch = self._buffers.chunks
         self._pool = BufferPool(pinned=self._device.type == "cuda")
 
     def __len__(self) -> int:
@@ -120,9 +118,7 @@ class Loader:
             yield batch
 
     def _host_batches(self) -> Generator[Batch, None, None]:
-        size = -(-self.batch // self._world // self._chunks_per_batch) * prod(self._shape)
-        buffers = PREFETCHED + 1 + MOST_BORROWED
-        pools = [SharedBufferPool(buffers, MOST_BORROWED, size) for _ in range(self.workers)]
+        pools = [SharedBufferPool(PER_WORKER, MOST_BORROWED, self._buffers.chunk) for _ in range(self.workers)]
         pipeline = wds.DataPipeline(self._tasks_of_this_worker, partial(self._make_chunks, pools))
         if not pools:
             yield from self._collect(iter(pipeline), pools)
@@ -237,6 +233,7 @@ def _check_arguments(*, batch: int, workers: int, rank: int, world: int, on_erro
         raise UsageError(f"rank is {rank} of {world}; ranks count from 0")
     if workers < 0:
         raise UsageError(f"workers is {workers}; write 0 to work in this process, or the number of worker processes")
+    demand_workers(workers)
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error is '{on_error}'; write raise or skip")
 

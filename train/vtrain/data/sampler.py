@@ -58,9 +58,8 @@ class Sampler:
         sizes = videos.frame_sizes
         for config in plan.looks:
             demand_distinct(config, sizes)
-        box = _common_box(plan, sizes)
-        self._cuts = box is not None
-        self.canvas = box or (max(height for height, _ in sizes), max(width for _, width in sizes))
+        self._cuts = _common_box(plan, sizes) is not None
+        self.canvas = canvas_of(plan, sizes)
 
     def with_reader(self, reader: ShardReader) -> "Sampler":
         """Return a sampler that is the same but for its reader, which one thread at a time may use."""
@@ -205,6 +204,11 @@ def _fault(view: object, number: int, plan: Plan, video: Video) -> str:
             "give one AugmentConfig for all groups or one for each"
         )
     return ""
+
+
+def canvas_of(plan: Plan, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return height and width of a sample's pixels, for frames of all these sizes."""
+    return _common_box(plan, sizes) or (max(height for height, _ in sizes), max(width for _, width in sizes))
 
 
 def _common_box(plan: Plan, sizes: list[tuple[int, int]]) -> tuple[int, int] | None:

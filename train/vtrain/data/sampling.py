@@ -6,9 +6,9 @@ A plan runs before any pixel is read, so only the frames that a view shows are r
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
-from vprep.errors import UsageError
+from vtrain.conversion import SettingError, shown
 from vtrain.data.augment.config import AugmentConfig
 
 Short = Literal["loop", "restart", "stretch", "replace", "error"]
@@ -20,6 +20,7 @@ stretch   spread its frames evenly over the clip; if it has no more frames than 
 replace   show another random video in this epoch
 error     count it as a bad video
 """
+SLOWEST, FASTEST = 0.001, 10_000  # speeds of a clip
 SHORTS: tuple[Short, ...] = ("loop", "restart", "stretch", "replace", "error")
 
 
@@ -82,7 +83,16 @@ def demand_positive(**settings: object) -> None:
     for name, value in settings.items():
         values = value if isinstance(value, tuple) else (value,)
         if not values or any(not number > 0 for number in values):
-            raise UsageError(f"{name} is '{','.join(map(str, values))}'; write one or more numbers above 0")
+            raise SettingError(f"{name} is '{shown(value)}'; write one or more numbers above 0")
+
+
+def demand_speeds(**settings: object) -> None:
+    """Refuse a speed, or one of several, that is not above 0 or that no video is long enough for."""
+    demand_positive(**settings)
+    for name, value in settings.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if not SLOWEST <= cast(float, number) <= FASTEST:
+                raise SettingError(f"{name} is '{shown(number)}'; it must be from {SLOWEST} to {FASTEST}")
 
 
 def span(count: int, step: int) -> int:
@@ -152,7 +162,8 @@ class OneClip:
     views = 1
 
     def __post_init__(self) -> None:
-        demand_positive(frames=self.frames, step=self.step, looks=len(self.looks))
+        demand_positive(frames=self.frames, looks=len(self.looks))
+        demand_speeds(step=self.step)
 
     @property
     def length(self) -> int:
@@ -186,7 +197,8 @@ class EvenClips:
     looks: tuple[AugmentConfig, ...] = (CENTRE,)  # how the clips are augmented
 
     def __post_init__(self) -> None:
-        demand_positive(clips=self.clips, frames=self.frames, step=self.step, looks=len(self.looks))
+        demand_positive(clips=self.clips, frames=self.frames, looks=len(self.looks))
+        demand_speeds(step=self.step)
 
     @property
     def views(self) -> int:

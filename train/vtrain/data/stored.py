@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vprep.errors import UsageError
+from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
 
 Rate = float | Literal["native"]
@@ -33,9 +33,11 @@ class Stored:
 
     def __post_init__(self) -> None:
         if self.short_side is not None and self.frame_size is not None:
-            raise UsageError("stored.short_side and stored.frame_size are both set; one of them must be none")
-        if any(side < 1 for side in (self.short_side or 1, *(self.frame_size or ()))):
-            raise UsageError("stored.short_side and stored.frame_size must be at least 1 pixel")
+            raise SettingError(f"short_side is {self.short_side} and frame_size is set, too; one of them must be none")
+        if any(side < 1 for side in (1 if self.short_side is None else self.short_side, *(self.frame_size or ()))):
+            raise SettingError("short_side and frame_size must be at least 1 pixel")
+        if isinstance(self.fps, float) and not self.fps > 0:
+            raise SettingError(f"fps is {self.fps:g}; it must be above 0, or native")
 
     @property
     def options(self) -> str:

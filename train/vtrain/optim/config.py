@@ -24,4 +24,4 @@ class Optim:
     exclude: Exclude = "none"  # from weight decay and from LARS's scaling
 
     def __post_init__(self) -> None:
-        check_limits("optim", self, LIMITS)
+        check_limits(self, LIMITS)

@@ -70,9 +70,13 @@ def build(module: nn.Module, config: Optim, lr_factors: Mapping[str, float] | No
     module itself, not a wrapper of DDP or torch.compile, which changes the names.
     """
     if config.nesterov and config.name != "sgd":
-        raise UsageError(f"nesterov with {config.name}: only sgd has it; set nesterov to false")
+        raise UsageError(
+            f"optim.nesterov is true with optim.name={config.name}: only sgd has it; set optim.nesterov=false"
+        )
     if config.nesterov and not config.momentum:
-        raise UsageError("nesterov with a momentum of 0: set momentum above 0, or nesterov to false")
+        raise UsageError(
+            "optim.nesterov is true with optim.momentum=0: set optim.momentum above 0, or optim.nesterov=false"
+        )
     groups = parameter_groups(module, config, lr_factors or {})
     match config.name:
         case "sgd":

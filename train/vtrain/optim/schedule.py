@@ -57,7 +57,7 @@ class Schedule:
     lowest: float = 1e-7  # least learning rate that a plateau leads to
 
     def __post_init__(self) -> None:
-        check_limits("schedule", self, LIMITS)
+        check_limits(self, LIMITS)
 
     def at_batch(self, batch: int) -> "Schedule":
         """Return the schedule for a known batch, with `lr` scaled to it."""

@@ -15,6 +15,7 @@ from vtrain.data.stored import Stored
 from vtrain.methods import registry
 from vtrain.methods.method import MethodConfig
 from vtrain.optim.config import Optim
+from vtrain.optim.limits import FRACTION, NOT_NEGATIVE, WHOLE, check_limits
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import from_json
 from vtrain.run_folder import read_json
@@ -41,6 +42,7 @@ class Data:
                 f"data.split is '{self.split}'; write data.split=all for all videos, or data.split=auto for the train "
                 "split of a set that has one"
             )
+        check_limits(self, {"fold": (1, 3), "hold_out": NOT_NEGATIVE, "budget": FRACTION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,9 @@ class Watch:
     gallery: str = "train"
     queries: str = "test"
     clips: int = 2  # of each video
+
+    def __post_init__(self) -> None:
+        check_limits(self, {"clips": WHOLE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +113,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("batch", "accumulate", "repeat", "log_every", "save_every"):
             _demand(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _demand(self.keep_every >= 0, "keep_every", self.keep_every, "0 (never) or a number of steps")
         _demand(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
         _demand(0 <= self.save_minutes <= 1e6, "save_minutes", self.save_minutes, "0 (never) to 1e6")
         _demand(0 < self.epochs <= 1e9, "epochs", self.epochs, "above 0, and at most 1e9")
@@ -116,18 +122,7 @@ class Recipe:
         _demand(self.workers is None or self.workers >= 0, "workers", self.workers, "0 or more")
         for name, value in (("validate.every", self.validate.every), ("watch.every", self.watch.every)):
             _demand(value >= 0, name, value, "0 (never) or a number of epochs")
-        if self.schedule.kind == "plateau" and self.validate.every != 1:
-            raise UsageError(
-                f"validate.every is {self.validate.every:g} with schedule.kind=plateau, which needs a loss each epoch: "
-                "set validate.every=1, and data.hold_out or validate.split"
-            )
-        if self.keep == "best" and self.best_by == "held_out_loss" and not self.validate.every:
-            raise UsageError(
-                "keep is best by held_out_loss, which is not measured: set validate.every=1, and data.hold_out or "
-                "validate.split; or best_by=loss, or keep=last"
-            )
-        if self.validate.every and not (self.data.hold_out or self.validate.split):
-            raise UsageError("nothing to validate on: set data.hold_out or validate.split, or validate.every=0")
+        _demand_validation(self)
 
     @property
     def method_name(self) -> str:
@@ -219,6 +214,30 @@ def read_recipe(path: Path, command: str) -> Recipe:
         return from_json(Recipe, found)
     except UsageError as error:
         raise UsageError(f"{path} is no recipe: {error}") from None
+
+
+def _demand_validation(recipe: Recipe) -> None:
+    """Refuse settings that need a validation that the recipe does not have; name all that has to change at once."""
+    every, on_something = recipe.validate.every, bool(recipe.data.hold_out or recipe.validate.split)
+    plateau = recipe.schedule.kind == "plateau"
+    best = recipe.keep == "best" and recipe.best_by == "held_out_loss"
+    if on_something and (every == 1 or not plateau) and (every or not best):
+        return
+    if not (every or plateau or best):
+        return
+    needing = [f"validate.every={every:g}"] if every and not on_something else []
+    needing += ["schedule.kind=plateau"] if plateau else []
+    needing += ["keep=best with best_by=held_out_loss"] if best else []
+    without = [*(["validate.every=0"] if every else []), *(["schedule.kind=constant"] if plateau else [])]
+    without += ["keep=last"] if best else []
+    missing = [] if on_something else ["data.hold_out=N or validate.split=SPLIT"]
+    missing += ["validate.every=1"] if every != 1 and (plateau or not every) else []
+    there = f"validate.every is {every:g}" if on_something else "data.hold_out is 0 and validate.split is empty"
+    what = "a loss each epoch" if plateau else "videos to validate on"
+    raise UsageError(
+        f"{there}, but {' and '.join(needing)} must have {what}: set {' and '.join(missing)}; "
+        f"or set {', '.join(without)}"
+    )
 
 
 def _demand(holds: bool, name: str, value: object, wanted: str) -> None:

@@ -34,6 +34,18 @@ def computing(module: nn.Module, place: Place, compiled: bool) -> str:
     return f"computing on {name_of(place.device)}: {', '.join(parts)}; {read} the clips, with {processors()} processors"
 
 
+def epochs_in_a_step(batch: int, videos: int) -> str:
+    """Return a sentence about a step that shows videos more than once; empty where none does.
+
+    No method learns wrongly from it: none takes two clips of a video for a negative pair.
+    """
+    if batch <= videos:
+        return ""
+    least, most = batch // videos, -(-batch // videos)
+    times = f"{least} times" if least == most else f"{least} or {most} times"
+    return f"batch={batch} of {videos} videos: a step is {batch / videos:.1f} epochs, and shows each video {times}"
+
+
 class Waiting:
     """Measures once, in the first minute, how much of its time a training waits for its loader."""
 

@@ -29,11 +29,12 @@ from vtrain.methods import registry
 from vtrain.optim.optimizers import build
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Recipe
-from vtrain.training.advice import computing
+from vtrain.training.advice import computing, epochs_in_a_step
 from vtrain.training.inputs import Inputs, command_of, recipe_in, shards_of
 from vtrain.training.lengths import with_length
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
+from vtrain.training.memory import demand_memory
 from vtrain.training.monitor import Monitor
 from vtrain.training.outputs import errors_named
 from vtrain.training.processes import first_decides, processes
@@ -62,6 +63,8 @@ def train(
             inputs = inputs or Inputs.open(recipe, shards_of(recipe, folder))
         training = Training.open(recipe, device, folder, inputs)
         del inputs  # its index need not stay in memory
+        note(demand_memory(training.recipe, training.videos, training.place, training.length.steps, module_of))
+        note(epochs_in_a_step(training.recipe.batch, len(training.videos)))
         validate = validation(training)
         watch = watching(training)
         note(training.note)
@@ -169,6 +172,11 @@ def summary_of(training: Training, run: Run, first: int, seconds: float) -> Summ
     }
 
 
+def module_of(recipe: Recipe) -> nn.Module:
+    """Return the recipe's method with its backbone, both with random weights."""
+    return method_of(recipe, network_of(recipe))
+
+
 def at_once(folder: Path) -> str:
     """Return what a training says that is stopped without a save, by a second Ctrl-C."""
     return f"stopped at once; {run_folder.standing(folder)}: {run_folder.how_to_go_on(folder)}"
@@ -177,14 +185,7 @@ def at_once(folder: Path) -> str:
 def make(recipe: Recipe, place: Place) -> Run:
     """Build the method with its backbone and its optimiser, wrapped where there are several processes."""
     torch.manual_seed(recipe.seed)
-    try:
-        net = backbone(recipe.backbone, **recipe.backbone_settings)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"backbone '{recipe.backbone}' cannot be made with backbone_settings {recipe.backbone_settings} "
-            f"({reason}); change them"
-        ) from None
+    net = network_of(recipe)
     if recipe.weights is not None:
         epoch = load_weights(net, recipe.backbone, Path(recipe.weights)).epoch
         note(f"initial weights: {recipe.weights} ({epoch})" if epoch else "")
@@ -199,6 +200,19 @@ def make(recipe: Recipe, place: Place) -> Run:
     if recipe.compile == "yes":
         module.compile(dynamic=False)
     return Run(module, over_processes(module, place.device), optimizer, place.device)
+
+
+def network_of(recipe: Recipe) -> Backbone:
+    """Return the recipe's backbone with random weights."""
+    try:
+        return backbone(recipe.backbone, **recipe.backbone_settings)
+    except (TypeError, ValueError, RuntimeError) as error:
+        overflow = "overflow" in str(error)
+        reason = "some of its weights would take more than 2**63 bytes" if overflow else str(error).splitlines()[0]
+        raise UsageError(
+            f"backbone '{recipe.backbone}' cannot be made with backbone_settings {recipe.backbone_settings} "
+            f"({reason}); change them"
+        ) from None
 
 
 def method_of(recipe: Recipe, net: Backbone) -> nn.Module:

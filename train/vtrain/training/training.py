@@ -12,10 +12,11 @@ from vtrain.data.fetch import ClipFetcher
 from vtrain.data.loader import Loader
 from vtrain.distributed import rank, world
 from vtrain.inference import uses_bf16
-from vtrain.machine import default_workers
+from vtrain.machine import default_workers, demand_workers
 from vtrain.methods import registry
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Length, Recipe
+from vtrain.training.compiler import demand_compiler
 from vtrain.training.inputs import Inputs, note_about
 from vtrain.training.loop import Feed
 from vtrain.training.processes import agreed_folder
@@ -118,6 +119,9 @@ class Training:
 
 def place_of(recipe: Recipe, device: torch.device) -> Place:
     workers = recipe.workers if recipe.workers is not None else default_workers(device)
+    demand_workers(workers)
+    if recipe.compile == "yes":
+        demand_compiler(device)
     return Place(device, precision_of(recipe, device), workers)
 
 

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod, sqrt
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,8 @@ from torch import Tensor
 from vprep import plugins
 from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError, about
+from vprep.memory import memory_with_swap
+from vprep.memory import size as as_size
 from vtrain.backbones import Backbone
 from vtrain.backbones.conv import use_kernels
 from vtrain.run_folder import BEST, LAST, weights_file
@@ -135,6 +138,14 @@ def recipe_of(source: Path) -> dict[str, Any] | None:
 def two_clips(info: WeightsInfo) -> Tensor:
     """Return two random clips for the backbone; their size is first tried without memory."""
     shape = (2, 3, *(info.clip or CLIP))
+    needed, room = prod(shape) * torch.float32.itemsize, memory_with_swap()
+    if needed > room:
+        most = int(shape[3] * sqrt(0.5 * room / needed))
+        fitting = f"--size {most}" if most else f"--frames {int(shape[2] * 0.5 * room / needed)}"
+        raise UsageError(
+            f"two clips of {' x '.join(map(str, shape[2:]))}, with which the file is checked, need {as_size(needed)} "
+            f"of memory, and this machine has {as_size(room)}; {fitting} would fit"
+        )
     try:
         on_meta(info.backbone, info.settings).eval()(torch.empty(shape, device="meta"))
     except (RuntimeError, ValueError) as error:

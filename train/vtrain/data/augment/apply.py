@@ -37,8 +37,8 @@ class Augment:
             values = list(dict.fromkeys(getattr(config, name) for config in looks))
             if len(values) > 1:
                 raise UsageError(
-                    f"{name} is {' and '.join(map(str, values))} in the looks of one batch; "
-                    "all views are augmented together: write the same value in all looks"
+                    f"looks.{name} is {' and '.join(map(str, values))} for the views of one batch, which are augmented "
+                    f"together: write the same value for all, as in looks.{name}={values[0]}"
                 )
 
     @torch.no_grad()

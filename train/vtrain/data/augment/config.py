@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vprep.errors import UsageError
+from vtrain.conversion import SettingError, shown
 
 Array = npt.NDArray[Any]
 DrawnParameters = dict[str, Any]
@@ -193,14 +194,14 @@ def stack(parameters: Sequence[Sequence[DrawnParameters]]) -> dict[str, Array]:
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise UsageError(message)
+        raise SettingError(message)
 
 
 def _check_choices(config: AugmentConfig) -> None:
     for name, kind in (("crop", Crop), ("jitter_per", Per), ("normalise", Normalise)):
         value, known = getattr(config, name), get_args(kind)
         _require(value in known, f"{name} is '{value}'; write one of {', '.join(known)}")
-    order = ", ".join(config.order)
+    order = shown(config.order)
     _require(
         sorted(config.order) == sorted(OPS),
         f"order is '{order}'; write each of {', '.join(OPS)} exactly once, also those with chance 0",

@@ -33,9 +33,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
-from vtrain.data.sampling import OneClip, Plan, Sample, Short, Video, View, demand_positive, random_clip
+from vtrain.data.sampling import OneClip, Plan, Sample, Short, Video, View, demand_positive, demand_speeds, random_clip
 from vtrain.methods.method import MethodEntry
+from vtrain.optim.limits import FRACTION, NOT_NEGATIVE, WHOLE, check_limits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +68,11 @@ class Sampling:
     looks: tuple[AugmentConfig, ...] = (ONLINE, TARGET)
 
     def __post_init__(self) -> None:
-        demand_positive(frames=self.frames, speeds=self.speeds, looks=len(self.looks))
+        demand_positive(frames=self.frames, looks=len(self.looks))
+        demand_speeds(speeds=self.speeds)
+        if len(self.speeds) < 2:
+            raise SettingError(f"speeds is '{self.speeds[0]}'; write two, such as 4,8, or 1,1 for equal speeds")
+        check_limits(self, {"again": NOT_NEGATIVE})
 
     @property
     def views(self) -> int:
@@ -86,6 +92,9 @@ class Sampling:
         return Sample(views=views, targets={"speed": speeds})
 
 
+LIMITS = {**dict.fromkeys(("pool", "queue", "dim", "hidden"), WHOLE), "gamma": FRACTION, "momentum": FRACTION}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All choices of ASCNet. Tables 1a and 1b of the paper, with speeds=(1, 2), differ in `tasks` and `instances`."""
@@ -102,6 +111,9 @@ class Config:
     dim: int = 256
     hidden: int = 4096
     momentum: float = 0.99  # at the start; 1 at the end
+
+    def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
 
     def plan(self) -> Plan:
         if self.instances != "same" or "scp" not in self.shares:

@@ -20,8 +20,19 @@ from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from vtrain.data.augment.config import AugmentConfig
-from vtrain.data.sampling import Sample, Short, Video, View, demand_positive, looped, random_clip, restarted
+from vtrain.data.sampling import (
+    Sample,
+    Short,
+    Video,
+    View,
+    demand_positive,
+    demand_speeds,
+    looped,
+    random_clip,
+    restarted,
+)
 from vtrain.methods.method import MethodEntry
+from vtrain.optim.limits import NOT_NEGATIVE, POSITIVE, WHOLE, check_limits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +70,8 @@ class Sampling:
     looks: tuple[AugmentConfig, ...] = (RELEASED,)
 
     def __post_init__(self) -> None:
-        demand_positive(frames=self.frames, paces=self.paces, clips=self.clips, looks=len(self.looks))
+        demand_positive(frames=self.frames, clips=self.clips, looks=len(self.looks))
+        demand_speeds(paces=self.paces)
 
     @property
     def views(self) -> int:
@@ -106,6 +118,10 @@ class Config:
     softmax: Softmax = "anchor"
     weight_cls: float = 1.0  # the paper's lambda_cls
     weight_ctr: float = 0.1  # lambda_ctr
+
+    def __post_init__(self) -> None:
+        check_limits(self, dict.fromkeys(("weight_cls", "weight_ctr"), NOT_NEGATIVE))
+        check_limits(self, {"ctr_dim": WHOLE, "temperature": POSITIVE})
 
     def plan(self) -> Sampling:
         return replace(self.sampling, clips=2) if self.contrast == "same context" else self.sampling

@@ -23,10 +23,11 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from vprep.errors import UsageError
+from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
-from vtrain.data.sampling import Sample, Short, TooShortError, Video, View, demand_positive, fallback
+from vtrain.data.sampling import Sample, Short, TooShortError, Video, View, demand_positive, demand_speeds, fallback
 from vtrain.methods.method import MethodEntry
+from vtrain.optim.limits import NOT_NEGATIVE, check_limits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,17 +59,18 @@ class Sampling:
     looks: tuple[AugmentConfig, ...] = (RELEASED,)
 
     def __post_init__(self) -> None:
-        demand_positive(frames=self.frames, speeds=self.speeds, rate=self.rate, looks=len(self.looks))
+        demand_positive(frames=self.frames, looks=len(self.looks))
+        demand_speeds(speeds=self.speeds, rate=self.rate)
         for speed in self.speeds:
             if speed % self.rate and self.rate % speed:
-                raise UsageError(
-                    f"speed is {speed} and rate {self.rate}: frames to reconstruct would lie between those of the "
-                    "video; one must be a multiple of the other"
+                raise SettingError(
+                    f"speeds has {speed}, and rate is {self.rate}: frames to reconstruct would lie between those of "
+                    "the video; one must be a multiple of the other"
                 )
             if self.mask != "none" and self.reconstructed % speed:
-                raise UsageError(
-                    f"speed {speed} needs {speed} motion maps for {self.frames} x {self.rate} frames to reconstruct, "
-                    'which cannot be divided evenly among them; leave this speed out, or set mask to "none"'
+                raise SettingError(
+                    f"speeds has {speed}, which needs {speed} motion maps for {self.frames} x {self.rate} frames to "
+                    "reconstruct, which cannot be divided evenly among them; leave this speed out, or set mask=none"
                 )
 
     @property
@@ -131,10 +133,12 @@ class Config:
     fc_lr: float = 10.0  # factor of the learning rate for the rate head's last layer
 
     def __post_init__(self) -> None:
+        check_limits(self, dict.fromkeys(("weight_rec", "weight_cls", "fc_lr"), NOT_NEGATIVE))
         for config in self.sampling.looks:
             if self.branches != "DP" and config.normalise != "unit":
-                raise UsageError(
-                    f"normalise is '{config.normalise}', but the decoder makes values from 0 to 1: set normalise=unit"
+                raise SettingError(
+                    f"sampling.looks.normalise is '{config.normalise}', but the decoder makes values from "
+                    "0 to 1: set normalise=unit"
                 )
 
     def plan(self) -> Sampling:

@@ -32,10 +32,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from vprep.errors import UsageError
+from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
-from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, random_clip
+from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, demand_speeds, random_clip
 from vtrain.methods.method import MethodEntry
+from vtrain.optim.limits import FRACTION, NOT_NEGATIVE, POSITIVE, WHOLE, check_limits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,9 +63,8 @@ class Sampling:
     looks: tuple[AugmentConfig, ...] = (RELEASED,)
 
     def __post_init__(self) -> None:
-        demand_positive(frames=self.frames, speed=self.speed, looks=len(self.looks))
-        if self.speeds:
-            demand_positive(speeds=self.speeds)
+        demand_positive(frames=self.frames, looks=len(self.looks))
+        demand_speeds(speed=self.speed, **({"speeds": self.speeds} if self.speeds else {}))
 
     @property
     def views(self) -> int:
@@ -82,6 +82,15 @@ class Sampling:
     def __call__(self, video: Video, rng: Random) -> Sample:
         windows = [random_clip(rng, self.length, 1, video.frames, self.short) for _ in range(2)]
         return Sample(views=[View(frames=window, group=group) for group, window in enumerate(windows)])
+
+
+LIMITS = {
+    **dict.fromkeys(("motion_weight", "appearance_weight", "margin"), NOT_NEGATIVE),
+    **dict.fromkeys(("queue", "dim"), WHOLE),
+    "bn_groups": (1, 10_000),
+    "tau": POSITIVE,
+    "momentum": FRACTION,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +115,13 @@ class Config:
     bn_groups: int = 2  # least number of groups of the batch, over all ranks, that are normalised each on its own
 
     def __post_init__(self) -> None:
+        check_limits(self, LIMITS)
         if (self.motion, self.appearance) == ("sp", "vid"):
-            raise UsageError("motion is 'sp', but appearance 'vid' shows one speed only: change one of them")
+            raise SettingError("motion is 'sp', but appearance=vid shows one speed only: change one of them")
         if self.motion == "sp" and len(self.sampling.drawn) > 1:
-            raise UsageError("motion is 'sp', which tells one speed from 1x: leave speeds out, and set speed")
+            raise SettingError(
+                "motion is 'sp', which tells one speed from 1x: leave sampling.speeds out, and set sampling.speed"
+            )
 
     def plan(self) -> Plan:
         return self.sampling

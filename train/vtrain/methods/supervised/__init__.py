@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vtrain.data.sampling import OneClip, Plan
 from vtrain.methods.method import MethodEntry
+from vtrain.optim.limits import NOT_NEGATIVE, check_limits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +21,9 @@ class Config:
     classes: int = 0  # 0: as many as the videos have
     sampling: OneClip = field(default_factory=OneClip)
     dropout: float = 0.0  # the four papers have none; above 0 each step draws from torch's own generator
+
+    def __post_init__(self) -> None:
+        check_limits(self, {"classes": NOT_NEGATIVE, "dropout": (0, 0.99)})
 
     def plan(self) -> Plan:
         return self.sampling
