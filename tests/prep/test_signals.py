@@ -187,3 +187,12 @@ def test_the_draft_of_a_writer_elsewhere_stays_while_it_writes(killed: int, tmp_
     with atomic_write(tmp_path / "out.json") as file:
         file.write(b"again")
     assert not locked.exists()
+
+
+@pytest.mark.parametrize("ranks", [("0", "2", True), ("1", "2", False), ("1", "1", True)])
+def test_of_several_ranks_the_first_says_that_they_were_stopped(ranks: tuple[str, str, bool]) -> None:
+    rank, world, speaks = ranks
+    process = start("work", before=f"import os; os.environ |= dict(RANK='{rank}', WORLD_SIZE='{world}')")
+    until_begun(process)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (143, f"vprep: {UNFINISHED}\n" if speaks else "")

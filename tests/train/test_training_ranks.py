@@ -228,6 +228,7 @@ def test_all_ranks_stop_together(asked: tuple[int, ...], shards: Path, tmp_path:
             f"vtrain: stopped at step {step} of 100000, which is saved; continue with: "
             f"vtrain supervised --resume --out {folder}"
         )
+        assert "stopped at" not in ranks.sentences()[1]  # one sentence for all
 
 
 def test_a_scheduler_that_ends_all_processes_of_all_ranks_leaves_the_last_step_saved(
