@@ -259,7 +259,10 @@ def test_when_a_rank_is_killed_the_others_end_with_one_sentence(shards: Path, tm
         assert ranks.codes() == [1, -signal.SIGKILL]
         said = ranks.sentences()[0].splitlines()[-1]
         assert said.startswith("vtrain: another process is gone or cannot be reached (connection ")
-        assert said.endswith("what was saved stays: run all processes again, a training that has saved with --resume")
+        assert said.endswith(
+            "what was saved stays: run all processes again, a training that has saved with --resume, a fine-tuning of "
+            "veval with --into"
+        )
         assert "Traceback" not in ranks.sentences()[0]
         until(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
 
