@@ -60,9 +60,10 @@ def key_twice(keys: pa.ChunkedArray) -> str | None:
 
 
 def repeated(found: Codes) -> Codes:
-    """Return the codes that are there more than once."""
-    ordered = np.sort(found)
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    """Return each code as often as it comes again."""
+    ordered: Codes = np.sort(found)
+    again: Codes = ordered[1:][ordered[1:] == ordered[:-1]]
+    return again
 
 
 class Seen:
@@ -87,8 +88,7 @@ class Seen:
     def same_content(self) -> int:
         """Return how many videos repeat the content of another one."""
         self._encode()
-        ordered = np.sort(np.concatenate(self._contents))
-        return int(np.count_nonzero(ordered[1:] == ordered[:-1]))
+        return len(repeated(np.concatenate(self._contents)))
 
     def _encode(self) -> None:
         self._contents.append(codes(pa.chunked_array(self._waiting, pa.string())))
