@@ -23,6 +23,7 @@ SHARED = (
     "vprep.completion",
     "vprep.printing",
     "vprep.hashing",
+    "vprep.json_text",
     "vprep.memory",
     "vprep.plugins",
     "vprep.processors",
@@ -36,7 +37,6 @@ DESCRIBE_SHARDS = (
     *(
         "vprep.format",
         "vprep.duplicates",
-        "vprep.json_text",
         "vprep.limits",
         "vprep.row_check",
         "vprep.set_name",

@@ -4,7 +4,8 @@ import json
 import re
 
 # Control characters, bytes that are not UTF-8, and marks that reverse the direction of the text.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+BRIEF = 200  # characters of a stranger's text in a message
 
 
 def printable(text: str) -> str:
@@ -15,6 +16,11 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Return `text` as a single printable line."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def brief(text: str) -> str:
+    """Return the beginning of a stranger's text as a single printable line."""
+    return one_line(text[:BRIEF])
 
 
 def json_line(value: object) -> str:

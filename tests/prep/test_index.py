@@ -169,7 +169,7 @@ LABEL = "it must be a whole number from 0 to 999999"
         ({"label": "-5"}, f"its label is -5; {LABEL}"),
         ({"label": 2.5}, f"its label is 2.5; {LABEL}"),
         ([1, 2], "its json holds a list; an object is needed"),
-        (b'{"fps": 1, "fps": 2}', "its json cannot be read: an object in it has the same name twice"),
+        (b'{"fps": 1, "fps": 2}', "its json cannot be read: the name 'fps' is twice in one object"),
         (b"[" * 5_000, "its json cannot be read: its brackets are nested too deeply"),
         (b'{"a":' * 200_000, "its json cannot be read: its brackets are nested too deeply"),
     ],

@@ -118,7 +118,7 @@ def test_lists_match_files_and_folders_in_another_unicode_form(tmp_path: Path) -
          "labels from 0 without a gap"),
         ("l.json", b'{"run": 0.5}', " has a label that is not a number; a class list in json is {name: label}, with "
          "labels from 0 without a gap"),
-        ("l.json", b'{"run": 0, "run": 1}', " has 'run' twice in one object; keep one"),
+        ("l.json", b'{"run": 0, "run": 1}', " is not such a list (the name 'run' is twice in one object); correct it"),
         ("l.json", b'{" ": 0}', " holds no names; a class list in json is {name: label}, with labels from 0 without a "
          "gap"),
     ],

@@ -19,6 +19,7 @@ from veval.results.match_published import ABOUT, Answer, compare
 from veval.results.published import BACKBONES, METHODS, Published
 from veval.results.result import Result
 from vprep.errors import UsageError
+from vprep.text import one_line
 from vtrain.data.shard_spec import upscaling_note
 
 NONE = "-"
@@ -111,8 +112,8 @@ def terminal(found: Report) -> RenderableType:
         head, *others = rows
         table = Table(*(Column(name, overflow="fold") for name in head))
         for row in others:
-            table.add_row(*(Text(_printable(_cut(cell))) for cell in row))
-        parts += [table, *(Text(_printable(note)) for note in notes)]
+            table.add_row(*(Text(one_line(_cut(cell))) for cell in row))
+        parts += [table, *(Text(one_line(note)) for note in notes)]
     return Stack(*parts)
 
 
@@ -291,16 +292,11 @@ def _numbered(notes: list[list[str]]) -> list[str]:
     return [f"{', '.join(numbers)}: {note}" for note, numbers in lines.items()]
 
 
-def _printable(word: str) -> str:
-    """Replace control characters, because words from a file could move a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in word)
-
-
 def _cut(cell: str) -> str:
     return cell if len(cell) <= LONGEST else f"{cell[: LONGEST - 3]}..."
 
 
 def _escaped(word: str) -> str:
     """Return a word whose Markdown is not acted on: no cells, no HTML, no links, no pictures from the web."""
-    plain = _printable(word).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    plain = one_line(word).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
     return plain.replace("](", "]\\(")

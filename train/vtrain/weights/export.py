@@ -23,6 +23,7 @@ from torch import Tensor
 from vprep import plugins
 from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError, about
+from vprep.json_text import parse_json
 from vprep.memory import memory_with_swap
 from vprep.memory import size as as_size
 from vtrain.backbones import Backbone
@@ -129,8 +130,8 @@ def recipe_of(source: Path) -> dict[str, Any] | None:
     if not (source.is_dir() or source.name in (LAST, BEST)) or not beside.is_file():
         return None
     try:
-        found = json.loads(beside.read_bytes())
-    except (ValueError, RecursionError) as error:
+        found = parse_json(beside.read_bytes())
+    except ValueError as error:
         raise UsageError(f"{beside} is not JSON ({error}); repair it or remove it") from None
     return found if isinstance(found, dict) else None
 
