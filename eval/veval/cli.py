@@ -306,7 +306,8 @@ def _evaluation(
 
 def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
     from veval.evaluation import Execution
-    from vtrain.machine import default_workers, demand_workers, device_named
+    from vprep.processors import demand_workers
+    from vtrain.machine import default_workers, device_named
 
     demand_workers(workers or 0, "--workers")
     found = device_named(device)

@@ -21,7 +21,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("nowhere:METHOD", 2, "nowhere"),
     ("pace --shards missing", 2, "/missing'; a set is made with"),
     ("pace --shards SHARDS data.split=val", 2, "has no video"),
-    ("pace --shards SHARDS data.fold=7", 2, "--fold is 7"),
+    ("pace --shards SHARDS data.fold=7", 2, "data.fold is 7"),
     ("pace --shards SHARDS --subset missing.parquet", 2, "missing.parquet"),
     ("pace --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
     ("pace --shards SHARDS data.hold_out=1000 validate.every=1", 2, "hold_out"),

@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import torch
 
+from vprep.processors import demand_workers
 from vtrain.data.augment.apply import Augment
 from vtrain.data.dataset import Videos
 from vtrain.data.fetch import ClipFetcher
 from vtrain.data.loader import Loader
 from vtrain.distributed import rank, world
 from vtrain.inference import uses_bf16
-from vtrain.machine import default_workers, demand_workers
+from vtrain.machine import default_workers
 from vtrain.methods import registry
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Length, Recipe
