@@ -148,7 +148,7 @@ def accuracy(
 
     The default is ten clips per video.
     """
-    from veval import early
+    from veval import early_checks
     from veval.evaluation import Evaluation
     from veval.inputs import newest_tuned
     from veval.protocol import crop_note, for_weights
@@ -156,7 +156,7 @@ def accuracy(
 
     output.prepare(out)
     weights = weights or newest_tuned()
-    data = early.data_for(
+    data = early_checks.data_for(
         "testing", shards, (split,), fold=fold, protocol=protocol, settings=settings or [], backbone=backbone,
         weights=weights,
     )  # fmt: skip
@@ -191,15 +191,15 @@ def finetune(
 
     The default is ten clips per video.
     """
-    from veval import early, inputs
+    from veval import early_checks, inputs
     from veval.evaluation import Data
     from vtrain.overrides import change
 
     output.prepare(out)
     numbers = _numbers(folds) if folds else [fold]
     test_words = [word.removeprefix("test.") for word in settings or [] if word.startswith("test.")]
-    early.demand_tuning(recipe_name, select, [word for word in settings or [] if not word.startswith("test.")])
-    first = early.data_for(
+    early_checks.demand_tuning(recipe_name, select, [word for word in settings or [] if not word.startswith("test.")])
+    first = early_checks.data_for(
         "testing", shards, (split,), fold=numbers[0], protocol=protocol, settings=test_words, backbone=backbone,
         weights=weights,
     )  # fmt: skip
@@ -286,13 +286,13 @@ def _evaluation(
     skip_bad: bool,
 ) -> "Evaluation[Weights]":  # fmt: skip
     """Return the evaluation of features that the options describe, and announce it."""
-    from veval import early, inputs
+    from veval import early_checks, inputs
     from veval.evaluation import Evaluation
     from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
-    early.demand_distinct_splits(splits or ())
-    data = early.data_for(
+    early_checks.demand_distinct_splits(splits or ())
+    data = early_checks.data_for(
         "features", shards, splits, fold=fold, subset=subset, protocol=protocol, settings=settings or [],
         backbone=backbone, weights=weights,
     )  # fmt: skip

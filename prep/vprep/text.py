@@ -1,4 +1,4 @@
-"""Text that is safe to print: no name in it commands the terminal."""
+"""Text for people: safe to print, so that no name in it commands the terminal, short, and with units."""
 
 import json
 import re
@@ -32,3 +32,12 @@ def json_line(value: object) -> str:
 def shortened(text: str, most: int = 2000) -> str:
     """Return `text` with its middle left out when it is longer than a message can be, as with a name of megabytes."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes with its unit, as in 2.4 MB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} PB" if count < 1e6 else f"{count:.1e} PB"

@@ -15,10 +15,10 @@ from vtrain.data.stored import Stored
 from vtrain.methods import registry
 from vtrain.methods.method import MethodConfig
 from vtrain.optim.config import Optim
-from vtrain.optim.limits import FRACTION, NOT_NEGATIVE, WHOLE, check_limits
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import from_json
 from vtrain.run_folder import read_json
+from vtrain.setting_limits import FRACTION, NOT_NEGATIVE, WHOLE, check_limits
 
 Setting = int | tuple[int, ...] | str
 
