@@ -250,21 +250,22 @@ def report(
 
     Only numbers of the same protocol are compared; for others, the differences are printed.
     """
-    from veval.results import report as tables
+    from veval.results import report as compared
+    from veval.results import report_tables
 
     words = files or [output.RESULTS]
     folders = {word for word in words if word == output.RESULTS or word.is_dir()}
     paths = [path for word in words for path in (sorted(word.glob("*.json")) if word in folders else [word])]
     if not paths:
         raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
-    found = tables.report(paths, "averaged" if folds else "separate", bootstrap)
+    found = compared.report(paths, "averaged" if folds else "separate", bootstrap)
     if json:
-        printing.say(json_line(tables.as_dict(found)))
+        printing.say(json_line(compared.as_dict(found)))
     elif markdown:
-        printing.say(tables.markdown(found))
+        printing.say(report_tables.markdown(found))
     else:
         # A file or a pipe has no width; 80 characters per line would be too few for the columns.
-        printing.say(tables.terminal(found), width=None if sys.stdout.isatty() else WIDTH)
+        printing.say(report_tables.terminal(found), width=None if sys.stdout.isatty() else WIDTH)
 
 
 def main(argv: list[str] | None = None) -> Never:

@@ -15,7 +15,8 @@ from results_on import bases, ucf101
 from rich.console import Console
 
 from veval.results import published
-from veval.results.report import markdown, of_results, report, terminal
+from veval.results.report import of_results, report
+from veval.results.report_tables import markdown, terminal
 from veval.results.result import LARGEST, read
 from vprep.errors import UsageError, WorkError
 

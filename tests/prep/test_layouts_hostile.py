@@ -110,8 +110,8 @@ def test_lists_match_files_and_folders_in_another_unicode_form(tmp_path: Path) -
         ("l.txt", "run\n".encode("utf-16-be"), ", line 1: UTF-16, not UTF-8; save the file as UTF-8"),
         ("l.csv", b"", " is empty; a csv needs path and label"),
         ("l.csv", b"file;label\na.mp4;x\n", " has the columns file, label; a csv needs path and label"),
-        ("l.txt", b"x" * (2 << 20), ", line 1: longer than 1 MB; name a list of text"),
-        ("l.csv", b"path,label\n" + b"x" * (2 << 20), ", line 2: longer than 1 MB; name a list of text"),
+        ("l.txt", b"x" * (2 << 20), ", line 1: longer than 1 MB; name a text file"),
+        ("l.csv", b"path,label\n" + b"x" * (2 << 20), ", line 2: longer than 1 MB; name a text file"),
         ("l.csv", b'path,label\n"a.mp4,x\n' + b"b.mp4,x\n" * 20_000, ", line 2: a quote that opens here never closes; "
          "close it, or remove it"),
         ("l.json", b'{"run": 1e999}', " has a label that is not a number; a class list in json is {name: label}, with "

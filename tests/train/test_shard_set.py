@@ -335,7 +335,7 @@ def refusal(*specs: object) -> str:
         ({"label": -5}, "has label -5, which must be from 0 to 999999"),
         ({"label": 5}, "has label 5, and there are 5 classes"),
         ({"offset": -5}, "has offset -5, which must be from 0 on"),
-        ({"offset": 2**40}, "it would end behind its shard"),
+        ({"offset": 2**40}, "it would end after its shard"),
         ({"size": -5}, "has size -5, which must be from 0 to "),
     ],
 )

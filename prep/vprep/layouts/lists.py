@@ -152,7 +152,7 @@ def _text(path: Path, longest: int = _LONGEST_LINE) -> Iterator[str]:
 
 def _decoded(path: Path, number: int, line: bytes, longest: int) -> str:
     if len(line) > longest:
-        raise bad_line(path, number, f"longer than {longest >> 20} MB; name a list of text")
+        raise bad_line(path, number, f"longer than {longest >> 20} MB; name a text file")
     if b"\0" in line:
         what = "UTF-16, not UTF-8" if line.count(b"\0") * 4 >= len(line) else "a NUL byte, which no text holds"
         raise bad_line(path, number, f"{what}; save the file as UTF-8")

@@ -11,7 +11,8 @@ from results_on import bases
 from rich.console import Console
 
 from fuzzed import Kind
-from veval.results.report import Report, as_dict, markdown, report, terminal
+from veval.results.report import Report, as_dict, report
+from veval.results.report_tables import markdown, terminal
 
 BESIDE = "good.json"  # the same before its training, or after
 NAMES = ("retrieval", "finetune", "retrieval from scratch", "finetune from scratch")

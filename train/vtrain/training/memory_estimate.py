@@ -193,7 +193,7 @@ def about_method(recipe: Recipe, need: Need, left: int) -> tuple[str, str]:
     """Return the sentence about a queue or the like; what is kept for backward may grow with it."""
     name, value, usual = largest_setting(recipe)
     if value <= usual:
-        return f"what method '{recipe.method_name}' holds", "make it smaller"
+        return f"method '{recipe.method_name}'", "make it smaller"
     others = need.fixed + need.kept + need.weights + need.learning
     fitting = max(usual, int(value * (left + others) / (need.held + others)))
     return f"{name}={value}", f"{name}={fitting} would fit"
