@@ -107,7 +107,7 @@ def plan_text(info: dict[str, Any]) -> str:
     )
     lines.append(
         f"vprep shard would make {counted(info['shards'], 'shard')}, about {byte_size(info['disk_bytes'])}, "
-        f"in about {clock(info['seconds'])} with {counted(info['workers'], 'worker')}"
+        f"in about {duration(info['seconds'])} with {counted(info['workers'], 'worker')}"
     )
     return "\n".join(lines)
 
@@ -179,7 +179,7 @@ def counted(number: int, word: str) -> str:
     return f"{number:,} {word if number == 1 else plural}"
 
 
-def clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration with its unit, as in 12 minutes."""
     if seconds < 120:
         return f"{seconds:.0f} seconds"

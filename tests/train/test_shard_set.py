@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rehash import rehash
+from rehash import believed
 
 from vprep.errors import UsageError
 from vprep.format import write_dataset
@@ -303,16 +303,6 @@ def test_an_index_of_an_older_version_is_refused(copy: Path) -> None:
         f"{index} has no column 'frame_checks', which this version needs; make the set again with vprep shard, "
         "or for tars of other tools: vprep index"
     )
-
-
-def believed(folder: Path, **columns: object) -> None:
-    """Put a value into every row of the index, and make all hashes and sizes of dataset.json right again."""
-    table = pq.read_table(folder / "index.parquet")
-    for name, value in columns.items():
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, name, pa.array([value] * len(table), table.schema.field(name).type))
-    pq.write_table(table, folder / "index.parquet")
-    rehash(folder)
 
 
 def refusal(*specs: object) -> str:
