@@ -34,14 +34,12 @@ SHARED = (
     "vprep.text",
 )
 DESCRIBE_SHARDS = (
-    *(
-        "vprep.format",
-        "vprep.duplicates",
-        "vprep.limits",
-        "vprep.row_check",
-        "vprep.set_name",
-        "vprep.tables",
-    ),
+    "vprep.format",
+    "vprep.duplicates",
+    "vprep.limits",
+    "vprep.row_check",
+    "vprep.set_name",
+    "vprep.tables",
 )
 OPEN = {"vtrain": (*DESCRIBE_SHARDS, *SHARED), "veval": SHARED}
 
