@@ -111,8 +111,7 @@ class Recipe:
     keep_every: int = 0  # steps after which the checkpoint is also kept in kept/; 0: never
 
     def __post_init__(self) -> None:
-        for name in ("batch", "accumulate", "repeat", "log_every", "save_every"):
-            _demand(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        check_limits(self, dict.fromkeys(("batch", "accumulate", "repeat", "log_every", "save_every"), WHOLE))
         _demand(self.keep_every >= 0, "keep_every", self.keep_every, "0 (never) or a number of steps")
         _demand(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
         _demand(0 <= self.save_minutes <= 1e6, "save_minutes", self.save_minutes, "0 (never) to 1e6")
