@@ -307,10 +307,8 @@ def _evaluation(
 
 def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
     from veval.evaluation import Execution
-    from vprep.processors import demand_workers
     from vtrain.machine import default_workers, device_named
 
-    demand_workers(workers or 0, "--workers")
     found = device_named(device)
     return Execution(
         device=found,

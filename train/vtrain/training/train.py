@@ -164,6 +164,7 @@ def summary_of(training: Training, run: Run, first: int, seconds: float) -> Summ
         "method": recipe.method_name,
         "backbone": recipe.backbone,
         "recipe": recipe.name,
+        "shards": recipe.data.shards,
         "steps": run.step,
         "trained": trained,
         "seconds": round(seconds, 1),
