@@ -23,6 +23,7 @@ SHARED = (
     "vprep.completion",
     "vprep.printing",
     "vprep.hashing",
+    "vprep.json_text",
     "vprep.memory",
     "vprep.plugins",
     "vprep.processors",
@@ -33,15 +34,12 @@ SHARED = (
     "vprep.text",
 )
 DESCRIBE_SHARDS = (
-    *(
-        "vprep.format",
-        "vprep.duplicates",
-        "vprep.json_text",
-        "vprep.limits",
-        "vprep.row_check",
-        "vprep.set_name",
-        "vprep.tables",
-    ),
+    "vprep.format",
+    "vprep.duplicates",
+    "vprep.limits",
+    "vprep.row_check",
+    "vprep.set_name",
+    "vprep.tables",
 )
 OPEN = {"vtrain": (*DESCRIBE_SHARDS, *SHARED), "veval": SHARED}
 

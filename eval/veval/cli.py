@@ -148,7 +148,7 @@ def accuracy(
 
     The default is ten clips per video.
     """
-    from veval import early
+    from veval import early_checks
     from veval.evaluation import Evaluation
     from veval.inputs import newest_tuned
     from veval.protocol import crop_note, for_weights
@@ -156,7 +156,7 @@ def accuracy(
 
     output.prepare(out)
     weights = weights or newest_tuned()
-    data = early.data_for(
+    data = early_checks.data_for(
         "testing", shards, (split,), fold=fold, protocol=protocol, settings=settings or [], backbone=backbone,
         weights=weights,
     )  # fmt: skip
@@ -191,15 +191,15 @@ def finetune(
 
     The default is ten clips per video.
     """
-    from veval import early, inputs
+    from veval import early_checks, inputs
     from veval.evaluation import Data
     from vtrain.overrides import change
 
     output.prepare(out)
     numbers = _numbers(folds) if folds else [fold]
     test_words = [word.removeprefix("test.") for word in settings or [] if word.startswith("test.")]
-    early.demand_tuning(recipe_name, select, [word for word in settings or [] if not word.startswith("test.")])
-    first = early.data_for(
+    early_checks.demand_tuning(recipe_name, select, [word for word in settings or [] if not word.startswith("test.")])
+    first = early_checks.data_for(
         "testing", shards, (split,), fold=numbers[0], protocol=protocol, settings=test_words, backbone=backbone,
         weights=weights,
     )  # fmt: skip
@@ -252,21 +252,22 @@ def report(
 
     Only numbers of the same protocol are compared; for others, the differences are printed.
     """
-    from veval.results import report as tables
+    from veval.results import report as compared
+    from veval.results import report_tables
 
     words = files or [output.RESULTS]
     folders = {word for word in words if word == output.RESULTS or word.is_dir()}
     paths = [path for word in words for path in (sorted(word.glob("*.json")) if word in folders else [word])]
     if not paths:
         raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
-    found = tables.report(paths, "averaged" if folds else "separate", bootstrap)
+    found = compared.report(paths, "averaged" if folds else "separate", bootstrap)
     if json:
-        printing.say(json_line(tables.as_dict(found)))
+        printing.say(json_line(compared.as_dict(found)))
     elif markdown:
-        printing.say(tables.markdown(found))
+        printing.say(report_tables.markdown(found))
     else:
         # A file or a pipe has no width; 80 characters per line would be too few for the columns.
-        printing.say(tables.terminal(found), width=None if sys.stdout.isatty() else WIDTH)
+        printing.say(report_tables.terminal(found), width=None if sys.stdout.isatty() else WIDTH)
 
 
 def main(argv: list[str] | None = None) -> Never:
@@ -288,13 +289,13 @@ def _evaluation(
     skip_bad: bool,
 ) -> "Evaluation[Weights]":  # fmt: skip
     """Return the evaluation of features that the options describe, and announce it."""
-    from veval import early, inputs
+    from veval import early_checks, inputs
     from veval.evaluation import Evaluation
     from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
-    early.demand_distinct_splits(splits or ())
-    data = early.data_for(
+    early_checks.demand_distinct_splits(splits or ())
+    data = early_checks.data_for(
         "features", shards, splits, fold=fold, subset=subset, protocol=protocol, settings=settings or [],
         backbone=backbone, weights=weights,
     )  # fmt: skip

@@ -98,7 +98,7 @@ Votes = Annotated[str, typer.Option(help="Weight of a vote: similarity, or same 
 Splits = Annotated[str, typer.Option(help="Splits with commas, as in test,train. [default: all videos]")]
 Bootstrap = Annotated[
     Literal["videos", "groups"] | None,
-    typer.Option(help="What intervals draw: videos, or groups, the clips of one film. [default: groups where known]"),
+    typer.Option(help="Units that intervals draw: videos, or groups of one film. [default: groups where known]"),
 ]
 FeatureFile = Annotated[Path, typer.Option(help="File for the features, .parquet or .npz.")]
 Logits = Annotated[Path | None, typer.Option(help="File to keep each clip's logits in, .parquet or .npz.")]

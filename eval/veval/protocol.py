@@ -15,6 +15,7 @@ from vtrain.data.sampling import EvenClips
 from vtrain.methods import METHODS
 from vtrain.overrides import change
 from vtrain.recipes.names import split
+from vtrain.setting_limits import WHOLE, check_limits
 
 if TYPE_CHECKING:
     from veval.evaluation import WeightsInfo
@@ -56,9 +57,7 @@ class Protocol:
     gallery: Literal["all", "released"] = "all"
 
     def __post_init__(self) -> None:
-        for name in ("clips", "frames", "step", "size"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_limits(self, dict.fromkeys(("clips", "frames", "step", "size"), WHOLE))
         if self.crop_size is not None and self.crop_size < 1:
             raise SettingError(f"crop_size is {self.crop_size}; it must be at least 1, or none for the largest square")
         if not self.pools or len(set(self.pools)) < len(self.pools):

@@ -22,9 +22,10 @@ from vprep.checks import Check, version_numbers
 from vprep.errors import UsageError, reason
 from vprep.format import split_frames
 from vprep.layouts.listing import Entry
-from vprep.memory import free_memory, size
+from vprep.memory import free_memory
 from vprep.processors import processors
 from vprep.settings import Settings
+from vprep.text import byte_size
 from vprep.video.failures import Failure
 from vprep.video.ffmpeg import VARIABLE, Ffmpeg, find, run
 from vprep.video.transcode import transcode
@@ -156,7 +157,7 @@ def _memory() -> Check:
     if free is None:
         return Check("memory", None, "unknown on this system")
     fits = True if free >= LOW_MEMORY else None
-    return Check("memory", fits, f"{size(free)} free", "" if fits else "use fewer --workers for long videos")
+    return Check("memory", fits, f"{byte_size(free)} free", "" if fits else "use fewer --workers for long videos")
 
 
 def _existing(folder: Path) -> Path:
@@ -168,7 +169,7 @@ def _disk(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
     fits = True if free >= LOW_DISK else None
     advice = "" if fits else "vprep plan estimates the size of a set"
-    return Check("disk", fits, f"{size(free)} free at {folder}", advice)
+    return Check("disk", fits, f"{byte_size(free)} free at {folder}", advice)
 
 
 def _files(folder: Path) -> list[Check]:

@@ -1,4 +1,4 @@
-"""Find videos that are there twice: under one key, which is an error, or with the same content, which is said."""
+"""Find videos that occur twice: under one key, or with the same content."""
 
 import numpy as np
 import numpy.typing as npt

@@ -24,13 +24,13 @@ from vprep.format import (
 )
 from vprep.hashing import hash_file
 from vprep.index_rows import batches
-from vprep.printable import printable
 from vprep.sample_rows import SampleError, row_of
 from vprep.sharding.assemble import IndexWriter, Totals, dataset_info
 from vprep.sharding.lock import only_writer
 from vprep.sharding.plan import known_columns, planned_videos, read_plan
 from vprep.sharding.shard_writer import WORK
 from vprep.tar_samples import samples
+from vprep.text import brief
 
 
 def index(folder: Path) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class _Read:
                 try:
                     row = row_of(file, sample)
                 except SampleError as error:
-                    raise WorkError(f"{tar}, video '{printable(sample.key)}': {error}") from None
+                    raise WorkError(f"{tar}, video '{brief(sample.key)}': {error}") from None
                 if row is None:
                     self.skipped["+".join(sorted({extension for extension, _, _ in sample.members}))] += 1
                 else:

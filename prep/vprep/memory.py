@@ -32,15 +32,6 @@ def free_memory(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int |
     return min([*left, *([available] if available >= 0 else [])], default=None)
 
 
-def size(count: float) -> str:
-    """Return a number of bytes with its unit, as in 2.4 MB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} PB" if count < 1e6 else f"{count:.1e} PB"
-
-
 def _meminfo(name: str, unknown: int) -> int:
     """Return a value of the system's table of memory in bytes; `unknown` where there is no such table."""
     with contextlib.suppress(OSError, ValueError, IndexError):

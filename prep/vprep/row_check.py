@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vprep.limits import MOST_FPS, MOST_LABEL, MOST_PIXELS, MOST_SIDE, MOST_VIDEO
-from vprep.printable import printable
+from vprep.text import brief
 
 
 def row_faults(rows: pa.Table, shard_bytes: int | None = None) -> Iterator[tuple[str, str]]:
@@ -50,12 +50,12 @@ def _first_false(rows: pa.Table, right: pa.ChunkedArray, names: tuple[str, str])
 
 
 def _shown(value: object) -> str:
-    return "null" if value is None else printable(str(value))
+    return "null" if value is None else brief(str(value))
 
 
 def _key(rows: pa.Table, at: int) -> str:
     key = rows["key"][at].as_py() if "key" in rows.column_names else None
-    return "(no key)" if key is None else printable(key)
+    return "(no key)" if key is None else brief(key)
 
 
 def _within(low: float, high: float) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:

@@ -48,7 +48,7 @@ def row_of(file: IO[bytes], sample: Sample) -> dict[str, Any] | None:
 
 def _check_key(key: str) -> None:
     if not key or len(key) > MOST_KEY or _OUTSIDE.search(key):
-        raise SampleError(f"its name must be a plain one of 1 to {MOST_KEY} characters, without .. and / at its begin")
+        raise SampleError(f"its name must have 1 to {MOST_KEY} characters, without .. and without / at its start")
     if key != key.encode("utf-8", "replace").decode():
         raise SampleError("its name is not in UTF-8")
 

@@ -58,7 +58,7 @@ class Ending:
         raise Stop(number)
 
     def lost(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Raise a `Stop` once more that came in a destructor, where Python only prints it."""
+        """Raise again a `Stop` that came in a destructor, where Python only prints it."""
         if isinstance(unraisable.exc_value, Stop):
             self._began = 0.0
             _thread.start_new_thread(_send_again, (unraisable.exc_value.number,))
@@ -148,7 +148,7 @@ def heard_while_waiting() -> Iterator[None]:
 
 
 def _end_when_heard(source: int, handler: Ending) -> None:
-    """Read the numbers of signals; end the process where the main thread does not within a second of one of them."""
+    """Read the numbers of signals; a second after one, end the process if the main thread has not."""
     with open(source, "rb", buffering=0) as numbers:
         while number := numbers.read(1):
             if number[0] in SIGNALS:
@@ -180,7 +180,7 @@ def when_parent_ends() -> Callable[[signal.Signals], object]:
 
 
 def leave_terminal() -> None:
-    """Send further output nowhere where the terminal is gone: each write to it would fail."""
+    """Discard further output if the terminal is gone, because each write to it would fail."""
     for descriptor in (1, 2):
         try:
             os.write(descriptor, b"")

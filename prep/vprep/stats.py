@@ -13,8 +13,8 @@ from rich.text import Text
 
 from vprep.format import FAILURES, read_dataset
 from vprep.index_rows import batches, failures
-from vprep.memory import size
 from vprep.summary import class_sizes, counted
+from vprep.text import byte_size
 
 SPLITS = ("split1", "split2", "split3")
 _IDENTITY = ("source_hash", "hash", "start", "end", "key", *SPLITS)  # the columns that identify duplicates
@@ -169,10 +169,10 @@ def _lines(info: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("set", info["set"]),
         ("videos", f"{info['videos']:,} in {counted(info['shards'], 'shard')}, {info['hours']:,.1f} hours"),
-        ("frames", f"{info['frames']:,}" + (f", {size(frame)} each" if frame is not None else "")),
+        ("frames", f"{info['frames']:,}" + (f", {byte_size(frame)} each" if frame is not None else "")),
         ("frame size", _counts(info["frame_sizes"], " at ")),
         ("fps", _counts(info["fps"], " at ")),
-        ("size", size(info["bytes"])),
+        ("size", byte_size(info["bytes"])),
         ("failed", f"{info['failures']:,}" + (f" ({_counts(info['causes'])})" if info["causes"] else "")),
         ("classes", f"{info['classes']:,}" + (_sizes(sizes) if sizes else "")),
         ("unlabelled", f"{info['unlabelled']:,}"),

@@ -10,8 +10,7 @@ from vprep.format import FAILURES
 from vprep.index_rows import failures
 from vprep.layouts import alike
 from vprep.layouts.listing import Listing
-from vprep.memory import size
-from vprep.text import one_line
+from vprep.text import byte_size, one_line
 
 MOST = 20  # lines of a list that is shown
 
@@ -51,7 +50,7 @@ def set_text(info: dict[str, Any]) -> str:
     videos = f"{counted(info['videos'], 'video')} of {counted(info['classes'], 'class')}"
     lines = [
         f"{info['out']}: {videos} in {counted(info['shards'], 'shard')}, {counted(info['frames'], 'frame')}, "
-        f"{size(info['bytes'])}"
+        f"{byte_size(info['bytes'])}"
     ]
     for fold, counts in info["splits"].items():
         lines.append(f"  {fold}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
@@ -80,7 +79,7 @@ def plan_text(info: dict[str, Any]) -> str:
     sample, classes = info["sample"], info["class_sizes"]
     lines = [
         f"{info['source']}: {counted(info['videos'], 'video')}, about {info['hours']:.1f} hours, "
-        f"{size(info['source_bytes'])}; layout {info['layout']}"
+        f"{byte_size(info['source_bytes'])}; layout {info['layout']}"
     ]
     if classes:
         (least, few), (most, many) = classes["least"], classes["most"]
@@ -107,8 +106,8 @@ def plan_text(info: dict[str, Any]) -> str:
         + (f" ({_counts(sample['failures'])})" if sample["failures"] else "")
     )
     lines.append(
-        f"vprep shard would make {counted(info['shards'], 'shard')}, about {size(info['disk_bytes'])}, "
-        f"in about {clock(info['seconds'])} with {counted(info['workers'], 'worker')}"
+        f"vprep shard would make {counted(info['shards'], 'shard')}, about {byte_size(info['disk_bytes'])}, "
+        f"in about {duration(info['seconds'])} with {counted(info['workers'], 'worker')}"
     )
     return "\n".join(lines)
 
@@ -180,7 +179,7 @@ def counted(number: int, word: str) -> str:
     return f"{number:,} {word if number == 1 else plural}"
 
 
-def clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration with its unit, as in 12 minutes."""
     if seconds < 120:
         return f"{seconds:.0f} seconds"

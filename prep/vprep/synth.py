@@ -19,6 +19,7 @@ import numpy as np
 from vprep import synth_scene
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError, reason, writing
+from vprep.json_text import parse_json
 from vprep.processors import processors
 from vprep.settings import require_range
 from vprep.sharding.worker_pool import in_order
@@ -141,7 +142,7 @@ def _refuse_other_files(out: Path) -> None:
 
 def _refuse_other_settings(out: Path, config: SynthConfig) -> None:
     try:
-        before = json.loads((out / MARK).read_bytes())
+        before = parse_json((out / MARK).read_bytes())
         made_with = {name: before[name] for name in asdict(config)}
     except (ValueError, KeyError, TypeError):
         raise UsageError(f"{out / MARK} cannot be read; remove {out}, or choose another --out") from None

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vprep.errors import UsageError
-from vprep.printable import printable
+from vprep.text import brief
 
 ROWS_AT_ONCE = 4096
 ALWAYS_ROWS, ALWAYS_BYTES = 1_000_000, 512 << 20  # allowed for a file of any size
@@ -112,7 +112,7 @@ class Table:
             yield
         except _READ_ERRORS as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"{self.path} cannot be read ({printable(reason)}); {self._advice}") from None
+            raise UsageError(f"{self.path} cannot be read ({brief(reason)}); {self._advice}") from None
 
 
 @contextlib.contextmanager

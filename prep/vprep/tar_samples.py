@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vprep.errors import WorkError
 from vprep.format import BLOCK, TRAILER
-from vprep.printable import printable
+from vprep.text import brief
 
 # What Python's tarfile raises for headers that are damaged or made to mislead it.
 _TAR_ERRORS = (tarfile.TarError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError)
@@ -55,12 +55,12 @@ def _members(tar: Path) -> Iterator[tarfile.TarInfo]:
             while (info := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header: gigabytes for 10 million
                 if info.size < 0 or info.offset_data < end:
-                    raise tarfile.HeaderError(f"member '{printable(info.name)}' claims bytes that are not its own")
+                    raise tarfile.HeaderError(f"member '{brief(info.name)}' claims bytes that are not its own")
                 if info.offset_data + info.size > size:
-                    raise tarfile.HeaderError(f"it ends inside member '{printable(info.name)}'")
+                    raise tarfile.HeaderError(f"it ends inside member '{brief(info.name)}'")
                 if not (info.isdir() or (info.isreg() and not info.issparse())):
                     kind = "sparse" if info.issparse() else "a link or a device"
-                    raise WorkError(f"{tar}, member '{printable(info.name)}': it is {kind}; pack the files themselves")
+                    raise WorkError(f"{tar}, member '{brief(info.name)}': it is {kind}; pack the files themselves")
                 end = info.offset_data + info.size
                 yield info
     except _TAR_ERRORS as error:

@@ -1,10 +1,11 @@
-"""Text that is safe to print: no name in it commands the terminal."""
+"""Text for people: safe to print, so that no name in it commands the terminal, short, and with units."""
 
 import json
 import re
 
 # Control characters, bytes that are not UTF-8, and marks that reverse the direction of the text.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+BRIEF = 200  # characters of a stranger's text in a message
 
 
 def printable(text: str) -> str:
@@ -17,6 +18,11 @@ def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def brief(text: str) -> str:
+    """Return the beginning of a stranger's text as a single printable line."""
+    return one_line(text[:BRIEF])
+
+
 def json_line(value: object) -> str:
     """Return a value as one line of JSON without control characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
@@ -26,3 +32,12 @@ def json_line(value: object) -> str:
 def shortened(text: str, most: int = 2000) -> str:
     """Return `text` with its middle left out when it is longer than a message can be, as with a name of megabytes."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+def byte_size(count: float) -> str:
+    """Return a number of bytes with its unit, as in 2.4 MB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} PB" if count < 1e6 else f"{count:.1e} PB"

@@ -19,11 +19,11 @@ from vprep.errors import UsageError
 from vprep.format import DATASET, FROM_INDEX, INDEX, INDEX_SCHEMA, PER_FRAME, PLAN, read_dataset
 from vprep.hashing import hash_file
 from vprep.index_rows import opened_index
-from vprep.printable import printable
 from vprep.row_check import row_faults
 from vprep.sharding.plan import read_plan
 from vprep.sharding.worker_pool import in_order
 from vprep.tables import by_shard
+from vprep.text import brief
 from vprep.verify_shard import DEPTHS, Problem, shard_problems
 
 
@@ -49,7 +49,7 @@ def verify(folder: Path, depth: str = "hashes", *, workers: int = 1) -> dict[str
     problems += [problem for problems_of_shard in found for problem in problems_of_shard]
     twice = seen.key_twice()
     if twice is not None:
-        problems.append(Problem(INDEX, printable(twice), "is the key of several videos"))
+        problems.append(Problem(INDEX, brief(twice), "is the key of several videos"))
     return _result(folder, depth, info, seen, problems)
 
 
@@ -134,7 +134,7 @@ def _shards_with_rows(
                     if name in shards:
                         yield shards.pop(name), table, name in faulty
                     else:
-                        what = f"has rows of '{printable(str(name))}' which {DATASET} does not list in that place"
+                        what = f"has rows of '{brief(str(name))}' which {DATASET} does not list in that place"
                         problems.append(Problem(INDEX, None, what))
         except UsageError as error:
             problems.append(Problem(INDEX, None, str(error)))

@@ -13,10 +13,10 @@ import pyarrow as pa
 from vprep.errors import WorkError
 from vprep.format import DATASET, INDEX, INDEX_SCHEMA, jpeg_size, member, sample_json
 from vprep.hashing import hash_file, hash_of
-from vprep.printable import printable
 from vprep.row_check import row_faults
 from vprep.sample_rows import SampleError, row_of
 from vprep.tar_samples import Sample, samples
+from vprep.text import brief
 
 DEPTHS = ("sizes", "hashes", "frames")
 FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -66,7 +66,7 @@ def _differences(path: Path, table: pa.Table) -> Iterator[Problem]:
             found = filter(None, (_row(tar, sample) for sample in samples(path)))
             for row, true in zip_longest(table.to_pylist(), found):
                 if row is None or true is None or (row["key"] != true["key"]):
-                    places = [f"'{printable(each['key'])}'" if each else "nothing" for each in (row, true)]
+                    places = [f"'{brief(each['key'])}'" if each else "nothing" for each in (row, true)]
                     yield Problem(INDEX, None, f"has {places[0]} where {path.name} has {places[1]}")
                     return
                 if "fault" in true:

@@ -14,7 +14,8 @@ from results_on import bases, ucf101
 from rich.console import Console
 
 from veval.results import published
-from veval.results.report import markdown, of_results, report, terminal
+from veval.results.report import of_results, report
+from veval.results.report_tables import markdown, terminal
 from veval.results.result import LARGEST, read
 from vprep.errors import UsageError, WorkError
 
@@ -104,7 +105,7 @@ def test_a_wrong_entry_is_named(place: str, value: Result, what: str, tmp_path: 
     [
         ('{"top1": 1e999}', "is not JSON (1e999 is not a number)"),
         ('{"top1": 1, "top1": 2}', "is not JSON (the name 'top1' is twice in one object)"),
-        ('{"a":' * 100_000, "is not JSON (maximum recursion depth exceeded"),
+        ('{"a":' * 100_000, "is not JSON (its brackets are nested too deeply"),
         ('{"a": ' + "9" * 5000 + "}", "is not JSON (Exceeds the limit"),
         ("[" + "0," * (LARGEST // 2) + "0]", f"has {LARGEST >> 20} MiB, and a result at most {LARGEST >> 20}"),
     ],

@@ -14,7 +14,8 @@ from veval.results import result
 from veval.results.data_sets import DATA_SETS
 from veval.results.match_published import compare
 from veval.results.published import load
-from veval.results.report import as_dict, markdown, of_results, report, shown_by, terminal
+from veval.results.report import as_dict, of_results, report, shown_by
+from veval.results.report_tables import markdown, terminal
 from vprep.errors import UsageError
 
 Result = dict[str, Any]
@@ -460,14 +461,14 @@ def test_markdown_and_terminal_have_the_same_cells(files: list[Path]) -> None:
     )
     assert "| 15.00 | 16.7 (PRP table 4, Pace table 4) | -1.70 |" in lines[4]
     assert "| none; nearest 70.9 (PRP table 2) | - |" in lines[6]
-    assert "a\\|b [red]?[2J" in lines[6]
-    assert "- 5: tested on: UCF101 there, a|b [red]?[2J here; folds: 1 there, 2 here".replace("|", "\\|") in lines
+    assert "a\\|b [red]\\\\x1b[2J" in lines[6]
+    assert "- 5: tested on: UCF101 there, a|b [red]\\\\x1b[2J here; folds: 1 there, 2 here".replace("|", "\\|") in lines
     assert "| 23.90 | 15.00 | +8.90 |" in page
     assert "- 1: no interval: the results do not list each video" in lines
     console = Console(width=400, record=True, file=StringIO())
     console.print(terminal(found))
     shown = console.export_text()
-    for words in ("23.90 [22.50, 25.25]", "23.2 (PRP table 4)", "+0.70", "a|b [red]?[2J", "+8.90", "fold"):
+    for words in ("23.90 [22.50, 25.25]", "23.2 (PRP table 4)", "+0.70", "a|b [red]\\x1b[2J", "+8.90", "fold"):
         assert words in shown
     assert "\x1b" not in shown
 

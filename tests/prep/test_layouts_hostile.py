@@ -108,8 +108,8 @@ def test_lists_match_files_and_folders_in_another_unicode_form(tmp_path: Path) -
         ("l.txt", "run\n".encode("utf-16-be"), ", line 1: UTF-16, not UTF-8; save the file as UTF-8"),
         ("l.csv", b"", " is empty; a csv needs path and label"),
         ("l.csv", b"file;label\na.mp4;x\n", " has the columns file, label; a csv needs path and label"),
-        ("l.txt", b"x" * (2 << 20), ", line 1: longer than 1 MB; name a list of text"),
-        ("l.csv", b"path,label\n" + b"x" * (2 << 20), ", line 2: longer than 1 MB; name a list of text"),
+        ("l.txt", b"x" * (2 << 20), ", line 1: longer than 1 MB; name a text file"),
+        ("l.csv", b"path,label\n" + b"x" * (2 << 20), ", line 2: longer than 1 MB; name a text file"),
         ("l.csv", b'path,label\n"a.mp4,x\n' + b"b.mp4,x\n" * 20_000, ", line 2: a quote that opens here never closes; "
          "close it, or remove it"),
         ("l.csv", b"path,label," * 80_000, ", line 1: column path appears twice; keep one"),
@@ -117,7 +117,7 @@ def test_lists_match_files_and_folders_in_another_unicode_form(tmp_path: Path) -
          "labels from 0 without a gap"),
         ("l.json", b'{"run": 0.5}', " has a label that is not a number; a class list in json is {name: label}, with "
          "labels from 0 without a gap"),
-        ("l.json", b'{"run": 0, "run": 1}', " has 'run' twice in one object; keep one"),
+        ("l.json", b'{"run": 0, "run": 1}', " is not such a list (the name 'run' is twice in one object); correct it"),
         ("l.json", b'{" ": 0}', " holds no names; a class list in json is {name: label}, with labels from 0 without a "
          "gap"),
     ],

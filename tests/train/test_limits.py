@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from vprep.errors import UsageError
-from vprep.memory import free_memory, memory, memory_with_swap, size
+from vprep.memory import free_memory, memory, memory_with_swap
 from vprep.processors import demand_workers, most_workers
+from vprep.text import byte_size
 from vtrain.bench.options import read_workers
 from vtrain.data.buffers import PER_WORKER, PREFETCHED, Buffers
 from vtrain.data.loader import open_shards
@@ -70,4 +71,4 @@ def test_the_limit_of_a_nested_group_counts(tmp_path: Path) -> None:
     ("count", "text"), [(0, "0 B"), (2_400_000, "2.4 MB"), (4.453e14, "445.3 TB"), (1.5e23, "1.5e+08 PB")]
 )
 def test_sizes_have_units(count: float, text: str) -> None:
-    assert size(count) == text
+    assert byte_size(count) == text

@@ -14,8 +14,8 @@ from vtrain.data.sampling import Video
 from vtrain.data.shard_set import ShardSet
 from vtrain.overrides import change
 from vtrain.recipes import find
-from vtrain.training import memory, shapes
-from vtrain.training.memory import demand_memory
+from vtrain.training import memory_estimate, shapes
+from vtrain.training.memory_estimate import demand_memory
 from vtrain.training.run import Place
 from vtrain.training.shapes import META, kept_by
 from vtrain.training.train import module_of
@@ -74,6 +74,19 @@ def test_tensors_that_cannot_be_counted_are_refused(shards: Path) -> None:
     assert said == f"method.queue={2**63 - 1} needs tensors of more than 2**63 bytes; set it far lower"
 
 
+def test_the_processes_on_a_machine_share_its_memory(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fitting(said: str) -> int:
+        found = re.search(r"; method\.queue=(\d+) would fit", said)
+        assert found, said
+        return int(found[1])
+
+    alone = refused(shards, "rspnet", "method.queue=10000000000")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    shared = refused(shards, "rspnet", "method.queue=10000000000")
+    assert ", and each of the 2 processes on this machine has " in shared
+    assert fitting(shared) == pytest.approx(fitting(alone) / 2, rel=0.05)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_keeps_for_backward_what_its_shapes_say(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes that follow from shapes alone are those that autograd holds after a real forward pass."""
@@ -90,7 +103,7 @@ def test_a_step_keeps_for_backward_what_its_shapes_say(method: str, monkeypatch:
 def test_what_fits_is_not_refused_and_a_training_near_the_limit_is_warned_about(shards: Path) -> None:
     recipe = change(find("pace", "tiny"), SMALL)
     assert demand_memory(recipe, ShardSet.open(str(shards)).select(None), CPU, 10, module_of) == ""
-    assert memory.warning(memory_with_swap() * 2).startswith("this training may need about ")
+    assert memory_estimate.warning(memory_with_swap() * 2).startswith("this training may need about ")
 
 
 @pytest.mark.slow

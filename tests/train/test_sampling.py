@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from vprep.errors import UsageError
 from vtrain.data.sampling import (
-    SHORTS,
     EvenClips,
     OneClip,
     Plan,
+    Short,
     TooShortError,
     Video,
     covering,
@@ -93,7 +93,7 @@ def test_every_plan_chooses_as_many_frames_as_it_says_from_those_of_the_video(
     assert plan(video(frames), Random(seed)) == sample
 
 
-@given(short=st.sampled_from(SHORTS), frames=st.integers(1, 300), seed=st.integers(0, 1000))
+@given(short=st.sampled_from(get_args(Short)), frames=st.integers(1, 300), seed=st.integers(0, 1000))
 def test_a_policy_for_short_videos_does_not_touch_long_ones(short: str, frames: int, seed: int) -> None:
     clip = (16, 8)
     if frames >= 121:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rehash import rehash
+from rehash import believed
 
 from vprep.errors import UsageError
 from vprep.format import write_dataset
@@ -305,16 +305,6 @@ def test_an_index_of_an_older_version_is_refused(copy: Path) -> None:
     )
 
 
-def believed(folder: Path, **columns: object) -> None:
-    """Put a value into every row of the index, and make all hashes and sizes of dataset.json right again."""
-    table = pq.read_table(folder / "index.parquet")
-    for name, value in columns.items():
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, name, pa.array([value] * len(table), table.schema.field(name).type))
-    pq.write_table(table, folder / "index.parquet")
-    rehash(folder)
-
-
 def refusal(*specs: object) -> str:
     with pytest.raises(UsageError) as error:
         ShardSet.open([str(spec) for spec in specs]).select()
@@ -335,7 +325,7 @@ def refusal(*specs: object) -> str:
         ({"label": -5}, "has label -5, which must be from 0 to 999999"),
         ({"label": 5}, "has label 5, and there are 5 classes"),
         ({"offset": -5}, "has offset -5, which must be from 0 on"),
-        ({"offset": 2**40}, "it would end behind its shard"),
+        ({"offset": 2**40}, "it would end after its shard"),
         ({"size": -5}, "has size -5, which must be from 0 to "),
     ],
 )

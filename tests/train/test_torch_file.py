@@ -107,7 +107,7 @@ def test_what_inflates_or_lies_over_itself_is_refused_before_it_takes_memory(tmp
                 setattr(again, field, getattr(largest, field))
             again.filename = f"a/{number}"
             archive.filelist.append(again)
-    assert refusal(path) == "its parts lie over each other"
+    assert refusal(path) == "its parts overlap"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from typing import Any
 from vprep import printing
 from vprep.atomic import DRAFT, atomic_write, move_into_place, plain_file
 from vprep.errors import UsageError, WorkError, writing
+from vprep.json_text import parse_json
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -246,10 +247,8 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401  what JSON holds
 def read_json(path: Path) -> Any:  # noqa: ANN401
     """Return the content of a JSON file of a run."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"there is no {path}; name a run's folder or a recipe.json") from None
-    except RecursionError:
-        raise UsageError(f"{path} cannot be read (its brackets are nested too deep)") from None
     except (ValueError, OSError) as error:
         raise UsageError(f"{path} cannot be read ({error})") from None

@@ -16,7 +16,7 @@ from veval.inputs import KINETICS
 from veval.protocol import Protocol
 from vprep.errors import UsageError
 from vprep.memory import memory_with_swap
-from vprep.memory import size as as_size
+from vprep.text import byte_size
 from vtrain.data.batch import Bad
 from vtrain.data.buffers import FITTING, Buffers
 from vtrain.data.dataset import Videos
@@ -61,8 +61,8 @@ def demand_memory(plan: EvenClips, videos: Videos) -> None:
         choices = {"size": int(side * sqrt(share)), "frames": int(plan.frames * share)}
         fitting = " or ".join(f"{name}={number}" for name, number in choices.items() if number)
         raise UsageError(
-            f"one clip of frames={plan.frames} with size={side} needs at least {as_size(needed)} of memory, and this "
-            f"machine has {as_size(room)}; {f'{fitting} would fit' if fitting else 'take smaller and shorter clips'}"
+            f"one clip of frames={plan.frames} with size={side} needs at least {byte_size(needed)} of memory, and this "
+            f"machine has {byte_size(room)}; {f'{fitting} would fit' if fitting else 'take smaller and shorter clips'}"
         )
     Buffers(1, (plan.views, plan.length, *canvas_of(plan, videos.frame_sizes), 3), 0).demand_memory()
 

@@ -4,7 +4,6 @@ V videos, R clips and crops of a video, D feature
 """
 
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from veval.evaluation import Info
 from vprep.errors import UsageError
+from vprep.json_text import parse_json
 from vtrain.torch_file.archive import bounded_zip
 
 METADATA_KEY = b"veval"  # of the JSON in the schema of a .parquet file
@@ -46,10 +46,7 @@ def readable(path: Path, advice: str = "make them again with: veval features") -
 
 def info_in(text: str | bytes) -> Info:
     """Return the JSON that describes features."""
-    try:
-        found = json.loads(text)
-    except RecursionError:
-        raise ValueError("the brackets of its description are nested too deep") from None
+    found = parse_json(text)
     if not isinstance(found, dict) or not isinstance(found.get("dropped"), list):
         raise ValueError("its description lists no dropped videos")
     return found

@@ -20,6 +20,7 @@ from veval.evaluation import Info
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 from vprep.hashing import hash_file
+from vprep.json_text import parse_json
 
 INFO = "facts.json"
 # Paths, names and counts, which may differ or be missing: hashes identify the content.
@@ -111,8 +112,8 @@ def open_parts(parts: Parts, rank: int, patience: float, finished: Callable[[], 
 def _info_in(path: Path) -> Info:
     """Return what the parts in a folder depend on."""
     try:
-        found = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        found = parse_json(path.read_bytes())
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise UsageError(f"{path} is damaged; remove {path.parent}, or name another file")

@@ -18,7 +18,6 @@ import json
 import math
 import platform
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any
 from veval.results.check import PER_VIDEO, problem, videos_of
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
+from vprep.json_text import parse_json
 
 LARGEST = 32 << 20  # bytes of a file, enough for 300,000 videos; Python reads it in 1 GB of memory at most
 # Packages that numbers may depend on; cv2 comes from either of two.
@@ -53,10 +53,8 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
 def read(path: Path) -> Result:
     """Read a result that this version understands."""
     try:
-        found = json.loads(
-            _bytes_of(path), parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_without_repeats
-        )
-    except (ValueError, RecursionError) as error:
+        found = parse_json(_bytes_of(path), finite=True)
+    except ValueError as error:
         raise UsageError(f"{path} is not JSON ({error}); name results of veval") from None
     wrong = problem(found, metrics(found) if isinstance(found, dict) else [])
     if wrong:
@@ -171,21 +169,3 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:  # noqa: 
             yield from _leaves(inner, f"{place}[{number}]")
     else:
         yield place, value
-
-
-def _no_number(word: str) -> float:
-    raise ValueError(f"{word[:20]} is not a number")
-
-
-def _finite(word: str) -> float:
-    number = float(word)
-    return number if math.isfinite(number) else _no_number(word)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object; refuse one that has a name twice, of which other programs may read the other value."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise ValueError(f"the name {twice[:40]!r} is twice in one object")
-    return found

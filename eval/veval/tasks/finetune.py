@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch.distributed as dist
 
-from veval.early import demand_selection
+from veval.early_checks import demand_selection
 from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo, nothing
 from veval.features.forward import demand_memory
 from veval.inputs import crop_of, demand_labels

@@ -6,11 +6,11 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from vprep.errors import UsageError, reason
+from vprep.json_text import Replace, parse_json
 from vprep.layouts.source import Source
 from vprep.layouts.walk import LIST_SUFFIXES
 
@@ -105,25 +105,16 @@ def columns(path: Path) -> list[str]:
     return [name.strip().strip('"').lower() for name in re.split("[,;\t]", first)]
 
 
-def read_json(path: Path, hook: Callable[[dict[str, Any]], Any] | None = None) -> object:
-    """Return the content of a json file; each object in it is replaced by what `hook` returns for it."""
+def read_json(path: Path, replace: Replace | None = None) -> object:
+    """Return the content of a json file; each object in it is replaced by what `replace` returns for it."""
     text = "".join(_text(path, longest=_LARGEST_JSON))
     try:
-        content: object = json.loads(text, object_pairs_hook=lambda pairs: _object(path, pairs, hook))
+        content: object = parse_json(text, replace=replace)
     except json.JSONDecodeError as error:
         raise bad_line(path, error.lineno, f"not json ({error.msg})") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or thousands of brackets
+    except ValueError as error:
         raise UsageError(f"{path} is not such a list ({str(error).partition(';')[0]}); correct it") from None
     return content
-
-
-def _object(path: Path, pairs: list[tuple[str, Any]], hook: Callable[[dict[str, Any]], Any] | None) -> object:
-    """Return an object of a json, or what `hook` makes of it; refuse a name that it has twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise UsageError(f"{path} has '{twice}' twice in one object; keep one")
-    return found if hook is None else hook(found)
 
 
 def split_word(path: Path, number: int, word: str) -> str | None:
@@ -162,7 +153,7 @@ def _text(path: Path, longest: int = _LONGEST_LINE) -> Iterator[str]:
 
 def _decoded(path: Path, number: int, line: bytes, longest: int) -> str:
     if len(line) > longest:
-        raise bad_line(path, number, f"longer than {longest >> 20} MB; name a list of text")
+        raise bad_line(path, number, f"longer than {longest >> 20} MB; name a text file")
     if b"\0" in line:
         what = "UTF-16, not UTF-8" if line.count(b"\0") * 4 >= len(line) else "a NUL byte, which no text holds"
         raise bad_line(path, number, f"{what}; save the file as UTF-8")

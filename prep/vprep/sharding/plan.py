@@ -19,9 +19,9 @@ from vprep.errors import UsageError
 from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name
 from vprep.json_text import parse_json
 from vprep.layouts.listing import Entry
-from vprep.printable import printable
 from vprep.settings import Settings
 from vprep.tables import by_shard, opened
+from vprep.text import brief
 
 LONGEST_KEY = 93  # with `.mjpeg` it fits the 100 bytes of a tar header
 STEM = 60  # characters kept of a name to which a hash is added
@@ -118,7 +118,7 @@ def read_plan(folder: Path) -> Plan | None:
         _check(plan)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} cannot be read ({printable(first)}); {_lost(folder)}") from None
+        raise UsageError(f"{path} cannot be read ({brief(first)}); {_lost(folder)}") from None
     return plan
 
 

@@ -1,6 +1,7 @@
 """Results of veval, which a report reads."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -10,7 +11,8 @@ from results_on import bases
 from rich.console import Console
 
 from fuzzed import Kind
-from veval.results.report import Report, as_dict, markdown, report, terminal
+from veval.results.report import Report, as_dict, report
+from veval.results.report_tables import markdown, terminal
 from veval.tasks.best_on_test import TRIED, BestOnTest
 from vtrain.run_folder import KEPT, write_json
 
@@ -37,7 +39,8 @@ def shown(found: Report) -> str:
     console = Console(width=240, record=True, file=StringIO())
     console.print(terminal(found))
     text = "".join((console.export_text(), markdown(found), json.dumps(as_dict(found), allow_nan=False)))
-    assert all(letter.isprintable() or letter == "\n" for letter in text), "control characters"
+    kinds = {unicodedata.category(letter) for letter in text.replace("\n", "")}
+    assert not kinds & {"Cc", "Cs", "Zl", "Zp"}, "control characters"
     return text
 
 

@@ -32,7 +32,7 @@ from vtrain.data.sampling import Plan
 from vtrain.machine import device_named, name_of, processors
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.training.log import note
-from vtrain.training.memory import demand_memory
+from vtrain.training.memory_estimate import demand_memory
 from vtrain.training.monitor import memory_mb
 from vtrain.training.processes import training_settings
 from vtrain.training.run import Place, Run

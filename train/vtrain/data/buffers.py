@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from math import prod
 
 from vprep.errors import UsageError
-from vprep.memory import memory_with_swap, size
+from vprep.memory import memory_with_swap
+from vprep.text import byte_size
 
 CHUNK_BYTES = 32 << 20  # of pixels; a worker makes a larger batch in several chunks
 PREFETCHED = 2  # chunks that a worker makes before they are asked for
@@ -55,5 +56,5 @@ class Buffers:
             advice = f"at most {most} frames of a video in all its clips would fit: take fewer clips or frames"
         raise UsageError(
             f"a batch of {self.videos} with {views} clips of {frames} frames of {height} x {width} pixels each needs "
-            f"{size(needed)} of memory, and this machine has {size(there)}; {advice}"
+            f"{byte_size(needed)} of memory, and this machine has {byte_size(there)}; {advice}"
         )

@@ -73,7 +73,7 @@ def refuse_wrong_rows(part: Part, rows: pa.Table) -> None:
     room = pc.take(pa.array(sizes, pa.int64()), pc.index_in(rows["shard"], pa.array(names)))
     inside = pc.less_equal(rows["offset"], pc.subtract(room, rows["size"]))
     if not pc.all(inside, min_count=0).as_py():
-        raise _wrong(part, rows["key"][pc.index(inside, False).as_py()].as_py(), "it would end behind its shard")
+        raise _wrong(part, rows["key"][pc.index(inside, False).as_py()].as_py(), "it would end after its shard")
     classes = part.info["classes"]
     known = pc.fill_null(pc.less(rows["label"], len(classes)), True)
     if classes and not pc.all(known, min_count=0).as_py():

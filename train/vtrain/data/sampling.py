@@ -21,7 +21,6 @@ replace   show another random video in this epoch
 error     count it as a bad video
 """
 SLOWEST, FASTEST = 0.001, 10_000  # speeds of a clip
-SHORTS: tuple[Short, ...] = ("loop", "restart", "stretch", "replace", "error")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from vtrain.optim.limits import check_limits
+from vtrain.setting_limits import check_limits
 
 Name = Literal["sgd", "lars", "adamw"]
 Exclude = Literal["none", "bias and norm"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import cos, floor, inf, pi
 from typing import Literal
 
-from vtrain.optim.limits import check_limits
+from vtrain.setting_limits import check_limits
 
 Kind = Literal["constant", "cosine", "step", "plateau"]
 Scaling = Literal["none", "linear 64", "linear 128"]

@@ -15,10 +15,10 @@ from vtrain.data.stored import Stored
 from vtrain.methods import registry
 from vtrain.methods.method import MethodConfig
 from vtrain.optim.config import Optim
-from vtrain.optim.limits import FRACTION, NOT_NEGATIVE, WHOLE, check_limits
 from vtrain.optim.schedule import Schedule
 from vtrain.overrides import from_json
 from vtrain.run_folder import read_json
+from vtrain.setting_limits import FRACTION, NOT_NEGATIVE, WHOLE, check_limits
 
 Setting = int | tuple[int, ...] | str
 
@@ -111,8 +111,7 @@ class Recipe:
     keep_every: int = 0  # steps after which the checkpoint is also kept in kept/; 0: never
 
     def __post_init__(self) -> None:
-        for name in ("batch", "accumulate", "repeat", "log_every", "save_every"):
-            _demand(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        check_limits(self, dict.fromkeys(("batch", "accumulate", "repeat", "log_every", "save_every"), WHOLE))
         _demand(self.keep_every >= 0, "keep_every", self.keep_every, "0 (never) or a number of steps")
         _demand(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
         _demand(0 <= self.save_minutes <= 1e6, "save_minutes", self.save_minutes, "0 (never) to 1e6")

@@ -50,7 +50,7 @@ def open_checked(path: Path) -> Iterator[zipfile.ZipFile]:
         if any(member.compress_type or member.file_size != member.compress_size for member in members):
             raise ValueError("it is compressed, which no checkpoint of torch is")
         if sum(member.file_size for member in members) > size:
-            raise ValueError("its parts lie over each other")
+            raise ValueError("its parts overlap")
         order = f"{folder_of(archive)}byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
             raise ValueError("it was written on a big-endian machine")

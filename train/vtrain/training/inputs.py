@@ -82,7 +82,7 @@ def shards_of(recipe: Recipe, folder: Path) -> ShardSet:
 
 
 def is_gone(piece: str) -> bool:
-    """Return whether nothing is where a pattern of shards leads."""
+    """Return whether a pattern of shards finds no file."""
     path = Path(piece)
     place = path.parent if path.suffix == ".tar" and not path.is_dir() else path
     return not place.exists() and not glob.glob(str(place))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vprep import printing
 from vprep.atomic import atomic_write, plain_file
+from vprep.json_text import parse_json
 from vprep.progress import Progress
 from vtrain.distributed import rank
 
@@ -63,8 +64,8 @@ def _cut(path: Path, step: int) -> None:
 def numbers_in(line: str | bytes) -> dict[str, Any] | None:
     """Return the numbers in a line of metrics; None where the line is damaged."""
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        found = parse_json(line)
+    except ValueError:
         return None
     return found if isinstance(found, dict) and isinstance(found.get("step"), int) else None
 

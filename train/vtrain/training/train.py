@@ -34,7 +34,7 @@ from vtrain.training.inputs import Inputs, recipe_in, shards_of
 from vtrain.training.lengths import with_length
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
-from vtrain.training.memory import demand_memory
+from vtrain.training.memory_estimate import demand_memory
 from vtrain.training.monitor import Monitor
 from vtrain.training.outputs import errors_named
 from vtrain.training.processes import first_decides, processes

@@ -16,6 +16,7 @@ from vprep import plugins
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError
 from vprep.hashing import hash_of
+from vprep.json_text import parse_json
 from vtrain.backbones import Backbone, backbone, known
 from vtrain.weights.checkpoint_file import Contents, read, refuse_dtypes
 from vtrain.weights.info import WeightsInfo
@@ -127,8 +128,8 @@ def backbone_in(path: Path, contents: Contents) -> tuple[dict[str, Tensor], dict
         model = without_prefix("model.", contents.tensors)
         return without_prefix("backbone.", model) or model, contents.values
     try:
-        found = json.loads(contents.values[METADATA_KEY])
-    except (ValueError, TypeError, RecursionError) as error:
+        found = parse_json(contents.values[METADATA_KEY])
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: the description of its weights is damaged ({error}); use a good copy") from None
     if not isinstance(found, dict):
         return contents.tensors, {}

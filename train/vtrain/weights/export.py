@@ -23,8 +23,9 @@ from torch import Tensor
 from vprep import plugins
 from vprep.atomic import DRAFT, atomic_write, move_into_place
 from vprep.errors import UsageError, WorkError, about
+from vprep.json_text import parse_json
 from vprep.memory import memory_with_swap
-from vprep.memory import size as as_size
+from vprep.text import byte_size
 from vtrain.backbones import Backbone
 from vtrain.backbones.conv import use_kernels
 from vtrain.run_folder import BEST, LAST, weights_file
@@ -129,8 +130,8 @@ def recipe_of(source: Path) -> dict[str, Any] | None:
     if not (source.is_dir() or source.name in (LAST, BEST)) or not beside.is_file():
         return None
     try:
-        found = json.loads(beside.read_bytes())
-    except (ValueError, RecursionError) as error:
+        found = parse_json(beside.read_bytes())
+    except ValueError as error:
         raise UsageError(f"{beside} is not JSON ({error}); repair it or remove it") from None
     return found if isinstance(found, dict) else None
 
@@ -143,8 +144,8 @@ def two_clips(info: WeightsInfo) -> Tensor:
         most = int(shape[3] * sqrt(0.5 * room / needed))
         fitting = f"--size {most}" if most else f"--frames {int(shape[2] * 0.5 * room / needed)}"
         raise UsageError(
-            f"two clips of {' x '.join(map(str, shape[2:]))}, with which the file is checked, need {as_size(needed)} "
-            f"of memory, and this machine has {as_size(room)}; {fitting} would fit"
+            f"two clips of {' x '.join(map(str, shape[2:]))}, with which the file is checked, need {byte_size(needed)} "
+            f"of memory, and this machine has {byte_size(room)}; {fitting} would fit"
         )
     try:
         on_meta(info.backbone, info.settings).eval()(torch.empty(shape, device="meta"))

@@ -32,7 +32,7 @@ from vtrain.data.sampling import (
     restarted,
 )
 from vtrain.methods.method import MethodEntry
-from vtrain.optim.limits import NOT_NEGATIVE, POSITIVE, WHOLE, check_limits
+from vtrain.setting_limits import NOT_NEGATIVE, POSITIVE, WHOLE, check_limits
 
 if TYPE_CHECKING:
     from torch import nn

@@ -27,7 +27,7 @@ from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Sample, Short, TooShortError, Video, View, demand_positive, demand_speeds, fallback
 from vtrain.methods.method import MethodEntry
-from vtrain.optim.limits import NOT_NEGATIVE, check_limits
+from vtrain.setting_limits import NOT_NEGATIVE, check_limits
 
 if TYPE_CHECKING:
     from torch import nn

@@ -36,7 +36,7 @@ from vtrain.conversion import SettingError
 from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, demand_positive, demand_speeds, random_clip
 from vtrain.methods.method import MethodEntry
-from vtrain.optim.limits import FRACTION, NOT_NEGATIVE, POSITIVE, WHOLE, check_limits
+from vtrain.setting_limits import FRACTION, NOT_NEGATIVE, POSITIVE, WHOLE, check_limits
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vtrain.data.sampling import OneClip, Plan
 from vtrain.methods.method import MethodEntry
-from vtrain.optim.limits import NOT_NEGATIVE, check_limits
+from vtrain.setting_limits import NOT_NEGATIVE, check_limits
 
 if TYPE_CHECKING:
     from torch import nn

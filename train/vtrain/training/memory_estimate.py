@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from vprep.errors import UsageError
-from vprep.memory import free_memory, memory_with_swap, size
+from vprep.memory import free_memory, memory_with_swap
+from vprep.text import byte_size
 from vtrain.backbones import settings_of
 from vtrain.backbones.batch_norm import make_exact
 from vtrain.data.buffers import FITTING, Buffers
@@ -64,13 +65,13 @@ class Need:
 
     @property
     def usual(self) -> int:
-        """Bytes that such a training takes on a CPU, with everything that comes together."""
+        """Bytes that such a training usually takes on a CPU in all."""
         return sum(getattr(self, field.name) for field in fields(self) if field.name != "videos")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """The memory that there is, and in which words."""
+class Capacity:
+    """The memory of a machine or a GPU, and its name in messages."""
 
     bytes: int
     name: str
@@ -82,15 +83,16 @@ def demand_memory(recipe: Recipe, videos: Videos, place: Place, steps: int, buil
     `build` makes the method's module, whose weights take no memory here.
     """
     need = loading(recipe, videos, place, steps)
-    room = Room(bytes=memory_with_swap(), name="this machine")
-    need = with_network(need, recipe, videos, place, build, room)
-    share = local_world()
+    memory, share = memory_with_swap(), local_world()
+    need = with_network(need, recipe, videos, place, build, memory)
+    name = "this machine" if share == 1 else f"each of the {share} processes on this machine"
+    of_rank = Capacity(bytes=memory // share, name=name)
     if place.device.type == "cpu":
-        demand(recipe, need, (need.device + need.host) * share, Room(bytes=room.bytes // share, name=room.name))
+        demand(recipe, need, need.device + need.host, of_rank)
         return warning((need.usual + PROCESS) * share)
-    demand(recipe, need, need.host * share, Room(bytes=room.bytes // share, name=room.name))
+    demand(recipe, need, need.host, of_rank)
     gpu = torch.cuda.get_device_properties(place.device)
-    demand(recipe, need, need.device, Room(bytes=gpu.total_memory, name=f"the GPU ({gpu.name})"))
+    demand(recipe, need, need.device, Capacity(bytes=gpu.total_memory, name=f"the GPU ({gpu.name})"))
     return ""
 
 
@@ -108,7 +110,7 @@ def loading(recipe: Recipe, videos: Videos, place: Place, steps: int) -> Need:
     )
 
 
-def with_network(need: Need, recipe: Recipe, videos: Videos, place: Place, build: Build, room: Room) -> Need:
+def with_network(need: Need, recipe: Recipe, videos: Videos, place: Place, build: Build, memory: int) -> Need:
     """Return the need, with that of the network and of a step."""
     module = on_meta(recipe, build).train()
     if place.device.type == "cpu" or recipe.batch_norm == "own":
@@ -118,7 +120,7 @@ def with_network(need: Need, recipe: Recipe, videos: Videos, place: Place, build
     held = sum(buffer.nbytes for buffer in module.buffers())
     states = STATES[recipe.optim.name] if recipe.optim.momentum or recipe.optim.name != "sgd" else 0
     need = replace(need, weights=weights, learning=learned * (1 + states), held=held)
-    if need.clips // 4 * USUAL + 16 * need.usual < SMALL * room.bytes:
+    if need.clips // 4 * USUAL + 16 * need.usual < SMALL * memory:
         return need
     longest = videos[int(videos.frames.argmax())]
     kept = kept_by(module, recipe, longest) or Kept()
@@ -138,9 +140,9 @@ def on_meta(recipe: Recipe, build: Build) -> nn.Module:
         raise UsageError(f"{name}={value} needs tensors of more than 2**63 bytes; set it far lower") from None
 
 
-def demand(recipe: Recipe, need: Need, bytes_needed: int, room: Room) -> None:
+def demand(recipe: Recipe, need: Need, bytes_needed: int, capacity: Capacity) -> None:
     """Refuse what needs more than there is, in a sentence with the number that would fit."""
-    if bytes_needed <= room.bytes:
+    if bytes_needed <= capacity.bytes:
         return
     parts = {
         about_batch: need.of_batch,
@@ -149,10 +151,11 @@ def demand(recipe: Recipe, need: Need, bytes_needed: int, room: Room) -> None:
         about_network: need.weights + need.learning,
     }
     about = max(parts, key=lambda part: parts[part])
-    free = int(FITTING * room.bytes) - need.usual
+    free = int(FITTING * capacity.bytes) - need.usual
     subject, advice = about(recipe, need, free + parts[about])
+    there = byte_size(capacity.bytes)
     raise UsageError(
-        f"{subject} needs at least {size(bytes_needed)} of memory, and {room.name} has {size(room.bytes)}; {advice}"
+        f"{subject} needs at least {byte_size(bytes_needed)} of memory, and {capacity.name} has {there}; {advice}"
     )
 
 
@@ -190,7 +193,7 @@ def about_method(recipe: Recipe, need: Need, left: int) -> tuple[str, str]:
     """Return the sentence about a queue or the like; what is kept for backward may grow with it."""
     name, value, usual = largest_setting(recipe)
     if value <= usual:
-        return f"what method '{recipe.method_name}' holds", "make it smaller"
+        return f"method '{recipe.method_name}'", "make it smaller"
     others = need.fixed + need.kept + need.weights + need.learning
     fitting = max(usual, int(value * (left + others) / (need.held + others)))
     return f"{name}={value}", f"{name}={fitting} would fit"
@@ -229,6 +232,6 @@ def warning(usual: int) -> str:
     if free is None or usual <= free:
         return ""
     return (
-        f"this training may need about {size(usual)} of memory, and {size(free)} are free: if it is stopped for want "
-        "of memory, take a smaller batch or a larger accumulate"
+        f"this training may need about {byte_size(usual)} of memory, and {byte_size(free)} are free: if it is stopped "
+        "for want of memory, take a smaller batch or a larger accumulate"
     )
