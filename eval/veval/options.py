@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 import typer
 
 from vprep.completion import completed
+from vprep.processors import demand_workers
 from vtrain import names
+
+
+def few_enough(count: int | None) -> int | None:
+    """Return the number of workers, and refuse one that this machine cannot use."""
+    demand_workers(count or 0, "--workers")
+    return count
 
 
 def protocols_in(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -59,7 +66,10 @@ Kept = Annotated[Path | None, typer.Option(help="File to keep the features in an
 Subset = Annotated[Path | None, typer.Option(help="File of vprep subset; only its videos are used.")]
 Out = Annotated[Path | None, typer.Option(help="File for the result. [default: a new one in results/]")]
 Few = Annotated[int | None, typer.Option(min=1, help="Use only N labelled videos per class. [default: all]")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Number of worker processes. [default: by the machine]")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, callback=few_enough, help="Number of worker processes. [default: by the machine]"),
+]
 Device = Annotated[str, typer.Option(help="Device to compute on: cpu or cuda. [default: cuda if there is one]")]
 Skip = Annotated[bool, typer.Option("--skip-bad", help="Leave out videos that cannot be read, and list them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]

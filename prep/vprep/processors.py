@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vprep.errors import UsageError
+
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 LEAST_OF_MOST, PER_PROCESSOR = 64, 8  # workers that are allowed: where disks are slow, many may wait for them
@@ -21,6 +23,15 @@ def processors(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> list[i
 def most_workers() -> int:
     """Return how many workers a command may have: more than are ever of use, and fewer than do harm."""
     return max(LEAST_OF_MOST, PER_PROCESSOR * len(processors()))
+
+
+def demand_workers(count: int, name: str = "workers") -> None:
+    """Refuse far more loader workers than there are processors; `name` is how the user writes their number."""
+    if count > most_workers():
+        raise UsageError(
+            f"{name} is {count}, and this machine has {len(processors())} processors: at most {most_workers()} workers "
+            "can be of use here"
+        )
 
 
 def quota(cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float | None:

@@ -40,7 +40,7 @@ def test_one_file_of_features_serves_retrieval_linear_and_knn(here: Path) -> Non
     assert (here / "f.npz").stat() == kept
     done = veval("retrieval", *PLACE, "clips=3", "--features", "f.npz", cwd=here)
     assert done.returncode == 2
-    assert done.stderr.endswith("f.npz was made with protocol clips 2, not 3; remove it, or choose another --out\n")
+    assert done.stderr.endswith("f.npz was made with protocol clips 2, not 3; remove it, or name another file\n")
 
 
 def test_features_of_two_processes_are_those_of_one(here: Path) -> None:

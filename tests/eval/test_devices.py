@@ -98,7 +98,16 @@ def test_fine_tuning_learns_on_the_device_and_tests_what_it_learned(
     """The class is how bright a video is; `vtrain` itself takes the GPU where there is one."""
     start, data = inputs.weights("random", backbone="tiny"), inputs.open_data(str(grey), None)
     recipe, _ = recipe_for(start.info, data.info.name)
-    words = [f"data.shards={grey}", "frames=4", "size=16", "batch=9", "steps=40", "workers=1", "log_every=1"]
+    words = [
+        f"data.shards={grey}",
+        "data.split=all",
+        "frames=4",
+        "size=16",
+        "batch=9",
+        "steps=40",
+        "workers=1",
+        "log_every=1",
+    ]
     tuning = FineTuning(
         weights=start, recipe=change(recipe, words), folder=tmp_path / "run", data=data,
         execution=Execution(device=device, workers=1), words=["clips=2"],

@@ -156,7 +156,7 @@ def test_a_run_of_another_user_is_evaluated_but_not_continued(
     (here / "closed" / "last.pt").chmod(0o600)
     (here / "mine").mkdir()
     os.chown(here / "mine", 65534, 65534)
-    opened = [folder for folder in here.parents if folder.name.startswith("pytest-")] + [here]
+    opened = [folder for folder in here.parents if folder.name.startswith(("pytest-", "popen-"))] + [here]
     for folder in opened:
         folder.chmod(0o755)
 

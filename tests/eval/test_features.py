@@ -186,7 +186,7 @@ def test_a_file_or_parts_of_other_work_are_refused(shards: Path, complete: Path,
     shutil.copy(complete, out)
     with pytest.raises(UsageError) as error:
         make(shards, out, replace(SMALL, clips=3))
-    assert str(error.value) == f"{out} was made with protocol clips 2, not 3; remove it, or choose another --out"
+    assert str(error.value) == f"{out} was made with protocol clips 2, not 3; remove it, or name another file"
     out.unlink()
     with pytest.raises(WorkError):
         make(shards, out, world=2, rank=0, patience=0)

@@ -21,6 +21,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("retrieval --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
     ("retrieval --shards SHARDS --weights TAKEN", 2, "TAKEN holds no last.pt"),
     ("retrieval --shards SHARDS --weights random:nix", 2, "no recipe 'nix'"),
+    ("retrieval --workers 100000", 2, "--workers is 100000"),
     ("retrieval --engine nix", 2, "--engine is 'nix'"),
     ("linear --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
     ("knn --votes nix", 2, "votes is 'nix'"),

@@ -82,6 +82,13 @@ def test_a_bad_ucf101_line_is_an_error_with_its_number(tmp_path: Path, name: str
     assert message(tree(tmp_path / "root", PUSHUP), "ucf101", splits=lists) == f"{lists / name}.txt, {wrong}"
 
 
+def test_an_empty_class_list_of_ucf101_is_named(tmp_path: Path) -> None:
+    lists = ucf(tmp_path / "lists", classInd="")
+    assert message(tree(tmp_path / "root", PUSHUP), "ucf101", splits=lists) == (
+        f"{lists / 'classInd'}.txt is empty; each line of UCF101's class list is a number and a name, as in '1 Archery'"
+    )
+
+
 def test_a_list_that_is_not_utf8_is_an_error_with_the_line(tmp_path: Path) -> None:
     (ucf(tmp_path) / "trainlist01.txt").write_bytes(b"\nArchery/\xe9.avi 1\n")
     assert message(tree(tmp_path, PUSHUP), "ucf101") == (

@@ -206,5 +206,5 @@ def test_a_rate_that_is_no_number_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["nan", "inf", "0", "-1", "1e9"])
 def test_a_rate_out_of_range_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--fps is .*; it must be from 0\.1 to 240"):
+    with pytest.raises(UsageError, match=r"--fps is .*; it must be a number from 0\.1 to 240"):
         Settings(fps=read_fps(text))

@@ -6,12 +6,11 @@ import pytest
 
 from vprep.errors import UsageError
 from vprep.memory import free_memory, memory, memory_with_swap, size
-from vprep.processors import most_workers
-from vtrain.bench.loader import read_workers
+from vprep.processors import demand_workers, most_workers
+from vtrain.bench.options import read_workers
 from vtrain.data.buffers import PER_WORKER, PREFETCHED, Buffers
 from vtrain.data.loader import open_shards
 from vtrain.data.sampling import EvenClips
-from vtrain.machine import demand_workers
 from vtrain.training.advice import epochs_in_a_step
 
 

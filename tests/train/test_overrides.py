@@ -236,6 +236,13 @@ def test_an_unknown_key_without_a_similar_one_is_answered_with_all_keys() -> Non
     assert str(error.value) == "no setting 'zzz'; there are one, other"
 
 
+def test_of_many_settings_the_groups_are_named() -> None:
+    with pytest.raises(UsageError, match=r"^no setting 'zzz'; there are name, method[.][*], backbone, ") as error:
+        change(recipe(), ["zzz=1"])
+    assert "data.*, stored.*, batch" in str(error.value)
+    assert len(str(error.value)) < 400
+
+
 PLAIN = as_json(recipe())
 
 

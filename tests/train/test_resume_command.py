@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-FINISHED = "all 4 steps of pace-tiny were done before; nothing was trained or changed (steps=N makes it longer)"
+FINISHED = "were done before; nothing was trained or changed (steps=N makes it longer)"
 
 
 @pytest.mark.parametrize("words", [("runs/a=1",), (), ("--out", "runs/a=1"), ("runs/a=1/",), ("workers=1", "runs/a=1")])
@@ -49,7 +49,9 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(words: tuple[str, .
     before = contents(here / "runs")
     done = vtrain("pace", "--resume", *words, cwd=here)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == f"runs/a=1: {FINISHED}"
+    first = done.stdout.splitlines()[0]
+    assert first.startswith("runs/a=1: all 4 steps of pace-tiny (changed: ")
+    assert first.endswith(FINISHED)
     assert contents(here / "runs") == before
 
 

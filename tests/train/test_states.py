@@ -72,6 +72,7 @@ WRONG = {
     "its 'sums.values' is damaged": with_value(torch.zeros(3), "sums", "values"),
     "its 'sums.epoch_loss' is damaged": with_value(7, "sums", "epoch_loss"),
     "its 'validation_losses' is damaged": with_value(["1"], "validation_losses"),
+    "its weights 'more' are not finite": with_value(torch.tensor([1.0, float("nan")]), "model", "more"),
     "its 'bad' is damaged": with_value([["a", "b"]], "bad"),
 }
 

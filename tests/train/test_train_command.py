@@ -21,7 +21,7 @@ def test_a_training_is_one_command_and_prints_the_next_command(shards: Path, tmp
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     assert run.name.startswith("pace-")
-    assert done.stdout.splitlines()[-1] == f"next: veval retrieval --weights runs/{run.name}"
+    assert done.stdout.splitlines()[-1] == f"next: veval retrieval --weights runs/{run.name} --shards {shards}"
     assert " of pace-tiny (changed: " in done.stdout
     assert "step 4/4" in done.stderr
     assert torch.load(run / "last.pt", weights_only=True)["step"] == 4
@@ -97,9 +97,11 @@ def outside(shards: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_next_command_names_a_backbone_from_outside_too(outside: Path) -> None:
+def test_the_next_command_names_a_backbone_from_outside_too(outside: Path, shards: Path) -> None:
     done = vtrain("pace", "--resume", "--out", "run", *OUTSIDE[:2], cwd=outside)
-    assert done.stdout.splitlines()[-1] == "next: veval retrieval --weights run --backbone my_nets:build"
+    assert done.stdout.splitlines()[-1] == (
+        f"next: veval retrieval --weights run --backbone my_nets:build --shards {shards}"
+    )
 
 
 def test_a_backbone_from_outside_is_in_the_recipe_under_its_word(outside: Path) -> None:

@@ -134,10 +134,10 @@ def opened(folder: Path) -> Iterator[Counter[str]]:
     "words",
     [(), ("stored.short_side=256", "stored.fps=native"), ("data.hold_out=5", "validate.every=0.5", "watch.every=0.5")],
 )
-def test_a_training_opens_the_description_and_the_index_of_a_set_once(
+def test_a_training_reads_the_index_of_a_set_once_and_looks_again_whether_its_description_is_the_same(
     words: tuple[str, ...], copy: Path, tmp_path: Path
 ) -> None:
     with opened(copy) as counts:
         train(small("supervised", copy, "steps=4", *words), tmp_path / "run")
-    assert (counts["dataset.json"], counts["index.parquet"]) == (1, 1)
+    assert (counts["dataset.json"], counts["index.parquet"]) == (2, 1)
     assert sum(counts[f"00{number}.tar"] for number in range(6)) > 0

@@ -18,7 +18,6 @@ import torch
 
 from vprep.errors import UsageError
 from vprep.memory import memory
-from vprep.processors import most_workers
 from vprep.processors import processors as usable_processors
 from vtrain import __version__
 
@@ -54,15 +53,6 @@ def command(words: list[str]) -> list[str]:
 def processors() -> int:
     """Return how many processors this process may use; a container's quota counts."""
     return len(usable_processors())
-
-
-def demand_workers(count: int, name: str = "workers") -> None:
-    """Refuse far more loader workers than there are processors; `name` is how the user writes their number."""
-    if count > most_workers():
-        raise UsageError(
-            f"{name} is {count}, and this machine has {processors()} processors: at most {most_workers()} workers can "
-            "be of use here"
-        )
 
 
 def versions() -> dict[str, str | None]:

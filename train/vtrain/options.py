@@ -18,6 +18,7 @@ def allow(word: str | None) -> str | None:
     return word
 
 
+SETS = "data_shards"  # the set that commands take where none is named
 SHARDS = "Shards to read: a folder, a glob, a list, or 'data_shards/<000..999>.tar'."
 Shards = Annotated[str, typer.Option(help=SHARDS)]
 Subset = Annotated[Path | None, typer.Option(help="File of vprep subset that lists the videos to use.")]

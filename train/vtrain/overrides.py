@@ -15,6 +15,7 @@ from vtrain.conversion import MOST_SHOWN, NAME, as_text, choice_in, fit, shown
 
 Config = TypeVar("Config")
 Path = tuple[str, ...]
+MOST_LISTED = 20  # settings in a message
 
 
 def as_json(config: Any) -> Any:  # noqa: ANN401  what JSON holds
@@ -88,8 +89,15 @@ def path_of(config: Any, key: str) -> Path:  # noqa: ANN401
             raise UsageError(f"'{key}' may be {' or '.join('.'.join(path) for path in ends)}; write one of them")
     keys = [".".join(path) for path in plain]
     close = get_close_matches(key[:MOST_SHOWN], keys + [path[-1] for path in plain], 1, 0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(keys)}"
+    hint = f"did you mean '{close[0]}'?" if close else f"there are {_listed(plain)}"
     raise UsageError(f"no setting '{shown(key)}'; {hint}")
+
+
+def _listed(known: list[Path]) -> str:
+    """Return the names of the settings; of many, those of the groups alone, so that the sentence stays short."""
+    if len(known) <= MOST_LISTED:
+        return ", ".join(map(".".join, known))
+    return ", ".join(dict.fromkeys(path[0] if len(path) == 1 else f"{path[0]}.*" for path in known))
 
 
 def _in_dict(config: Any, path: Path) -> bool:  # noqa: ANN401

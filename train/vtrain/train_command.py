@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from typer.main import get_command
 from vprep import plugins, signals
 from vprep.errors import UsageError
 from vprep.printing import show
-from vtrain.options import SHARDS, Backbone, Json, Recipe, Settings, Subset
+from vtrain.options import SETS, SHARDS, Backbone, Json, Recipe, Settings, Subset
 
 RUNS = Path("runs")
 SHOWN = 3  # changed settings in the last line
@@ -207,12 +208,18 @@ def _for_people(summary: dict[str, Any]) -> str:
     backbone = f" --backbone {summary['backbone']}" if ":" in summary["backbone"] else ""
     numbers = {name.replace("_", " "): value for name, value in summary.items() if isinstance(value, float)}
     listed = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
-    done = f"{summary['steps']} steps of {_recipe_of(summary)}"
+    done = f"{summary['steps']} {'step' if summary['steps'] == 1 else 'steps'} of {_recipe_of(summary)}"
     return "\n".join((
         f"{summary['run']}: {done}, {listed}" if summary["trained"] else _finished(summary, done),
         *([f"best.pt: {Best(**summary['best'])}"] if "best" in summary else []),
-        f"next: veval retrieval --weights {summary['run']}{backbone}",
+        f"next: veval retrieval --weights {quote(summary['run'])}{backbone}{_shards_option(summary['shards'])}",
     ))  # fmt: skip
+
+
+def _shards_option(spec: str) -> str:
+    """Return the option that names the shards to another command; "" for those that it takes by itself."""
+    here = spec.replace(f"{Path.cwd()}/", "")
+    return "" if here.rstrip("/") == SETS else f" --shards {quote(here)}"
 
 
 def _finished(summary: dict[str, Any], done: str) -> str:

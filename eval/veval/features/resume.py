@@ -94,7 +94,7 @@ def open_parts(parts: Parts, rank: int, patience: float, finished: Callable[[], 
         strangers = [file.name for file in parts.folder.glob("*") if not file.name.startswith(".")]
         if strangers:
             raise UsageError(
-                f"{parts.folder} holds '{strangers[0]}' but no {INFO}; remove the folder, or choose another --out"
+                f"{parts.folder} holds '{strangers[0]}' but no {INFO}; remove the folder, or name another file"
             )
         parts.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
@@ -115,7 +115,7 @@ def _info_in(path: Path) -> Info:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise UsageError(f"{path} is damaged; remove {path.parent}, or choose another --out")
+        raise UsageError(f"{path} is damaged; remove {path.parent}, or name another file")
     return found
 
 
@@ -124,7 +124,7 @@ def refuse_others(path: Path, found: Info, wanted: Info) -> None:
     difference = next(differences(with_tensor_hash(found, wanted), wanted), None)
     if difference is not None:
         name, there, here = difference
-        raise UsageError(f"{path} was made with {name} {there}, not {here}; remove it, or choose another --out")
+        raise UsageError(f"{path} was made with {name} {there}, not {here}; remove it, or name another file")
 
 
 def with_tensor_hash(found: Info, wanted: Info) -> Info:

@@ -51,6 +51,8 @@ def _classes(source: Source, lists: list[Path]) -> list[str]:
         if fields[:1] != [str(len(classes) + 1)] or len(fields) != 2:
             raise bad_line(path, number, f"'{line}' where '{len(classes) + 1} NameOfClass' is needed")
         classes.append(fields[1])
+    if not classes:
+        raise UsageError(f"{path} is empty; each line of UCF101's class list is a number and a name, as in '1 Archery'")
     return classes
 
 

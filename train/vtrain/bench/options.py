@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 from vprep.errors import UsageError
-from vprep.processors import processors
+from vprep.processors import demand_workers, processors
 from vtrain.data.sampling import EvenClips, OneClip, Plan
-from vtrain.machine import demand_workers
 from vtrain.methods import METHODS, registry
 
 OTHER_PLANS: dict[str, Callable[[], Plan]] = {"finetune": OneClip, "test": EvenClips}

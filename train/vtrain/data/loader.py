@@ -22,6 +22,7 @@ import webdataset as wds
 from torch.utils.data import get_worker_info
 
 from vprep.errors import UsageError, WorkError
+from vprep.processors import demand_workers
 from vtrain.data.batch import Bad, Batch, SampleInfo, batch_of
 from vtrain.data.buffers import MOST_BORROWED, PER_WORKER, PREFETCHED, Buffers
 from vtrain.data.chunks import ChunkMaker, OnError, Task
@@ -33,7 +34,6 @@ from vtrain.data.sampling import Plan
 from vtrain.data.shard_set import ShardSet
 from vtrain.data.shard_spec import Spec
 from vtrain.data.workers import BufferPool, Chunk, Failure, SharedBufferPool, SharedPixels, from_workers
-from vtrain.machine import demand_workers
 
 log = logging.getLogger("vtrain.data")
 

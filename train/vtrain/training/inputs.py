@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vprep.errors import UsageError
+from vprep.processors import demand_workers
 from vtrain import run_folder
 from vtrain.data.dataset import Videos, held_out
 from vtrain.data.shard_set import ShardSet
@@ -59,6 +60,7 @@ def early(recipe: Recipe, folder: Path | None, *, resume: bool = False) -> Input
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         return None
     recipe.at_a_time(world=1)
+    demand_workers(recipe.workers or 0)
     if folder is not None and not resume:
         run_folder.refuse_used(folder)
     if folder is not None and resume:

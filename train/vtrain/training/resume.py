@@ -48,6 +48,7 @@ def fault_in(state: Any) -> str:  # noqa: ANN401  whatever a file holds
         or _missing(state["data"], {"hash": str, "videos": int}, "data.")
         or _missing(state["sums"], MEANS, "sums.")
         or _faulty_values(state)
+        or _not_finite(state["model"])
     )
 
 
@@ -72,6 +73,14 @@ def _faulty_values(state: State) -> str:
         "bad": isinstance(bad, list) and all(map(_is_bad, bad)),
     }
     return next((f"its '{name}' is damaged" for name, well in holds.items() if not well), "")
+
+
+def _not_finite(weights: dict[str, Any]) -> str:
+    """Return which weight is NaN or infinite: no training saves such a state, and none could go on from it."""
+    for name, weight in weights.items():
+        if isinstance(weight, Tensor) and not weight.isfinite().all():
+            return f"its weights '{name}' are not finite"
+    return ""
 
 
 def _is_epoch_loss(sums: dict[str, Any]) -> bool:

@@ -47,9 +47,10 @@ def split_note(data: Data, shards: ShardSet) -> str:
         return left_out if without else ""
     counts = _counts(data, shards)
     total = sum(counts.values())
+    videos = "its only video" if total == 1 else f"all its {total} videos"
     if set(counts) <= {""}:
-        return f"the set has no splits: training on all its {total} videos"
-    return f"the set has no train split: training on all its {total} videos ({_listed(counts)})"
+        return f"the set has no splits: training on {videos}"
+    return f"the set has no train split: training on {videos} ({_listed(counts)})"
 
 
 def _refuse_empty_fold(data: Data, shards: ShardSet) -> None:
