@@ -73,12 +73,14 @@ class Seen:
         self._keys: list[pa.Array] = []
         self._contents: list[Codes] = []
         self._waiting: list[pa.Array] = []  # content hashes, until there are enough for `codes` to be quick
+        self._count = 0
 
     def add(self, rows: pa.Table) -> None:
         """Add rows of an index."""
         self._keys += rows["key"].chunks
         self._waiting += rows["hash"].chunks
-        if sum(map(len, self._waiting)) >= AT_ONCE:
+        self._count += len(rows)
+        if self._count >= AT_ONCE:
             self._encode()
 
     def key_twice(self) -> str | None:
@@ -92,4 +94,4 @@ class Seen:
 
     def _encode(self) -> None:
         self._contents.append(codes(pa.chunked_array(self._waiting, pa.string())))
-        self._waiting = []
+        self._waiting, self._count = [], 0
