@@ -147,13 +147,13 @@ def main() -> None:
     known, failed = kinds(), False
     if unknown := set(chosen.kinds) - known.keys():
         parser.error(f"no kind {', '.join(unknown)}; there are {', '.join(known)}")
-    print(f"{'kind':<16}{'cases':>8}{'findings':>10}{'slowest s':>11}{'most MB':>9}")
+    print(f"{'kind':<34}{'cases':>8}{'findings':>10}{'slowest s':>11}{'most MB':>9}")
     for name in chosen.kinds or known:
         seeds = range(chosen.seed, chosen.seed + chosen.cases)
         outcome = run(known[name], seeds, chosen.seconds, int(chosen.memory * (1 << 30)))
         findings = outcome.findings
         row = f"{outcome.cases:>8}{len(findings):>10}{outcome.slowest:>11.1f}{outcome.most >> 20:>9}"
-        print(f"{name:<16}{row}", flush=True)
+        print(f"{name:<34}{row}", flush=True)
         for text, count in Counter(findings).most_common(20):
             print(f"  {count}x {text}", file=sys.stderr)
         failed = failed or bool(findings)

@@ -33,7 +33,8 @@ from pathlib import Path
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGKILL", "SIGSTOP")
 LEFT = 5.0  # seconds in which every process of a stopped command must have ended
 LONGEST = 60.0
-ENDS = ("command again", "to continue", "to begin", "--out run", "--into tuned")  # of a sentence that says how to go on
+# The ends of a sentence that says how to go on.
+ENDS = ("command again", "to continue", "to begin", "--out run", "and --into tuned")
 DRAFTS = re.compile(r"\.draft$|\.tmp$|\.parts$|^\.work$|^\.vprep-doctor-")
 TRAINS = "supervised --recipe tiny --out run steps=6 save_every=3 batch=8 workers=2 log_every=2 frames=4 size=16"
 SHORT = "test.clips=1 batch=8 workers=2"
@@ -79,7 +80,8 @@ COMMANDS = [
     Command("veval features --weights trained --out f.parquet --workers 1", ("f.parquet",), shared=True),
     Command(f"veval finetune --weights trained --into tuned --out found.json steps=3 {SHORT}",
             there=("found.json", "tuned/last.pt"), shared=True),
-    Command("veval test --weights finetuned --out found.json --workers 1 clips=1", there=("found.json",), shared=True),
+    Command("veval test --weights finetuned --out found.json --logits logits.parquet --workers 1 clips=1",
+            ("logits.parquet",), there=("found.json",), shared=True),
     Command("veval report results"),
 ]  # fmt: skip
 
@@ -282,13 +284,13 @@ def _check_end(case: Case, number: int, mark: str, sessions: list[int]) -> None:
     if len(sessions) > 1:
         allowed |= {1, 143}  # a process whose partner has gone
     early = case.moment < 0.3  # before Python has called the first line of the toolkit
-    for code, words in zip(case.codes, said, strict=True):
+    for rank, (code, words) in enumerate(zip(case.codes, said, strict=True)):
         if code not in allowed and not (early and code == -number):
             case.wrong.append(f"exit code {code}")
         if "Traceback" in words and not (early and "signals" not in words):
             case.wrong.append("traceback")
-        if code >= 128 and not words.rstrip().endswith(ENDS):
-            case.wrong.append("no sentence")
+        if code >= 128 and words.rstrip().endswith(ENDS) != (rank == 0):  # only the first rank says it
+            case.wrong.append("no sentence" if rank == 0 else "a sentence of another rank")
     deadline = time.monotonic() + LEFT
     while (left := processes_of(mark, sessions)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -318,13 +320,19 @@ def _check_again(case: Case, runner: Runner, reference: Path, mark: str) -> None
             case.wrong.append(f"{name} differs")
 
 
+def pair(chosen: list[Command], count: int) -> tuple[Command, str]:
+    """Return command and signal of a case: commands in turn, each time with the signal after its last one."""
+    turn, at = divmod(count, len(chosen))
+    return chosen[at], SIGNALS[(turn + at) % len(SIGNALS)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--forked", action="store_true")
-    parser.add_argument("--only", default="", help="a part of the commands' words")
+    parser.add_argument("--only", nargs="*", default=[""], help="parts of commands' words; default: all")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no case after this time")
     args = parser.parse_args()
     if args.forked:
@@ -337,7 +345,9 @@ def main() -> None:
     programs = ("vtrain", "veval") if args.forked else ("vprep", "vtrain", "veval")
     chosen = [
         command for command in COMMANDS
-        if args.only in command.words and command.program in programs and (args.ranks == 1 or command.shared)
+        if any(part in command.words for part in args.only)
+        and command.program in programs
+        and (args.ranks == 1 or command.shared)
     ]  # fmt: skip
     failed = count = 0
     with tempfile.TemporaryDirectory(prefix="signals-") as name:
@@ -349,7 +359,7 @@ def main() -> None:
             took[command] = (time.monotonic() - start, reference)
             print(f"{command.words}: {codes}, {took[command][0]:.1f} s", flush=True)
         while count < args.cases and time.monotonic() - began < args.seconds:
-            command, signal_name = chosen[count % len(chosen)], SIGNALS[count // len(chosen) % len(SIGNALS)]
+            command, signal_name = pair(chosen, count)
             seconds, reference = took[command]
             moment = draw.uniform(0, 0.5 if draw.random() < 0.2 else seconds)
             group = signal_name != "SIGKILL" and draw.random() < 0.5

@@ -57,3 +57,11 @@ def test_a_seed_gives_one_file_and_seeds_give_different_files(mutate: Callable[.
     assert found == [repr(mutate(good, seed)) for seed in range(SEEDS)]
     assert len(set(found)) > SEEDS / 2
     assert repr(good) == before
+
+
+def test_every_table_can_be_changed_whatever_its_columns_are_called_and_hold() -> None:
+    table = pa.table({"a": pa.array([{"b": 1}, None]), "key": ["x", "y"], "label": pa.array([1, 2], pa.int32())})
+    sink = io.BytesIO()
+    pq.write_table(table.rename_columns(["key"] * 3).replace_schema_metadata({b"about": b'""', b"": b""}), sink)
+    found = [mutate_parquet(sink.getvalue(), seed) for seed in range(200)]
+    assert len(set(found)) > 100

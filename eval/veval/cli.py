@@ -12,7 +12,7 @@ import typer
 
 from veval import options as opt
 from veval import output
-from vprep import printing, versions
+from vprep import printing, signals, versions
 from vprep.errors import UsageError, exit_code
 from vprep.text import json_line
 
@@ -218,18 +218,20 @@ def finetune(
     if start.info.is_random:
         start = inputs.weights(weights, backbone=backbone, seed=recipe.seed)
     execution = _execution("", workers, skip_bad)
+    places = [_folder(run, start.info, data.info, several=bool(folds)) for data in sets]
     tunings = [
         FineTuning(
             weights=start, recipe=_of_fold(recipe, data.info.fold, skip_bad), data=data, execution=execution,
-            folder=_folder(run, start.info, data.info, several=bool(folds)), selection=select, protocol=protocol,
-            words=test_words,
+            folder=folder, selection=select, protocol=protocol, words=test_words,
+            again=_again(run or folder, data.info.fold, instead=bool(folds) and run is None),
         )
-        for data in sets
+        for data, folder in zip(sets, places, strict=True)
     ]  # fmt: skip
     results = []
     with processes():  # several trainings can only follow each other in one process group
         for tuning in tunings:
-            found = commands.finetune(replace(tuning, begin=partial(_announce, tuning, note)), over=bootstrap)
+            with signals.explained(partial(_stopped, tuning)):
+                found = commands.finetune(replace(tuning, begin=partial(_announce, tuning, note)), over=bootstrap)
             if found is not None:
                 results.append(found)
                 file = out.with_stem(f"{out.stem}-fold{tuning.data.info.fold}") if folds and out else out
@@ -320,7 +322,7 @@ def _execution(device: str, workers: int | None, skip_bad: bool) -> "Execution":
 
 def _announce(tuning: "FineTuning", note: str) -> None:
     """Print what is trained and where, once nothing is left to refuse."""
-    resume = f"training in {tuning.folder}; if it is stopped, continue with --into {tuning.folder}"
+    resume = f"training in {tuning.folder}; if it is stopped, {tuning.again}"
     # A training that begins with the weights of one epoch of several says itself which they are.
     info = tuning.weights.info if tuning.is_begun or not tuning.weights.info.epoch else None
     output.announce(info, tuning.data.info, note, resume)
@@ -341,6 +343,17 @@ def _folder(run: Path | None, weights: "WeightsInfo", data: "DataInfo", *, sever
             TUNED, f"{output.short_name(Path(weights.path), weights.like_recipe)}-{data.name}-fold{data.fold}"
         )
     return run.with_name(f"{run.name}-fold{data.fold}") if several else run
+
+
+def _stopped(tuning: "FineTuning") -> str:
+    """Return what a fine-tuning says that is stopped before or after its steps; "" says the usual."""
+    return f"stopped before it was done; {tuning.again}" if tuning.is_begun else ""
+
+
+def _again(folder: Path, fold: int, *, instead: bool) -> str:
+    """Return how a user continues a fine-tuning; `instead` of all folds, whose folders have no name in common."""
+    words = f"--fold {fold} --into {folder} instead of --folds" if instead else f"--into {folder}"
+    return f"continue with the same veval finetune and {words}"
 
 
 def _numbers(text: str) -> list[int]:

@@ -5,16 +5,18 @@ lock of its draft.
 """
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from vprep.errors import about, writing
+from vprep.errors import WorkError, about, writing
 
 DRAFT = ".draft"
 _PROCESS = re.compile(rf"\.(\d+)(?:\.export)?{DRAFT}$")
@@ -25,15 +27,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a draft that becomes `path` when the block ends, and that is removed when the block fails."""
     remove_left(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
-    try:
-        with about(path, draft):
-            with _opened(draft) as file:
+    with about(path, draft):
+        file = _opened(draft)
+        try:
+            with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             move_into_place(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def require_writable(folder: Path) -> None:
@@ -76,13 +79,35 @@ def is_running(process: int) -> bool:
     return True
 
 
+def plain_file(path: Path, *, append: bool = False) -> IO[bytes]:
+    """Open a file to write it anew, or to append; refuse a link, a pipe or a device."""
+    how = os.O_APPEND if append else 0
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | how, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise _no_plain(path) from None
+        raise
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or (found.st_nlink > 1 and not append):
+        os.close(descriptor)
+        raise _no_plain(path)
+    if not append:
+        os.ftruncate(descriptor, 0)
+    return open(path, "ab" if append else "wb", opener=lambda *_: descriptor)
+
+
+def _no_plain(path: Path) -> WorkError:
+    return WorkError(f"{path} is a link, or not a plain file, so another file would be written; remove it")
+
+
 def _opened(draft: Path) -> IO[bytes]:
     """Open and lock a draft; again if another process has taken it for one that was left, before it was locked."""
     while True:
-        file = draft.open("wb")
+        file = plain_file(draft)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(draft.stat(), os.fstat(file.fileno())):
+            if os.path.samestat(draft.lstat(), os.fstat(file.fileno())):
                 return file
         file.close()

@@ -58,7 +58,7 @@ def _ended(program: str, command: Callable[[], object]) -> int:
         with signals.handled(program):
             return _exit_code(program, command)
     except signals.Stop as stop:
-        return _failed(program, stop.sentence or signals.UNFINISHED, 128 + stop.number)
+        return _stopped(program, stop.sentence or signals.UNFINISHED, stop.number)
 
 
 def _exit_code(program: str, command: Callable[[], object]) -> int:
@@ -70,7 +70,7 @@ def _exit_code(program: str, command: Callable[[], object]) -> int:
     except UsageError as error:
         return _failed(program, str(error), 2)
     except StoppedError as error:
-        return _failed(program, str(error), 128 + error.number)
+        return _stopped(program, str(error), error.number)
     except WorkError as error:
         return _failed(program, str(error))
     except BrokenPipeError:
@@ -88,6 +88,11 @@ def _exit_code(program: str, command: Callable[[], object]) -> int:
 def _failed(program: str, message: str, code: int = 1) -> int:
     print(f"{program}: {shortened(one_line(message))}", file=sys.stderr)
     return code
+
+
+def _stopped(program: str, message: str, number: int) -> int:
+    code = 128 + number
+    return _failed(program, message, code) if signals.speaks() else code
 
 
 def _words(program: str) -> str:

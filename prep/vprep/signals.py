@@ -77,8 +77,13 @@ class Ending:
     def end(self, number: int) -> None:
         """End the process at once, with a sentence."""
         with contextlib.suppress(OSError):
-            os.write(2, f"{self._program}: {UNFINISHED}\n".encode())
+            os.write(2, f"{self._program}: {UNFINISHED}\n".encode() if speaks() else b"")
         os._exit(128 + number)
+
+
+def speaks() -> bool:
+    """Return whether this process says that it was stopped: of the ranks that one launcher starts, only the first."""
+    return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 def end_at_once(program: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -96,8 +97,8 @@ class Table:
 
     def _plain(self, table: pa.Table, names: Sequence[str]) -> pa.Table:
         """Return a table with the types of the schema."""
-        size = sum(map(_text_bytes, table.columns))
-        if size > self._most:
+        size = sum(map(_most_text_bytes, table.columns))
+        if size > self._most and (size := sum(map(_text_bytes, table.columns))) > self._most:
             raise ValueError(f"its texts take {size} bytes, more than a file of its size can hold")
         schema = pa.schema([self._schema.field(name) for name in names])
         plain = table.select(list(names)).cast(schema)
@@ -130,7 +131,8 @@ def by_shard(batches: Iterator[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
     name = None
     for table in batches:
         begin = 0
-        for row, shard in enumerate(table["shard"].to_pylist()):
+        for row in _changes(table["shard"]):
+            shard = table["shard"][row].as_py()
             if shard == name:
                 continue
             if name is not None:
@@ -141,12 +143,25 @@ def by_shard(batches: Iterator[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
         yield name, pa.concat_tables(held)
 
 
+def _changes(column: pa.ChunkedArray) -> list[int]:
+    """Return the rows whose value differs from that of the row before, and the first row; no value differs always."""
+    changed = pc.fill_null(pc.not_equal(column.slice(1), column.slice(0, max(0, len(column) - 1))), True)
+    return [0, *(np.flatnonzero(changed.to_numpy()) + 1).tolist()][: len(column)]
+
+
 def _same(wanted: pa.DataType, found: pa.DataType) -> bool:
     if pa.types.is_dictionary(found):
         found = found.value_type
     if pa.types.is_list(wanted) and pa.types.is_list(found):
         wanted, found = wanted.value_type, found.value_type  # the name of an element differs among writers
     return bool(wanted.equals(found))
+
+
+def _most_text_bytes(column: pa.ChunkedArray) -> int:
+    """Return a quick upper bound of `_text_bytes`: each row could have the longest text."""
+    if not pa.types.is_dictionary(column.type):
+        return 0
+    return sum(len(chunk) * (pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0) for chunk in column.chunks)
 
 
 def _text_bytes(column: pa.ChunkedArray) -> int:

@@ -20,6 +20,7 @@ from vprep.format import DATASET, FROM_INDEX, INDEX, INDEX_SCHEMA, PER_FRAME, PL
 from vprep.hashing import hash_file
 from vprep.index_rows import opened_index
 from vprep.printable import printable
+from vprep.row_check import row_faults
 from vprep.sharding.plan import read_plan
 from vprep.sharding.worker_pool import in_order
 from vprep.tables import by_shard
@@ -118,8 +119,9 @@ def _few(names: list[str]) -> str:
 
 def _shards_with_rows(
     folder: Path, info: dict[str, Any], level: int, problems: list[Problem], seen: Seen
-) -> Iterator[tuple[dict[str, Any], pa.Table | None]]:
-    """Yield each shard with its rows of the index, or with None when the index cannot be used."""
+) -> Iterator[tuple[dict[str, Any], pa.Table | None, bool]]:
+    """Yield each shard with its rows of the index (None when that cannot be used), and whether they may have faults."""
+    faulty: set[str | None] = set()
     shards = {shard["name"]: shard for shard in info["shards"]}
     columns = None if level else [name for name in INDEX_SCHEMA.names if name not in PER_FRAME]
     # An altered index may hold anything, so it is not read; damage is then reported by shard only.
@@ -127,10 +129,10 @@ def _shards_with_rows(
     if usable:
         try:
             with opened_index(folder) as index:
-                for name, table in by_shard(index.batches(columns)):
+                for name, table in by_shard(_checked(index.batches(columns), faulty)):
                     seen.add(table)
                     if name in shards:
-                        yield shards.pop(name), table
+                        yield shards.pop(name), table, name in faulty
                     else:
                         what = f"has rows of '{printable(str(name))}' which {DATASET} does not list in that place"
                         problems.append(Problem(INDEX, None, what))
@@ -138,4 +140,12 @@ def _shards_with_rows(
             problems.append(Problem(INDEX, None, str(error)))
             usable = False
     for shard in shards.values():
-        yield shard, INDEX_SCHEMA.empty_table() if usable else None
+        yield shard, INDEX_SCHEMA.empty_table() if usable else None, False
+
+
+def _checked(batches: Iterator[pa.Table], faulty: set[str | None]) -> Iterator[pa.Table]:
+    """Yield batches of rows, and put the shards of a batch with a fault into `faulty`: they are looked at singly."""
+    for rows in batches:
+        if any(row_faults(rows)):
+            faulty.update(rows["shard"].to_pylist())
+        yield rows

@@ -31,15 +31,20 @@ class Problem:
     what: str
 
 
-def shard_problems(folder: Path, shard: dict[str, Any], table: pa.Table | None, level: int) -> list[Problem]:
-    """Return what is wrong with a shard; `table` holds its rows of the index, None when that cannot be used."""
+def shard_problems(
+    folder: Path, shard: dict[str, Any], table: pa.Table | None, faulty: bool, level: int
+) -> list[Problem]:
+    """Return what is wrong with a shard; `table` holds its rows of the index, None when that cannot be used.
+
+    Only where `faulty` says that they may have faults are the values of the rows checked.
+    """
     name, path = shard["name"], folder / shard["name"]
     if not path.is_file():
         return [Problem(name, None, "is missing")]
     size, problems = path.stat().st_size, []
     if table is not None and table.num_rows != shard["videos"]:
         problems.append(Problem(INDEX, None, f"has {table.num_rows} rows of {name}, and {DATASET} {shard['videos']}"))
-    if table is not None and (faults := list(row_faults(table))):
+    if table is not None and faulty and (faults := list(row_faults(table))):
         return [*problems, *(Problem(INDEX, key, what) for key, what in faults)]
     if size != shard["bytes"]:
         problems.append(Problem(name, None, f"has {size} bytes, and was written with {shard['bytes']}"))

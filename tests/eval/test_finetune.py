@@ -405,8 +405,9 @@ def test_a_stopped_fine_tuning_continues_with_the_same_command(run: Path, shards
     printed = (tmp_path / "stderr").read_text()
     step = saved(tmp_path / "tuned")["step"]
     assert process.exitcode == 130, printed
-    assert f"\nveval: stopped at step {step} of 30, which is saved; continue with: " in printed
-    assert "training in tuned; if it is stopped, continue with --into tuned\n" in printed
+    again = "continue with the same veval finetune and --into tuned\n"
+    assert f"\nveval: stopped at step {step} of 30, which is saved; {again}" in printed
+    assert f"training in tuned; if it is stopped, {again}" in printed
     assert not list((tmp_path / "results").iterdir())
 
     other = veval("finetune", *words, "--seed", 1, cwd=tmp_path)

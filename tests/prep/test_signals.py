@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vprep.atomic import atomic_write
+from vprep.errors import WorkError
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 UNFINISHED = "stopped before it was done; no half-written file is left: run the same command again"
@@ -151,6 +152,27 @@ def test_the_draft_of_a_killed_writer_goes_with_the_next_write_of_the_same_file(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "out.json"])
 
 
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "pipe", "folder"])
+def test_what_stands_under_the_name_of_a_draft_is_not_written_through(kind: str, tmp_path: Path) -> None:
+    mine, draft = tmp_path / "mine.txt", tmp_path / f".out.json.{os.getpid()}.draft"
+    mine.write_text("mine")
+    if kind.endswith("link"):
+        draft.symlink_to(mine if kind == "link" else tmp_path / "new.txt")
+    elif kind == "second name":
+        draft.hardlink_to(mine)
+    elif kind == "pipe":
+        os.mkfifo(draft)
+    else:
+        draft.mkdir()
+    refused = pytest.raises(WorkError, match=r"draft is a link, or not a plain file, .*; remove it")
+    with refused, atomic_write(tmp_path / "out.json") as file:
+        file.write(b"complete")
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "out.json").exists()
+    assert not (tmp_path / "new.txt").exists()
+    assert os.path.lexists(draft)
+
+
 def test_the_draft_of_a_writer_elsewhere_stays_while_it_writes(killed: int, tmp_path: Path) -> None:
     """Its number may be nobody's on this machine; its lock shows that it lives."""
     locked = tmp_path / f".out.json.{killed}.draft"
@@ -165,3 +187,12 @@ def test_the_draft_of_a_writer_elsewhere_stays_while_it_writes(killed: int, tmp_
     with atomic_write(tmp_path / "out.json") as file:
         file.write(b"again")
     assert not locked.exists()
+
+
+@pytest.mark.parametrize("ranks", [("0", "2", True), ("1", "2", False), ("1", "1", True)])
+def test_of_several_ranks_the_first_says_that_they_were_stopped(ranks: tuple[str, str, bool]) -> None:
+    rank, world, speaks = ranks
+    process = start("work", before=f"import os; os.environ |= dict(RANK='{rank}', WORLD_SIZE='{world}')")
+    until_begun(process)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (143, f"vprep: {UNFINISHED}\n" if speaks else "")

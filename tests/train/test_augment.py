@@ -341,8 +341,8 @@ def test_the_inputs_are_not_changed() -> None:
 def test_configs_that_cannot_share_a_batch_are_refused(other: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as error:
         Augment((EVERYTHING, EVERYTHING, replace(EVERYTHING, **other)))
-    rest = " in the looks of one batch; all views are augmented together: write the same value in all looks"
-    assert str(error.value) == message + rest
+    rest = " for the views of one batch, which are augmented together: write the same value for all"
+    assert str(error.value) == f"looks.{message}{rest}"
 
 
 def floats(pixels: Tensor, batch: Drawn) -> tuple[Tensor, Drawn]:

@@ -2,8 +2,11 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -404,7 +407,7 @@ def test_a_full_disk_leaves_the_older_state_and_the_run_resumes_when_there_is_sp
     name = "last.pt" if keep == "0" else "kept/step_0000002.pt"
     assert words == (
         f"step {2 * first} could not be saved to {folder / name} (no space left on device); the last good state is "
-        f"{folder / 'last.pt'}, of step {first}: fix that and continue with --resume --out {folder}"
+        f"{folder / 'last.pt'}, of step {first}: fix that and continue with: vtrain pace --resume --out {folder}"
     )
     assert not [one for one in left if one.startswith(".")]
     train(recipe, tmp_path / "wanted")
@@ -417,7 +420,7 @@ def test_a_full_disk_before_the_first_state_is_one_sentence(run: Path, shards: P
     assert words == [
         "WorkError",
         f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: fix "
-        f"that and continue with --resume --out {folder}",
+        f"that and continue with: vtrain pace --resume --out {folder}",
     ]
 
 
@@ -432,7 +435,7 @@ def test_a_full_disk_stops_the_metrics_with_a_sentence(shards: Path, tmp_path: P
     assert kind == "WorkError"
     assert words == (
         f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: fix that and "
-        f"continue with --resume --out {folder}"
+        f"continue with: vtrain supervised --resume --out {folder}"
     )
     assert len(written) % 4096 == 0
 
@@ -448,3 +451,16 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(shards: Path, tmp_path:
     advice = "copy the run to where you can write, and name the copy"
     sentence = f"cannot write to {folder}: read-only file system; {advice}"
     assert on_a_disk(folder, 10_000_000, act) == ["UsageError", sentence]
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl"])
+def test_a_link_in_a_run_of_a_stranger_is_not_written_through(name: str, run: Path, tmp_path: Path) -> None:
+    folder, mine = Path(shutil.copytree(run, tmp_path / "run")), tmp_path / "mine.txt"
+    content = (run / "metrics.jsonl").read_bytes()
+    mine.write_bytes(content)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(mine)
+    recipe = recipe_in(folder)
+    with pytest.raises(WorkError, match=re.escape(f"{folder / name} is a link, or not a plain file")):
+        train(replace(recipe, steps=recipe.steps + 1), folder, resume=True)
+    assert mine.read_bytes() == content

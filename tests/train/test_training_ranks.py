@@ -228,6 +228,7 @@ def test_all_ranks_stop_together(asked: tuple[int, ...], shards: Path, tmp_path:
             f"vtrain: stopped at step {step} of 100000, which is saved; continue with: "
             f"vtrain supervised --resume --out {folder}"
         )
+        assert "stopped at" not in ranks.sentences()[1]  # one sentence for all
 
 
 def test_a_scheduler_that_ends_all_processes_of_all_ranks_leaves_the_last_step_saved(
@@ -258,7 +259,10 @@ def test_when_a_rank_is_killed_the_others_end_with_one_sentence(shards: Path, tm
         assert ranks.codes() == [1, -signal.SIGKILL]
         said = ranks.sentences()[0].splitlines()[-1]
         assert said.startswith("vtrain: another process is gone or cannot be reached (connection ")
-        assert said.endswith("what was saved stays: run all processes again, a training that has saved with --resume")
+        assert said.endswith(
+            "what was saved stays: run all processes again, a training that has saved with --resume, a fine-tuning of "
+            "veval with --into"
+        )
         assert "Traceback" not in ranks.sentences()[0]
         until(lambda: not any(Path(f"/proc/{number}").exists() for number in workers))
 

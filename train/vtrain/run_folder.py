@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vprep import printing
-from vprep.atomic import DRAFT, atomic_write, move_into_place
+from vprep.atomic import DRAFT, atomic_write, move_into_place, plain_file
 from vprep.errors import UsageError, WorkError, writing
 
 LAST = "last.pt"
@@ -52,10 +52,12 @@ class Best:
         return cls(**found) if fits else None
 
 
-def save(folder: Path, state: State, *, keep: bool = False, best: bool = False) -> None:
+def save(
+    folder: Path, state: State, *, keep: bool = False, best: bool = False, again: str = "continue with --resume"
+) -> None:
     """Save `state` as the last state; the older state stays until the new one is complete.
 
-    `keep` also keeps it for good, and `best` makes it the state of the best epoch.
+    `keep` also keeps it for good, and `best` makes it the state of the best epoch. `again` says how a user continues.
     """
     import torch
 
@@ -74,7 +76,7 @@ def save(folder: Path, state: State, *, keep: bool = False, best: bool = False) 
     except (OSError, RuntimeError) as error:
         raise WorkError(
             f"step {state['step']} could not be saved to {target} ({reason(error)}); {standing(folder)}: fix that and "
-            f"{how_to_go_on(folder)}"
+            f"{again}"
         ) from None
 
 
@@ -148,11 +150,6 @@ def standing(folder: Path) -> str:
     return f"the last good state is {path}, of step {header(path).get('step')}"
 
 
-def how_to_go_on(folder: Path) -> str:
-    """Return how the user continues, as the end of a sentence."""
-    return f"continue with --resume --out {folder}"
-
-
 def refuse_used(folder: Path) -> None:
     """Refuse a folder for a new run that holds anything but a run that stopped before it saved."""
     if folder.exists() and not (folder.is_dir() and (is_empty(folder) or unsaved(folder))):
@@ -223,7 +220,7 @@ def alone(folder: Path) -> Iterator[None]:
     if not folder.is_dir():
         raise UsageError(f"there is no run in {folder}; name a run's folder")
     with writing(folder, "copy the run to where you can write, and name the copy"):
-        file = (folder / LOCK).open("w")
+        file = plain_file(folder / LOCK)
     with file:
         locked = True
         try:

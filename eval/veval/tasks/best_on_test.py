@@ -30,7 +30,7 @@ class BestOnTest:
             return []
         found = read_json(path)
         try:
-            videos, tried = found["videos"], [{"step": int(one["step"]), "top1": one["top1"]} for one in found["tried"]]
+            videos, tried = found["videos"], [_epoch(one["step"], one["top1"]) for one in found["tried"]]
         except (TypeError, KeyError, ValueError):
             raise UsageError(f"{path} is not veval's; fine-tune again, into another --into") from None
         if videos != self.videos:
@@ -68,6 +68,13 @@ class BestOnTest:
         for path in self._kept():
             if _step(path) != best:
                 path.unlink()
+
+
+def _epoch(step: Any, top1: Any) -> dict[str, Any]:  # noqa: ANN401  what JSON holds
+    """Return the entry of an epoch; a ValueError where it is none."""
+    if type(step) is not int or type(top1) not in (int, float) or not 0 <= top1 <= 100:
+        raise ValueError
+    return {"step": step, "top1": top1}
 
 
 def _step(path: Path) -> int:

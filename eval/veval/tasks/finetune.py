@@ -57,6 +57,7 @@ class FineTuning:
     protocol: str | None = None  # of the test; None: that of the recipe
     words: Sequence[str] = ()  # changes of the protocol, key=value
     begin: Callable[[], None] = lambda: None  # called when nothing is left to refuse
+    again: str = ""  # how a user continues it when it was stopped, as the end of a sentence
 
     @property
     def is_begun(self) -> bool:
@@ -155,7 +156,7 @@ def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
         on_test.tried()  # refuses those of other videos
     demand_folder(recipe, tuning.folder, tuning.test_videos)
     tuning.begin()
-    summary = run_training(recipe, tuning.folder, shards, on_test.after_epoch if on_test else None)
+    summary = run_training(recipe, tuning, shards, on_test.after_epoch if on_test else None)
     if tuning.execution.rank_and_world[0] > 0:
         return None
     note(f"testing {len(tuning.test_videos)} videos")
@@ -233,12 +234,13 @@ def demand_folder(recipe: Recipe, folder: Path, videos: Videos) -> None:
         raise UsageError(f"{folder} exists and holds no fine-tuning; name another --into")
 
 
-def run_training(recipe: Recipe, folder: Path, shards: ShardSet, on_keep: Callable[[], None] | None = None) -> Info:
+def run_training(recipe: Recipe, tuning: FineTuning, shards: ShardSet, on_keep: Callable[[], None] | None) -> Info:
     """Train in a folder, or continue the same training where it stopped; `on_keep` is called when a state is kept."""
-    again = (folder / RECIPE).exists()
+    begun = tuning.is_begun
     if world() > 1:
         dist.barrier()  # nobody writes before all processes have checked the folder
-    return train(recipe, folder, resume=again, inputs=Inputs.open(recipe, shards), on_keep=on_keep)
+    inputs = Inputs.open(recipe, shards)
+    return train(recipe, tuning.folder, resume=begun, inputs=inputs, on_keep=on_keep, again=tuning.again)
 
 
 def refuse_another_training(recipe: Recipe, folder: Path, videos: Videos) -> None:

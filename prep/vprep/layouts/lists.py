@@ -189,6 +189,6 @@ def _header(path: Path, number: int, row: list[str], needed: Sequence[str]) -> l
         raise bad_line(path, number, f"{other} between the columns; save the table with commas")
     if absent := [name for name in needed if name not in header]:
         raise bad_line(path, number, f"no column {', '.join(absent)}; the header must have {', '.join(needed)}")
-    if twice := [name for name in header if name and header.count(name) > 1]:
-        raise bad_line(path, number, f"column {twice[0]} appears twice; keep one")
+    if twice := next((name for name, count in Counter(header).items() if name and count > 1), None):
+        raise bad_line(path, number, f"column {twice} appears twice; keep one")
     return header

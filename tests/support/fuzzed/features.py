@@ -9,10 +9,16 @@ from mutate import mutate_bytes, mutate_parquet, mutate_text, mutate_zip
 
 from fuzzed import Kind
 from veval.features import feature_file
+from veval.features.resume import INFO as PARTS_INFO
+from veval.features.resume import Parts, open_parts, plan_parts
 from veval.features.table import refuse_unusable
 from veval.tasks.retrieval import retrieve
 
-INFO = {"weights": {"hash": "ab", "method": "pace"}, "protocol": {"clips": 2}, "data": {"name": "UCF101"}}
+INFO = {
+    "weights": {"path": "last.pt", "hash": "ab", "hash_of": "tensors", "method": "pace"},
+    "protocol": {"clips": 2},
+    "data": {"name": "UCF101"},
+}
 
 
 def make_parquet(folder: Path) -> Path:
@@ -55,7 +61,30 @@ def search(path: Path) -> object:
 
 
 READERS = {"info": feature_file.read_info, "search": search}
+
+
+def make_parts(folder: Path) -> Path:
+    """Leave what a stopped `veval features` leaves, and return the description of its parts."""
+    make_parquet(folder)
+    open_parts(_parts(folder), 0, 1.0, lambda: False)
+    return folder / "f.parquet.parts" / PARTS_INFO
+
+
+def _parts(folder: Path) -> Parts:
+    return plan_parts(folder / "f.parquet", {"train": 6, "test": 6}, 4, INFO)
+
+
+def mutate_json(good: bytes, seed: int) -> bytes:
+    return mutate_text(json.loads(good), seed)
+
+
 KINDS = [
+    Kind(
+        name="features-parts",
+        make=make_parts,
+        mutate=mutate_json,
+        readers={"go on": lambda path: open_parts(_parts(path.parent.parent), 0, 1.0, lambda: False)},
+    ),
     Kind(name="features", make=make_parquet, mutate=mutate_parquet, readers=READERS),
     Kind(name="features-npz", make=make_npz, mutate=mutate_npz, readers=READERS),
 ]

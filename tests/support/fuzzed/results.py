@@ -11,6 +11,8 @@ from rich.console import Console
 
 from fuzzed import Kind
 from veval.results.report import Report, as_dict, markdown, report, terminal
+from veval.tasks.best_on_test import TRIED, BestOnTest
+from vtrain.run_folder import KEPT, write_json
 
 BESIDE = "good.json"  # the same before its training, or after
 NAMES = ("retrieval", "finetune", "retrieval from scratch", "finetune from scratch")
@@ -47,7 +49,20 @@ def _averaged(path: Path) -> None:
     shown(report([path.with_name(BESIDE), path], "averaged", "groups"))
 
 
-KINDS = [
+def _make_tried(folder: Path) -> Path:
+    write_json(folder / TRIED, {"videos": "x", "tried": [{"step": 2, "top1": 50.0}, {"step": 4, "top1": 60.0}]})
+    (folder / KEPT).mkdir()
+    return folder / TRIED
+
+
+def _go_on(path: Path) -> object:
+    """Test a further epoch, and choose the best."""
+    (path.parent / KEPT / "step_0000006.pt").touch()
+    return BestOnTest(path.parent, "x", lambda state: 55.0).chosen(8)
+
+
+RESULTS = [
     Kind(name=f"result of {name}", make=_make(n), mutate=mutate, readers={"report": _each, "report --folds": _averaged})
     for n, name in enumerate(NAMES)
 ]
+KINDS = [*RESULTS, Kind(name="tried.json", make=_make_tried, mutate=mutate, readers={"go on": _go_on})]

@@ -17,9 +17,14 @@ from mutate import mutate_bytes, mutate_parquet, mutate_tar, mutate_text, mutate
 from rehash import rehash
 
 from fuzzed import Kind
-from vprep.format import FAILURES_SCHEMA, write_dataset
+from fuzzed.lists import mutate_lines
+from vprep.format import FAILURES_SCHEMA, PLAN, write_dataset
 from vprep.index import index
+from vprep.layouts.listing import Entry
+from vprep.settings import Settings
+from vprep.sharding.plan import Planned, keys_of, planned_videos, read_plan, write_plan
 from vprep.stats import stats
+from vprep.subset import subset
 from vprep.summary import verify_text
 from vprep.verify import verify
 from vtrain.data import EvenClips, ShardSet, open_shards
@@ -43,6 +48,47 @@ def _make(name: str) -> Callable[[Path], Path]:
         return folder / name
 
     return make
+
+
+def _make_plan(folder: Path) -> Path:
+    """Leave the plan of a set whose shards are still to be made."""
+    (folder / "videos").mkdir()
+    entries = [Entry(source=f"{name}.mp4", bytes=1, class_name=name, label=label) for label, name in enumerate("ab")]
+    for entry in entries:
+        (folder / "videos" / entry.source).write_bytes(b"x")
+    planned = [[Planned(key, entry)] for key, entry in zip(keys_of(entries), entries, strict=True)]
+    write_plan(folder, Settings(), folder / "videos", ["a", "b"], planned)
+    return folder / PLAN
+
+
+def _read_plan(path: Path) -> object:
+    return read_plan(path.parent), list(planned_videos(path.parent))
+
+
+def _make_subset(folder: Path) -> Path:
+    _make("index.parquet")(folder)
+    (folder / "classes.txt").write_text("class a\n")
+    subset(folder, f"classes:{folder / 'classes.txt'}", folder / "subset.parquet")
+    return folder / "subset.parquet"
+
+
+def _select_subset(path: Path) -> object:
+    return ShardSet.open(path.parent).select(subset=path)
+
+
+def _make_names(rule: str, content: str) -> Callable[[Path], Path]:
+    """Leave a set and the list of names of a rule."""
+
+    def make(folder: Path) -> Path:
+        _make("index.parquet")(folder)
+        (folder / f"{rule}.txt").write_text(content)
+        return folder / f"{rule}.txt"
+
+    return make
+
+
+def _subset_by(path: Path) -> object:
+    return subset(path.parent, f"{path.stem}:{path}", path.parent / "subset.parquet")
 
 
 def _mutate_dataset(content: bytes, seed: int) -> bytes:
@@ -106,6 +152,20 @@ KINDS = [
         make=_make("failures.parquet"),
         mutate=mutate_parquet,
         readers=_readers("stats"),
+    ),
+    Kind(name="plan.parquet", make=_make_plan, mutate=mutate_parquet, readers={"read": _read_plan}),
+    Kind(name="subset.parquet", make=_make_subset, mutate=mutate_parquet, readers={"select": _select_subset}),
+    Kind(
+        name="list of classes",
+        make=_make_names("classes", "class a\nclass b\n"),
+        mutate=mutate_lines,
+        readers={"vprep subset": _subset_by},
+    ),
+    Kind(
+        name="list of keys",
+        make=_make_names("keys", "a\nb\n"),
+        mutate=mutate_lines,
+        readers={"vprep subset": _subset_by},
     ),
     Kind(name="tar", make=_make("000.tar"), mutate=_mutate_tar, readers=_readers("verify", "load")),
     Kind(name="tar of another tool", make=_make("000.tar"), mutate=_mutate_tar, readers={"index": _index_anew}),

@@ -59,9 +59,15 @@ def in_shards(part: Part, rows: pa.Table) -> pa.ChunkedArray:
     return pc.is_in(rows["shard"], pa.array([shard["name"] for shard in part.shards]))
 
 
+def of_named_shards(part: Part, rows: pa.Table) -> pa.Table:
+    """Return the rows of the named shards."""
+    inside = in_shards(part, rows)
+    return rows if pc.all(inside, min_count=0).as_py() else rows.filter(inside)
+
+
 def refuse_wrong_rows(part: Part, rows: pa.Table) -> None:
-    """Refuse rows of an index with values that no video has."""
-    for key, what in row_faults(rows):
+    """Refuse rows of named shards with values that no video has."""
+    for key, what in row_faults(rows.drop_columns("shard")):
         raise _wrong(part, key, what)
     names, sizes = ([shard[name] for shard in part.shards] for name in ("name", "bytes"))
     room = pc.take(pa.array(sizes, pa.int64()), pc.index_in(rows["shard"], pa.array(names)))
@@ -110,18 +116,32 @@ def _wrong_offsets(rows: pa.Table) -> int | None:
     return int(np.flatnonzero(wrong)[0]) if wrong.any() else None
 
 
-def refuse_twice(parts: list[Part], indexes: list[Table], *, duplicates: bool) -> None:
-    """Refuse a key that is there twice, and, without `duplicates`, content that is in several sets."""
-    tables = []
-    for part, index in zip(parts, indexes, strict=True):
-        rows = index.read(["key", "shard"] if len(parts) == 1 else ["key", "shard", "hash"])
-        tables.append(rows.filter(in_shards(part, rows)))
-        _refuse_key(tables[-1]["key"], f"{part.folder / INDEX} has", f"vprep verify {part.folder}")
-    for (one, first), (other, second) in combinations(zip(parts, tables, strict=True), 2):
-        both = pa.chunked_array([*first["key"].chunks, *second["key"].chunks], pa.string())
-        _refuse_key(both, f"{one.folder} and {other.folder} both have", "")
-        if not duplicates:
-            _refuse_content(one, first, other, second)
+class Comparison:
+    """Compares all keys of a `ShardSet` once, with the rows that its first selection reads in any case.
+
+    A key that is there twice is refused, and, without `duplicates`, content that is in several sets.
+    """
+
+    def __init__(self, parts: list[Part], *, duplicates: bool) -> None:
+        self._parts, self._contents, self._complete = parts, len(parts) > 1 and not duplicates, False
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the index that are compared; none when they were compared before."""
+        return [] if self._complete else ["key", *(["hash"] if self._contents else [])]
+
+    def compare(self, tables: list[pa.Table]) -> None:
+        """Compare the rows of the named shards, one table with `columns` for each set."""
+        if self._complete:
+            return
+        for part, table in zip(self._parts, tables, strict=True):
+            _refuse_key(table["key"], f"{part.folder / INDEX} has", f"vprep verify {part.folder}")
+        for (one, first), (other, second) in combinations(zip(self._parts, tables, strict=True), 2):
+            both = pa.chunked_array([*first["key"].chunks, *second["key"].chunks], pa.string())
+            _refuse_key(both, f"{one.folder} and {other.folder} both have", "")
+            if self._contents:
+                _refuse_content(one, first, other, second)
+        self._complete = True
 
 
 def _refuse_key(keys: pa.ChunkedArray, where: str, command: str) -> None:

@@ -16,7 +16,7 @@ from vprep.limits import MOST_LABEL
 from vprep.set_name import set_name
 from vprep.tables import Table, opened
 from vtrain.data.dataset import Videos, as_array, videos_of
-from vtrain.data.index_file import in_shards, open_index, refuse_twice, refuse_wrong_offsets, refuse_wrong_rows
+from vtrain.data.index_file import Comparison, of_named_shards, open_index, refuse_wrong_offsets, refuse_wrong_rows
 from vtrain.data.shard_spec import DUPLICATES, Part, Spec, pieces, read_spec
 from vtrain.data.stored import FrameInfo
 
@@ -91,9 +91,15 @@ class ShardSet:
         """
         _demand_fold(fold)
         listed = None if subset is None else _read_subset(subset)
-        tables = [
-            _selected(part, index, split, fold, listed) for part, index in zip(self.parts, self._indexes, strict=True)
-        ]
+        compared, tables = [], []
+        for part, index in zip(self.parts, self._indexes, strict=True):
+            columns = self._comparison.columns
+            rows, keep = _rows(part, index, [*COLUMNS, *columns], split, fold, listed)
+            compared.append(rows.select(columns))
+            tables.append(_selected(part, index, rows.select(COLUMNS), keep, listed))
+            del rows, keep
+        self._comparison.compare(compared)
+        del compared
         if not sum(map(len, tables)):
             raise UsageError(f"{self._folders} has no video {self._asked_for(split, fold, subset)}")
         videos = videos_of(self.parts, tables, self.classes if listed is None else _classes_of(listed))
@@ -116,16 +122,17 @@ class ShardSet:
         """Return a hash of each video's frames, by key; two videos with the same hash have the same content."""
         hashes: dict[str, str] = {}
         for part, index in zip(self.parts, self._indexes, strict=True):
-            rows = index.read(["key", "shard", "hash"])
-            rows = rows.filter(in_shards(part, rows))
+            rows = of_named_shards(part, index.read(["key", "shard", "hash"]))
             hashes |= dict(zip(rows["key"].to_pylist(), rows["hash"].to_pylist(), strict=True))
         return hashes
 
     @cached_property
     def _indexes(self) -> list[Table]:
-        opened = [open_index(part) for part in self.parts]
-        refuse_twice(self.parts, opened, duplicates=DUPLICATES in pieces(self.spec))
-        return opened
+        return [open_index(part) for part in self.parts]
+
+    @cached_property
+    def _comparison(self) -> Comparison:
+        return Comparison(self.parts, duplicates=DUPLICATES in pieces(self.spec))
 
     @property
     def _folders(self) -> str:
@@ -151,10 +158,9 @@ def _name(part: Part) -> str:
     return set_name(part.settings.get("layout", ""), part.info["classes"]) or part.folder.name
 
 
-def _selected(part: Part, index: Table, split: str | None, fold: int, listed: pa.Table | None) -> pa.Table:
-    """Return the rows of a split and a subset, with the labels of the subset."""
-    rows, keep = _rows(part, index, COLUMNS, split, fold, listed)
-    refuse_wrong_rows(part, rows.filter(in_shards(part, rows)))
+def _selected(part: Part, index: Table, rows: pa.Table, keep: pa.ChunkedArray, listed: pa.Table | None) -> pa.Table:
+    """Return the rows to keep, after a check of all, with the labels of the subset."""
+    refuse_wrong_rows(part, rows)
     if listed is not None:
         labels = pc.take(listed["label"], pc.index_in(rows["key"], listed["key"]))
         rows = rows.set_column(rows.schema.get_field_index("label"), "label", labels)
@@ -162,7 +168,7 @@ def _selected(part: Part, index: Table, split: str | None, fold: int, listed: pa
     # Only the shards of vprep hold the offsets of their frames, and only vprep knows the codec of a source. So a row
     # without a codec needs the large columns of the index.
     if chosen["codec"].null_count > 0:
-        frames = index.read(list(PER_FRAME)).filter(keep)
+        frames = of_named_shards(part, index.read(["shard", *PER_FRAME])).filter(keep)
         for name in PER_FRAME:
             chosen = chosen.append_column(name, frames[name])
         refuse_wrong_offsets(part, chosen)
@@ -172,11 +178,11 @@ def _selected(part: Part, index: Table, split: str | None, fold: int, listed: pa
 def _rows(
     part: Part, index: Table, columns: list[str], split: str | None, fold: int, listed: pa.Table | None
 ) -> tuple[pa.Table, pa.ChunkedArray]:
-    """Return columns of the index, and for each row whether it has frames and is in the split and the subset."""
+    """Return rows of the named shards, and for each whether it has frames and is in the split and the subset."""
     needed = [*columns, "shard", "frames", *([] if split is None else [f"split{fold}"])]
     needed += [] if listed is None else ["key"]
-    rows = index.read(list(dict.fromkeys(needed)))
-    keep = pc.and_(in_shards(part, rows), pc.greater(rows["frames"], 0))
+    rows = of_named_shards(part, index.read(list(dict.fromkeys(needed))))
+    keep = pc.greater(rows["frames"], 0)
     if split is not None:
         keep = pc.and_(keep, pc.fill_null(pc.equal(rows[f"split{fold}"], split), False))
     if listed is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vprep import printing
-from vprep.atomic import atomic_write
+from vprep.atomic import atomic_write, plain_file
 from vprep.progress import Progress
 from vtrain.distributed import rank
 
@@ -23,7 +23,7 @@ class Metrics:
 
     def __init__(self, path: Path, step: int) -> None:
         _cut(path, step)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = plain_file(path, append=True)
         self._board: Board | None = None
         if importlib.util.find_spec("tensorboard") is not None:
             from vtrain.training import board
@@ -33,7 +33,7 @@ class Metrics:
     def write(self, numbers: dict[str, Any]) -> None:
         """Append a line. A number that is not finite becomes null; a loss of held-out videos may be such a number."""
         finite = {name: None if value != value or abs(value) == inf else value for name, value in numbers.items()}
-        self._file.write(json.dumps(finite) + "\n")
+        self._file.write(f"{json.dumps(finite)}\n".encode())
         self._file.flush()
         if self._board is not None:
             self._board.write(numbers)
@@ -47,7 +47,7 @@ class Metrics:
 
 def _cut(path: Path, step: int) -> None:
     """Remove lines after `step`: they were written, but the run was killed before it saved their state."""
-    if not path.exists():
+    if not path.is_file():
         return
     lines = path.read_bytes().splitlines(keepends=True)
     kept = []

@@ -31,7 +31,7 @@ class Monitor:
         on_keep: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self.folder, self.recipe, self.length = training.folder, training.recipe, training.length
-        self.feed = feed
+        self.feed, self._again = feed, training.again
         self.last: dict[str, Any] = {}  # the numbers of the last line
         self._info, self._device = training.info.as_dict(), training.place.device
         self._validate, self._watch, self._on_keep = validate, watch, on_keep
@@ -113,7 +113,7 @@ class Monitor:
         except OSError as error:
             raise WorkError(
                 f"{self.folder / run_folder.METRICS} cannot be written ({run_folder.reason(error)}); "
-                f"{run_folder.standing(self.folder)}: fix that and {run_folder.how_to_go_on(self.folder)}"
+                f"{run_folder.standing(self.folder)}: fix that and {self._again}"
             ) from None
 
     def save(self, run: Run, keep: bool = False, best: bool = False) -> None:
@@ -121,7 +121,7 @@ class Monitor:
         self._refuse_nan(run)
         state = {**self._info, "epochs": round(self.length.epoch(run.step), 4), **run.state()}
         if rank() == 0:
-            run_folder.save(self.folder, state, keep=keep, best=best)
+            run_folder.save(self.folder, state, keep=keep, best=best, again=self._again)
             if keep and self._on_keep is not None:
                 self._on_keep()
         self._save_clock.saved()

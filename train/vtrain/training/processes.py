@@ -90,7 +90,7 @@ def _network_errors_named() -> Iterator[None]:
             raise
         raise WorkError(
             f"another process is gone or cannot be reached ({said(error)}); what was saved stays: run all processes "
-            "again, a training that has saved with --resume"
+            "again, a training that has saved with --resume, a fine-tuning of veval with --into"
         ) from None
 
 

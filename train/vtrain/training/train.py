@@ -30,7 +30,7 @@ from vtrain.optim.optimizers import build
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Recipe
 from vtrain.training.advice import computing, epochs_in_a_step
-from vtrain.training.inputs import Inputs, command_of, recipe_in, shards_of
+from vtrain.training.inputs import Inputs, recipe_in, shards_of
 from vtrain.training.lengths import with_length
 from vtrain.training.log import note
 from vtrain.training.loop import train as loop
@@ -50,18 +50,18 @@ Summary = dict[str, Any]
 
 def train(
     recipe: Recipe, folder: Path | None = None, *, resume: bool = False, inputs: Inputs | None = None,
-    on_keep: Callable[[], None] | None = None,
+    on_keep: Callable[[], None] | None = None, again: str = "",
 ) -> Summary:  # fmt: skip
     """Train by `recipe`, save everything in `folder`, and return a short summary of the result.
 
     `inputs` are the recipe's shards and videos if they are open already. The first rank calls `on_keep` when it has
-    kept a state.
+    kept a state. `again` is what a stopped training says about how a user continues it.
     """
     refuse_bad_torch(torch.__version__)
     with processes() as device, ExitStack() as stack:
         if resume and folder is not None:
             inputs = inputs or Inputs.open(recipe, shards_of(recipe, folder))
-        training = Training.open(recipe, device, folder, inputs)
+        training = Training.open(recipe, device, folder, inputs, again)
         del inputs  # its index need not stay in memory
         note(demand_memory(training.recipe, training.videos, training.place, training.length.steps, module_of))
         note(epochs_in_a_step(training.recipe.batch, len(training.videos)))
@@ -143,14 +143,13 @@ def carry_out(training: Training, run: Run, monitor: Monitor) -> Summary:
     recipe, length = training.recipe, training.length
     began, first = time.perf_counter(), run.step
     try:
-        with monitor.progress, signals.explained(lambda: at_once(training.folder)):
+        with monitor.progress, signals.explained(lambda: at_once(training)):
             stopped_by = loop(run, monitor.feed, recipe, length, monitor, training.place)
     finally:
         monitor.close()
     if stopped_by:
-        again = f"vtrain {command_of(recipe)} --resume --out {training.folder}"
         saved = f"stopped at step {run.step} of {length.steps}, which is saved"
-        raise StoppedError(f"{saved}; continue with: {again}", stopped_by)
+        raise StoppedError(f"{saved}; {training.again}", stopped_by)
     return summary_of(training, run, first, time.perf_counter() - began) | {
         name: value for name, value in monitor.last.items() if name not in ("step", "clips_per_s")
     }
@@ -178,9 +177,9 @@ def module_of(recipe: Recipe) -> nn.Module:
     return method_of(recipe, network_of(recipe))
 
 
-def at_once(folder: Path) -> str:
+def at_once(training: Training) -> str:
     """Return what a training says that is stopped without a save, by a second Ctrl-C."""
-    return f"stopped at once; {run_folder.standing(folder)}: {run_folder.how_to_go_on(folder)}"
+    return f"stopped at once; {run_folder.standing(training.folder)}: {training.again}"
 
 
 def make(recipe: Recipe, place: Place) -> Run:

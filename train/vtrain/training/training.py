@@ -18,7 +18,7 @@ from vtrain.methods import registry
 from vtrain.overrides import as_json
 from vtrain.recipes.recipe import Length, Recipe
 from vtrain.training.compiler import demand_compiler
-from vtrain.training.inputs import Inputs, note_about
+from vtrain.training.inputs import Inputs, command_of, note_about
 from vtrain.training.loop import Feed
 from vtrain.training.processes import agreed_folder
 from vtrain.training.run import Place, Run
@@ -69,10 +69,16 @@ class Training:
     length: Length
     data: DataInfo
     note: str  # a warning to print before the first step; may be empty
+    again: str  # how a user continues it when it was stopped, as the end of a sentence
 
     @classmethod
     def open(
-        cls, recipe: Recipe, device: torch.device, folder: Path | None = None, inputs: Inputs | None = None
+        cls,
+        recipe: Recipe,
+        device: torch.device,
+        folder: Path | None = None,
+        inputs: Inputs | None = None,
+        again: str = "",
     ) -> "Training":
         """Open the recipe's shards and select the videos, unless `inputs` holds them."""
         place = place_of(recipe, device)
@@ -96,6 +102,7 @@ class Training:
                 fold=recipe.data.fold,
             ),
             note="\n".join(filter(None, (inputs.note, note_about(recipe, inputs.shards)))) if rank() == 0 else "",
+            again=again or f"continue with: vtrain {command_of(recipe)} --resume --out {folder}",
         )
 
     @property

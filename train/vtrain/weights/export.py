@@ -178,6 +178,7 @@ def check_packages() -> None:
 def draft_of(out: Path) -> Iterator[Path]:
     """Yield a path beside `out`; when the block ends, remove a file that is still there."""
     draft = out.with_name(f".{out.name}.{os.getpid()}.export{DRAFT}")
+    draft.unlink(missing_ok=True)  # were it a link, another file would be written
     try:
         with about(out, draft):
             yield draft

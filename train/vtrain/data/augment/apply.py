@@ -38,7 +38,7 @@ class Augment:
             if len(values) > 1:
                 raise UsageError(
                     f"looks.{name} is {' and '.join(map(str, values))} for the views of one batch, which are augmented "
-                    f"together: write the same value for all, as in looks.{name}={values[0]}"
+                    "together: write the same value for all"
                 )
 
     @torch.no_grad()
