@@ -148,7 +148,7 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_as_it_is(run: Path, shar
     (tmp_path / "file").touch()
     for folder in (run, tmp_path / "other", tmp_path / "file"):
         said = refused(small("pace", shards), folder)
-        assert said == f"{folder} exists already; continue its run with --resume, or choose another --out"
+        assert said == f"{folder} exists already; continue its run with --resume {folder}, or choose another --out"
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.tex"]
 
 
@@ -355,7 +355,7 @@ def test_a_second_training_in_a_folder_is_refused(shards: Path, tmp_path: Path) 
 
 SECOND = {
     True: "another process trains in {folder}; wait for it, or choose another --out",
-    False: "{folder} exists already; continue its run with --resume, or choose another --out",
+    False: "{folder} exists already; continue its run with --resume {folder}, or choose another --out",
 }
 
 

@@ -288,7 +288,8 @@ def test_what_the_first_rank_refuses_all_refuse(shards: Path, tmp_path: Path) ->
     (tmp_path / "run" / "file").touch()
     with two(small("supervised", shards), tmp_path / "run") as ranks:
         assert ranks.codes() == [2, 2]
-        said = f"vtrain: {tmp_path / 'run'} exists already; continue its run with --resume, or choose another --out"
+        folder = tmp_path / "run"
+        said = f"vtrain: {folder} exists already; continue its run with --resume {folder}, or choose another --out"
         assert ranks.sentences() == [said, said]
 
 

@@ -154,7 +154,7 @@ def standing(folder: Path) -> str:
 def refuse_used(folder: Path) -> None:
     """Refuse a folder for a new run that holds anything but a run that stopped before it saved."""
     if folder.exists() and not (folder.is_dir() and (is_empty(folder) or unsaved(folder))):
-        raise UsageError(f"{folder} exists already; continue its run with --resume, or choose another --out")
+        raise UsageError(f"{folder} exists already; continue its run with --resume {folder}, or choose another --out")
 
 
 def is_empty(folder: Path) -> bool:
