@@ -3,6 +3,7 @@ goes on, and a result holds what is needed to repeat it."""
 
 import json
 import os
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -421,6 +422,15 @@ def test_a_stopped_fine_tuning_continues_with_the_same_command(run: Path, shards
         assert found[name] == whole[name]
     states = [states_of(tmp_path / one["fine_tuned"]["path"]) for one in (found, whole)]
     assert_same(states[0], states[1])
+
+
+def test_a_fine_tuning_that_began_from_other_weights_is_refused(run: Path, shards: Path, tmp_path: Path) -> None:
+    longer = tmp_path / "longer"
+    shutil.copytree(run, longer)
+    tuned(str(longer), shards, tmp_path / "run")
+    train(change(recipe_in(longer), ["steps=3"]), longer, resume=True)
+    with pytest.raises(UsageError, match=r"run was begun from other weights than those that .*longer.* holds now"):
+        tuned(str(longer), shards, tmp_path / "run")
 
 
 def test_a_finished_training_is_tested_again(run: Path, shards: Path, tmp_path: Path) -> None:

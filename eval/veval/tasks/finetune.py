@@ -32,7 +32,7 @@ from vtrain.overrides import as_json, change, listed
 from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
-from vtrain.run_folder import LAST, METRICS, RECIPE, is_empty, read_json, weights_file
+from vtrain.run_folder import LAST, METRICS, RECIPE, header, is_empty, read_json, weights_file
 from vtrain.training.inputs import Inputs, recipe_in, resolved, selected
 from vtrain.training.log import note, numbers_in
 from vtrain.training.train import train
@@ -145,6 +145,7 @@ def finetune(tuning: FineTuning) -> tuple[Info, Info] | None:
     A training that was stopped continues; a finished training is only tested again.
     """
     refuse_other_network(tuning.weights.info, tuning.recipe)
+    refuse_trained_since(tuning.weights.info, tuning.folder)
     shards = tuning.shards
     recipe = resolved(selecting(tuning), shards)
     refuse_tested(tuning, recipe, shards)
@@ -189,6 +190,18 @@ def refuse_other_network(weights: WeightsInfo, recipe: Recipe) -> None:
                 f"{name} is set to {getattr(recipe, name)}, but for {weights.path} it must be {wanted}; "
                 f"choose the network with --weights, and leave {name} out"
             )
+
+
+def refuse_trained_since(weights: WeightsInfo, folder: Path) -> None:
+    """Refuse to go on with a fine-tuning that began from other weights, because the result is about the weights.
+
+    A run that was lengthened has other weights by the same name. States of version 0.1 do not say what they began from.
+    """
+    begun = header(folder / LAST).get("initial")
+    if isinstance(begun, str) and begun != weights.hash:
+        raise UsageError(
+            f"{folder} was begun from other weights than those that {weights.path} holds now; name another --into"
+        )
 
 
 def selecting(tuning: FineTuning) -> Recipe:

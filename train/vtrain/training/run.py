@@ -124,6 +124,7 @@ class Run:
         self.model = model
         self.optimizer = optimizer
         self.step = 0
+        self.initial: str | None = None  # hash of the backbone's weights that it began with; None: random ones
         self.validation_losses: list[float] = []  # one for each validation; a plateau schedule uses them
         self.means = RunningMeans(device)
         self.best: Best | None = None  # the best epoch so far, where the recipe keeps it
@@ -135,6 +136,7 @@ class Run:
         self.share_bad()
         return {
             "step": self.step,
+            "initial": self.initial,
             "model": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "validation_losses": self.validation_losses,
@@ -150,6 +152,7 @@ class Run:
         for group, own in zip(self.optimizer.param_groups, options, strict=True):
             group |= own | {"params": group["params"]}  # they follow from the recipe, and not from the file
         self.step = int(state["step"])
+        self.initial = state.get("initial")
         self.validation_losses = list(state["validation_losses"])
         self.means.load(state["sums"])
         self.best = Best.read(state.get("best"))

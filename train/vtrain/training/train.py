@@ -44,6 +44,7 @@ from vtrain.training.sync_batch_norm import synced
 from vtrain.training.training import Training
 from vtrain.training.validation import validation, watching
 from vtrain.weights import load_weights
+from vtrain.weights.tensor_hash import hash_tensors
 
 Summary = dict[str, Any]
 
@@ -185,10 +186,11 @@ def at_once(training: Training) -> str:
 def make(recipe: Recipe, place: Place) -> Run:
     """Build the method with its backbone and its optimiser, wrapped where there are several processes."""
     torch.manual_seed(recipe.seed)
-    net = network_of(recipe)
+    net, initial = network_of(recipe), None
     if recipe.weights is not None:
         epoch = load_weights(net, recipe.backbone, Path(recipe.weights)).epoch
         note(f"initial weights: {recipe.weights} ({epoch})" if epoch else "")
+        initial = hash_tensors(net.state_dict())
     module = method_of(recipe, net).to(place.device)
     if place.device.type == "cuda":
         module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -199,7 +201,9 @@ def make(recipe: Recipe, place: Place) -> Run:
     optimizer = build(module, recipe.optim, getattr(module, "lr_factors", {}))
     if recipe.compile == "yes":
         module.compile(dynamic=False)
-    return Run(module, over_processes(module, place.device), optimizer, place.device)
+    run = Run(module, over_processes(module, place.device), optimizer, place.device)
+    run.initial = initial
+    return run
 
 
 def network_of(recipe: Recipe) -> Backbone:
