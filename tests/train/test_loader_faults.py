@@ -143,7 +143,8 @@ def test_a_flipped_byte_of_a_frame_is_reported_with_its_video(copy: Path) -> Non
         walk(copy)
     assert str(error.value) == (
         f"{path}, video '{row['key']}': frame 7 differs from what was written; "
-        f"find what is damaged with: vprep verify {copy}, or skip bad videos with: on_error=skip"
+        f"find what is damaged with: vprep verify {copy}, "
+        "or skip bad videos with: data.on_error=skip (veval: --skip-bad)"
     )
 
 

@@ -156,7 +156,7 @@ def test_a_method_that_only_a_file_names_is_not_imported(run: Path, folder: Path
     (folder / "rotation.py").write_text("raise SystemExit('imported')\n")
     tail = "the package, name it on the command line: vtrain"
     for words, command in (
-        (("pace", "--resume", "--out", run), f"MODULE:NAME --resume --out {run}"),
+        (("pace", "--resume", "--out", run), f"MODULE:NAME --resume {run}"),
         (("pace", "--recipe", run / "recipe.json"), f"MODULE:NAME --recipe {run / 'recipe.json'}"),
         (("recipes", run), f"recipes {run} --method MODULE:NAME"),
     ):

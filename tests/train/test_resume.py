@@ -277,7 +277,7 @@ def test_a_scheduler_that_ends_the_workers_too_leaves_the_last_step_saved(shards
     step += 1  # the one that it waited for
     assert saved(folder)["step"] == step
     assert words.read_text().splitlines()[-1] == (
-        f"vtrain: stopped at step {step} of 100000, which is saved; continue with: vtrain pace --resume --out {folder}"
+        f"vtrain: stopped at step {step} of 100000, which is saved; continue with: vtrain pace --resume {folder}"
     )
     until(lambda: not any(map(alive, workers)))
     shorter = change(recipe, [f"steps={step + 2}", "workers=0"])

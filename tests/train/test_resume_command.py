@@ -74,7 +74,8 @@ WRONG = {
     ("pace", "runs/a=1"): "'runs/a=1' is no setting; to continue a run: vtrain pace --resume runs/a=1",
     ("pace", "--resume", "runs/a=1", "lr=1"): (
         "lr=1 with --resume, which continues with the run's own recipe; only workers, log_every, save_every, "
-        "save_minutes, keep_every and its length (steps or epochs) may change: leave it out, or start another run"
+        "save_minutes, keep_every, data.on_error, data.budget and its length (steps or epochs) may change: leave it "
+        "out, or start another run"
     ),
     ("pace", "--resume", "runs/a=1", "steps=3"): (
         "the run has done 4 of 4 steps, and its new length is 3; write more than 4, or leave the length out"

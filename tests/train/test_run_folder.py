@@ -199,7 +199,7 @@ def test_a_run_that_has_not_saved_yet_keeps_its_folder(shards: Path, tmp_path: P
     until((folder / "metrics.jsonl").exists)
     before = (folder / "recipe.json").read_bytes()
     said = refused(change(recipe, ["seed=1"]), folder)
-    assert said == f"another process trains in {folder}; wait for it, or choose another --out"
+    assert said == f"another process trains in {folder}; wait for its end, or train in another folder"
     assert first.is_alive()
     assert (folder / "recipe.json").read_bytes() == before
     first.kill()
@@ -354,7 +354,7 @@ def test_a_second_training_in_a_folder_is_refused(shards: Path, tmp_path: Path) 
 
 
 SECOND = {
-    True: "another process trains in {folder}; wait for it, or choose another --out",
+    True: "another process trains in {folder}; wait for its end, or train in another folder",
     False: "{folder} exists already; continue its run with --resume {folder}, or choose another --out",
 }
 
@@ -407,7 +407,7 @@ def test_a_full_disk_leaves_the_older_state_and_the_run_resumes_when_there_is_sp
     name = "last.pt" if keep == "0" else "kept/step_0000002.pt"
     assert words == (
         f"step {2 * first} could not be saved to {folder / name} (no space left on device); the last good state is "
-        f"{folder / 'last.pt'}, of step {first}: fix that and continue with: vtrain pace --resume --out {folder}"
+        f"{folder / 'last.pt'}, of step {first}: fix that and continue with: vtrain pace --resume {folder}"
     )
     assert not [one for one in left if one.startswith(".")]
     train(recipe, tmp_path / "wanted")
@@ -420,7 +420,7 @@ def test_a_full_disk_before_the_first_state_is_one_sentence(run: Path, shards: P
     assert words == [
         "WorkError",
         f"step 1 could not be saved to {folder / 'last.pt'} (no space left on device); no state is saved yet: fix "
-        f"that and continue with: vtrain pace --resume --out {folder}",
+        f"that and continue with: vtrain pace --resume {folder}",
     ]
 
 
@@ -435,7 +435,7 @@ def test_a_full_disk_stops_the_metrics_with_a_sentence(shards: Path, tmp_path: P
     assert kind == "WorkError"
     assert words == (
         f"{folder / 'metrics.jsonl'} cannot be written (no space left on device); no state is saved yet: fix that and "
-        f"continue with: vtrain supervised --resume --out {folder}"
+        f"continue with: vtrain supervised --resume {folder}"
     )
     assert len(written) % 4096 == 0
 

@@ -226,7 +226,7 @@ def test_all_ranks_stop_together(asked: tuple[int, ...], shards: Path, tmp_path:
         step = saved(folder)["step"]
         assert ranks.sentences()[0].splitlines()[-1] == (
             f"vtrain: stopped at step {step} of 100000, which is saved; continue with: "
-            f"vtrain supervised --resume --out {folder}"
+            f"vtrain supervised --resume {folder}"
         )
         assert "stopped at" not in ranks.sentences()[1]  # one sentence for all
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from commands import vtrain
 from small_recipes import assert_same, damaged, lines, saved, small
 
 from vprep.errors import WorkError
 from vtrain.overrides import change
 from vtrain.recipes.recipe import Recipe
+from vtrain.training.inputs import recipe_in
 from vtrain.training.train import train
 
 SKIP = ("data.on_error=skip", "data.budget=0.1", "batch=5", "steps=8")  # an epoch is 20 videos, of which 2 may be bad
@@ -49,6 +51,16 @@ def test_a_resumed_training_does_not_get_its_budget_of_bad_videos_again(copy: Pa
     with damaged(copy, (7,)), pytest.raises(WorkError) as error:
         train(longer, tmp_path / "run", resume=True)
     assert str(error.value).startswith("3 of 20 videos are bad, and 2 were allowed; the last: ")
+
+
+def test_a_run_that_met_a_bad_video_goes_on_without_it_as_it_was_told(copy: Path, tmp_path: Path) -> None:
+    recipe, run = small("pace", copy, *SKIP[1:], "save_every=1"), tmp_path / "run"
+    with damaged(copy, (3,)):
+        with pytest.raises(WorkError, match=r"skip bad videos with: data\.on_error=skip"):
+            train(recipe, run)
+        assert vtrain("pace", "--resume", run, "data.on_error=skip", cwd=tmp_path).returncode == 0
+    assert (saved(run)["step"], len(saved(run)["bad"])) == (8, 1)
+    assert recipe_in(run).data.on_error == "skip"
 
 
 def test_a_state_without_bad_videos_as_older_versions_saved_it_is_resumed(copy: Path, tmp_path: Path) -> None:

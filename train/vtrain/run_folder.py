@@ -228,7 +228,9 @@ def alone(folder: Path) -> Iterator[None]:
             # Not flock: the loader's workers would hold that lock for some seconds when this process is killed.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another process trains in {folder}; wait for it, or choose another --out") from None
+            raise UsageError(
+                f"another process trains in {folder}; wait for its end, or train in another folder"
+            ) from None
         except OSError as error:  # a file system without locks
             locked = False
             printing.note(f"warning: no lock ({reason(error)}); make sure that nobody else trains in {folder}")

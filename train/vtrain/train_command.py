@@ -19,7 +19,8 @@ from vtrain.options import SETS, SHARDS, Backbone, Json, Recipe, Settings, Subse
 RUNS = Path("runs")
 SHOWN = 3  # changed settings in the last line
 UNBEGUN = "stopped before the training began; run the same command again"
-MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "keep_every")  # no result depends on these
+# No result depends on these, but for the last two: a run that met a bad video must be able to go on without it.
+MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "keep_every", "data.on_error", "data.budget")
 LENGTH = ("steps", "epochs")
 RESUME = (
     "Continue a run by its own recipe: --resume RUN, or without RUN the newest of the method. steps=N lengthens it."

@@ -41,7 +41,7 @@ BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what
 TINY = "finetune-tiny"
 USUAL = "ucf101"  # the data set whose recipe is used for videos on which no paper fine-tunes
 # Settings that may differ when a training continues; hashes show whether shards elsewhere are the same.
-MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "data.shards")
+MAY_CHANGE = ("workers", "log_every", "save_every", "save_minutes", "data.shards", "data.on_error", "data.budget")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

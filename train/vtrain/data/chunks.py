@@ -72,7 +72,7 @@ class SampleMaker:
             if self._on_error == "raise":
                 raise WorkError(
                     f"{path}, video '{key}': {error}; find what is damaged with: vprep verify {path.parent}, "
-                    "or skip bad videos with: on_error=skip"
+                    "or skip bad videos with: data.on_error=skip (veval: --skip-bad)"
                 ) from None
             planned = self._substitute(epoch, row, slot)
             return planned, Bad(str(path), key, str(error), planned.video.key)

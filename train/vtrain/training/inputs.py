@@ -90,7 +90,7 @@ def is_gone(piece: str) -> bool:
 
 def recipe_in(folder: Path) -> Recipe:
     """Return the recipe that a run was trained by."""
-    return read_recipe(folder / run_folder.RECIPE, f"MODULE:NAME --resume --out {folder}")
+    return read_recipe(folder / run_folder.RECIPE, f"MODULE:NAME --resume {folder}")
 
 
 def command_of(recipe: Recipe) -> str:

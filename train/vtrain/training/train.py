@@ -126,11 +126,15 @@ def kept_best(training: Training, state: run_folder.State) -> run_folder.Best | 
 
 
 def write_down(training: Training, step: int) -> None:
-    """Write the recipe and this start's environment. Of a resumed run, only its length and its set's place are new."""
+    """Write the recipe and this start's environment.
+
+    Of a resumed run, only its length, its set's place and what happens to bad videos are new.
+    """
     path, recipe = training.folder / run_folder.RECIPE, training.recipe
     if step and path.exists():
         begun = recipe_in(training.folder)
-        data = replace(begun.data, shards=recipe.data.shards, subset=recipe.data.subset)
+        new = {name: getattr(recipe.data, name) for name in ("shards", "subset", "on_error", "budget")}
+        data = replace(begun.data, **new)
         length = {name: getattr(recipe, name) for name in ("steps", "epochs", "earlier_lengths")}
         recipe = replace(begun, data=data, **length)
         if recipe == begun:

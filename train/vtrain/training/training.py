@@ -102,7 +102,7 @@ class Training:
                 fold=recipe.data.fold,
             ),
             note="\n".join(filter(None, (inputs.note, note_about(recipe, inputs.shards)))) if rank() == 0 else "",
-            again=again or f"continue with: vtrain {command_of(recipe)} --resume --out {folder}",
+            again=again or f"continue with: vtrain {command_of(recipe)} --resume {folder}",
         )
 
     @property
