@@ -255,7 +255,7 @@ def new_folder(inputs: Path, folder: Path, command: Command) -> Path:
 def again(command: Command, folder: Path) -> str:
     """Return the command by which a user goes on."""
     has_saved = command.program == "vtrain" and (folder / "run" / "last.pt").exists()
-    return "vtrain supervised --resume --out run" if has_saved else command.words
+    return "vtrain supervised --resume run" if has_saved else command.words
 
 
 def carried_out(case: Case, runner: Runner, reference: Path, mark: str) -> Case:

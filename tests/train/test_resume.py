@@ -251,8 +251,7 @@ def test_a_signal_saves_and_says_how_to_continue(name: str, real: bool, shards: 
     step = saved(folder)["step"]
     (said,) = [line for line in words.read_text().splitlines() if not line.startswith(("computing ", "step "))]
     assert said == (
-        f"vtrain: stopped at step {step} of 100000, which is saved; continue with: vtrain supervised --resume "
-        f"--out {folder}"
+        f"vtrain: stopped at step {step} of 100000, which is saved; continue with: vtrain supervised --resume {folder}"
     )
     until(lambda: not any(map(alive, workers)))
     end = step + 3
