@@ -287,7 +287,7 @@ FINETUNING = [
         "--select best-on-held-out",
         "--select is best-on-held-out, but no videos are held out; hold some out: --hold-out 800",
     ),
-    ("--hold-out 16", "16 videos are to be held out of 16; hold out 0 to 15 (data.hold_out)"),
+    ("--hold-out 16", "data.hold_out is 16 of 16 videos; it must be from 0 to 15"),
     ("test.clips=x", "clips is 'x'; it must be a whole number"),
     (
         "--protocol pace-p5",

@@ -376,7 +376,7 @@ def test_while_epochs_are_tested_no_more_than_the_best_stays(run: Path, shards: 
         epochs.after_epoch()
         left.append([path.name for path in (tmp_path / "run" / "kept").iterdir()])
 
-    run_training(recipe, tuning.folder, tuning.shards, test_and_list)
+    run_training(recipe, tuning, tuning.shards, test_and_list)
     assert [len(names) for names in left] == [1, 1, 1, 1]
     tried = epochs.tried()
     assert [one["step"] for one in tried] == [2, 4, 6, 8]

@@ -15,6 +15,7 @@ from vprep.format import CHECK_DIGITS, DATASET, INDEX, INDEX_SCHEMA
 from vprep.hashing import hash_file
 from vprep.row_check import row_faults
 from vprep.tables import Table
+from vprep.text import brief
 from vtrain.data.shard_spec import DUPLICATES, Part
 
 
@@ -32,7 +33,7 @@ def _refuse_old(path: Path, again: str) -> None:
     try:
         names = pq.read_schema(path).names
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{path} cannot be read ({str(error).splitlines()[0]}); {again}") from None
+        raise UsageError(f"{path} cannot be read ({brief(str(error).splitlines()[0])}); {again}") from None
     missing = [name for name in INDEX_SCHEMA.names if name not in names]
     if missing:
         what = f"{path} has no column '{missing[0]}', which this version needs"

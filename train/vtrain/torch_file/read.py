@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
+from vprep.text import brief
 from vtrain.torch_file.archive import check_sums, open_checked, read_archive
 from vtrain.torch_file.legacy import read_legacy
 from vtrain.torch_file.limits import DEPTH, OBJECTS
@@ -96,4 +97,4 @@ def _reason(error: Exception) -> str:
         return f"it asks for {error} to be called when it is read; nothing was called"
     if isinstance(error, zipfile.BadZipFile) and "Bad CRC-32" in str(error):
         return "it is damaged: its content is not what its checksum says"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return brief(str(error).splitlines()[0]) if str(error) else type(error).__name__

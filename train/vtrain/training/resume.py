@@ -65,6 +65,7 @@ def _faulty_values(state: State) -> str:
     sums, bad = state["sums"], state.get("bad", [])
     holds = {
         "step": 0 <= state["step"] < 2**62,
+        "initial": isinstance(state.get("initial"), str | None),
         "validation_losses": all(isinstance(loss, float) for loss in state["validation_losses"]),
         "sums.names": all(isinstance(name, str) for name in sums["names"]),
         "sums.values": sums["values"].ndim == 2 and sums["values"].shape[1] == len(sums["names"]),
