@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from refusals import Ended, ends
+from refusals import Ended, assert_said_without_torch, ends_by_words
 
 # Each command, its exit code, and a part of what it says. SHARDS is a set, TAKEN a folder with a file.
 COMMANDS: list[tuple[str, int, str]] = [
@@ -48,13 +48,9 @@ def ended(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, E
     here = tmp_path_factory.mktemp("refused")
     (here / "SHARDS").symlink_to(shards)
     (here / "TAKEN").mkdir()
-    found = ends("veval.cli", [words.split() for words, _, _ in COMMANDS], here)
-    return {words: end for (words, _, _), end in zip(COMMANDS, found, strict=True)}
+    return ends_by_words("veval.cli", COMMANDS, here)
 
 
 @pytest.mark.parametrize(("words", "code", "said"), COMMANDS, ids=[words for words, _, _ in COMMANDS])
 def test_it_is_said_before_torch_is_imported(words: str, code: int, said: str, ended: dict[str, Ended]) -> None:
-    end = ended[words]
-    assert end.code == code, end.err
-    assert said in (end.err if code else end.out)
-    assert end.imported == []
+    assert_said_without_torch(ended[words], code, said)

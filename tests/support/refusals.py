@@ -42,6 +42,18 @@ def ends(module: str, commands: Iterable[Sequence[object]], cwd: Path) -> list[E
     return _ends(module, [([str(word) for word in command], {}) for command in commands], cwd)
 
 
+def ends_by_words(module: str, commands: Iterable[tuple[str, int, str]], here: Path) -> dict[str, Ended]:
+    """Run commands one after another in `here`; return how each ended, by its words."""
+    lines = [words for words, _, _ in commands]
+    return dict(zip(lines, ends(module, map(str.split, lines), here), strict=True))
+
+
+def assert_said_without_torch(end: Ended, code: int, said: str) -> None:
+    assert end.code == code, end.err
+    assert said in (end.err if code else end.out)
+    assert end.imported == []
+
+
 def completes(program: str, lines: Iterable[str], cwd: Path) -> list[Ended]:
     """Ask a program as bash does, when the user presses the tabulator after each of `lines`."""
     asked = f"_{program.upper()}_COMPLETE"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from refusals import Ended, ends
+from refusals import Ended, assert_said_without_torch, ends_by_words
 
 # Each command, its exit code, and a part of what it says. SHARDS is a set, TAKEN a folder with a file.
 COMMANDS: list[tuple[str, int, str]] = [
@@ -56,16 +56,12 @@ def here(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ended(here: Path) -> dict[str, Ended]:
     """How each command ended, by its words."""
-    found = ends("vtrain.cli", [words.split() for words, _, _ in COMMANDS], here)
-    return {words: end for (words, _, _), end in zip(COMMANDS, found, strict=True)}
+    return ends_by_words("vtrain.cli", COMMANDS, here)
 
 
 @pytest.mark.parametrize(("words", "code", "said"), COMMANDS, ids=[words for words, _, _ in COMMANDS])
 def test_it_is_said_before_torch_is_imported(words: str, code: int, said: str, ended: dict[str, Ended]) -> None:
-    end = ended[words]
-    assert end.code == code, end.err
-    assert said in (end.err if code else end.out)
-    assert end.imported == []
+    assert_said_without_torch(ended[words], code, said)
 
 
 @pytest.mark.usefixtures("ended")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vprep.errors import UsageError, WorkError
-from vprep.format import jpeg_size
+from vprep.format import jpeg_header, jpeg_size
 from vtrain.data.augment.config import Box, DrawnParameters, demand_distinct
 from vtrain.data.dataset import Videos
 from vtrain.data.order import seed_from
@@ -97,11 +97,12 @@ class Sampler:
         canvases = pixels_NTHWC.reshape(-1, *pixels_NTHWC.shape[2:])
         size = (planned.video.height, planned.video.width, 3)
         complete = planned.boxes is None and canvases.shape[1:] == size
-        slots, decode = planned.slots, cv2.imdecode
+        slots, decode, known = planned.slots, cv2.imdecode, b""
         for frame, jpeg in jpegs:
             # A few bytes can claim 65,535 x 65,535 pixels, so the size is compared before anything is decoded.
-            claimed = jpeg_size(jpeg[:HEADER].tobytes()) or jpeg_size(jpeg.tobytes())
-            picture = decode(jpeg, FLAGS) if claimed == size[:2] else None
+            if not known or jpeg[: len(known)].tobytes() != known:  # most frames of a video begin alike
+                known = _beginning(jpeg, size[:2])
+            picture = decode(jpeg, FLAGS) if known else None
             if picture is None or picture.shape != size:
                 raise BadSampleError(f"frame {frame} does not decode to the size in the index")
             for slot in slots[frame]:
@@ -204,6 +205,16 @@ def _fault(view: object, number: int, plan: Plan, video: Video) -> str:
             "give one AugmentConfig for all groups or one for each"
         )
     return ""
+
+
+def _beginning(jpeg: Bytes, size: tuple[int, int]) -> bytes:
+    """Return a JPEG up to and with the height and width that it claims; nothing where these are not `size`."""
+    for length in (HEADER, len(jpeg)):
+        data = jpeg[:length].tobytes()
+        at = jpeg_header(data)
+        if at is not None:
+            return data[: at + 9] if jpeg_size(data) == size else b""
+    return b""
 
 
 def canvas_of(plan: Plan, sizes: list[tuple[int, int]]) -> tuple[int, int]:
