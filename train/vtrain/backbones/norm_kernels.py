@@ -2,7 +2,7 @@
 # ruff: noqa: ANN001, ANN201
 """The kernels of fused_norm.py, in Triton's language.
 
-x, y, added, slope   maps of `P` rows and `W` columns for each group; a column has every (W / C)-th position of a channel
+x, y, added, slope   maps of `P` rows and `W` columns for each group; each channel has W / C columns
 part                 two sums of each column of a group, from each program along its rows; `count` of them
 numbers              mean, 1 / deviation, scale and offset of each channel of a group
 per                  rows of a program
