@@ -26,7 +26,7 @@ VARIABLE = "VTRAIN_LOST_AFTER"  # seconds without a sign of life after which a p
 LOST_AFTER = 300.0
 STUCK = 6  # times as long, an exchange may wait for a process that lives but does not go on
 POLL = 0.1  # seconds between two looks into the store
-LINGER = 3.0  # seconds for which a process that fails waits until the others know
+LINGER = 5.0  # seconds for which a process that fails waits until the others know
 
 Words = Mapping[str, object]
 
@@ -39,6 +39,7 @@ class Meeting:
         self.store = store
         self.lost_after = lost_after()
         self._count = 0  # exchanges so far
+        self._linger = LINGER
         self._hosts = [socket.gethostname()] * world
         self._watch: Watch | None = None
         self._hosts = self._arrive()
@@ -81,15 +82,16 @@ class Meeting:
         """Let all others end, too, because this process ends with `error`. Only the first who tells is heard."""
         if self._watch is None or isinstance(error, GeneratorExit):
             return
-        self._watch.main_thread_ends()
+        own, sentence = isinstance(error, LostError), sentence_of(error)
+        self._watch.main_thread_ends(sentence)
+        self._linger = POLL if own or isinstance(error, Stop) else LINGER
         with contextlib.suppress(RuntimeError):
             is_first = not self.store.check([TOLD])
-            own = isinstance(error, LostError)
-            sentence = str(error) if own else f"{self.name_of(self.rank)} ended first: {sentence_of(error)}"
             if is_first:
-                self.store.compare_set(TOLD, "", sentence)
+                told = sentence if own else f"{self.name_of(self.rank)} ended first: {sentence}"
+                self.store.compare_set(TOLD, "", told)
             self.store.set(f"heard/{self.rank}", "")
-            if is_first and not own and not isinstance(error, Stop):
+            if is_first and self._linger == LINGER:
                 self._wait_for("heard", LINGER)  # the store may end with this process
 
     def sentence_for(self, error: RuntimeError) -> str:
@@ -107,7 +109,7 @@ class Meeting:
         """End the watch. The process that holds the store leaves last: the others would print torch's own errors."""
         with contextlib.suppress(RuntimeError):
             if self._holds_store:
-                self._wait_for("left", LINGER)
+                self._wait_for("left", self._linger)
             if self._watch is not None:
                 self._watch.leave()
             self.store.set(f"left/{self.rank}", "")

@@ -15,8 +15,8 @@ from threading import Event, Thread
 from typing import Protocol, Self
 
 TOLD = "told"  # the key of the sentence by which all end
-GRACE = 5.0  # seconds in which the main thread may end by itself, and in order
-ENDING = 30.0  # seconds that it may take when it is ending already
+GRACE = 2.0  # seconds in which the main thread may end by itself, and in order
+ENDING = 20.0  # seconds that it may take when it is ending already
 
 
 class Store(Protocol):
@@ -43,16 +43,16 @@ class Watch:
         self._pause = min(1.0, lost_after / 10)  # between two signs
         self._grace = min(GRACE, lost_after)
         self._left = Event()
-        self._ending = False
+        self._ending = ""
         self._unanswered = 0.0  # seconds since the store has answered
         self._is_broken = False  # the connection with the store
         self._threads = [Thread(target=work, daemon=True) for work in (self._give_signs, self._judge)]
         for thread in self._threads:
             thread.start()
 
-    def main_thread_ends(self) -> None:
-        """Note that the main thread is ending with an error, which may hang, too."""
-        self._ending = True
+    def main_thread_ends(self, sentence: str) -> None:
+        """Note that the main thread is ending with an error, which may hang, too, before it can say so."""
+        self._ending = sentence
 
     def leave(self) -> None:
         """Watch no longer."""
@@ -95,13 +95,12 @@ class Watch:
             is_gone = self._is_broken or self._unanswered > self._lost_after
             late = late + passed if self.told or is_gone or self._ending else 0.0
             if late > (ENDING if self._ending else self._grace):
-                self._end(self.told or self._no_store)
+                self._end(self._ending or self.told or self._no_store)
 
     def _end(self, sentence: str) -> None:
         if not self._left.is_set():
-            words = "" if self._ending else f"{self._program}: {sentence}\n"
             with contextlib.suppress(OSError):
-                os.write(2, words.encode())
+                os.write(2, f"{self._program}: {sentence}\n".encode())
             os._exit(1)
 
 

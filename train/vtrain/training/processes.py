@@ -78,8 +78,8 @@ def _process_group(device: torch.device) -> Iterator[None]:
     try:
         with telling(met):  # of an error, before the others see that the group is gone
             dist.init_process_group(
-                "nccl" if device.type == "cuda" else "gloo", store=cast(Any, met.store), rank=met.rank, world_size=met.world,
-                timeout=met.stuck_after,
+                "nccl" if device.type == "cuda" else "gloo", store=cast(Any, met.store), rank=met.rank,
+                world_size=met.world, timeout=met.stuck_after,
             )  # fmt: skip
             # Each process waits here for all others: one that refused and left earlier would count as a failure.
             dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
