@@ -126,8 +126,11 @@ def write(work: Work, out: Path) -> None:
     together.demand_same_work(info, out)
     if finished():
         return
-    open_parts(parts, rank, patience, finished)
+    if rank == 0:
+        open_parts(parts, rank, patience, finished)
     together.demand_same_folder(parts.folder)
+    if rank > 0:
+        open_parts(parts, rank, patience, finished)
     runs = list(parts.missing_of(rank, world))
     # Meanwhile the first process may have merged the parts and removed them.
     if finished():
