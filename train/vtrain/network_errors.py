@@ -9,12 +9,13 @@ AGAIN = (
     "what was saved stays: run all processes again, a training that has saved with --resume, a fine-tuning of veval "
     "with --into"
 )
+OWN_WORDS = r"connection (closed|reset) by peer|connection was likely closed|timed out[^.:]*|broken pipe"
 NETWORK = ("gloo", "nccl", "tcpstore", "connection closed by peer", "connection reset by peer", "broken pipe")
 
 
 def said(error: RuntimeError) -> str:
     """Return the network's own words in an error of torch."""
-    words = re.search(r"connection (closed|reset) by peer|timed out[^.:]*|broken pipe", str(error), re.IGNORECASE)
+    words = re.search(OWN_WORDS, str(error), re.IGNORECASE)
     return words[0].lower() if words else str(error).splitlines()[0][:80]
 
 
