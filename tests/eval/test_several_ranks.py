@@ -60,11 +60,11 @@ def test_features_that_two_ranks_began_are_finished_by_four(here: Path) -> None:
     words = ("features", "--weights", "runs/newer", "clips=4")
     assert veval(*words, "--out", "alone.parquet", cwd=here).returncode == 0
     parts = here / "f.parquet.parts"
-    with shared(2, *words, "--out", "f.parquet", here=here, name="two", env={"VTRAIN_LOST_AFTER": "2"}) as found:
+    with shared(2, *words, "--out", "f.parquet", here=here, name="two", env={"VTRAIN_LOST_AFTER": "4"}) as found:
         until(lambda: list(parts.glob("*.parquet")))
         found.send(signal.SIGSTOP, 1)
         assert found.codes(0) == [1]
-        assert f"rank 1 on {HOST} has given no sign of life for 2 s; what was saved stays" in found.said(0)[0]
+        assert f"rank 1 on {HOST} has given no sign of life for 4 s; what was saved stays" in found.said(0)[0]
     before = {path: path.stat().st_mtime_ns for path in parts.glob("*.parquet")}
     assert before
     with shared(4, *words, "--out", "f.parquet", here=here, name="four") as found:

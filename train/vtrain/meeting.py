@@ -187,18 +187,18 @@ def joined(program: str = "vtrain") -> Iterator[Meeting | None]:
         when_parent_ends()(signal.SIGTERM)  # a torchrun that is killed ends nobody
     with heard_while_waiting():
         found = _met(program)
-        MEETINGS.append(found)
-        try:
-            with telling(found):
-                try:
-                    yield found
-                except SystemExit as end:
-                    if end.code:
-                        raise
-                found.finish()
-        finally:
-            MEETINGS.clear()
-            found.leave()
+    MEETINGS.append(found)
+    try:
+        with telling(found):
+            try:
+                yield found
+            except SystemExit as end:
+                if end.code:
+                    raise
+            found.finish()
+    finally:
+        MEETINGS.clear()
+        found.leave()
 
 
 @contextlib.contextmanager

@@ -13,9 +13,10 @@ import torch
 import torch.distributed as dist
 
 from vprep.errors import UsageError
+from vprep.signals import heard_while_waiting
 from vtrain.distributed import rank, world
 from vtrain.machine import kept_memory
-from vtrain.meeting import joined, meeting, telling
+from vtrain.meeting import Meeting, joined, meeting, telling
 
 Decided = TypeVar("Decided")
 
@@ -77,17 +78,22 @@ def _process_group(device: torch.device) -> Iterator[None]:
         return
     try:
         with telling(met):  # of an error, before the others see that the group is gone
-            dist.init_process_group(
-                "nccl" if device.type == "cuda" else "gloo", store=cast(Any, met.store), rank=met.rank,
-                world_size=met.world, timeout=met.stuck_after,
-            )  # fmt: skip
-            # Each process waits here for all others: one that refused and left earlier would count as a failure.
-            dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
+            with heard_while_waiting():
+                _open_group(met, device)
             GROUPS.append(dist.group.WORLD)
             yield
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _open_group(met: Meeting, device: torch.device) -> None:
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", store=cast(Any, met.store), rank=met.rank, world_size=met.world,
+        timeout=met.stuck_after,
+    )  # fmt: skip
+    # Each process waits here for all others: one that refused and left earlier would count as a failure.
+    dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def first_decides(act: Callable[[], Decided]) -> Decided:
