@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from veval import output
 from vprep import printing, signals, versions
 from vprep.errors import UsageError, exit_code
 from vprep.text import json_line
+from vtrain.meeting import joined
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, Evaluation, Execution, Weights, WeightsInfo
@@ -278,7 +280,8 @@ def main(argv: list[str] | None = None) -> Never:
 
 def _run(argv: list[str] | None) -> None:
     try:
-        app(argv, prog_name="veval", standalone_mode=True)
+        with joined("veval") if "MASTER_ADDR" in os.environ else nullcontext():
+            app(argv, prog_name="veval", standalone_mode=True)
     finally:
         output.WORK.close()
 
