@@ -5,7 +5,8 @@ from rich.console import RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from veval.results.report import NONE, Line, Report
+from veval.results.report import Line, Report
+from veval.results.runs import NONE
 from vprep.text import one_line
 
 LONGEST = 200  # characters of a cell
