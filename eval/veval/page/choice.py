@@ -15,7 +15,7 @@ MOST_QUERIES = 300
 
 
 def choose(results: Sequence[Mapping[str, Query]], most_videos: int, most_queries: int = MOST_QUERIES) -> list[str]:
-    """Return keys of queries of the first result, whose films and neighbours in all results are at most `most_videos`."""
+    """Return keys of queries of the first result; they and their neighbours are at most `most_videos`."""
     chosen: list[str] = []
     videos: set[str] = set()
     for query in _in_turns(list(results[0].values())):

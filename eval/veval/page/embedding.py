@@ -3,6 +3,7 @@
 V videos   D feature
 """
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from vprep.errors import UsageError
 
 Method = Literal["pca", "tsne", "umap"]
 NEEDS = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}  # module and package
+TSNE_SAYS, UMAP_SAYS = (
+    f"{name} of cosine distances: which videos are near says much, which are far says little."
+    for name in ("t-SNE", "UMAP")
+)
 Floats = NDArray[np.float32]
 
 
@@ -23,7 +28,7 @@ Floats = NDArray[np.float32]
 class Embedding:
     """Places of videos, and how they were found."""
 
-    place_V2: NDArray[np.float64]
+    places: NDArray[np.float64]  # [V, 2]
     how: str  # a sentence
 
 
@@ -57,19 +62,19 @@ def _pca(features_VD: Floats) -> Embedding:
 
 
 def _tsne(features_VD: Floats) -> Embedding:
-    from sklearn.manifold import TSNE
-
+    manifold = importlib.import_module("sklearn.manifold")
     perplexity = min(30.0, max(1.0, (len(features_VD) - 1) / 3))
-    place_V2 = TSNE(init="pca", metric="cosine", perplexity=perplexity, random_state=0).fit_transform(features_VD)
-    return Embedding(np.asarray(place_V2, np.float64), "t-SNE of cosine distances: only which videos are near says much.")
+    place_V2 = manifold.TSNE(init="pca", metric="cosine", perplexity=perplexity, random_state=0).fit_transform(
+        features_VD
+    )
+    return Embedding(np.asarray(place_V2, np.float64), TSNE_SAYS)
 
 
 def _umap(features_VD: Floats) -> Embedding:
-    from umap import UMAP
-
+    umap = importlib.import_module("umap")
     neighbours = min(15, len(features_VD) - 1)
-    place_V2 = UMAP(metric="cosine", n_neighbors=neighbours, random_state=0, n_jobs=1).fit_transform(features_VD)
-    return Embedding(np.asarray(place_V2, np.float64), "UMAP of cosine distances: only which videos are near says much.")
+    place_V2 = umap.UMAP(metric="cosine", n_neighbors=neighbours, random_state=0, n_jobs=1).fit_transform(features_VD)
+    return Embedding(np.asarray(place_V2, np.float64), UMAP_SAYS)
 
 
 METHODS: dict[Method, Callable[[Floats], Embedding]] = {"pca": _pca, "tsne": _tsne, "umap": _umap}

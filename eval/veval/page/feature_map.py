@@ -4,7 +4,7 @@ V videos
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from veval.features.feature_file import FeatureTables
 from veval.features.table import Features, by_video
-from veval.page.embedding import Embedding, Method, embed
+from veval.page.embedding import Method, embed
 from veval.page.films import Films
 from vprep.page.document import Section
-from vprep.page.html import Child, Element, el
+from vprep.page.html import Element, el
 from vprep.page.pictures import spaced
 from vprep.text import one_line
 
@@ -35,33 +35,31 @@ class FeatureMap:
     keys: list[str]
     classes: list[str]  # of each video
     splits: list[str]
-    place_V2: NDArray[np.float64]  # in pixels
+    places: NDArray[np.float64]  # [V, 2], in pixels
     total: int  # videos with features
     pool: str
     how: str
 
 
-def make(
-    tables: FeatureTables, name_of: Callable[[int], str], first: Sequence[str], method: Method
-) -> FeatureMap:
+def make(tables: FeatureTables, name_of: Callable[[int], str], first: Sequence[str], method: Method) -> FeatureMap:
     """Return the map of the videos with features: of all, or of MOST_POINTS, those of `first` before others."""
     pool = next(iter(tables.arrays))
     chosen = _chosen(tables.keys, first)
     whole = Features(keys=tables.keys, label=tables.label, features=tables.arrays[pool])
     found = embed(by_video(whole if method == "pca" else whole.taken(chosen)), method)
-    place_V2 = found.place_V2[chosen] if method == "pca" else found.place_V2
+    places = found.places[chosen] if method == "pca" else found.places
     return FeatureMap(
         keys=[tables.keys[row] for row in chosen],
         classes=[name_of(int(tables.label[row])) for row in chosen],
         splits=[str(tables.split[row]) for row in chosen],
-        place_V2=_in_pixels(place_V2),
+        places=_in_pixels(places),
         total=len(tables.keys),
         pool=pool,
         how=found.how,
     )
 
 
-def section(found: FeatureMap, films: Films) -> Section:
+def section(found: FeatureMap) -> Section:
     """Return the map as a part of the page."""
     counts = Counter(found.classes)
     order = sorted(counts)
@@ -80,6 +78,13 @@ def section(found: FeatureMap, films: Films) -> Section:
             el("div", el("div", _plot(found, order), class_="map-side"), _beside(), class_="map"),
         ],
     )
+
+
+def absent() -> Section:
+    """Return what the page says without features."""
+    words = el("p", "There is no map without features: make them with ", el("code", "veval features --out FILE"),
+               ", and add ", el("code", "--features FILE"), ".")  # fmt: skip
+    return Section(identifier="map", title="Map of features", body=words)
 
 
 def data(found: FeatureMap, films: Films) -> dict[str, object]:
@@ -113,9 +118,7 @@ def _plot(found: FeatureMap, order: Sequence[str]) -> Iterator[Element]:
     has_colours = len(order) <= MOST_COLOURS
     number = {name: place for place, name in enumerate(order)}
     shapes = (el("path", id=f"shape-{place}", d=shape) for place, shape in enumerate(SHAPES))
-    points = (
-        _point(place, number[name], has_colours) for place, name in zip(found.place_V2, found.classes, strict=True)
-    )
+    points = (_point(place, number[name], has_colours) for place, name in zip(found.places, found.classes, strict=True))
     picture = el(
         "svg",
         el("title", "Map of features"),
@@ -127,8 +130,12 @@ def _plot(found: FeatureMap, order: Sequence[str]) -> Iterator[Element]:
         role="img",
     )
     yield el("div", picture, id="map-area", class_="map-area")
-    yield _legend(order) if has_colours else el(
-        "p", f"{len(order)} classes are too many for colours: choose one, and its videos stand out.", class_="note"
+    yield (
+        _legend(order)
+        if has_colours
+        else el(
+            "p", f"{len(order)} classes are too many for colours: choose one, and its videos stand out.", class_="note"
+        )
     )
 
 
@@ -156,7 +163,7 @@ def _beside() -> Element:
     """Return where the videos of the region are listed."""
     return el(
         "div",
-        el("p", "Draw a box with the mouse or a finger. Keys: the arrows move the box, + and − change its size, "
+        el("p", "Draw a box with the mouse or a finger. Keys: the arrows move the box, + and - change its size, "
            "Escape removes it.", class_="note", id="map-help"),
         el("p", id="map-count", role="status"),
         el("ul", id="map-videos", class_="videos"),
@@ -175,8 +182,8 @@ def _chosen(keys: Sequence[str], first: Sequence[str]) -> Ints:
 
 
 def _in_pixels(place_V2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return places within the picture. Outliers among the coordinates stay at its edge, or all others would be a dot."""
+    """Return places within the picture. Outliers stay at its edge, or all others would be one dot."""
     low_2, high_2 = np.percentile(place_V2, [0.5, 99.5], axis=0)
     share_V2 = np.clip((place_V2 - low_2) / np.maximum(high_2 - low_2, 1e-9), 0, 1)
     size_2 = np.array([WIDTH, HEIGHT]) - 2 * EDGE
-    return EDGE + np.column_stack([share_V2[:, 0], 1 - share_V2[:, 1]]) * size_2
+    return np.asarray(EDGE + np.column_stack([share_V2[:, 0], 1 - share_V2[:, 1]]) * size_2)

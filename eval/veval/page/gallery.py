@@ -28,10 +28,13 @@ class Gallery:
     results: Sequence[tuple[Named, Mapping[str, Query]]]  # with its queries by key
     chosen: Sequence[str]  # keys of the queries that are shown
     films: Films
+    notes: Sequence[str]  # about results that are left out
 
 
-def section(gallery: Gallery) -> Section:
-    """Return the gallery as a part of the page."""
+def section(gallery: Gallery) -> Section | None:
+    """Return the gallery as a part of the page; None where there is no retrieval."""
+    if not gallery.results:
+        return _absent(gallery.notes) if gallery.notes else None
     total = len(gallery.results[0][1])
     count = len(gallery.chosen)
     sampled = (
@@ -42,15 +45,20 @@ def section(gallery: Gallery) -> Section:
     return Section(
         identifier="gallery",
         title="Retrieval gallery",
-        lead=f"Each query with its {SHOWN} nearest videos, by cosine. A neighbour is right when it has the query's class.",
+        lead=f"Each query with its {SHOWN} nearest videos, by cosine. One is right when it has the query's class.",
         body=[
             el("p", sampled, " The numbers in the tables count every query.", class_="note"),
-            (el("p", line, class_="note") for line in gallery.films.notes),
+            (el("p", one_line(line), class_="note") for line in (*gallery.films.notes, *gallery.notes)),
             _controls(gallery),
             el("div", _cards(gallery), id="cards"),
             el("p", el("button", "Show more", type="button", id="more", hidden=True), class_="controls"),
         ],
     )
+
+
+def _absent(notes: Sequence[str]) -> Section:
+    body = [el("p", one_line(line)) for line in notes]
+    return Section(identifier="gallery", title="Retrieval gallery", body=body)
 
 
 def _controls(gallery: Gallery) -> Element:
