@@ -4,23 +4,21 @@ Videos by key; the page holds at most MOST films, and says what it leaves out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from veval.evaluation import nothing
 from veval.features import feature_file
 from veval.features.feature_file import FeatureTables
-from veval.page import classes, feature_map, films, gallery, provenance, tables
+from veval.page import classes, curves, feature_map, films, gallery, provenance, tables
 from veval.page.choice import choose, videos_of
-from veval.page.embedding import Method, demand_installed
+from veval.page.embedding import demand_installed
 from veval.page.feature_map import FeatureMap
 from veval.page.films import Films
 from veval.page.gallery import Gallery
 from veval.page.named import Named, named
+from veval.page.request import Method, Request
 from veval.results import report
-from veval.results.aggregate import Folds
-from veval.results.check import Over
 from veval.results.class_names import name_of
 from veval.results.neighbours import Query, read_neighbours
 from veval.results.report import Report
@@ -44,24 +42,9 @@ Progress = Callable[[int, int], None]
 Galleries = list[tuple[Named, dict[str, Query]]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the page is about. `runs` may be empty: then the runs are shown that the results name, where they exist."""
-
-    files: Sequence[Path]
-    shards: str | None = None  # None: the shards that the results name, where they exist
-    features: Path | None = None
-    runs: Sequence[Path] = ()
-    method: Method = "pca"  # of the map
-    folds: Folds = "separate"
-    over: Over | None = None
-
-
 def write(request: Request, out: Path, progress: Progress = nothing) -> int:
     """Write the page to `out`, and return its bytes."""
     demand_installed(request.method)
-    if not request.files:
-        raise UsageError("no results are named; name some that veval wrote")
     results = [read(path) | {FILE: str(path)} for path in request.files]
     found = report.of_results(results, request.folds, request.over)
     entries = named(request.files, results)
@@ -75,6 +58,7 @@ def write(request: Request, out: Path, progress: Progress = nothing) -> int:
         gallery.section(Gallery(results=galleries, chosen=chosen, films=pictures, notes=notes)),
         feature_map.section(drawn) if drawn else feature_map.absent(),
         classes.section(entries),
+        curves.section(request.runs, results),
         provenance.section(found),
     ]
     return save(_page(found, entries, [part for part in sections if part], pictures, drawn), out)

@@ -144,8 +144,8 @@ def _confusion(found: Confusion, name: str) -> list[Child]:
     return [
         el("p", "Rows are true classes, columns predicted ones. A darker cell holds a larger share of its row; "
            "right predictions lie on the diagonal.", class_="note"),
-        picture,
-        parts.table(columns, pairs, caption="Confused most often") if pairs else None,
+        el("div", picture, parts.table(columns, pairs, caption="Confused most often") if pairs else None,
+           class_="beside"),
     ]  # fmt: skip
 
 

@@ -7,15 +7,14 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from veval.features.table import parts
+from veval.page.request import Method
 from vprep.errors import UsageError
 
-Method = Literal["pca", "tsne", "umap"]
 NEEDS = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}  # module and package
 TSNE_SAYS, UMAP_SAYS = (
     f"{name} of cosine distances: which videos are near says much, which are far says little."

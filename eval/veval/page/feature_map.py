@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from veval.features.feature_file import FeatureTables
 from veval.features.table import Features, by_video
-from veval.page.embedding import Method, embed
+from veval.page.embedding import embed
 from veval.page.films import Films
+from veval.page.request import Method
 from vprep.page.document import Section
 from vprep.page.html import Element, el
 from vprep.page.pictures import spaced

@@ -17,7 +17,7 @@ FILTERS = {
     "all": "All queries",
     "wrong": "Nearest neighbour wrong",
     "right": "Nearest neighbour right",
-    "related": "With a copy or the same source video among the neighbours",
+    "related": "A copy or the same source is near",
 }
 
 
@@ -119,7 +119,7 @@ def _verdict(query: Query) -> str:
         return "✓ nearest is right"
     if query.first:
         return f"✗ first right at rank {query.first}"
-    return "✗ none right"
+    return "✗ no right one was found"
 
 
 def _word(is_correct: bool) -> str:

@@ -144,5 +144,8 @@
   area.setAttribute("aria-describedby", "map-help");
   for (const name of ["class", "split"]) if (choice(name)) choice(name).addEventListener("change", show);
   document.getElementById("map-controls").hidden = false;
+  // The first box lies where most points are, so that one sees what a box does.
+  const middle = (side) => points.map((point) => point[side]).sort((a, b) => a - b)[points.length >> 1];
+  if (points.length) around({ x: middle("x"), y: middle("y") }, 2 * STEP);
   show();
 })();

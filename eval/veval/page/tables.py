@@ -1,6 +1,6 @@
 """The numbers of the page: results beside the published ones, and what pre-training is worth."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from veval.results.report import Against, Line, Report
 from veval.results.rows import Printed, Row, numbered, sections
@@ -39,13 +39,13 @@ def task_and_data(task: str, data: str, fold: str) -> str:
     return one_line(f"{TASKS.get(task, task)}, {data}{'' if fold == NONE else f', fold {fold}'}")
 
 
-def network(run: Run) -> Child:
+def network(run: Run, marks: Sequence[Element] = ()) -> Child:
     """Return what a row is about: method and backbone, and below, what tells it from others."""
     method = "from scratch" if run.is_scratch else run.method
     about = [] if run.pretrain == NONE else [f"pre-trained on {run.pretrain}"]
     about += [run.over] if run.over else []
     return [
-        el("span", one_line(f"{method}, {run.backbone}"), class_="name"),
+        el("span", one_line(f"{method}, {run.backbone}"), marks, class_="name"),
         el("span", one_line(", ".join([*about, run.protocol])), class_="small"),
     ]
 
@@ -65,8 +65,8 @@ def _head(metric: str) -> Element:
 def _lines(row: Row, metrics: list[str], number: Mapping[str, int]) -> Iterator[Element]:
     """Yield the row of a run, and the published values below it."""
     marks = [el("sup", str(number[note])) for note in row.notes]
-    head = el("th", network(row.run), _spaced(marks), scope="row")
-    yield el("tr", head, (_value(row[metric]) for metric in metrics))
+    head = el("th", network(row.run, marks), scope="row")
+    yield el("tr", head, (_value(row[metric]) for metric in metrics), class_="run")
     for printed in row.published:
         yield _printed(row, printed, metrics, f"published: {printed}", is_same=True)
     if row.nearest and not row.published:
@@ -159,9 +159,3 @@ def _notes(notes: Mapping[str, object]) -> Child:
     if not notes:
         return None
     return el("ol", (el("li", one_line(note)) for note in notes), class_="notes numbered")
-
-
-def _spaced(marks: list[Element]) -> Iterator[Child]:
-    for mark in marks:
-        yield " "
-        yield mark

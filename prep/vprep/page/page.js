@@ -31,6 +31,7 @@ page.theme = (() => {
   dark.addEventListener("change", show);
   show();
   document.getElementById("switches").hidden = false;
+  root.dataset.scripts = "";
   return { isDark };
 })();
 
@@ -88,6 +89,10 @@ page.films = (() => {
     if (button) button.textContent = playing ? "Stop pictures" : "Play pictures";
   }
 
+  // On paper, every film is its first picture.
+  addEventListener("beforeprint", () => {
+    for (const image of document.querySelectorAll("img[data-film]")) show(image, false);
+  });
   for (const name of ["mouseover", "focusin"]) document.addEventListener(name, (event) => alone(event, true));
   for (const name of ["mouseout", "focusout"]) document.addEventListener(name, (event) => alone(event, false));
   if (button) {
