@@ -247,6 +247,11 @@ def finetune(
 def report(
     files: opt.Files = None,
     markdown: opt.Markdown = False,
+    html: opt.Html = None,
+    shards: opt.PageShards = None,
+    features: opt.PageFeatures = None,
+    runs: opt.PageRuns = None,
+    method: opt.Map = "pca",
     folds: opt.AverageFolds = False,
     bootstrap: opt.Bootstrap = None,
     json: opt.Json = False,
@@ -255,6 +260,7 @@ def report(
 
     Only numbers of the same protocol are compared; for others, the differences are printed.
     """
+    from veval.page.request import Request, refuse_name
     from veval.results import report as compared
     from veval.results import report_tables
 
@@ -263,7 +269,17 @@ def report(
     paths = [path for word in words for path in (sorted(word.glob("*.json")) if word in folders else [word])]
     if not paths:
         raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
-    found = compared.report(paths, "averaged" if folds else "separate", bootstrap)
+    request = Request(
+        files=paths, shards=shards, features=features, runs=runs or (), method=method,
+        folds="averaged" if folds else "separate", over=bootstrap,
+    )  # fmt: skip
+    if html is not None:
+        refuse_name(html)
+        from veval.page.command import write_page
+
+        return write_page(request, html, as_json=json)
+    request.refuse_without_page()
+    found = compared.report(paths, request.folds, bootstrap)
     if json:
         printing.say(json_line(compared.as_dict(found)))
     elif markdown:
