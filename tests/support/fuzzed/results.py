@@ -12,6 +12,8 @@ from rich.console import Console
 
 from fuzzed import Kind
 from veval.results.report import Report, as_dict, report
+from veval.results.tables.csv_lines import csv_lines
+from veval.results.tables.latex import latex
 from veval.results.tables.markdown import markdown
 from veval.results.tables.terminal import terminal
 from veval.tasks.best_on_test import TRIED, BestOnTest
@@ -36,10 +38,11 @@ def mutate(content: bytes, seed: int) -> bytes:
 
 
 def shown(found: Report) -> str:
-    """Return a report in its three forms; it must be printable."""
-    console = Console(width=240, record=True, file=StringIO())
-    console.print(terminal(found))
-    text = "".join((console.export_text(), markdown(found), json.dumps(as_dict(found), allow_nan=False)))
+    """Return a report in all its forms; it must be printable."""
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(terminal(found, 80))
+    forms = (markdown(found), latex(found), csv_lines(found), json.dumps(as_dict(found), allow_nan=False))
+    text = "".join((console.export_text(), *forms))
     kinds = {unicodedata.category(letter) for letter in text.replace("\n", "")}
     assert not kinds & {"Cc", "Cs", "Zl", "Zp"}, "control characters"
     return text

@@ -37,7 +37,7 @@ def latex(found: Report) -> str:
 
 def _table(section: Section, number: int) -> Iterator[str]:
     metrics = section.metrics
-    yield f"% {title(section)}; needs \\usepackage{{booktabs}}"
+    yield r"% needs \usepackage{booktabs}"
     yield r"\begin{table}[t]"
     yield r"\centering"
     yield rf"\caption{{{_caption(section)}}}"
