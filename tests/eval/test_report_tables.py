@@ -86,7 +86,7 @@ def test_a_run_is_one_row_with_its_metrics_side_by_side_and_what_it_is_compared_
     assert block[2].split()[-6:] == ["deviation", "1.00", "1.00", "1.00", "1.00", "1.00"]
     assert block[2].startswith("    mean of 3 seeds, standard deviation")
     assert block[3].split()[:4] == ["published:", "PRP", "table", "4"]
-    assert block[3].split()[4:] == ["23.2", "38.1", "46", "55.7", "68.4"]
+    assert block[3].split()[4:] == ["23.2", "38.1", "46.0", "55.7", "68.4"]
     assert block[4].split() == ["difference", "+1.80", "+1.90", "+1.00", "+2.30", "+0.60"]
     assert block[5].split() == ["from", "scratch:", "row", "2", "15.00"]
     assert re.fullmatch(r"    gain from pre-training +\+10\.00  \[\+\d.*, \+\d.*\] better", block[6])
@@ -96,7 +96,7 @@ def test_the_points_of_numbers_stand_below_each_other() -> None:
     lines = lines_of(of_results([made(**tops(23.9, 39, 46.5, 57, 68.25))]), 80)
     value, published = line_with(lines, " 1  PRP"), line_with(lines, "published: PRP")
     assert value.index("23.90") == published.index("23.2")
-    assert value.index("46.50") == published.index("46 ")
+    assert value.index("46.50") == published.index("46.0")
 
 
 def test_a_narrow_terminal_says_what_it_left_out_and_a_wide_one_shows_it() -> None:
@@ -184,7 +184,7 @@ def test_markdown_has_the_same_rows() -> None:
         "| 1 | PRP | C3D | UCF101 | vcop 10x16x112 pool5 video | 1 | prp-c3d-ucf101 | 0aaaaaaa, 1aaaaaaa, 2aaaaaaa "
         "| 25.00 | 40.00 | 47.00 | 58.00 | 69.00 |"
     )
-    assert page[6] == "|  | published: PRP table 4 |  |  |  |  |  |  | 23.2 | 38.1 | 46 | 55.7 | 68.4 |"
+    assert page[6] == "|  | published: PRP table 4 |  |  |  |  |  |  | 23.2 | 38.1 | 46.0 | 55.7 | 68.4 |"
     assert re.search(r"gain from pre-training \|.*\| \+10\.00 \[\+\d.*\] better \|", "\n".join(page))
     assert "- row 1: the interval is over groups: clips of one film are drawn together" in page
     cells = [line.count("|") for line in page if line.startswith("|")]
@@ -214,9 +214,9 @@ def test_latex_is_a_table_with_the_rules_of_booktabs_and_the_protocol_in_its_cap
     assert [lines.count(f"\\{rule}") for rule in ("toprule", "bottomrule", "midrule")] == [3, 3, 7]
     caption = line_with(lines, "\\caption")
     assert "Retrieval on UCF101, fold 1: \\% of queries" in caption
-    assert "Protocol: vcop, 10 clips of 16 frames, 112 pixels, pools pool5, pool pool5, level video." in caption
+    assert "Protocol: vcop, 10 clips of 16 frames, 112 pixels, pool pool5, level video." in caption
     assert "1 & PRP & C3D & UCF101 & 25.00 & 40.00 & 47.00 & 58.00 & 69.00 \\\\" in lines
-    assert " & \\multicolumn{3}{l}{\\quad published: PRP table 4} & 23.2 & 38.1 & 46 & 55.7 & 68.4 \\\\" in lines
+    assert " & \\multicolumn{3}{l}{\\quad published: PRP table 4} & 23.2 & 38.1 & 46.0 & 55.7 & 68.4 \\\\" in lines
     assert "Fold" in line_with(lines[lines.index("\\begin{tabular}{rllllr}") :], "Method")
     # Every row has as many cells as its table has columns.
     columns = 0
