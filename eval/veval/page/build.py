@@ -19,6 +19,7 @@ from veval.page.gallery import Gallery
 from veval.page.named import Named, named
 from veval.page.request import Method, Request
 from veval.results import report
+from veval.results.aggregate import is_scratch
 from veval.results.class_names import name_of
 from veval.results.neighbours import Query, read_neighbours
 from veval.results.report import Report
@@ -45,9 +46,9 @@ Galleries = list[tuple[Named, dict[str, Query]]]
 def write(request: Request, out: Path, progress: Progress = nothing) -> int:
     """Write the page to `out`, and return its bytes."""
     demand_installed(request.method)
-    results = [read(path) | {FILE: str(path)} for path in request.files]
+    results = sorted((read(path) | {FILE: str(path)} for path in request.files), key=is_scratch)
     found = report.of_results(results, request.folds, request.over)
-    entries = named(request.files, results)
+    entries = named(results)
     galleries, notes = _galleries(entries)
     features = None if request.features is None else feature_file.read(request.features)
     chosen = _chosen(galleries, features is not None)
