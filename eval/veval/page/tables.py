@@ -55,7 +55,7 @@ def _table(table: Rows, number: Mapping[str, int]) -> list[Element]:
     head = el("tr", el("th", "Network", scope="col"), (_head(metric) for metric in table.metrics))
     body = (line for row in table.rows for line in _lines(row, table.metrics, number))
     whole = el("table", el("thead", head), el("tbody", body), class_="results", aria_label=title)
-    return [el("h3", title), el("div", whole, class_="scroll", tabindex=0, role="region", aria_label=title)]
+    return [el("h3", title), el("div", whole, class_="scroll", tabindex=0, role="group", aria_label=title)]
 
 
 def _head(metric: str) -> Element:
@@ -120,7 +120,7 @@ def _gains(found: Report) -> Child:
         class_="results",
         aria_label=title,
     )
-    return [el("h3", title), el("div", whole, class_="scroll", tabindex=0, role="region", aria_label=title)]
+    return [el("h3", title), el("div", whole, class_="scroll", tabindex=0, role="group", aria_label=title)]
 
 
 def _gain(gain: Against, run: Run, low: float, high: float) -> Element:
