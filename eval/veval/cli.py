@@ -260,7 +260,7 @@ def report(
 
     Only numbers of the same protocol are compared; for others, the differences are printed.
     """
-    from veval.page.request import Request, refuse_name
+    from veval.page.request import Request
     from veval.results import report as compared
     from veval.results import report_tables
 
@@ -274,7 +274,6 @@ def report(
         folds="averaged" if folds else "separate", over=bootstrap,
     )  # fmt: skip
     if html is not None:
-        refuse_name(html)
         from veval.page.command import write_page
 
         return write_page(request, html, as_json=json)

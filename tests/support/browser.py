@@ -1,7 +1,7 @@
 """A real browser without a network, for pages on the disk.
 
-Chromium is the program in CHROMIUM, or the first that is installed. Where CHROMIUM is set, nothing is skipped: a browser
-that does not start is a failure.
+Chromium is the program in CHROMIUM, or the first that is installed. Where CHROMIUM is set, nothing is skipped: a
+browser that does not start is a failure.
 """
 
 import os

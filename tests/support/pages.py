@@ -21,15 +21,15 @@ def retrieval(
 ) -> Result:  # fmt: skip
     """A result in which the neighbours of each query are drawn: half of them of its class."""
     rng = np.random.default_rng(seed)
-    label_G = np.array([label for _, label in gallery])
-    of_class = {label: np.flatnonzero(label_G == label) for label in np.unique(label_G)}
+    labels = np.array([label for _, label in gallery])
+    of_class = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
     videos = []
     for key, label in queries:
         near = [
             int(rng.choice(of_class[label])) if rng.random() < 0.5 else int(rng.integers(len(gallery)))
             for _ in range(keep)
         ]
-        right = [place for place, row in enumerate(near, 1) if label_G[row] == label]
+        right = [place for place, row in enumerate(near, 1) if labels[row] == label]
         cosine = np.sort(rng.uniform(0.6, 1, keep))[::-1].round(4).tolist()
         first = right[0] if right else 0
         videos.append({"key": key, "label": label, "first": first, "neighbours": near, "similarity": cosine})
