@@ -110,6 +110,8 @@ Select = Annotated[
 ]
 ValGroups = Annotated[bool, typer.Option("--val-groups", help="Hold out whole groups of UCF101.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
+Latex = Annotated[bool, typer.Option("--latex", help="Print LaTeX tables with the rules of booktabs.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with one line for each run and metric.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Write one page with pictures to this file.")]
 PageShards = Annotated[
     str | None, typer.Option("--shards", help="Shards for the page's pictures. [default: those that the results name]")

@@ -39,11 +39,12 @@ def task_and_data(task: str, data: str, fold: str) -> str:
     return one_line(f"{TASKS.get(task, task)}, {data}{'' if fold == NONE else f', fold {fold}'}")
 
 
-def network(run: Run, marks: Sequence[Element] = ()) -> Child:
+def network(run: Run, marks: Sequence[Element] = (), *, with_fold: bool = False) -> Child:
     """Return what a row is about: method and backbone, and below, what tells it from others."""
     method = "from scratch" if run.is_scratch else run.method
     about = [] if run.pretrain == NONE else [f"pre-trained on {run.pretrain}"]
     about += [run.over] if run.over else []
+    about += [f"fold {run.fold}"] if with_fold and run.fold != NONE else []
     return [
         el("span", one_line(f"{method}, {run.backbone}"), marks, class_="name"),
         el("span", one_line(", ".join([*about, run.protocol])), class_="small"),
@@ -51,9 +52,9 @@ def network(run: Run, marks: Sequence[Element] = ()) -> Child:
 
 
 def _table(table: Rows, number: Mapping[str, int]) -> list[Element]:
-    title = task_and_data(table.task, table.data, table.fold)
+    title = task_and_data(table.task, table.data, table.fold or NONE)
     head = el("tr", el("th", "Network", scope="col"), (_head(metric) for metric in table.metrics))
-    body = (line for row in table.rows for line in _lines(row, table.metrics, number))
+    body = (line for row in table.rows for line in _lines(row, table, number))
     whole = el("table", el("thead", head), el("tbody", body), class_="results", aria_label=title)
     return [el("h3", title), el("div", whole, class_="scroll", tabindex=0, role="group", aria_label=title)]
 
@@ -62,10 +63,11 @@ def _head(metric: str) -> Element:
     return el("th", f"top-{metric.removeprefix('top')}", scope="col", class_="number")
 
 
-def _lines(row: Row, metrics: list[str], number: Mapping[str, int]) -> Iterator[Element]:
+def _lines(row: Row, table: Rows, number: Mapping[str, int]) -> Iterator[Element]:
     """Yield the row of a run, and the published values below it."""
+    metrics = table.metrics
     marks = [el("sup", str(number[note])) for note in row.notes]
-    head = el("th", network(row.run, marks), scope="row")
+    head = el("th", network(row.run, marks, with_fold=table.fold is None), scope="row")
     yield el("tr", head, (_value(row[metric]) for metric in metrics), class_="run")
     for printed in row.published:
         yield _printed(row, printed, metrics, f"published: {printed}", is_same=True)

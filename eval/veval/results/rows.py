@@ -64,12 +64,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """Rows of the same task and videos, which make one table."""
+    """Rows of the same task and data set, which make one table."""
 
     task: str
     data: str
-    fold: str
     rows: list[Row]
+
+    @property
+    def fold(self) -> str | None:
+        """The fold or folds of all rows; None where they differ."""
+        folds = {row.run.fold for row in self.rows}
+        return folds.pop() if len(folds) == 1 else None
 
     @property
     def metrics(self) -> list[str]:
@@ -89,10 +94,10 @@ def rows(found: Report) -> list[Row]:
 
 def sections(found: Report) -> list[Section]:
     """Return the tables of a report, in the order of their first rows."""
-    together: dict[tuple[str, str, str], list[Row]] = {}
+    together: dict[tuple[str, str], list[Row]] = {}
     for row in rows(found):
-        together.setdefault((row.run.task, row.run.data, row.run.fold), []).append(row)
-    return [Section(task=task, data=data, fold=fold, rows=of) for (task, data, fold), of in together.items()]
+        together.setdefault((row.run.task, row.run.data), []).append(row)
+    return [Section(task=task, data=data, rows=of) for (task, data), of in together.items()]
 
 
 def numbered(rows: Sequence[Row]) -> dict[str, list[int]]:
