@@ -252,7 +252,7 @@ def report(
 
     Only numbers of the same protocol are compared; for others, the differences are printed.
     """
-    from veval.page.request import Request, refuse_name
+    from veval.page.request import Request
     from veval.results import command
     from veval.results import report as compared
 
@@ -264,7 +264,6 @@ def report(
         folds="averaged" if folds else "separate", over=bootstrap,
     )  # fmt: skip
     if html is not None:
-        refuse_name(html)
         from veval.page.command import write_page
 
         return write_page(request, html, as_json=json)

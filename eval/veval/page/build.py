@@ -12,7 +12,6 @@ from veval.features import feature_file
 from veval.features.feature_file import FeatureTables
 from veval.page import classes, curves, feature_map, films, gallery, provenance, tables
 from veval.page.choice import choose, videos_of
-from veval.page.embedding import demand_installed
 from veval.page.feature_map import FeatureMap
 from veval.page.films import Films
 from veval.page.gallery import Gallery
@@ -22,8 +21,7 @@ from veval.results import report
 from veval.results.class_names import name_of
 from veval.results.neighbours import Query, read_neighbours
 from veval.results.report import Report
-from veval.results.result import Result, read
-from veval.results.runs import FILE
+from veval.results.result import Result
 from vprep.errors import UsageError, WorkError
 from vprep.page.document import Page, Section, package_text, save
 from vprep.page.html import Child, el
@@ -42,12 +40,10 @@ Progress = Callable[[int, int], None]
 Galleries = list[tuple[Named, dict[str, Query]]]
 
 
-def write(request: Request, out: Path, progress: Progress = nothing) -> int:
-    """Write the page to `out`, and return its bytes."""
-    demand_installed(request.method)
-    results = [read(path) | {FILE: str(path)} for path in request.files]
+def write(request: Request, results: Sequence[Result], out: Path, progress: Progress = nothing) -> int:
+    """Write the page of the results that `request.read_results` returned to `out`, and return its bytes."""
     found = report.of_results(results, request.folds, request.over)
-    entries = named(request.files, results)
+    entries = named(results)
     galleries, notes = _galleries(entries)
     features = None if request.features is None else feature_file.read(request.features)
     chosen = _chosen(galleries, features is not None)

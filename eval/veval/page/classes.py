@@ -139,7 +139,7 @@ def _bar(points: float) -> Element:
 def _confusion(found: Confusion, name: str) -> list[Child]:
     pairs = [[one_line(true), one_line(taken), str(count)] for true, taken, count in found.worst()]
     columns = [parts.Column("True class", is_head=True), parts.Column("Taken for"), parts.Column("Videos", True)]
-    picture = el("div", _matrix(found, name), class_="scroll", tabindex=0, role="region",
+    picture = el("div", _matrix(found, name), class_="scroll", tabindex=0, role="group",
                  aria_label=one_line(f"Confusion matrix of {name}"))  # fmt: skip
     return [
         el("p", "Rows are true classes, columns predicted ones. A darker cell holds a larger share of its row; "

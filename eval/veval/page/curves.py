@@ -15,6 +15,7 @@ from vtrain.run_folder import METRICS
 
 MOST_RUNS = 8  # lines of a chart that colours and dashes tell apart
 SMOOTH = 0.9
+MANY = 50  # values from which a curve is smoothed
 
 
 def section(runs: Sequence[Path], results: Sequence[Result]) -> Section:
@@ -22,7 +23,7 @@ def section(runs: Sequence[Path], results: Sequence[Result]) -> Section:
     return Section(
         identifier="curves",
         title="Learning curves",
-        lead="Losses and accuracies over the steps of training: as measured in pale, smoothed in full colour.",
+        lead="Losses and accuracies over the steps of training. Long curves are smoothed, above the values in pale.",
         body=_named(runs) if runs else _found(results),
     )
 
@@ -51,7 +52,8 @@ def _found(results: Sequence[Result]) -> list[Child]:
 
 
 def _charts(curves: Sequence[RunCurves]) -> list[Child]:
-    look = Look.of(curves, (), "step", SMOOTH)
+    longest = max(len(curve.values) for run in curves for curve in run.curves.values())
+    look = Look.of(curves, (), "step", SMOOTH if longest >= MANY else 0.0)
     return [el("div", (el("figure", svg.element(figure)) for figure in figures(look)), class_="figures")]
 
 

@@ -4,7 +4,6 @@ V videos   D feature
 """
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,9 +12,7 @@ from numpy.typing import NDArray
 
 from veval.features.table import parts
 from veval.page.request import Method
-from vprep.errors import UsageError
 
-NEEDS = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}  # module and package
 TSNE_SAYS, UMAP_SAYS = (
     f"{name} of cosine distances: which videos are near says much, which are far says little."
     for name in ("t-SNE", "UMAP")
@@ -29,14 +26,6 @@ class Embedding:
 
     places: NDArray[np.float64]  # [V, 2]
     how: str  # a sentence
-
-
-def demand_installed(method: Method) -> None:
-    """Refuse a method whose package is not installed."""
-    if method in NEEDS:
-        module, package = NEEDS[method]
-        if importlib.util.find_spec(module) is None:
-            raise UsageError(f"--map is {method}, which needs {package}: pip install {package}; or write --map pca")
 
 
 def embed(features_VD: Floats, method: Method) -> Embedding:

@@ -167,7 +167,7 @@ def _beside() -> Element:
         el("p", "Draw a box with the mouse or a finger. Keys: the arrows move the box, + and - change its size, "
            "Escape removes it.", class_="note", id="map-help"),
         el("p", id="map-count", role="status"),
-        el("ul", id="map-videos", class_="videos"),
+        el("ul", id="map-videos", class_="videos", tabindex=0, aria_label="Videos in the box"),
         class_="map-list",
     )  # fmt: skip
 

@@ -116,6 +116,14 @@
     box = { x: x - half, y: y - half, width: 2 * half, height: 2 * half };
   }
 
+  // Put the box in the middle of the chosen points, unless it holds some: so one sees at once what a box does.
+  function look() {
+    const some = points.filter(chosen);
+    if (!some.length || some.some(inBox)) return;
+    const middle = (side) => some.map((point) => point[side]).sort((a, b) => a - b)[some.length >> 1];
+    around({ x: middle("x"), y: middle("y") }, 2 * STEP);
+  }
+
   const STEP = 20;
   const moves = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
   const sizes = { "+": STEP, "=": STEP, "-": -STEP, "−": -STEP };
@@ -142,10 +150,8 @@
   area.setAttribute("role", "group");
   area.setAttribute("aria-label", "Map of features; the arrow keys move a box over it");
   area.setAttribute("aria-describedby", "map-help");
-  for (const name of ["class", "split"]) if (choice(name)) choice(name).addEventListener("change", show);
+  for (const name of ["class", "split"]) if (choice(name)) choice(name).addEventListener("change", () => { look(); show(); });
   document.getElementById("map-controls").hidden = false;
-  // The first box lies where most points are, so that one sees what a box does.
-  const middle = (side) => points.map((point) => point[side]).sort((a, b) => a - b)[points.length >> 1];
-  if (points.length) around({ x: middle("x"), y: middle("y") }, 2 * STEP);
+  look();
   show();
 })();

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from veval.results.published import BACKBONES, METHODS
 from veval.results.result import Result
+from veval.results.runs import FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A result, its file, and a short name that no other result of its kind has."""
+    """A result, and a short name that no other result of its kind has."""
 
     name: str
-    path: Path
     result: Result
 
     @property
@@ -29,15 +29,15 @@ class Named:
         return f"{data.get('name') or 'videos'}{'' if fold is None else f', fold {fold}'}"
 
 
-def named(paths: Sequence[Path], results: Sequence[Result]) -> list[Named]:
+def named(results: Sequence[Result]) -> list[Named]:
     """Return each result with the name of its method; where several share it, with the name of its file."""
     words = [_network(result) for result in results]
     taken = Counter((result["kind"], word) for result, word in zip(results, words, strict=True))
     names = [
-        f"{word} ({path.stem})" if taken[result["kind"], word] > 1 else word
-        for path, result, word in zip(paths, results, words, strict=True)
+        f"{word} ({Path(result[FILE]).stem})" if taken[result["kind"], word] > 1 else word
+        for result, word in zip(results, words, strict=True)
     ]
-    return [Named(name=name, path=path, result=one) for name, path, one in zip(names, paths, results, strict=True)]
+    return [Named(name=name, result=result) for name, result in zip(names, results, strict=True)]
 
 
 def _network(result: Result) -> str:

@@ -1,16 +1,20 @@
-"""What a page is asked for."""
+"""What a page is asked for, and what is refused before anything heavy is imported."""
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from veval.results.aggregate import Folds
+from veval.results.aggregate import Folds, is_scratch
 from veval.results.check import Over
+from veval.results.result import Result, read
+from veval.results.runs import FILE
 from vprep.errors import UsageError
 
 Method = Literal["pca", "tsne", "umap"]
 ENDINGS = (".html", ".htm")
+NEEDS = {"tsne": ("sklearn", "scikit-learn"), "umap": ("umap", "umap-learn")}  # module and package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,18 @@ class Request:
         for name, value in options.items():
             if value:
                 raise UsageError(f"{name} is about the page of pictures; add --html FILE, or leave {name} out")
+
+    def read_results(self) -> list[Result]:
+        """Return the results, those from scratch last; refuse what no page can be made of."""
+        if self.method in NEEDS:
+            module, package = NEEDS[self.method]
+            if importlib.util.find_spec(module) is None:
+                raise UsageError(
+                    f"--map is {self.method}, which needs {package}: pip install {package}; or write --map pca"
+                )
+        if self.features is not None and not self.features.is_file():
+            raise UsageError(f"there is no {self.features}; make features with: veval features --out {self.features}")
+        return sorted((read(path) | {FILE: str(path)} for path in self.files), key=is_scratch)
 
 
 def refuse_name(out: Path) -> None:

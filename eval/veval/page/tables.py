@@ -55,8 +55,8 @@ def _table(table: Rows, number: Mapping[str, int]) -> list[Element]:
     title = task_and_data(table.task, table.data, table.fold or NONE)
     head = el("tr", el("th", "Network", scope="col"), (_head(metric) for metric in table.metrics))
     body = (line for row in table.rows for line in _lines(row, table, number))
-    whole = el("table", el("caption", title, class_="unseen"), el("thead", head), el("tbody", body), class_="results")
-    return [el("h3", title), el("div", whole, class_="scroll", tabindex=0, role="region", aria_label=title)]
+    whole = el("table", el("thead", head), el("tbody", body), class_="results", aria_label=title)
+    return [el("h3", title), el("div", whole, class_="scroll", tabindex=0, role="group", aria_label=title)]
 
 
 def _head(metric: str) -> Element:
@@ -117,12 +117,12 @@ def _gains(found: Report) -> Child:
     body = (_gain(gain, runs[gain.run], low, high) for gain in found.against)
     whole = el(
         "table",
-        el("caption", title, class_="unseen"),
         el("thead", el("tr", columns, last)),
         el("tbody", body),
         class_="results",
+        aria_label=title,
     )
-    return [el("h3", title), el("div", whole, class_="scroll", tabindex=0, role="region", aria_label=title)]
+    return [el("h3", title), el("div", whole, class_="scroll", tabindex=0, role="group", aria_label=title)]
 
 
 def _gain(gain: Against, run: Run, low: float, high: float) -> Element:
