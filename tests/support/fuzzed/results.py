@@ -11,7 +11,10 @@ from results_on import bases
 from rich.console import Console
 
 from fuzzed import Kind
+from veval.results.by_class import confusion, difference, per_class, predictions
+from veval.results.neighbours import read_neighbours
 from veval.results.report import Report, as_dict, report
+from veval.results.result import read
 from veval.results.tables.csv_lines import csv_lines
 from veval.results.tables.latex import latex
 from veval.results.tables.markdown import markdown
@@ -56,6 +59,20 @@ def _averaged(path: Path) -> None:
     shown(report([path.with_name(BESIDE), path], "averaged", "groups"))
 
 
+def _by_class(path: Path) -> None:
+    found = read(path)
+    matrix = confusion(found)
+    counted = 0 if matrix is None else int(matrix.counts.sum())
+    assert counted == len(predictions(found))
+    per_class(found)
+    if counted:
+        difference(found, read(path.with_name(BESIDE)))
+
+
+def _neighbours(path: Path) -> None:
+    assert all(query.key for query in read_neighbours(read(path)).worst_first())
+
+
 def _make_tried(folder: Path) -> Path:
     write_json(folder / TRIED, {"videos": "x", "tried": [{"step": 2, "top1": 50.0}, {"step": 4, "top1": 60.0}]})
     (folder / KEPT).mkdir()
@@ -69,7 +86,17 @@ def _go_on(path: Path) -> object:
 
 
 RESULTS = [
-    Kind(name=f"result of {name}", make=_make(n), mutate=mutate, readers={"report": _each, "report --folds": _averaged})
+    Kind(
+        name=f"result of {name}",
+        make=_make(n),
+        mutate=mutate,
+        readers={
+            "report": _each,
+            "report --folds": _averaged,
+            "by class": _by_class,
+            **({"neighbours": _neighbours} if "retrieval" in name else {}),
+        },
+    )
     for n, name in enumerate(NAMES)
 ]
 KINDS = [*RESULTS, Kind(name="tried.json", make=_make_tried, mutate=mutate, readers={"go on": _go_on})]
