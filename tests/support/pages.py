@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from results_on import ucf101
 
 from veval.features import feature_file
@@ -73,3 +74,32 @@ def features(path: Path, videos: Sequence[Video], splits: Sequence[str], *, dim:
         )
     feature_file.merge(parts, {"pool5": (dim,)}, {"made": "up"}, path)
     return path
+
+
+HOSTILE = "<script>alert(1)</script>"
+HOSTILE_KEYS = ("'\"><img src=x onerror=alert(1)>", "two\nlines\u2028", "]]></script><b>", "\u202eback")
+
+
+def of_set(shards: Path) -> tuple[list[Video], list[Video], list[str]]:
+    """Return the tested videos, the others, and the names of the classes of a set."""
+    rows = pq.read_table(shards / "index.parquet", columns=["key", "label", "class_name", "split1"]).to_pylist()
+    names = dict(sorted((row["label"], row["class_name"]) for row in rows))
+    sides = [[(row["key"], row["label"]) for row in rows if row["split1"] == split] for split in ("test", "train")]
+    return sides[0], sides[1], list(names.values())
+
+
+def report_of(folder: Path, shards: Path) -> tuple[list[Path], Path]:
+    """Write results of a network and of the same from scratch, and features, about a set; one class is hostile."""
+    queries, gallery, classes = of_set(shards)
+    classes[0] = HOSTILE
+    queries += [(key, number % len(classes)) for number, key in enumerate(HOSTILE_KEYS)]
+    data = {"shards": str(shards), "name": "synth", "split": "test,train", "fold": 1, "hash": "d", "subset": None}
+    copies = [{"query": queries[0][0], "gallery": gallery[0][0]}]
+    learned = retrieval(queries, gallery, classes, data=data, same_content=copies)
+    learned["videos"][0] |= {"neighbours": [0, 1, 2, 3, 4], "first": 1}
+    tested = [{"key": key, "class": classes[label], "named": classes[place % len(classes)]}
+              for place, (key, label) in enumerate(queries)]  # fmt: skip
+    tuned = ucf101("finetune", top5=90.0, predictions=tested, class_names=classes) | {"data": data, "videos": 8}
+    files = written(folder, learned=learned, scratch=from_scratch(learned), tuned=tuned)
+    splits = ["test"] * len(queries) + ["train"] * len(gallery)
+    return files, features(folder / "features.parquet", [*queries, *gallery], splits)

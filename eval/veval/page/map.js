@@ -116,12 +116,14 @@
     box = { x: x - half, y: y - half, width: 2 * half, height: 2 * half };
   }
 
-  // Put the box in the middle of the chosen points, unless it holds some: so one sees at once what a box does.
+  // Put the box around the point in the middle of the chosen ones, unless it holds some: so one sees what a box does.
   function look() {
     const some = points.filter(chosen);
     if (!some.length || some.some(inBox)) return;
     const middle = (side) => some.map((point) => point[side]).sort((a, b) => a - b)[some.length >> 1];
-    around({ x: middle("x"), y: middle("y") }, 2 * STEP);
+    const [x, y] = [middle("x"), middle("y")];
+    const distance = (point) => Math.hypot(point.x - x, point.y - y);
+    around(some.reduce((a, b) => (distance(b) < distance(a) ? b : a)), 2 * STEP);
   }
 
   const STEP = 20;
