@@ -191,11 +191,20 @@ def verify(
 
 
 @app.command()
-def stats(out: Set, json: Json = False) -> None:
+def stats(
+    out: Set,
+    html: Annotated[Path | None, typer.Option(help="Page to write, with charts and playing videos: .html.")] = None,
+    json: Json = False,
+) -> None:
     """Count the videos, classes, splits, duplicates and damage of a set."""
     from vprep import stats as counter
 
-    printing.show(counter.stats(out), json, counter.as_table)
+    if html is None:
+        printing.show(counter.stats(out), json, counter.as_table)
+        return
+    from vprep.set_page import page
+
+    printing.show(page.save_page(out, html), json, page.as_text)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
