@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
-from vprep import plugins, printing, signals, versions
+from vprep import plugins, printing, quiet, signals, versions
 from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of videos.")]
 Set = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the set.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.", callback=quiet.with_json)]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Number of videos processed at once, each on one processor. [default: all processors]"),

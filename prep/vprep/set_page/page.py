@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vprep.errors import UsageError
+from vprep.errors import UsageError, writing
 from vprep.format import FAILURES, read_dataset
 from vprep.index_rows import failures
 from vprep.page import svg
@@ -46,6 +46,8 @@ def save_page(folder: Path, out: Path) -> dict[str, Any]:
         data={FILMS: lambda: [shown.data for shown in films.films]},
         has_films=True,
     )
+    with writing(out, "choose another --html"):
+        out.parent.mkdir(parents=True, exist_ok=True)
     size = save(page, out)
     written = {"html": str(out), "html_bytes": size, "films": len(films.films), "film_bytes": films.bytes}
     return info | written
