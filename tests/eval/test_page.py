@@ -63,6 +63,16 @@ def test_a_page_shows_numbers_gallery_map_classes_and_sources(asked: tuple[list[
     assert "4 videos are not in the shards and have no picture." in page
 
 
+def test_each_source_stands_below_its_own_title(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
+    page = made(tmp_path, files=asked[0])
+    found = re.findall(r"<summary><b>(\w+).*?<span class=\"name\">([^,]*).*?<dd>([^<]*)\.json</dd>", page)
+    assert [(task, network, Path(file).name) for task, network, file in found] == [
+        ("Retrieval", "Pace", "learned"),
+        ("Accuracy", "Pace", "tuned"),
+        ("Retrieval", "from scratch", "scratch"),
+    ]
+
+
 def test_names_from_files_are_text(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
     page = made(tmp_path, files=asked[0], features=asked[1])
     assert HOSTILE not in page
