@@ -1,0 +1,252 @@
+"""Draw a figure: a title, rows of tiles below their headings, the legend of the colours, and the notes.
+
+T frames of a clip, t time of a map, H W height and width
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from veval.look.colour import LEVELS, ramp
+from veval.look.figure import Figure, Floats, Pixels, Row, Tile
+from veval.look.lettering import FAINT, INK, LINE, fitting, lines_of, width_of, write
+from veval.look.shading import Range, at_frames, blended, box_of, enlarged, range_of, scaled
+
+PAPER, EMPTY = 255, (225, 225, 225)
+GAP, MARGIN = 6, 12
+LEAST_TILE = 160  # pixels, so that a caption fits
+LEAST_WIDTH = 560  # of a figure, so that its notes are legible
+BORDER = 4
+RIGHT, WRONG = (120, 130, 0), (40, 60, 215)  # teal and red, which differ in lightness, too
+BAR = (160, 12)  # width and height of the legend
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the parts of a figure stand. Each map of the figure has its range."""
+
+    figure: Figure
+    side: int  # of a tile
+    legend: tuple[str, str] | None  # what the lowest and the highest colour are
+
+    @classmethod
+    def of(cls, figure: Figure, *, moving: bool) -> "Layout":
+        shared = shared_range(figure, moving=moving)
+        legend = figure.legend if shared is None else (f"{shared[0]:.3g}", f"{shared[1]:.3g}, as in all maps here")
+        seen = max((tile.clip_THWC.shape[2] for tile in figure.tiles() if tile.clip_THWC is not None), default=1)
+        side = figure.tile or seen * -(-LEAST_TILE // seen)
+        rows = [replace(row, tiles=[_settled(tile, shared, moving) for tile in row.tiles]) for row in figure.rows]
+        return cls(replace(figure, rows=rows), side, legend)
+
+    @property
+    def width(self) -> int:
+        tiles = max(len(row.tiles) for row in self.figure.rows)
+        return max(LEAST_WIDTH, tiles * (self.side + GAP) - GAP) + 2 * MARGIN
+
+    @property
+    def inside(self) -> int:
+        """The width of a line of text."""
+        return self.width - 2 * MARGIN
+
+    @property
+    def title(self) -> list[str]:
+        return lines_of(self.figure.title, self.inside, "title")
+
+    @property
+    def notes(self) -> list[str]:
+        return [line for note in self.figure.notes for line in lines_of(note, self.inside)]
+
+    @property
+    def headings(self) -> list[list[str]]:
+        return [lines_of(column, self.side) for column in self.figure.columns]
+
+    @property
+    def top(self) -> int:
+        """Where the first row begins."""
+        deepest = max((len(heading) for heading in self.headings), default=0)
+        return MARGIN + LINE["title"] * len(self.title) + GAP + LINE["text"] * deepest
+
+    @property
+    def row(self) -> int:
+        """The height of a row: its label, its tiles and their captions."""
+        captions = max(len(self.caption(tile)) for tile in self.figure.tiles())
+        return LINE["text"] * (1 + captions) + self.side + GAP
+
+    @property
+    def bottom(self) -> int:
+        """Where the legend and the notes begin."""
+        return self.top + len(self.figure.rows) * self.row + GAP
+
+    @property
+    def height(self) -> int:
+        legend = LINE["text"] + GAP if self.legend else 0
+        return self.bottom + legend + LINE["text"] * len(self.notes) + MARGIN
+
+    def caption(self, tile: Tile) -> list[str]:
+        """Return the lines below a tile."""
+        return [line for part in tile.caption.split("\n") for line in lines_of(part, self.side)]
+
+
+def still(figure: Figure) -> Pixels:
+    """Return the figure as one picture."""
+    layout = Layout.of(figure, moving=False)
+    rows = [[_still(tile, layout) for tile in row.tiles] for row in layout.figure.rows]
+    return _picture(layout, rows)
+
+
+def moving(figure: Figure) -> list[Pixels]:
+    """Return the figure as pictures that play one after another, in which clips and maps move."""
+    layout, frames = Layout.of(figure, moving=True), length_of(figure)
+    films = [[_film(tile, layout, frames) for tile in row.tiles] for row in layout.figure.rows]
+    return [_picture(layout, [[film[at] for film in row] for row in films]) for at in range(frames)]
+
+
+def length_of(figure: Figure) -> int:
+    """Return the number of frames of the longest clip."""
+    return max((len(tile.clip_THWC) for tile in figure.tiles() if tile.clip_THWC is not None), default=1)
+
+
+def shared_range(figure: Figure, *, moving: bool) -> Range | None:
+    """Return the range that all maps are scaled to; None where each has its own."""
+    maps = [tile for tile in figure.tiles() if tile.map_tHW is not None and tile.fixed is None]
+    return range_of(_drawn(tile, moving) for tile in maps) if figure.scale == "shared" and maps else None
+
+
+def _drawn(tile: Tile, moving: bool) -> Floats:
+    """Return the map that is drawn."""
+    return tile.map_tHW if moving and tile.map_tHW is not None else tile.still_map_HW
+
+
+def _settled(tile: Tile, shared: Range | None, moving: bool) -> Tile:
+    """Return the tile with the range of its map, which its caption names where it is its own."""
+    if tile.map_tHW is None or tile.fixed is not None:
+        return tile
+    low, high = shared or range_of([_drawn(tile, moving)])
+    own = f"{low:.3g} to {high:.3g}" if high > low else f"{low:.3g} everywhere"
+    caption = tile.caption if shared else "\n".join(filter(None, (tile.caption, own)))
+    return replace(tile, fixed=(low, high), caption=caption)
+
+
+def _still(tile: Tile, layout: Layout) -> Pixels:
+    """Return the picture of a tile where nothing moves."""
+    if tile.clip_THWC is None:
+        return _empty(layout.side)
+    frame = tile.clip_THWC[tile.still]
+    share_HW = None if tile.fixed is None else scaled(tile.still_map_HW, tile.fixed)
+    return _drawn_tile(tile, frame, share_HW, layout)
+
+
+def _film(tile: Tile, layout: Layout, frames: int) -> list[Pixels]:
+    """Return the pictures of a tile, one for each frame."""
+    if tile.clip_THWC is None:
+        return [_empty(layout.side)] * frames
+    clip = [tile.clip_THWC[number * len(tile.clip_THWC) // frames] for number in range(frames)]
+    shares: list[Floats | None] = [None] * frames
+    if tile.map_tHW is not None and tile.fixed is not None:
+        shares = list(scaled(at_frames(tile.map_tHW, frames), tile.fixed))
+    return [_drawn_tile(tile, frame, share, layout) for frame, share in zip(clip, shares, strict=True)]
+
+
+def _drawn_tile(tile: Tile, frame: Pixels, share_HW: Floats | None, layout: Layout) -> Pixels:
+    picture = _fitted(frame, layout.side)
+    if share_HW is None:
+        return _bordered(tile, picture)
+    alpha = 1.0 if tile.is_alone else layout.figure.alpha
+    return _outlined(tile, blended(picture, enlarged(share_HW, layout.side), alpha), frame.shape[1])
+
+
+def _fitted(frame: Pixels, side: int) -> Pixels:
+    """Return a frame in a square tile, in its own proportions."""
+    height, width = frame.shape[:2]
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas = np.full((side, side, 3), PAPER, np.uint8)
+    left, top = (side - size[0]) // 2, (side - size[1]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = cv2.resize(frame, size, interpolation=way)
+    return canvas
+
+
+def _empty(side: int) -> Pixels:
+    return np.full((side, side, 3), EMPTY, np.uint8)
+
+
+def _outlined(tile: Tile, picture: Pixels, seen: int) -> Pixels:
+    """Draw the box around the high part of the still map, in white with dark edges."""
+    box = box_of(tile, seen)
+    if box is not None:
+        scale = len(picture) / seen
+        left, top, width, height = (round(value * scale) for value in box)
+        corners = (left, top), (min(left + width, len(picture)) - 1, min(top + height, len(picture)) - 1)
+        cv2.rectangle(picture, *corners, (0, 0, 0), 4)
+        cv2.rectangle(picture, *corners, (255, 255, 255), 2)
+    return picture
+
+
+def _bordered(tile: Tile, picture: Pixels) -> Pixels:
+    """Draw whether a tile is right: a solid border and a tick, or a broken border and a cross."""
+    if not tile.mark:
+        return picture
+    end, colour = len(picture) - 1, RIGHT if tile.mark == "right" else WRONG
+    step = end if tile.mark == "right" else 16
+    for begin in range(0, end, step):
+        stop = min(end, begin + (step if tile.mark == "right" else step // 2))
+        for first, last in (((begin, 0), (stop, 0)), ((begin, end), (stop, end)), ((0, begin), (0, stop)), ((end, begin), (end, stop))):  # fmt: skip
+            cv2.line(picture, first, last, colour, 2 * BORDER)
+    _sign(tile, picture, colour)
+    return picture
+
+
+def _sign(tile: Tile, picture: Pixels, colour: tuple[int, int, int]) -> None:
+    """Draw a tick or a cross on a disc in the upper left corner."""
+    centre, radius = (BORDER + 14, BORDER + 14), 12
+    cv2.circle(picture, centre, radius, (255, 255, 255), cv2.FILLED, cv2.LINE_AA)
+    cv2.circle(picture, centre, radius, colour, 2, cv2.LINE_AA)
+    x, y = centre
+    tick = [[(x - 6, y), (x - 2, y + 5), (x + 6, y - 5)]]
+    cross = [[(x - 5, y - 5), (x + 5, y + 5)], [(x - 5, y + 5), (x + 5, y - 5)]]
+    for line in tick if tile.mark == "right" else cross:
+        cv2.polylines(picture, [np.array(line, np.int32)], False, colour, 2, cv2.LINE_AA)
+
+
+def _picture(layout: Layout, rows: list[list[Pixels]]) -> Pixels:
+    """Return the complete picture for the pictures of its tiles."""
+    figure = layout.figure
+    canvas = np.full((layout.height, layout.width, 3), PAPER, np.uint8)
+    _lines(canvas, layout.title, MARGIN, MARGIN, "title")
+    for number, heading in enumerate(layout.headings):
+        below = layout.top - LINE["text"] * len(heading)
+        _lines(canvas, heading, MARGIN + number * (layout.side + GAP), below)
+    for number, (row, pictures) in enumerate(zip(figure.rows, rows, strict=True)):
+        _row(canvas, layout, row, pictures, layout.top + number * layout.row)
+    bottom = layout.bottom
+    if layout.legend:
+        _legend(canvas, *layout.legend, bottom)
+        bottom += LINE["text"] + GAP
+    _lines(canvas, layout.notes, MARGIN, bottom, colour=FAINT)
+    return canvas
+
+
+def _row(canvas: Pixels, layout: Layout, row: Row, pictures: list[Pixels], top: int) -> None:
+    side = layout.side
+    write(canvas, fitting(row.label, layout.inside), MARGIN, top)
+    top += LINE["text"]
+    for number, (tile, picture) in enumerate(zip(row.tiles, pictures, strict=True)):
+        left = MARGIN + number * (side + GAP)
+        canvas[top : top + side, left : left + side] = picture
+        _lines(canvas, layout.caption(tile), left, top + side, colour=FAINT)
+
+
+def _legend(canvas: Pixels, low: str, high: str, top: int) -> None:
+    """Draw the colours from the lowest to the highest value, and what these are."""
+    width, height = BAR
+    left = MARGIN + width_of(low) + GAP
+    write(canvas, low, MARGIN, top)
+    canvas[top + 3 : top + 3 + height, left : left + width] = ramp()[np.arange(width) * LEVELS // width]
+    write(canvas, high, left + width + GAP, top)
+
+
+def _lines(canvas: Pixels, lines: list[str], left: int, top: int, size: str = "text", colour: tuple[int, int, int] = INK) -> None:  # fmt: skip
+    for number, line in enumerate(lines):
+        write(canvas, line, left, top + number * LINE[size], size=size, colour=colour)
