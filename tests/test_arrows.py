@@ -26,6 +26,7 @@ SHARED = (
     "vprep.json_text",
     "vprep.memory",
     "vprep.plugins",
+    "vprep.page",
     "vprep.processors",
     "vprep.progress",
     "vprep.signals",

@@ -42,7 +42,8 @@ def retrieval(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Queries = "test",
     gallery: opt.Gallery = "train", protocol: opt.Named = None, duplicates: opt.Duplicates = "keep",
-    engine: opt.Engine = "exact", features: opt.Kept = None, subset: opt.Subset = None, out: opt.Out = None,
+    keep: opt.Keep = 10, engine: opt.Engine = "exact", features: opt.Kept = None, subset: opt.Subset = None,
+    out: opt.Out = None,
     workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False,
     bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
@@ -60,8 +61,10 @@ def retrieval(
 
     found = commands.retrieval(
         evaluation, features=features, leave_out="same content" if duplicates == "leave out" else "nothing",
-        over=bootstrap,
+        over=bootstrap, keep=keep,
     )  # fmt: skip
+    if found is not None and found["keep"] < keep:
+        output.note(f"{found['keep']} neighbours of each query are kept; {keep} would be too large for a result")
     output.finish(found, out, json)
 
 

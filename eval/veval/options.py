@@ -91,6 +91,7 @@ RecipeName = Annotated[
     ),
 ]
 Duplicates = Annotated[str, typer.Option(help="Gallery videos with a query's content: keep, or leave out.")]
+Keep = Annotated[int, typer.Option(min=0, max=1000, help="Number of neighbours to keep in the result for each query.")]
 Engine = Annotated[str, typer.Option(help="Search engine; exact is the only one.")]
 Neighbours = Annotated[int, typer.Option(min=1, help="Number of neighbours that vote.")]
 Temperature = Annotated[float, typer.Option(min=1e-6, help="Temperature of votes by similarity.")]
