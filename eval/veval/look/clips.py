@@ -29,7 +29,7 @@ class Clips:
     key: str
     class_name: str  # empty: without a label
     frames: list[list[int]]  # numbers of the frames of each clip
-    input_NCTSS: Tensor  # as the network gets it
+    given: Tensor  # [N, C, T, S, S], as the network gets them
     seen: list[Pixels]  # [T, S, S, C] of each clip, in the order blue, green, red
 
     @property
@@ -83,14 +83,14 @@ def read(videos: Videos, plan: Plan, normalise: Normalise, *, seed: int = 0) -> 
     """Yield the clips of each video by the plan, on the CPU."""
     augment = Augment(plan.looks)
     for batch in Loader(videos, plan, batch=1, epochs=1, shuffled=False, seed=seed):
-        input_NCTSS = augment(batch.clips, batch.augmentation)[0]
+        given = augment(batch.clips, batch.augmentation)[0]
         label = int(batch.label[0])
         yield Clips(
             key=batch.keys[0],
             class_name=videos.classes[label] if videos.classes and label >= 0 else "",
             frames=batch.frame[0].tolist(),
-            input_NCTSS=input_NCTSS,
-            seen=[pixels(clip, normalise) for clip in input_NCTSS],
+            given=given,
+            seen=[pixels(clip, normalise) for clip in given],
         )
 
 

@@ -39,7 +39,8 @@ def ramp() -> NDArray[np.uint8]:
 def coloured(share: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Return the colour of each number; 0 and below is the lowest, 1 and above the highest."""
     levels = np.round(np.clip(share, 0, 1) * (LEVELS - 1)).astype(np.intp)
-    return ramp()[levels]
+    found: NDArray[np.uint8] = ramp()[levels]
+    return found
 
 
 def _colour(share: float) -> NDArray[np.float64]:
@@ -58,7 +59,8 @@ def _is_shown(rgb: NDArray[np.float64]) -> bool:
 
 def _linear(lightness: float, chroma: float, hue: float) -> NDArray[np.float64]:
     lms = LMS_OF_LAB @ np.array([lightness, chroma * cos(hue), chroma * sin(hue)])
-    return RGB_OF_LMS @ lms**3
+    rgb: NDArray[np.float64] = RGB_OF_LMS @ lms**3
+    return rgb
 
 
 def _encoded(rgb: NDArray[np.float64]) -> NDArray[np.float64]:

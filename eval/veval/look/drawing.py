@@ -3,21 +3,25 @@
 T frames of a clip, t time of a map, H W height and width
 """
 
+import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
 from veval.look.colour import LEVELS, ramp
 from veval.look.figure import Figure, Floats, Pixels, Row, Tile
-from veval.look.lettering import FAINT, INK, LINE, fitting, lines_of, width_of, write
+from veval.look.lettering import FAINT, INK, LINE, Colour, fitting, lines_of, width_of, write
 from veval.look.shading import Range, at_frames, blended, box_of, enlarged, range_of, scaled
+
+Point = tuple[int, int]
 
 PAPER, EMPTY = 255, (225, 225, 225)
 GAP, MARGIN = 6, 12
 LEAST_TILE = 160  # pixels, so that a caption fits
 LEAST_WIDTH = 560  # of a figure, so that its notes are legible
-BORDER = 4
+BORDER, DASH = 4, 20
 RIGHT, WRONG = (120, 130, 0), (40, 60, 215)  # teal and red, which differ in lightness, too
 BAR = (160, 12)  # width and height of the legend
 
@@ -27,17 +31,20 @@ class Layout:
     """Where the parts of a figure stand. Each map of the figure has its range."""
 
     figure: Figure
-    side: int  # of a tile
+    side: int  # width of a tile
+    tall: int  # height of a tile
     legend: tuple[str, str] | None  # what the lowest and the highest colour are
 
     @classmethod
     def of(cls, figure: Figure, *, moving: bool) -> "Layout":
         shared = shared_range(figure, moving=moving)
         legend = figure.legend if shared is None else (f"{shared[0]:.3g}", f"{shared[1]:.3g}, as in all maps here")
-        seen = max((tile.clip_THWC.shape[2] for tile in figure.tiles() if tile.clip_THWC is not None), default=1)
-        side = figure.tile or seen * -(-LEAST_TILE // seen)
+        sizes = [tile.clip.shape[1:3] for tile in figure.tiles() if tile.clip is not None] or [(1, 1)]
+        widest = max(width for _, width in sizes)
+        side = figure.tile or widest * -(-LEAST_TILE // widest)
+        tall = min(side, max(1, round(side * max(height / width for height, width in sizes))))
         rows = [replace(row, tiles=[_settled(tile, shared, moving) for tile in row.tiles]) for row in figure.rows]
-        return cls(replace(figure, rows=rows), side, legend)
+        return cls(replace(figure, rows=rows), side, tall, legend)
 
     @property
     def width(self) -> int:
@@ -67,16 +74,15 @@ class Layout:
         deepest = max((len(heading) for heading in self.headings), default=0)
         return MARGIN + LINE["title"] * len(self.title) + GAP + LINE["text"] * deepest
 
-    @property
-    def row(self) -> int:
-        """The height of a row: its label, its tiles and their captions."""
-        captions = max(len(self.caption(tile)) for tile in self.figure.tiles())
-        return LINE["text"] * (1 + captions) + self.side + GAP
+    def height_of(self, row: Row) -> int:
+        """Return the height of a row: its label, its tiles and their captions."""
+        captions = max(len(self.caption(tile)) for tile in row.tiles)
+        return LINE["text"] * (1 + captions) + self.tall + 2 * GAP
 
     @property
     def bottom(self) -> int:
         """Where the legend and the notes begin."""
-        return self.top + len(self.figure.rows) * self.row + GAP
+        return self.top + sum(map(self.height_of, self.figure.rows)) + GAP
 
     @property
     def height(self) -> int:
@@ -104,23 +110,23 @@ def moving(figure: Figure) -> list[Pixels]:
 
 def length_of(figure: Figure) -> int:
     """Return the number of frames of the longest clip."""
-    return max((len(tile.clip_THWC) for tile in figure.tiles() if tile.clip_THWC is not None), default=1)
+    return max((len(tile.clip) for tile in figure.tiles() if tile.clip is not None), default=1)
 
 
 def shared_range(figure: Figure, *, moving: bool) -> Range | None:
     """Return the range that all maps are scaled to; None where each has its own."""
-    maps = [tile for tile in figure.tiles() if tile.map_tHW is not None and tile.fixed is None]
+    maps = [tile for tile in figure.tiles() if tile.map is not None and tile.fixed is None]
     return range_of(_drawn(tile, moving) for tile in maps) if figure.scale == "shared" and maps else None
 
 
 def _drawn(tile: Tile, moving: bool) -> Floats:
     """Return the map that is drawn."""
-    return tile.map_tHW if moving and tile.map_tHW is not None else tile.still_map_HW
+    return tile.map if moving and tile.map is not None else tile.still_map
 
 
 def _settled(tile: Tile, shared: Range | None, moving: bool) -> Tile:
     """Return the tile with the range of its map, which its caption names where it is its own."""
-    if tile.map_tHW is None or tile.fixed is not None:
+    if tile.map is None or tile.fixed is not None:
         return tile
     low, high = shared or range_of([_drawn(tile, moving)])
     own = f"{low:.3g} to {high:.3g}" if high > low else f"{low:.3g} everywhere"
@@ -130,46 +136,46 @@ def _settled(tile: Tile, shared: Range | None, moving: bool) -> Tile:
 
 def _still(tile: Tile, layout: Layout) -> Pixels:
     """Return the picture of a tile where nothing moves."""
-    if tile.clip_THWC is None:
-        return _empty(layout.side)
-    frame = tile.clip_THWC[tile.still]
-    share_HW = None if tile.fixed is None else scaled(tile.still_map_HW, tile.fixed)
+    if tile.clip is None:
+        return _empty(layout)
+    frame = tile.clip[tile.still]
+    share_HW = None if tile.fixed is None else scaled(tile.still_map, tile.fixed)
     return _drawn_tile(tile, frame, share_HW, layout)
 
 
 def _film(tile: Tile, layout: Layout, frames: int) -> list[Pixels]:
     """Return the pictures of a tile, one for each frame."""
-    if tile.clip_THWC is None:
-        return [_empty(layout.side)] * frames
-    clip = [tile.clip_THWC[number * len(tile.clip_THWC) // frames] for number in range(frames)]
+    if tile.clip is None:
+        return [_empty(layout)] * frames
+    clip = [tile.clip[number * len(tile.clip) // frames] for number in range(frames)]
     shares: list[Floats | None] = [None] * frames
-    if tile.map_tHW is not None and tile.fixed is not None:
-        shares = list(scaled(at_frames(tile.map_tHW, frames), tile.fixed))
+    if tile.map is not None and tile.fixed is not None:
+        shares = list(scaled(at_frames(tile.map, frames), tile.fixed))
     return [_drawn_tile(tile, frame, share, layout) for frame, share in zip(clip, shares, strict=True)]
 
 
 def _drawn_tile(tile: Tile, frame: Pixels, share_HW: Floats | None, layout: Layout) -> Pixels:
-    picture = _fitted(frame, layout.side)
+    picture = _fitted(frame, layout)
     if share_HW is None:
         return _bordered(tile, picture)
     alpha = 1.0 if tile.is_alone else layout.figure.alpha
     return _outlined(tile, blended(picture, enlarged(share_HW, layout.side), alpha), frame.shape[1])
 
 
-def _fitted(frame: Pixels, side: int) -> Pixels:
-    """Return a frame in a square tile, in its own proportions."""
+def _fitted(frame: Pixels, layout: Layout) -> Pixels:
+    """Return a frame in a tile, in its own proportions."""
     height, width = frame.shape[:2]
-    scale = side / max(height, width)
+    scale = min(layout.side / width, layout.tall / height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas = np.full((side, side, 3), PAPER, np.uint8)
-    left, top = (side - size[0]) // 2, (side - size[1]) // 2
+    canvas = np.full((layout.tall, layout.side, 3), PAPER, np.uint8)
+    left, top = (layout.side - size[0]) // 2, (layout.tall - size[1]) // 2
     canvas[top : top + size[1], left : left + size[0]] = cv2.resize(frame, size, interpolation=way)
     return canvas
 
 
-def _empty(side: int) -> Pixels:
-    return np.full((side, side, 3), EMPTY, np.uint8)
+def _empty(layout: Layout) -> Pixels:
+    return np.full((layout.tall, layout.side, 3), EMPTY, np.uint8)
 
 
 def _outlined(tile: Tile, picture: Pixels, seen: int) -> Pixels:
@@ -185,20 +191,27 @@ def _outlined(tile: Tile, picture: Pixels, seen: int) -> Pixels:
 
 
 def _bordered(tile: Tile, picture: Pixels) -> Pixels:
-    """Draw whether a tile is right: a solid border and a tick, or a broken border and a cross."""
+    """Draw whether a tile is right: a whole border and a tick, or a broken border and a cross."""
     if not tile.mark:
         return picture
-    end, colour = len(picture) - 1, RIGHT if tile.mark == "right" else WRONG
-    step = end if tile.mark == "right" else 16
-    for begin in range(0, end, step):
-        stop = min(end, begin + (step if tile.mark == "right" else step // 2))
-        for first, last in (((begin, 0), (stop, 0)), ((begin, end), (stop, end)), ((0, begin), (0, stop)), ((end, begin), (end, stop))):  # fmt: skip
-            cv2.line(picture, first, last, colour, 2 * BORDER)
+    colour, (end, last) = RIGHT if tile.mark == "right" else WRONG, (len(picture) - 1, picture.shape[1] - 1)
+    corners = [(0, 0), (last, 0), (last, end), (0, end), (0, 0)]
+    for first, second in pairwise(corners):
+        _side(picture, first, second, colour, is_broken=tile.mark == "wrong")
     _sign(tile, picture, colour)
     return picture
 
 
-def _sign(tile: Tile, picture: Pixels, colour: tuple[int, int, int]) -> None:
+def _side(picture: Pixels, first: Point, last: Point, colour: Colour, *, is_broken: bool) -> None:
+    """Draw a side of a border, as a line or as dashes."""
+    count = max(1, math.dist(first, last) // DASH) if is_broken else 1
+    for number in range(int(count)):
+        ends = (number / count, (number + (0.5 if is_broken else 1)) / count)
+        begin, stop = (tuple(round(a + share * (b - a)) for a, b in zip(first, last, strict=True)) for share in ends)
+        cv2.line(picture, begin, stop, colour, 2 * BORDER)
+
+
+def _sign(tile: Tile, picture: Pixels, colour: Colour) -> None:
     """Draw a tick or a cross on a disc in the upper left corner."""
     centre, radius = (BORDER + 14, BORDER + 14), 12
     cv2.circle(picture, centre, radius, (255, 255, 255), cv2.FILLED, cv2.LINE_AA)
@@ -218,8 +231,10 @@ def _picture(layout: Layout, rows: list[list[Pixels]]) -> Pixels:
     for number, heading in enumerate(layout.headings):
         below = layout.top - LINE["text"] * len(heading)
         _lines(canvas, heading, MARGIN + number * (layout.side + GAP), below)
-    for number, (row, pictures) in enumerate(zip(figure.rows, rows, strict=True)):
-        _row(canvas, layout, row, pictures, layout.top + number * layout.row)
+    top = layout.top
+    for row, pictures in zip(figure.rows, rows, strict=True):
+        _row(canvas, layout, row, pictures, top)
+        top += layout.height_of(row)
     bottom = layout.bottom
     if layout.legend:
         _legend(canvas, *layout.legend, bottom)
@@ -229,13 +244,13 @@ def _picture(layout: Layout, rows: list[list[Pixels]]) -> Pixels:
 
 
 def _row(canvas: Pixels, layout: Layout, row: Row, pictures: list[Pixels], top: int) -> None:
-    side = layout.side
+    side, tall = layout.side, layout.tall
     write(canvas, fitting(row.label, layout.inside), MARGIN, top)
     top += LINE["text"]
     for number, (tile, picture) in enumerate(zip(row.tiles, pictures, strict=True)):
         left = MARGIN + number * (side + GAP)
-        canvas[top : top + side, left : left + side] = picture
-        _lines(canvas, layout.caption(tile), left, top + side, colour=FAINT)
+        canvas[top : top + tall, left : left + side] = picture
+        _lines(canvas, layout.caption(tile), left, top + tall, colour=FAINT)
 
 
 def _legend(canvas: Pixels, low: str, high: str, top: int) -> None:
@@ -247,6 +262,8 @@ def _legend(canvas: Pixels, low: str, high: str, top: int) -> None:
     write(canvas, high, left + width + GAP, top)
 
 
-def _lines(canvas: Pixels, lines: list[str], left: int, top: int, size: str = "text", colour: tuple[int, int, int] = INK) -> None:  # fmt: skip
+def _lines(
+    canvas: Pixels, lines: list[str], left: int, top: int, size: str = "text", colour: Colour = INK
+) -> None:  # fmt: skip
     for number, line in enumerate(lines):
         write(canvas, line, left, top + number * LINE[size], size=size, colour=colour)

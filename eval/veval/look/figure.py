@@ -20,9 +20,9 @@ Mark = Literal["", "right", "wrong"]
 class Tile:
     """A clip, with its map and its caption."""
 
-    clip_THWC: Pixels | None  # in the order blue, green, red; None: `caption` says why there is nothing
+    clip: Pixels | None  # [T, H, W, 3], blue first; None: there is nothing, and `caption` says why
     still: int = 0  # the frame that stands for the clip where nothing moves
-    map_tHW: Floats | None = None
+    map: Floats | None = None  # [t, H, W]
     fixed: tuple[float, float] | None = None  # the values that the lowest and the highest colour stand for
     threshold: float | None = None  # share of the map's range from which positions are outlined
     is_alone: bool = False  # the map is drawn without the clip
@@ -30,10 +30,10 @@ class Tile:
     mark: Mark = ""
 
     @property
-    def still_map_HW(self) -> Floats:
+    def still_map(self) -> Floats:
         """The map that is drawn where nothing moves: its mean over time."""
-        assert self.map_tHW is not None  # noqa: S101  asked only of tiles with a map
-        mean: Floats = self.map_tHW.mean(0)
+        assert self.map is not None  # noqa: S101  asked only of tiles with a map
+        mean: Floats = self.map.mean(0)
         return mean
 
 
@@ -55,17 +55,19 @@ class Figure:
     notes: Sequence[str] = ()
     scale: Scale = "clip"  # shared: one range for all maps whose range is not fixed
     legend: tuple[str, str] | None = None  # what the lowest and the highest colour are; None: there are no colours
-    alpha: float = 0.4  # share of the map's colour in what is drawn
+    alpha: float = 0.5  # share of the map's colour in what is drawn; the rest is the frame in grey
     tile: int | None = None  # side of a tile in pixels; None: what suits the clips
     seconds: float = 1.0  # that a loop takes
-    about: Sequence[dict[str, Any]] = ()  # what --json says of each row
+    per_video: int = 1  # rows
+    about: Sequence[dict[str, Any]] = ()  # what --json says of each video
 
     def tiles(self) -> Iterator[Tile]:
         for row in self.rows:
             yield from row.tiles
 
 
-def row_by_row(figure: Figure) -> Iterator[Figure]:
-    """Yield a figure of each row."""
-    for number, row in enumerate(figure.rows):
-        yield replace(figure, rows=[row], about=figure.about[number : number + 1])
+def one_by_one(figure: Figure) -> Iterator[Figure]:
+    """Yield a figure of each video."""
+    for number, about in enumerate(figure.about):
+        rows = figure.rows[number * figure.per_video : (number + 1) * figure.per_video]
+        yield replace(figure, rows=rows, about=[about])

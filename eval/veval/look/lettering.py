@@ -1,10 +1,9 @@
 """Text in pictures. OpenCV writes ASCII alone, so other letters lose their accents or become question marks."""
 
-import unicodedata
-
 import cv2
 
 from veval.look.figure import Pixels
+from vprep.page.raster import ascii_text
 from vprep.text import one_line
 
 Colour = tuple[int, int, int]  # blue, green, red
@@ -13,12 +12,6 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 SIZES = {"title": 0.6, "text": 0.45}
 LINE = {"title": 26, "text": 19}  # pixels from line to line
 INK, FAINT = (30, 30, 30), (90, 90, 90)
-
-
-def in_ascii(text: str) -> str:
-    """Return the text in one line of ASCII."""
-    parts = unicodedata.normalize("NFKD", one_line(text))
-    return "".join(part for part in parts if not unicodedata.combining(part)).encode("ascii", "replace").decode()
 
 
 def width_of(text: str, size: str = "text") -> int:
@@ -35,7 +28,7 @@ def write(canvas: Pixels, text: str, left: int, top: int, *, size: str = "text",
 
 def fitting(text: str, width: int, size: str = "text") -> str:
     """Return the text in ASCII, with its end left out where it is wider than `width`."""
-    text = in_ascii(text)
+    text = ascii_text(one_line(text))
     if width_of(text, size) <= width:
         return text
     while text and width_of(f"{text}...", size) > width:
@@ -46,7 +39,7 @@ def fitting(text: str, width: int, size: str = "text") -> str:
 def lines_of(text: str, width: int, size: str = "text") -> list[str]:
     """Return the text in ASCII, in lines that are no wider than `width`."""
     lines: list[str] = []
-    for word in in_ascii(text).split(" "):
+    for word in ascii_text(one_line(text)).split(" "):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and width_of(longer, size) <= width:
             lines[-1] = longer

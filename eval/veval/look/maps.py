@@ -11,8 +11,8 @@ def similarity(map_CTHW: Tensor, own_DC: Tensor, other_DC: Tensor, other_map_CTH
     """Return RSPNet's similarity activation map [T, H, W] of a clip (equation 4): ((W_j x_j)' W_i) F_i.
 
     `own` and `other` are the weights W of the linear heads of the clip and of the clip that it is compared with,
-    without bias, and x is the mean of F. The mean of the map is the product (W_j x_j)' (W_i x_i), which becomes a cosine
-    when both vectors are scaled to length 1.
+    without bias, and x is the mean of F. The mean of the map is the product (W_j x_j)' (W_i x_i), which is a cosine
+    once both vectors are scaled to length 1.
     """
     compared_D = other_DC @ mean_of(other_map_CTHW)
     weight_C = own_DC.T @ compared_D

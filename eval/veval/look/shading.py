@@ -13,12 +13,13 @@ from veval.look.figure import Floats, Pixels, Tile
 
 Range = tuple[float, float]
 Box = tuple[int, int, int, int]  # left, top, width, height
+LUMA = np.array([[0.114], [0.587], [0.2989]], np.float32)  # of blue, green and red
 
 
 def enlarged(map_HW: Floats, side: int) -> Floats:
     """Return the map at side x side, bilinear with pixel centres at halves (align_corners off)."""
-    large: Floats = cv2.resize(np.ascontiguousarray(map_HW, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
-    return large
+    large = cv2.resize(np.ascontiguousarray(map_HW, np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+    return large.astype(np.float32, copy=False)
 
 
 def at_frames(map_tHW: Floats, frames: int) -> Floats:
@@ -47,8 +48,9 @@ def range_of(maps: Iterable[Floats]) -> Range:
 
 
 def blended(frame_HWC: Pixels, share_HW: Floats, alpha: float) -> Pixels:
-    """Return the frame with the colours of the map over it; `alpha` is the share of these colours."""
-    mixed = (1 - alpha) * frame_HWC + alpha * coloured(share_HW)
+    """Return the frame in grey with the colours of the map over it; `alpha` is the share of these colours."""
+    grey_HW1 = frame_HWC.astype(np.float32) @ LUMA
+    mixed = (1 - alpha) * grey_HW1 + alpha * coloured(share_HW)
     return np.round(mixed).astype(np.uint8)
 
 
@@ -68,9 +70,9 @@ def outlined_area(share_HW: Floats, threshold: float) -> Box | None:
 
 def box_of(tile: Tile, side: int) -> Box | None:
     """Return the outlined area of a tile's still map, which is scaled to its own range."""
-    if tile.map_tHW is None or tile.threshold is None:
+    if tile.map is None or tile.threshold is None:
         return None
-    still = tile.still_map_HW
+    still = tile.still_map
     between = range_of([still])
     if not between[1] > between[0]:
         return None

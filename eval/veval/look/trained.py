@@ -1,4 +1,4 @@
-"""A method's complete network, with the heads that a backbone's file lacks: from a run, from the authors, or untrained."""
+"""A method's network with its heads, which a file of a backbone lacks: from a run, from its authors, or untrained."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from veval.evaluation import RANDOM, WeightsInfo
+from veval.evaluation import WeightsInfo
 from veval.inputs import LIKE, inference_ready, info_of, weights
+from veval.look.asked import demand_method
 from vprep.errors import UsageError
 from vtrain.backbones import Backbone
 from vtrain.backbones import backbone as new_backbone
@@ -19,7 +20,7 @@ from vtrain.recipes.recipe import Recipe
 from vtrain.weights import import_weights, load_backbone
 from vtrain.weights.backbone_file import COUNTER, METADATA_KEY, as_sentence, refuse_not_finite, without_prefix
 from vtrain.weights.checkpoint_file import read
-from vtrain.weights.importer import Imported, as_backbone
+from vtrain.weights.importer import as_backbone
 from vtrain.weights.location import file_of
 from vtrain.weights.origins.by_name import origin_named
 
@@ -37,11 +38,6 @@ class Trained:
 
 def trained(word: str, method: str, *, backbone: str | None = None, seed: int = 0) -> Trained:
     """Return the network of `method` in the weights `word`: a run, a file, or random:RUN."""
-    if word == RANDOM:
-        raise UsageError(
-            f"--weights is random, which has no heads; write random:RUN or random:{method}-tiny for those of a run or a "
-            "recipe before training"
-        )
     if word.startswith(LIKE):
         return _untrained(word, method, backbone, seed)
     path = file_of(Path(word))
@@ -54,14 +50,6 @@ def trained(word: str, method: str, *, backbone: str | None = None, seed: int = 
             "file that the authors published"
         )
     return _of_authors(path, method, contents.tensors)
-
-
-def demand_method(recipe: Recipe, method: str, word: object) -> None:
-    """Refuse weights of another method."""
-    if recipe.method_name != method:
-        raise UsageError(
-            f"{word} is of {recipe.method_name}, and this needs the heads of {method}; name a run of vtrain {method}"
-        )
 
 
 def _untrained(word: str, method: str, backbone: str | None, seed: int) -> Trained:
@@ -114,17 +102,13 @@ def _of_authors(path: Path, method: str, tensors: Tensors) -> Trained:
     module = METHODS[method].module(net, config)
     state = {**{f"backbone.{key}": tensor for key, tensor in net.state_dict().items()}, **state}
     _load(path, module, _with_queue(module, state))
-    return Trained(inference_ready(module), config, _info(path, found, net))
+    return Trained(inference_ready(module), config, info_of(path, found.info, net))
 
 
 def _with_queue(module: nn.Module, state: Tensors) -> Tensors:
     """Add the queue of an untrained RSPNet, which no picture needs."""
-    return {**without_own("queue.", module.state_dict()), **state}
-
-
-def without_own(prefix: str, state: Tensors) -> Tensors:
-    """Return the entries whose names begin with `prefix`, under their full names."""
-    return {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
+    own = {name: tensor for name, tensor in module.state_dict().items() if name.startswith("queue.")}
+    return {**own, **state}
 
 
 def _rspnet_heads(path: Path, backbone: str, tensors: Tensors) -> Tensors:
@@ -152,7 +136,3 @@ def _built(name: str, state: Tensors) -> Backbone:
     net = new_backbone(name)
     net.load_state_dict(state)
     return net
-
-
-def _info(path: Path, found: Imported, net: Backbone) -> WeightsInfo:
-    return info_of(path, found.info, net)

@@ -94,9 +94,7 @@ def _setting(videos: Videos, reader: ShardReader, rows: Sequence[int]) -> Settin
     return SETTINGS[-1]
 
 
-def _film_or_none(
-    videos: Videos, reader: ShardReader, row: int, setting: Setting, unread: list[str]
-) -> str | None:
+def _film_or_none(videos: Videos, reader: ShardReader, row: int, setting: Setting, unread: list[str]) -> str | None:
     """Return the film of a video in base64; None, and a reason in `unread`, where it cannot be read."""
     numbers, seconds = _moment(int(videos.frames[row]), float(videos.fps[row]), setting.frames)
     try:

@@ -1,0 +1,256 @@
+"""The commands `veval look ...`: parse the arguments, make the figure, write it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from veval import options as opt
+from vprep import printing
+from vprep.errors import UsageError
+
+if TYPE_CHECKING:
+    from veval.evaluation import WeightsInfo
+    from veval.look.asked import Chosen, Ready
+    from veval.look.figure import Figure
+
+app = typer.Typer(
+    help="Make pictures of what a network looks at.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Weights = Annotated[
+    str | None, typer.Option(help="Weights: a run, the authors' file, or random:RUN. [default: newest]")
+]
+AnyWeights = Annotated[
+    str | None, typer.Option(help="Weights: a run, a file, random, or random:RUN. [default: newest]")
+]
+Several = Annotated[
+    list[str] | None, typer.Option("--weights", help="Weights as for attention; several give a column each.")
+]
+Split = Annotated[str, typer.Option(help="Split to take videos from, or all.")]
+Key = Annotated[list[str] | None, typer.Option("--key", help="Video to show; may be repeated.")]
+Class = Annotated[list[str] | None, typer.Option("--class", help="Class to take videos of; may be repeated.")]
+Count = Annotated[int | None, typer.Option(min=1, help="Number of videos, drawn by --seed. [default: 4]")]
+Seed = Annotated[int, typer.Option(help="Seed of the drawn videos and of random weights.")]
+Scale = Annotated[
+    Literal["clip", "shared"],
+    typer.Option(help="Range of the colours: of each map, or shared by all maps of the picture."),
+]
+Alpha = Annotated[float, typer.Option(help="Share of the map's colours, from 0 to 1.")]
+Tile = Annotated[int | None, typer.Option(help="Side of each frame in pixels. [default: by the clips]")]
+Threshold = Annotated[float, typer.Option(help="Share of a map's range from which positions are outlined.")]
+Step = Annotated[int, typer.Option("--speed", min=1, help="Speed of both clips: every N-th frame.")]
+Speed = Annotated[int | None, typer.Option(min=1, help="Playback speed. [default: 2, if the network knows it]")]
+Paces = Annotated[str, typer.Option(help="Paces with commas, as in 1,2,4 or 1/2,1. [default: the run's]")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Picture: .png, .jpg, .gif, .webp or .html; or a folder. [default: a new one in results/]"),
+]
+Result = Annotated[Path, typer.Argument(help="Result of veval retrieval.")]
+Shown = Annotated[int, typer.Option("--neighbours", min=1, help="Neighbours of each query to show.")]
+Order = Annotated[
+    Literal["random", "worst"], typer.Option(help="Order of the queries: drawn by --seed, or worst first.")
+]
+Queries = Annotated[int, typer.Option(min=1, max=50, help="Number of queries.")]
+ResultShards = Annotated[str | None, typer.Option(help="Shards of the videos. [default: those of the result]")]
+
+
+@app.command()
+def roi(
+    settings: opt.Settings = None, weights: Weights = None, shards: opt.Shards = None,
+    backbone: opt.OutsideBackbone = None, seed: Seed = 0, fold: opt.Fold = 1, split: Split = "test", key: Key = None,
+    class_: Class = None, count: Count = None, speed: Step = 1, threshold: Threshold = 0.5, scale: Scale = "clip",
+    alpha: Alpha = 0.5, tile: Tile = None, out: Out = None, device: opt.Device = "", json: opt.Json = False,
+) -> None:  # fmt: skip
+    """Show where two clips of a video are similar to RSPNet."""
+    from veval.look.drawn import Drawn
+
+    drawn = Drawn(scale=scale, alpha=alpha, tile=tile, threshold=threshold)
+    chosen = _chosen(shards, split, fold, key, class_, count, seed)
+    ready = _ready("roi", chosen, out, settings, backbone, weights, "rspnet", needs_heads=True)
+    from veval.look import roi as similar
+    from veval.look.trained import trained
+    from vtrain.machine import device_named
+
+    place = device_named(device)
+    net = trained(ready.word, "rspnet", backbone=backbone, seed=seed)
+
+    def make(moves: bool) -> "Figure":
+        return similar.figure(net, ready, replace(drawn, moves=moves), step=speed, device=place)
+
+    _finish("roi", make, ready, [net.info], json)
+
+
+@app.command()
+def attention(
+    settings: opt.Settings = None, weights: AnyWeights = None, shards: opt.Shards = None, backbone: opt.Backbone = None,
+    seed: Seed = 0, fold: opt.Fold = 1, split: Split = "test", key: Key = None, class_: Class = None,
+    count: Count = None, paces: Paces = "", scale: Scale = "clip", alpha: Alpha = 0.5, tile: Tile = None,
+    out: Out = None, device: opt.Device = "", json: opt.Json = False,
+) -> None:  # fmt: skip
+    """Show the attention of the last feature map at each pace."""
+    from veval.look.drawn import Drawn
+
+    drawn, asked = Drawn(scale=scale, alpha=alpha, tile=tile), _paces(paces)
+    chosen = _chosen(shards, split, fold, key, class_, count, seed)
+    ready = _ready("attention", chosen, out, settings, backbone, weights, "pace")
+    from veval import inputs
+    from veval.look import attention as attended
+    from vtrain.machine import device_named
+
+    place = device_named(device)
+    network = inputs.weights(ready.word, backbone=backbone, seed=seed)
+    shown = asked or attended.paces_of(ready.word)
+
+    def make(moves: bool) -> "Figure":
+        return attended.figure(network, ready, replace(drawn, moves=moves), paces=shown, device=place)
+
+    _finish("attention", make, ready, [network.info], json)
+
+
+@app.command()
+def activation(
+    settings: opt.Settings = None, weights: Several = None, shards: opt.Shards = None, backbone: opt.Backbone = None,
+    seed: Seed = 0, fold: opt.Fold = 1, split: Split = "test", key: Key = None, class_: Class = None,
+    count: Count = None, scale: Scale = "clip", alpha: Alpha = 0.5, tile: Tile = None, out: Out = None,
+    device: opt.Device = "", json: opt.Json = False,
+) -> None:  # fmt: skip
+    """Show the activation of the last feature map of one or more networks."""
+    from veval.look import asked
+    from veval.look.drawn import Drawn
+
+    drawn, named = Drawn(scale=scale, alpha=alpha, tile=tile), weights or []
+    chosen = _chosen(shards, split, fold, key, class_, count, seed)
+    ready = _ready("activation", chosen, out, settings, backbone, named[0] if named else None, "prp")
+    words = [ready.word, *named[1:]]
+    for other in words[1:]:
+        asked.demand_weights(other, None)
+    from veval import inputs
+    from veval.look import activation as activated
+    from vtrain.machine import device_named
+
+    place = device_named(device)
+    networks = [inputs.weights(each, backbone=backbone, seed=seed) for each in words]
+    labels = activated.labels(words)
+
+    def make(moves: bool) -> "Figure":
+        return activated.figure(networks, labels, ready, replace(drawn, moves=moves), device=place)
+
+    _finish("activation", make, ready, [network.info for network in networks], json)
+
+
+@app.command()
+def reconstruction(
+    settings: opt.Settings = None, weights: Weights = None, shards: opt.Shards = None,
+    backbone: opt.OutsideBackbone = None, seed: Seed = 0, fold: opt.Fold = 1, split: Split = "test", key: Key = None,
+    class_: Class = None, count: Count = None, speed: Speed = None, tile: Tile = None, out: Out = None,
+    device: opt.Device = "", json: opt.Json = False,
+) -> None:  # fmt: skip
+    """Show what PRP sees, what it should reconstruct, and what it makes."""
+    from veval.look.drawn import Drawn
+
+    drawn = Drawn(tile=tile)
+    chosen = _chosen(shards, split, fold, key, class_, count, seed)
+    ready = _ready("reconstruction", chosen, out, settings, backbone, weights, "prp", needs_heads=True)
+    from veval.look import reconstruction as made
+    from veval.look.trained import trained
+    from vtrain.machine import device_named
+
+    place = device_named(device)
+    net = trained(ready.word, "prp", backbone=backbone, seed=seed)
+
+    def make(moves: bool) -> "Figure":
+        return made.figure(net, ready, replace(drawn, moves=moves), speed=speed, seed=seed, device=place)
+
+    _finish("reconstruction", make, ready, [net.info], json)
+
+
+@app.command()
+def neighbours(
+    result: Result, shards: ResultShards = None, key: Key = None, class_: Class = None, count: Queries = 4,
+    order: Order = "random", seed: Seed = 0, shown: Shown = 5, tile: Tile = None, out: Out = None,
+    json: opt.Json = False,
+) -> None:  # fmt: skip
+    """Show the nearest videos of queries, from a result of retrieval."""
+    from veval.evaluation import Data
+    from veval.inputs import open_shards
+    from veval.look.drawn import Drawn
+    from veval.look.target import target
+    from veval.results import result as results
+    from veval.results.neighbours import read_neighbours
+
+    drawn = Drawn(tile=tile)
+    found = results.read(result)
+    listed = read_neighbours(found)
+    file = target(out, f"neighbours-{result.stem}")
+    data = Data.select(open_shards(shards or found["data"]["shards"]), None, fold=found["data"]["fold"])
+    from veval.look import neighbours as nearest
+
+    asked = nearest.Asked(keys=key or (), classes=class_ or (), count=count, order=order, seed=seed, neighbours=shown)
+
+    def make(moves: bool) -> "Figure":
+        return nearest.figure(found, listed, next(iter(data.videos.values())), asked, tile=drawn.tile, moves=moves)
+
+    _written("neighbours", make, file, {"result": str(result)}, json)
+
+
+def _chosen(
+    shards: str | None, split: str, fold: int, keys: list[str] | None, classes: list[str] | None, count: int | None,
+    seed: int,
+) -> "Chosen":  # fmt: skip
+    from veval.look.asked import Chosen
+
+    return Chosen(
+        shards=shards, split=split, fold=fold, keys=keys or (), classes=classes or (), count=count, seed=seed
+    )  # fmt: skip
+
+
+def _ready(
+    kind: str, chosen: "Chosen", out: Path | None, settings: list[str] | None, backbone: str | None,
+    weights: str | None, method: str, *, needs_heads: bool = False,
+) -> "Ready":  # fmt: skip
+    """Return what a picture is made of; refuse what cannot be, before torch is imported."""
+    from veval import early_checks
+    from veval.look import asked
+    from veval.look.target import target
+
+    file = target(out, f"look-{kind}")
+    early_checks.demand_settings("features", None, settings or [])
+    early_checks.demand_backbone(backbone)
+    videos, info = chosen.open()
+    word = asked.weights_word(weights, method)
+    asked.demand_weights(word, method if needs_heads else None)
+    return asked.Ready(word=word, file=file, videos=videos, info=info, settings=settings or [])
+
+
+def _paces(text: str) -> list[Fraction]:
+    """Return the paces that are written with commas."""
+    try:
+        found = [Fraction(word) for word in text.split(",")] if text else []
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"--paces is '{text}'; write numbers with commas, as in 1,2,4 or 1/2,1") from None
+    if any(not 0 < pace <= 1000 for pace in found):
+        raise UsageError(f"--paces is '{text}'; paces are above 0, and at most 1000")
+    return found
+
+
+def _finish(
+    kind: str, make: "Callable[[bool], Figure]", ready: "Ready", infos: "list[WeightsInfo]", json: bool
+) -> None:
+    about = {"weights": [info.as_dict() for info in infos], "data": ready.info.as_dict()}
+    _written(kind, make, ready.file, about, json)
+
+
+def _written(kind: str, make: "Callable[[bool], Figure]", file: Path, about: dict[str, Any], json: bool) -> None:
+    """Write the picture, and print where it is."""
+    from veval.look.save import described, save
+
+    files, figure = save(make, file)
+    found = described(kind, figure, files, about)
+    printing.show(found, json, lambda found: "\n".join(found["out"]))
