@@ -243,8 +243,20 @@ def _paces(text: str) -> list[Fraction]:
 def _finish(
     kind: str, make: "Callable[[bool], Figure]", ready: "Ready", infos: "list[WeightsInfo]", json: bool
 ) -> None:
+    _announce(ready, infos)
     about = {"weights": [info.as_dict() for info in infos], "data": ready.info.as_dict()}
     _written(kind, make, ready.file, about, json)
+
+
+def _announce(ready: "Ready", infos: "list[WeightsInfo]") -> None:
+    """Print which weights and videos are used, and what does not fit them."""
+    from veval import output
+    from veval.protocol import crop_note, for_weights
+    from vtrain.data.shard_spec import upscaling_note
+
+    for info in infos:
+        shown, side = for_weights("features", info, None, ready.settings), ready.info.side
+        output.announce(info, ready.info, upscaling_note(side, shown.size), crop_note(shown, info, side))
 
 
 def _written(kind: str, make: "Callable[[bool], Figure]", file: Path, about: dict[str, Any], json: bool) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from veval.features.forward import demand_memory
 from veval.look.figure import Pixels
 from veval.protocol import Normalise
 from vtrain.data.augment.apply import DEVIATION, MEAN, Augment
@@ -20,6 +21,7 @@ from vtrain.data.augment.config import AugmentConfig
 from vtrain.data.dataset import Videos
 from vtrain.data.loader import Loader
 from vtrain.data.sampling import Plan, Sample, Short, Video, View, looped, restarted, span
+from vtrain.inference import evaluating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,6 +83,7 @@ def _times(pace: Fraction) -> int:
 
 def read(videos: Videos, plan: Plan, normalise: Normalise, *, seed: int = 0) -> Iterator[Clips]:
     """Yield the clips of each video by the plan, on the CPU."""
+    demand_memory(plan, videos)
     augment = Augment(plan.looks)
     for batch in Loader(videos, plan, batch=1, epochs=1, shuffled=False, seed=seed):
         given = augment(batch.clips, batch.augmentation)[0]
@@ -106,7 +109,7 @@ def pixels(clip_CTSS: Tensor, normalise: Normalise) -> Pixels:
 
 
 def mapped(net: Callable[[Tensor], Tensor], clips_NCTSS: Tensor, device: torch.device) -> Sequence[Tensor]:
-    """Return the last map [C, T, H, W] of each clip, on the CPU; the network gets one clip at a time."""
+    """Return the last map [C, T, H, W] of each clip, on the CPU; the network gets one clip at a time, in eval mode."""
     layout = torch.channels_last_3d
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(net):
         return [net(clip[None].to(device, memory_format=layout))[0].float().cpu() for clip in clips_NCTSS]

@@ -19,7 +19,7 @@ Point = tuple[int, int]
 
 PAPER, EMPTY = 255, (225, 225, 225)
 GAP, MARGIN = 6, 12
-LEAST_TILE = 160  # pixels, so that a caption fits
+LEAST_TILE, MOST_TILE = 160, 480  # pixels; in fewer no caption fits
 LEAST_WIDTH = 560  # of a figure, so that its notes are legible
 BORDER, DASH = 4, 20
 RIGHT, WRONG = (120, 130, 0), (40, 60, 215)  # teal and red, which differ in lightness, too
@@ -41,7 +41,7 @@ class Layout:
         legend = figure.legend if shared is None else (f"{shared[0]:.3g}", f"{shared[1]:.3g}, as in all maps here")
         sizes = [tile.clip.shape[1:3] for tile in figure.tiles() if tile.clip is not None] or [(1, 1)]
         widest = max(width for _, width in sizes)
-        side = figure.tile or widest * -(-LEAST_TILE // widest)
+        side = figure.tile or min(MOST_TILE, widest * -(-LEAST_TILE // widest))
         tall = min(side, max(1, round(side * max(height / width for height, width in sizes))))
         rows = [replace(row, tiles=[_settled(tile, shared, moving) for tile in row.tiles]) for row in figure.rows]
         return cls(replace(figure, rows=rows), side, tall, legend)

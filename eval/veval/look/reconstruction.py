@@ -20,6 +20,7 @@ from veval.look.figure import Figure, Floats, Pixels, Row, Tile
 from veval.look.trained import Trained
 from veval.protocol import for_weights
 from vprep.errors import UsageError
+from vtrain.inference import evaluating
 from vtrain.methods.prp.mask import LEAST, MOST
 
 COLUMNS = 8  # frames of a strip
@@ -98,16 +99,16 @@ def _speed(known: Sequence[int], wanted: int | None) -> int:
     return wanted
 
 
-@torch.no_grad()
 def reconstruct(module: Any, clips: Clips, speed: int, device: torch.device) -> Reconstruction:  # noqa: ANN401  a PRP
     """Return what the network makes of a clip, which has the frames that training reads."""
     view_BTCHW = clips.given.transpose(1, 2).to(device)
     speed_B = torch.tensor([float(speed)], device=device)
-    target_BTCHW, real_BT = module.wanted(view_BTCHW, speed_B)
-    seen_BCTHW = target_BTCHW[:, :: module.plan.rate].transpose(1, 2)
-    map_BCTHW = module.backbone(seen_BCTHW.contiguous(memory_format=torch.channels_last_3d))
-    made_BTCHW = module.reconstruct(module.decoder, map_BCTHW, target_BTCHW)
-    weight_BTCHW = module.mask(view_BTCHW, speed_B) * torch.ones_like(target_BTCHW)
+    with torch.no_grad(), evaluating(module):
+        target_BTCHW, real_BT = module.wanted(view_BTCHW, speed_B)
+        seen_BCTHW = target_BTCHW[:, :: module.plan.rate].transpose(1, 2)
+        map_BCTHW = module.backbone(seen_BCTHW.contiguous(memory_format=torch.channels_last_3d))
+        made_BTCHW = module.reconstruct(module.decoder, map_BCTHW, target_BTCHW)
+        weight_BTCHW = module.mask(view_BTCHW, speed_B) * torch.ones_like(target_BTCHW)
     error_BT = (weight_BTCHW * (made_BTCHW - target_BTCHW).square()).mean((2, 3, 4))
     shown, rate = clips.frames[0], module.plan.rate
     return Reconstruction(

@@ -26,6 +26,7 @@ from veval.look.shading import box_of, range_of
 from veval.look.trained import Trained
 from veval.protocol import Protocol, for_weights
 from vprep.errors import UsageError
+from vtrain.inference import evaluating
 
 TASKS = {"motion": "RSP: relative speed", "appearance": "A-VID: appearance"}
 FORMULA = (
@@ -51,7 +52,14 @@ class Side:
                 "this run has head=mlp, and a similarity map exists only where one linear layer follows the mean: "
                 "name a run with head=linear, conv or convbn"
             )
-        return cls(head[:at], linear.weight.detach().float().cpu())
+        return cls(head[:at], linear.weight.detach().cpu())
+
+    def of_mean(self, map_CTHW: Tensor) -> Tensor:
+        """Return the map whose mean the linear layer gets, on the CPU."""
+        where = next(self.before.parameters(), map_CTHW)
+        with torch.no_grad(), evaluating(self.before):
+            found: Tensor = self.before(map_CTHW[None].to(where))[0].cpu()
+        return found
 
 
 def figure(net: Trained, ready: Ready, drawn: Drawn, *, step: int = 1, device: torch.device) -> Figure:
@@ -98,11 +106,7 @@ def _pair(module: Any, clips: Clips, device: torch.device) -> list[Tensor]:  # n
 
 def pair_maps(pair: Sequence[Tensor], sides: Sequence[Side]) -> tuple[list[Tensor], float]:
     """Return the maps [T, H, W] of both clips for a task, and the cosine of their features."""
-    with torch.no_grad():
-        seen = [
-            side.before(features[None].to(next(iter(side.before.parameters()), features).device))[0].cpu()
-            for features, side in zip(pair, sides, strict=True)
-        ]
+    seen = [side.of_mean(features) for features, side in zip(pair, sides, strict=True)]
     first, second = (side.weight for side in sides)
     found = [maps.similarity(seen[0], first, second, seen[1]), maps.similarity(seen[1], second, first, seen[0])]
     return found, maps.cosine(seen[0], first, second, seen[1])
