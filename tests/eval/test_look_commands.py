@@ -91,7 +91,7 @@ def test_activation_sets_several_networks_beside_each_other(here: Path) -> None:
     )
     maps = found.json["videos"][0]["maps"]
     assert [one["network"] for one in maps] == [
-        "DG-P (w/ MA), prp", "DP, dp", "GP (w/o MA), gp", "pace", "DG-P (w/ MA), random:prp-tiny",
+        "DG-P (w/ MA), prp", "DP, dp", "GP (w/o MA), gp", "pace", "DG-P (w/ MA), untrained prp-tiny",
     ]  # fmt: skip
     assert [one["frames"] for one in maps[:4]] == [[8, 9, 10, 11]] * 4
     assert size_of(here / "b.jpg")[1] == 24 + 6 * 166 - 6

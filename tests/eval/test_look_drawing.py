@@ -8,8 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from veval.look.colour import coloured, ramp
-from veval.look.drawing import Layout, moving, still
+from veval.look.drawing import moving, still
 from veval.look.figure import Figure, Mark, Row, Tile, one_by_one
+from veval.look.layout import Layout
 from veval.look.lettering import LINE, fitting, lines_of, width_of
 from veval.look.save import encoded, page
 from vprep.page.document import write_page

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from veval.evaluation import Weights
+from veval.evaluation import RANDOM, Weights
 from veval.features.forward import for_clips
+from veval.inputs import LIKE
 from veval.look import maps
 from veval.look.asked import Ready, recipe_of
 from veval.look.clips import Clips, mapped, read
@@ -53,8 +54,13 @@ def figure(
 
 def labels(words: Sequence[str]) -> list[str]:
     """Return what figures call networks: PRP's by its branches as the paper does, all by their own name, each once."""
-    found = [f"{_branches(word)}{short_name(Path(word))}" for word in words]
+    found = [f"{_branches(word)}{_name(word)}" for word in words]
     return [f"{label} ({number + 1})" if found.count(label) > 1 else label for number, label in enumerate(found)]
+
+
+def _name(word: str) -> str:
+    bare = word.removeprefix(LIKE)
+    return bare if bare == RANDOM else f"{'untrained ' if bare != word else ''}{short_name(Path(bare))}"
 
 
 def _branches(word: str) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from veval import options as opt
+from veval.look import options as of
 from vprep import printing
 from vprep.errors import UsageError
 
@@ -24,49 +25,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Weights = Annotated[
-    str | None, typer.Option(help="Weights: a run, the authors' file, or random:RUN. [default: newest]")
-]
-AnyWeights = Annotated[
-    str | None, typer.Option(help="Weights: a run, a file, random, or random:RUN. [default: newest]")
-]
-Several = Annotated[
-    list[str] | None, typer.Option("--weights", help="Weights as for attention; several give a column each.")
-]
-Split = Annotated[str, typer.Option(help="Split to take videos from, or all.")]
-Key = Annotated[list[str] | None, typer.Option("--key", help="Video to show; may be repeated.")]
-Class = Annotated[list[str] | None, typer.Option("--class", help="Class to take videos of; may be repeated.")]
-Count = Annotated[int | None, typer.Option(min=1, help="Number of videos, drawn by --seed. [default: 4]")]
-Seed = Annotated[int, typer.Option(help="Seed of the drawn videos and of random weights.")]
-Scale = Annotated[
-    Literal["clip", "shared"],
-    typer.Option(help="Range of the colours: of each map, or shared by all maps of the picture."),
-]
-Alpha = Annotated[float, typer.Option(help="Share of the map's colours, from 0 to 1.")]
-Tile = Annotated[int | None, typer.Option(help="Side of each frame in pixels. [default: by the clips]")]
-Threshold = Annotated[float, typer.Option(help="Share of a map's range from which positions are outlined.")]
-Step = Annotated[int, typer.Option("--speed", min=1, help="Speed of both clips: every N-th frame.")]
-Speed = Annotated[int | None, typer.Option(min=1, help="Playback speed. [default: 2, if the network knows it]")]
-Paces = Annotated[str, typer.Option(help="Paces with commas, as in 1,2,4 or 1/2,1. [default: the run's]")]
-Out = Annotated[
-    Path | None,
-    typer.Option(help="Picture: .png, .jpg, .gif, .webp or .html; or a folder. [default: a new one in results/]"),
-]
-Result = Annotated[Path, typer.Argument(help="Result of veval retrieval.")]
-Shown = Annotated[int, typer.Option("--neighbours", min=1, help="Neighbours of each query to show.")]
-Order = Annotated[
-    Literal["random", "worst"], typer.Option(help="Order of the queries: drawn by --seed, or worst first.")
-]
-Queries = Annotated[int, typer.Option(min=1, max=50, help="Number of queries.")]
-ResultShards = Annotated[str | None, typer.Option(help="Shards of the videos. [default: those of the result]")]
-
 
 @app.command()
 def roi(
-    settings: opt.Settings = None, weights: Weights = None, shards: opt.Shards = None,
-    backbone: opt.OutsideBackbone = None, seed: Seed = 0, fold: opt.Fold = 1, split: Split = "test", key: Key = None,
-    class_: Class = None, count: Count = None, speed: Step = 1, threshold: Threshold = 0.5, scale: Scale = "clip",
-    alpha: Alpha = 0.5, tile: Tile = None, out: Out = None, device: opt.Device = "", json: opt.Json = False,
+    settings: opt.Settings = None, weights: of.Weights = None, shards: opt.Shards = None,
+    backbone: opt.OutsideBackbone = None, seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test",
+    key: of.Key = None, class_: of.Class = None, count: of.Count = None, speed: of.Step = 1,
+    threshold: of.Threshold = 0.5, scale: of.Scale = "clip", alpha: of.Alpha = 0.5, tile: of.Tile = None,
+    out: of.Out = None, device: opt.Device = "", json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Show where two clips of a video are similar to RSPNet."""
     from veval.look.drawn import Drawn
@@ -89,12 +55,12 @@ def roi(
 
 @app.command()
 def attention(
-    settings: opt.Settings = None, weights: AnyWeights = None, shards: opt.Shards = None, backbone: opt.Backbone = None,
-    seed: Seed = 0, fold: opt.Fold = 1, split: Split = "test", key: Key = None, class_: Class = None,
-    count: Count = None, paces: Paces = "", scale: Scale = "clip", alpha: Alpha = 0.5, tile: Tile = None,
-    out: Out = None, device: opt.Device = "", json: opt.Json = False,
+    settings: opt.Settings = None, weights: of.AnyWeights = None, shards: opt.Shards = None,
+    backbone: opt.Backbone = None, seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test", key: of.Key = None, class_: of.Class = None,
+    count: of.Count = None, paces: of.Paces = "", scale: of.Scale = "clip", alpha: of.Alpha = 0.5, tile: of.Tile = None,
+    out: of.Out = None, device: opt.Device = "", json: opt.Json = False,
 ) -> None:  # fmt: skip
-    """Show the attention of the last feature map at each pace."""
+    """Show the attention of conv5 at each pace."""
     from veval.look.drawn import Drawn
 
     drawn, asked = Drawn(scale=scale, alpha=alpha, tile=tile), _paces(paces)
@@ -116,12 +82,12 @@ def attention(
 
 @app.command()
 def activation(
-    settings: opt.Settings = None, weights: Several = None, shards: opt.Shards = None, backbone: opt.Backbone = None,
-    seed: Seed = 0, fold: opt.Fold = 1, split: Split = "test", key: Key = None, class_: Class = None,
-    count: Count = None, scale: Scale = "clip", alpha: Alpha = 0.5, tile: Tile = None, out: Out = None,
+    settings: opt.Settings = None, weights: of.Several = None, shards: opt.Shards = None, backbone: opt.Backbone = None,
+    seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test", key: of.Key = None, class_: of.Class = None,
+    count: of.Count = None, scale: of.Scale = "clip", alpha: of.Alpha = 0.5, tile: of.Tile = None, out: of.Out = None,
     device: opt.Device = "", json: opt.Json = False,
 ) -> None:  # fmt: skip
-    """Show the activation of the last feature map of one or more networks."""
+    """Show the activation of conv5, of one or more networks."""
     from veval.look import asked
     from veval.look.drawn import Drawn
 
@@ -147,12 +113,12 @@ def activation(
 
 @app.command()
 def reconstruction(
-    settings: opt.Settings = None, weights: Weights = None, shards: opt.Shards = None,
-    backbone: opt.OutsideBackbone = None, seed: Seed = 0, fold: opt.Fold = 1, split: Split = "test", key: Key = None,
-    class_: Class = None, count: Count = None, speed: Speed = None, tile: Tile = None, out: Out = None,
+    settings: opt.Settings = None, weights: of.Weights = None, shards: opt.Shards = None,
+    backbone: opt.OutsideBackbone = None, seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test",
+    key: of.Key = None, class_: of.Class = None, count: of.Count = None, speed: of.Speed = None, tile: of.Tile = None, out: of.Out = None,
     device: opt.Device = "", json: opt.Json = False,
 ) -> None:  # fmt: skip
-    """Show what PRP sees, what it should reconstruct, and what it makes."""
+    """Show what PRP reconstructs, and from what."""
     from veval.look.drawn import Drawn
 
     drawn = Drawn(tile=tile)
@@ -173,11 +139,11 @@ def reconstruction(
 
 @app.command()
 def neighbours(
-    result: Result, shards: ResultShards = None, key: Key = None, class_: Class = None, count: Queries = 4,
-    order: Order = "random", seed: Seed = 0, shown: Shown = 5, tile: Tile = None, out: Out = None,
+    result: of.Result, shards: of.ResultShards = None, key: of.Key = None, class_: of.Class = None,
+    count: of.Queries = 4, order: of.Order = "random", seed: of.Seed = 0, shown: of.Shown = 5, tile: of.Tile = None, out: of.Out = None,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
-    """Show the nearest videos of queries, from a result of retrieval."""
+    """Show the nearest videos of queries."""
     from veval.evaluation import Data
     from veval.inputs import open_shards
     from veval.look.drawn import Drawn

@@ -11,6 +11,7 @@ import cv2
 
 from veval.look.drawing import moving, still
 from veval.look.figure import Figure, Pixels, one_by_one
+from veval.look.layout import Layout
 from veval.look.target import MOVING, PAGE
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
@@ -115,8 +116,6 @@ def _body(figure: Figure, moves: Figure, number: int) -> Child:
 
 def moving_size(figure: Figure) -> tuple[int, int]:
     """Return height and width of a figure whose clips move."""
-    from veval.look.drawing import Layout
-
     layout = Layout.of(figure, moving=True)
     return layout.height, layout.width
 
