@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from veval.tasks.finetune import FineTuning
     from vtrain.recipes.recipe import Recipe
 
-WIDTH = 240  # characters per line of a report that does not go to a terminal
-
 app = typer.Typer(
     help="Measure what a network has learned; each result holds the protocol of its measurement.",
     no_args_is_help=True,
@@ -247,32 +245,32 @@ def finetune(
 
 @app.command()
 def report(
-    files: opt.Files = None,
-    markdown: opt.Markdown = False,
-    folds: opt.AverageFolds = False,
-    bootstrap: opt.Bootstrap = None,
-    json: opt.Json = False,
-) -> None:
+    files: opt.Files = None, folds: opt.AverageFolds = False, bootstrap: opt.Bootstrap = None,
+    markdown: opt.Markdown = False, latex: opt.Latex = False, csv: opt.Csv = False, html: opt.Html = None,
+    shards: opt.PageShards = None, features: opt.PageFeatures = None, runs: opt.PageRuns = None,
+    method: opt.Map = "pca", json: opt.Json = False,
+) -> None:  # fmt: skip
     """Compare results with published ones and with scratch.
 
     Only numbers of the same protocol are compared; for others, the differences are printed.
     """
+    from veval.page.request import Request
+    from veval.results import command
     from veval.results import report as compared
-    from veval.results import report_tables
 
-    words = files or [output.RESULTS]
-    folders = {word for word in words if word == output.RESULTS or word.is_dir()}
-    paths = [path for word in words for path in (sorted(word.glob("*.json")) if word in folders else [word])]
-    if not paths:
-        raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
-    found = compared.report(paths, "averaged" if folds else "separate", bootstrap)
-    if json:
-        printing.say(json_line(compared.as_dict(found)))
-    elif markdown:
-        printing.say(report_tables.markdown(found))
-    else:
-        # A file or a pipe has no width; 80 characters per line would be too few for the columns.
-        printing.say(report_tables.terminal(found), width=None if sys.stdout.isatty() else WIDTH)
+    asked = {"--markdown": markdown, "--latex": latex, "--csv": csv, "--json": json}
+    form = command.form_of(asked | {"--json": json and html is None, "--html": html is not None})
+    paths = command.result_files(files or (), output.RESULTS)
+    request = Request(
+        files=paths, shards=shards, features=features, runs=runs or (), method=method,
+        folds="averaged" if folds else "separate", over=bootstrap,
+    )  # fmt: skip
+    if html is not None:
+        from veval.page.command import write_page
+
+        return write_page(request, html, as_json=json)
+    request.refuse_without_page()
+    command.show(compared.report(paths, request.folds, bootstrap), form)
 
 
 def main(argv: list[str] | None = None) -> Never:

@@ -110,6 +110,19 @@ Select = Annotated[
 ]
 ValGroups = Annotated[bool, typer.Option("--val-groups", help="Hold out whole groups of UCF101.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
+Latex = Annotated[bool, typer.Option("--latex", help="Print LaTeX tables with the rules of booktabs.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with one line for each run and metric.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write one page with pictures to this file.")]
+PageShards = Annotated[
+    str | None, typer.Option("--shards", help="Shards for the page's pictures. [default: those that the results name]")
+]
+PageFeatures = Annotated[
+    Path | None, typer.Option("--features", help="Features for the page's map, a file of veval features.")
+]
+PageRuns = Annotated[
+    list[Path] | None, typer.Option("--runs", help="Run for the page's curves. [default: those that the results name]")
+]
+Map = Annotated[Literal["pca", "tsne", "umap"], typer.Option("--map", help="Method of the page's map.")]
 AverageFolds = Annotated[bool, typer.Option("--folds", help="Average the folds of the same measurement.")]
 HoldOut = Annotated[
     int | None, typer.Option(min=0, help="Number of training videos to hold out. [default: the recipe's]")

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from veval.results import published
 from veval.results.report import of_results, report
-from veval.results.report_tables import markdown, terminal
 from veval.results.result import LARGEST, read
+from veval.results.tables.markdown import markdown
+from veval.results.tables.terminal import terminal
 from vprep.errors import UsageError, WorkError
 
 Result = dict[str, Any]

@@ -15,7 +15,8 @@ from veval.results.data_sets import DATA_SETS
 from veval.results.match_published import compare
 from veval.results.published import load
 from veval.results.report import as_dict, of_results, report, shown_by
-from veval.results.report_tables import markdown, terminal
+from veval.results.tables.markdown import markdown
+from veval.results.tables.terminal import terminal
 from vprep.errors import UsageError
 
 Result = dict[str, Any]

@@ -46,18 +46,18 @@ def without(reason: str) -> Films:
     return Films(notes=[f"Pictures are left out: {reason}."])
 
 
-def make(videos: Videos, keys: Sequence[str], progress: Callable[[int, int], None]) -> Films:
+def make(videos: Videos, keys: Sequence[str], progress: Callable[[int, int], None], most_bytes: int = BYTES) -> Films:
     """Return the films of the videos `keys`, of as many as fit; the first come first."""
     wanted = list(dict.fromkeys(keys))[:MOST]
     rows = _rows(videos, wanted)
     reader, found = ShardReader(videos), Films()
     known = [key for key in wanted if key in rows]
     unread: list[str] = []
-    setting = _setting(videos, reader, [rows[key] for key in known])
+    setting = _setting(videos, reader, [rows[key] for key in known], most_bytes)
     size = 0
     for done, key in enumerate(known, 1):
         film = _film_or_none(videos, reader, rows[key], setting, unread)
-        if film is not None and size + len(film) <= BYTES:
+        if film is not None and size + len(film) <= most_bytes:
             size += len(film)
             found.number[key] = len(found.base64)
             found.base64.append(film)
@@ -83,13 +83,13 @@ def _rows(videos: Videos, keys: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _setting(videos: Videos, reader: ShardReader, rows: Sequence[int]) -> Setting:
+def _setting(videos: Videos, reader: ShardReader, rows: Sequence[int], most_bytes: int) -> Setting:
     """Return the first setting with which films of all `rows` fit, by the mean of some of them."""
     tried = [rows[number] for number in pictures.spaced(len(rows), SAMPLE)]
     for setting in SETTINGS:
         films = [_film_or_none(videos, reader, row, setting, []) for row in tried]
         sizes = [len(film) for film in films if film is not None]
-        if sum(sizes) / max(1, len(sizes)) * len(rows) <= BYTES:
+        if sum(sizes) / max(1, len(sizes)) * len(rows) <= most_bytes:
             return setting
     return SETTINGS[-1]
 

@@ -21,7 +21,10 @@ Folds = Literal["separate", "averaged"]
 OF_WEIGHTS = ("method", "recipe", "backbone", "settings", "step", "epochs", "kept", "data")
 OF_DATA = ("hash", "split", "subset")
 # By all pools of a result.
-SHARED = ("kind", "weights", "data", "dropped", "bootstrap", "queries_without_label", "gallery_without_label")
+SHARED = (
+    *("kind", "weights", "data", "dropped", "bootstrap", "queries_without_label", "gallery_without_label"),
+    *("file", "precision", "made", "versions"),
+)
 SEEDS = ("seed", "few_seed")  # of the measurement, among the entries of a protocol
 # Entries of a protocol that follow from the weights, so a network from scratch may have others.
 WITH_WEIGHTS = ("name", "normalise")

@@ -168,7 +168,7 @@ def _strokes(plot: Plot, x: Sequence[float], y: Sequence[float | None], style: L
                 yield Dot(at=points[0], colour=style.colour)
             else:
                 yield Line(
-                    points=_thinned(points),
+                    points=thinned(points),
                     colour=style.colour,
                     width=style.width,
                     opacity=style.opacity,
@@ -176,7 +176,7 @@ def _strokes(plot: Plot, x: Sequence[float], y: Sequence[float | None], style: L
                 )
 
 
-def _thinned(points: list[Point]) -> list[Point]:
+def thinned(points: list[Point]) -> list[Point]:
     """Return the points that can be seen: of those in one column of pixels the first, lowest, highest and last."""
     kept: list[Point] = []
     for _, column in groupby(points, lambda point: int(point[0])):

@@ -94,8 +94,13 @@ def _body(page: Page, sections: list[Section], script: str) -> Element:
     return el(
         "body",
         el("a", "Skip to the content", href="#content", class_="skip"),
-        el("header", el("div", el("h1", page.title), _buttons(page.has_films), class_="top"), class_="page-header"),
-        el("nav", el("ul", (_entry(section) for section in sections)), aria_label="Contents", class_="contents"),
+        el("header", el("h1", page.title), class_="page-header"),
+        el(
+            "nav",
+            el("div", el("ul", (_entry(section) for section in sections)), _buttons(page.has_films)),
+            aria_label="Contents",
+            class_="contents",
+        ),
         el(
             "main",
             el("div", page.lead, class_="lead") if page.lead else None,
@@ -110,8 +115,8 @@ def _body(page: Page, sections: list[Section], script: str) -> Element:
 
 def _buttons(has_films: bool) -> Element:
     """Return the switches of the whole page; without scripts they would do nothing, so they begin hidden."""
-    films = el("button", "Stop pictures", type="button", id="films") if has_films else None
-    theme = el("button", "Dark", type="button", id="theme")
+    films = el("button", "Pause", type="button", id="films", aria_label="Pause pictures") if has_films else None
+    theme = el("button", "Dark", type="button", id="theme", aria_label="Dark colours")
     return el("div", films, theme, class_="switches", hidden=True, id="switches")
 
 

@@ -1,7 +1,7 @@
 """A figure is a list of marks with places in pixels; `svg` and `raster` draw it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Point = tuple[float, float]
@@ -88,3 +88,20 @@ def label(at: Point, text: str, width: float, **more: object) -> Label:
     """Return a label that is shortened to `width` and shows its full text when one points at it."""
     shown = fitted(text, width)
     return Label(at=at, text=shown, about="" if shown == text else text, **more)  # type: ignore[arg-type]
+
+
+def stacked(figures: Sequence[Figure], title: str) -> Figure:
+    """Return figures as one, each below the one before."""
+    marks: list[Mark] = []
+    top = 0.0
+    for figure in figures:
+        marks += [_moved(mark, top) for mark in figure.marks]
+        top += figure.height + LINE
+    about = " ".join(f"{figure.title}: {figure.about}" for figure in figures)
+    return Figure(title, about, max((figure.width for figure in figures), default=0.0), max(0.0, top - LINE), marks)
+
+
+def _moved(mark: Mark, down: float) -> Mark:
+    if isinstance(mark, Line):
+        return replace(mark, points=[(x, y + down) for x, y in mark.points])
+    return replace(mark, at=(mark.at[0], mark.at[1] + down))

@@ -23,7 +23,10 @@ page.theme = (() => {
   const button = document.getElementById("theme");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
-  const show = () => { button.textContent = isDark() ? "Light colours" : "Dark colours"; };
+  const show = () => { 
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", `${button.textContent} colours`);
+  };
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
     show();
@@ -31,6 +34,7 @@ page.theme = (() => {
   dark.addEventListener("change", show);
   show();
   document.getElementById("switches").hidden = false;
+  root.dataset.scripts = "";
   return { isDark };
 })();
 
@@ -85,9 +89,15 @@ page.films = (() => {
   }
 
   function label() {
-    if (button) button.textContent = playing ? "Stop pictures" : "Play pictures";
+    if (!button) return;
+    button.textContent = playing ? "Pause" : "Play";
+    button.setAttribute("aria-label", `${button.textContent} pictures`);
   }
 
+  // On paper, every film is its first picture.
+  addEventListener("beforeprint", () => {
+    for (const image of document.querySelectorAll("img[data-film]")) show(image, false);
+  });
   for (const name of ["mouseover", "focusin"]) document.addEventListener(name, (event) => alone(event, true));
   for (const name of ["mouseout", "focusout"]) document.addEventListener(name, (event) => alone(event, false));
   if (button) {

@@ -23,7 +23,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[Child]], *, caption
     head = el("tr", (el("th", column.title, scope="col", class_=_class(column)) for column in columns))
     body = (el("tr", (_cell(column, cell) for column, cell in zip(columns, row, strict=True))) for row in rows)
     whole = el("table", el("caption", caption), el("thead", head), el("tbody", body))
-    return el("div", whole, class_="scroll", tabindex=0, role="region", aria_label=caption)
+    return el("div", whole, class_="scroll", tabindex=0, role="group", aria_label=caption)
 
 
 def facts(entries: Iterable[tuple[str, Child]]) -> Element:

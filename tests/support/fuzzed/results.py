@@ -12,7 +12,8 @@ from rich.console import Console
 
 from fuzzed import Kind
 from veval.results.report import Report, as_dict, report
-from veval.results.report_tables import markdown, terminal
+from veval.results.tables.markdown import markdown
+from veval.results.tables.terminal import terminal
 from veval.tasks.best_on_test import TRIED, BestOnTest
 from vtrain.run_folder import KEPT, write_json
 
