@@ -56,9 +56,10 @@ def roi(
 @app.command()
 def attention(
     settings: opt.Settings = None, weights: of.AnyWeights = None, shards: opt.Shards = None,
-    backbone: opt.Backbone = None, seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test", key: of.Key = None, class_: of.Class = None,
-    count: of.Count = None, paces: of.Paces = "", scale: of.Scale = "clip", alpha: of.Alpha = 0.5, tile: of.Tile = None,
-    out: of.Out = None, device: opt.Device = "", json: opt.Json = False,
+    backbone: opt.Backbone = None, seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test",
+    key: of.Key = None, class_: of.Class = None, count: of.Count = None, paces: of.Paces = "",
+    scale: of.Scale = "clip", alpha: of.Alpha = 0.5, tile: of.Tile = None, out: of.Out = None,
+    device: opt.Device = "", json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Show the attention of conv5 at each pace."""
     from veval.look.drawn import Drawn
@@ -115,8 +116,8 @@ def activation(
 def reconstruction(
     settings: opt.Settings = None, weights: of.Weights = None, shards: opt.Shards = None,
     backbone: opt.OutsideBackbone = None, seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test",
-    key: of.Key = None, class_: of.Class = None, count: of.Count = None, speed: of.Speed = None, tile: of.Tile = None, out: of.Out = None,
-    device: opt.Device = "", json: opt.Json = False,
+    key: of.Key = None, class_: of.Class = None, count: of.Count = None, speed: of.Speed = None,
+    tile: of.Tile = None, out: of.Out = None, device: opt.Device = "", json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Show what PRP reconstructs, and from what."""
     from veval.look.drawn import Drawn
@@ -140,8 +141,8 @@ def reconstruction(
 @app.command()
 def neighbours(
     result: of.Result, shards: of.ResultShards = None, key: of.Key = None, class_: of.Class = None,
-    count: of.Queries = 4, order: of.Order = "random", seed: of.Seed = 0, shown: of.Shown = 5, tile: of.Tile = None, out: of.Out = None,
-    json: opt.Json = False,
+    count: of.Queries = 4, order: of.Order = "random", seed: of.Seed = 0, shown: of.Shown = 5,
+    tile: of.Tile = None, out: of.Out = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Show the nearest videos of queries."""
     from veval.evaluation import Data
