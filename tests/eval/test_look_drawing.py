@@ -1,11 +1,13 @@
 """Figures explain themselves: colours by lightness, ranges in captions, right and wrong by more than colour."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from browser import browser, opened, violations
 
 from veval.look.colour import coloured, ramp
 from veval.look.drawing import moving, still
@@ -13,7 +15,7 @@ from veval.look.figure import Figure, Mark, Row, Tile, one_by_one
 from veval.look.layout import Layout
 from veval.look.lettering import LINE, fitting, lines_of, width_of
 from veval.look.save import encoded, page
-from vprep.page.document import write_page
+from vprep.page.document import save, write_page
 
 Array = npt.NDArray[np.float64]
 # Viénot, Brettel and Mollon (1999): linear sRGB as seen without the cones for green, and without those for red.
@@ -158,3 +160,18 @@ def test_a_figure_is_divided_into_one_of_each_video() -> None:
         (["0", "1"], "a"),
         (["2", "3"], "b"),
     ]
+
+
+@pytest.mark.slow
+def test_a_page_of_a_figure_opens_without_a_network_plays_and_is_accessible(tmp_path: Path) -> None:
+    made = figure(tile(0, 1), tile(1, 2), notes=("a note",), legend=("low", "high"))
+    save(page(made, made), tmp_path / "a page.html")
+    with browser() as found, opened(found, tmp_path / "a page.html", width=400) as seen:
+        still_, film = seen.page.locator("main img").all()
+        assert still_.evaluate("image => image.complete && image.naturalWidth > 0")
+        assert LABEL.split("\n")[0] in str(still_.get_attribute("alt"))
+        seen.page.get_by_text("Play it").click()
+        seen.page.wait_for_function("document.querySelector('img[data-film]').naturalWidth > 0")
+        assert film.is_visible()
+        assert seen.page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert (seen.troubles, violations(seen.page)) == ([], [])

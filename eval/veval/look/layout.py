@@ -43,7 +43,7 @@ class Layout:
 
     @property
     def title(self) -> list[str]:
-        return lines_of(self.figure.title, self.inside, "title")
+        return lines_of(self.figure.title, self.inside, "title") if self.figure.title else []
 
     @property
     def notes(self) -> list[str]:

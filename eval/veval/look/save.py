@@ -4,6 +4,7 @@ import base64
 import re
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from veval.look.target import MOVING, PAGE
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 from vprep.page import document, pictures
-from vprep.page.html import Child, el
+from vprep.page.html import Child, Element, el
 from vprep.page.parts import FILMS, film, folded, notes
 
 QUALITY, STILL_QUALITY = 60, 90  # of WebP
@@ -86,38 +87,32 @@ def _gif(frames: Sequence[Pixels], seconds: float) -> bytes:
 
 def page(figure: Figure, moves: Figure) -> document.Page:
     """Return a page of a figure."""
-    section, films = sections([(figure, moves)])
-    return document.Page(title=figure.title, sections=section, data={FILMS: lambda: films}, has_films=True)
+    found, film_of = section(figure, moves)
+    return document.Page(
+        title="What a network looks at", sections=[found], data={FILMS: lambda: [film_of]}, has_films=True
+    )
 
 
-def sections(figures: Sequence[tuple[Figure, Figure]], first: int = 0) -> tuple[list[document.Section], list[str]]:
-    """Return a section of a page for each figure, still and moving, and the films that follow the page's `first`."""
-    films = [base64.b64encode(encoded(moves, ".webp")).decode() for _, moves in figures]
-    found = [
-        document.Section(
-            identifier=f"look-{first + number}", title=figure.title, body=_body(figure, moves, first + number)
-        )
-        for number, (figure, moves) in enumerate(figures)
-    ]
-    return found, films
-
-
-def _body(figure: Figure, moves: Figure, number: int) -> Child:
-    picture, alt = still(figure), alternative(figure)
+def section(figure: Figure, moves: Figure, number: int = 0) -> tuple[document.Section, str]:
+    """Return a section of a page with the figure, still and moving, and its film, which is the page's `number`."""
+    bare, bare_moves = (replace(each, title="", notes=()) for each in (figure, moves))  # the page has them as text
+    picture, alt, of = still(bare), alternative(figure), Layout.of(bare_moves, moving=True)
     height, width = picture.shape[:2]
-    image = el(
-        "img", src=pictures.address(pictures.webp(picture, STILL_QUALITY), "webp"), alt=alt, width=width, height=height,
-        class_="figure",
-    )  # fmt: skip
-    tall, wide = moving_size(moves)
-    playing = film(number, alt=f"The same, moving. {alt}", width=wide, height=tall)
-    return [el("div", image, class_="scroll"), folded("Let it play", playing), notes(figure.notes)]
+    source = pictures.address(pictures.webp(picture, STILL_QUALITY), "webp")
+    image = el("img", src=source, alt=alt, width=width, height=height)
+    playing = film(number, alt=f"The same, moving. {alt}", width=of.width, height=of.height)
+    body = [
+        _scrolling(image, figure.title),
+        folded("Play it", _scrolling(playing, "The same, moving")),
+        notes(figure.notes),
+    ]
+    found = document.Section(identifier=f"look-{number}", title=figure.title, body=body)
+    return found, base64.b64encode(encoded(bare_moves, ".webp")).decode()
 
 
-def moving_size(figure: Figure) -> tuple[int, int]:
-    """Return height and width of a figure whose clips move."""
-    layout = Layout.of(figure, moving=True)
-    return layout.height, layout.width
+def _scrolling(image: Child, name: str) -> Element:
+    """Return a picture that a narrow window scrolls sideways."""
+    return el("div", image, class_="scroll", tabindex=0, role="group", aria_label=name)
 
 
 def alternative(figure: Figure) -> str:
