@@ -15,6 +15,7 @@ from veval.look.figure import Figure, Mark, Row, Tile, one_by_one
 from veval.look.layout import Layout
 from veval.look.lettering import LINE, fitting, lines_of, width_of
 from veval.look.save import encoded, page
+from vprep.errors import UsageError
 from vprep.page.document import save, write_page
 
 Array = npt.NDArray[np.float64]
@@ -160,6 +161,15 @@ def test_a_figure_is_divided_into_one_of_each_video() -> None:
         (["0", "1"], "a"),
         (["2", "3"], "b"),
     ]
+
+
+def test_a_figure_that_a_file_cannot_hold_is_refused() -> None:
+    rows = [Row(label=str(number), tiles=[tile(0, 1)]) for number in range(100)]
+    made = replace(figure(tile(0, 1)), rows=rows)
+    with pytest.raises(
+        UsageError, match=r"would have 2\d{4} x 584 pixels, which is too large for .webp; show"
+    ):
+        encoded(made, ".webp")
 
 
 @pytest.mark.slow

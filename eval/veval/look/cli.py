@@ -156,7 +156,7 @@ def neighbours(
     found = results.read(result)
     listed = read_neighbours(found)
     file = target(out, f"neighbours-{result.stem}")
-    data = Data.select(open_shards(shards or found["data"]["shards"]), None, fold=found["data"]["fold"])
+    data = Data.select(open_shards(shards or found["data"]["shards"]), None)
     from veval.look import neighbours as nearest
 
     asked = nearest.Asked(keys=key or (), classes=class_ or (), count=count, order=order, seed=seed, neighbours=shown)

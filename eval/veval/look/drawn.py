@@ -54,7 +54,7 @@ class Drawn:
 
 def weights_line(info: WeightsInfo) -> str:
     """Return which weights a figure is of."""
-    about = [info.method or info.like, info.backbone, info.recipe or info.like_recipe]
+    about = [info.like if info.is_random else info.method, info.backbone, info.recipe or info.like_recipe]
     about += [f"step {info.kept_step or info.step}"] if info.step else []
     start = "untrained weights" if info.is_random else f"weights {info.path}"
     return f"{start} ({', '.join(str(word) for word in about if word)}, hash {info.hash[:8]})"

@@ -10,17 +10,19 @@ from typing import Any
 
 import cv2
 
-from veval.look.drawing import moving, still
+from veval.look.drawing import length_of, moving, still
 from veval.look.figure import Figure, Pixels, one_by_one
 from veval.look.layout import Layout
 from veval.look.target import MOVING, PAGE
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
+from vprep.memory import memory_with_swap
 from vprep.page import document, pictures
 from vprep.page.html import Child, Element, el
 from vprep.page.parts import FILMS, film, folded, notes
 
-QUALITY, STILL_QUALITY = 60, 90  # of WebP
+QUALITY, STILL_QUALITY, JPEG_QUALITY = 80, 90, 85  # of WebP that moves, of WebP that stands, of JPEG
+LARGEST_SIDE, LARGEST = 65_500, {".webp": 16_383}  # pixels of a side
 GIF_QUALITY = 8  # with less, OpenCV smears colours below edges
 Make = Callable[[bool], Figure]  # the figure; True: for pictures that move
 
@@ -52,16 +54,29 @@ def _one(folder: Path, number: int, figure: Figure) -> Path:
 
 def encoded(figure: Figure, ending: str) -> bytes:
     """Return the bytes of a picture."""
+    demand_size(figure, ending)
     if ending == ".webp":
         return pictures.animation(moving(figure), seconds=figure.seconds, quality=QUALITY)
     if ending == ".gif":
         return _gif(moving(figure), figure.seconds)
     if ending == ".png":
         return pictures.png(still(figure))
-    done, data = cv2.imencode(ending, still(figure))
+    done, data = cv2.imencode(ending, still(figure), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     if not done:
         raise WorkError(f"OpenCV could not write a picture as {ending}; choose another ending")
     return data.tobytes()
+
+
+def demand_size(figure: Figure, ending: str) -> None:
+    """Refuse a figure that a file of this kind, or the memory, cannot hold."""
+    moves, most = ending in MOVING, LARGEST.get(ending, LARGEST_SIDE)
+    layout = Layout.of(figure, moving=moves)
+    room = layout.height * layout.width * 3 * (2 * length_of(figure) if moves else 2)
+    if max(layout.height, layout.width) > most or room > memory_with_swap():
+        raise UsageError(
+            f"the picture would have {layout.height} x {layout.width} pixels, which is too large for {ending}; show "
+            "fewer videos, or a smaller --tile"
+        )
 
 
 def demand_gif() -> int:
@@ -96,6 +111,7 @@ def page(figure: Figure, moves: Figure) -> document.Page:
 def section(figure: Figure, moves: Figure, number: int = 0) -> tuple[document.Section, str]:
     """Return a section of a page with the figure, still and moving, and its film, which is the page's `number`."""
     bare, bare_moves = (replace(each, title="", notes=()) for each in (figure, moves))  # the page has them as text
+    demand_size(bare, ".webp")
     picture, alt, of = still(bare), alternative(figure), Layout.of(bare_moves, moving=True)
     height, width = picture.shape[:2]
     source = pictures.address(pictures.webp(picture, STILL_QUALITY), "webp")
