@@ -13,6 +13,7 @@ import typer
 
 from veval import options as opt
 from veval import output
+from veval.look.cli import app as look
 from vprep import printing, signals, versions
 from vprep.errors import UsageError, exit_code
 from vprep.text import json_line
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(look, name="look")
 
 
 @app.callback()
