@@ -222,6 +222,26 @@ def look(
     show(looking.as_info(chosen, notes, out), json, lambda _: looking.as_text(chosen, width, fine=fine))
 
 
+@app.command()
+def follow(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run, which may be in training.")],
+    to: Annotated[str, typer.Option(help="Service: wandb, mlflow or trackio; its package must be installed.")],
+    project: Annotated[str, typer.Option(help="Project, or experiment, at the service.")] = "playspeed",
+    name: Annotated[str, typer.Option(help="Name of the run at the service. [default: its folder's]")] = "",
+    once: Annotated[bool, typer.Option("--once", help="Send what is there, and do not wait for more.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the run.")] = 10.0,
+    json: Json = False,
+) -> None:
+    """Send the metrics of a run to a service for experiments, each line once. Only reads the run."""
+    from vtrain.follow import follow as following
+    from vtrain.follow.services import check_service, service
+
+    following.refuse_no_run(run)
+    check_service(to)
+    info = following.follow(run, to, service(to), project=project, name=name, once=once, every=every)
+    show(info, json, following.as_line)
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="Published checkpoint to read.")],

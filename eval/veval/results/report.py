@@ -95,7 +95,7 @@ def of_results(results: Sequence[Result], folds: Folds = "separate", over: Over 
     described = list(zip(found, runs, strict=True))
     return Report(
         lines=[_line(group, run, metric, over) for group, run in described for metric in _shown(group.first)],
-        against=[_against(gain, described) for gain in gains(found, over) if gain.metric == "top1"],
+        against=[_against(gain, described) for gain in gains(found, over)],
         runs=runs,
     )
 

@@ -8,7 +8,7 @@ Colour is never the only carrier: lines differ in their dashes, too, and are nam
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -71,26 +71,30 @@ def line_chart(
     width: float = WIDTH,
     height: float = HEIGHT,
 ) -> Figure:
-    """Return a chart of lines: each smoothed where it says so, over the values themselves."""
+    """Return a chart of lines: each smoothed where it says so, over the values themselves.
+
+    A line without values is not named, but has its colour: so each run has the same one in several charts.
+    """
     x = axis((value for line in series for value in line.x), log=log_x, exact=not log_x, ticks=6)
     y = axis([*(value for line in series for value in line.y), *(level.value for level in levels)], log=log_y)
-    legend, top = _legend([line.name for line in series] if len(series) > 1 else [], width)
-    names = [line.name for line in series] if 1 < len(series) <= MOST_NAMED else []
-    names += [level.name for level in levels]
+    drawn = [(place, line) for place, line in enumerate(series) if _last(line) is not None]
+    shown = {place: line.name for place, line in drawn} if len(series) > 1 else {}
+    legend, top = _legend(shown, width)
+    names = [*(shown.values() if len(shown) <= MOST_NAMED else ()), *(level.name for level in levels)]
     room = min(NAMES_WIDTH, max(map(text_width, names), default=0.0) + GAP)
     left = max(map(text_width, map(number, y.ticks))) + 2 * GAP
-    plot = Plot(left, top + LINE, width - max(room, 3 * GAP), height - 2 * LINE - GAP, x, y)
+    plot = Plot(left, top + (LINE if y_label else GAP), width - max(room, 3 * GAP), height - 2 * LINE - GAP, x, y)
     marks = [*draw_title(title, width), *legend, *draw_axes(plot, x_label, y_label)]
     ends: list[tuple[float, str, int | None]] = []
     for level in levels:
         marks += _level(plot, level)
         ends.append((plot.point(x.low, level.value)[1], level.name, None))
-    for place, line in enumerate(series):
+    for place, line in drawn:
         marks += _line(plot, line, place)
-        if names and len(series) > 1 and line.name in names and (last := _last(plot, line)) is not None:
-            ends.append((last[1], line.name, place % len(COLOURS)))
+        if line.name in names and (last := _last(line)) is not None and plot.x.holds(last[0]) and plot.y.holds(last[1]):
+            ends.append((plot.point(*last)[1], line.name, place % len(COLOURS)))
     marks += _names(plot, ends, room)
-    return Figure(title, about or _spoken(series, x_label, y_label), width, height, marks)
+    return Figure(title, about or _spoken(series, x_label, y_label or title), width, height, marks)
 
 
 def smoothed(values: Sequence[float | None], weight: float) -> list[float | None]:
@@ -110,11 +114,11 @@ def draw_title(title: str, width: float) -> list[Mark]:
     return [label((0, LINE - 4), title, width, bold=True)]
 
 
-def _legend(names: Sequence[str], width: float) -> tuple[list[Mark], float]:
+def _legend(names: Mapping[int, str], width: float) -> tuple[list[Mark], float]:
     """Return the names of the lines with their dashes, in as many rows as they need, and where the rows end."""
     marks: list[Mark] = []
     x, y, sample = 0.0, 2 * LINE, 28.0
-    for place, name in enumerate(names):
+    for place, name in names.items():
         room = min(text_width(name), width - sample - GAP)
         if x and x + sample + room + GAP > width:
             x, y = 0.0, y + LINE
@@ -143,7 +147,8 @@ def draw_axes(plot: Plot, x_label: str, y_label: str) -> Iterator[Mark]:
     yield label(
         ((plot.left + plot.right) / 2, plot.bottom + 2 * LINE), x_label, plot.right - plot.left, anchor="middle"
     )
-    yield label((0, plot.top - GAP - 5), y_label, plot.right)
+    if y_label:
+        yield label((0, plot.top - GAP - 5), y_label, plot.right)
 
 
 def _line(plot: Plot, line: Series, place: int) -> Iterator[Mark]:
@@ -204,13 +209,11 @@ def _level(plot: Plot, level: Level) -> list[Mark]:
     return [Line(points=ends, dash=(1, 3), width=1.5, opacity=0.8)]
 
 
-def _last(plot: Plot, line: Series) -> Point | None:
-    """Return where a line ends."""
+def _last(line: Series) -> Point | None:
+    """Return the last value that a line has, and where; None where it has none."""
     drawn = smoothed(line.y, line.smooth) if line.smooth else line.y
-    for x, y in zip(reversed(line.x), reversed(drawn), strict=True):
-        if y is not None and plot.x.holds(x) and plot.y.holds(y):
-            return plot.point(x, y)
-    return None
+    pairs = zip(reversed(line.x), reversed(drawn), strict=True)
+    return next(((x, y) for x, y in pairs if y is not None and math.isfinite(x) and math.isfinite(y)), None)
 
 
 def _names(plot: Plot, ends: list[tuple[float, str, int | None]], room: float) -> Iterator[Mark]:

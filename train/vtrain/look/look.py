@@ -102,10 +102,10 @@ def figures(look: Look) -> list[Figure]:
     """Return a chart for each metric that is drawn."""
     return [
         line_chart(
-            [line for line in look.series(metric) if len(line.x)],
+            look.series(metric),
             title=spoken(metric).capitalize(),
             x_label=look.over,
-            y_label=spoken(metric),
+            y_label="",
             levels=look.levels(metric),
         )
         for metric in look.metrics

@@ -37,11 +37,11 @@ def latex(found: Report) -> str:
 
 def _table(section: Section, number: int) -> Iterator[str]:
     metrics = section.metrics
-    yield f"% {title(section)}; needs \\usepackage{{booktabs}}"
+    yield r"% needs \usepackage{booktabs}; the intervals of further metrics are in veval report --csv"
     yield r"\begin{table}[t]"
-    yield r"\centering"
+    yield r"\centering\small\setlength{\tabcolsep}{4pt}"
     yield rf"\caption{{{_caption(section)}}}"
-    yield rf"\label{{tab:{section.task}-{number}}}"
+    yield rf"\label{{tab:{section.task}-{number}}}\smallskip"
     with_fold = section.fold is None
     yield rf"\begin{{tabular}}{{rlll{'l' * with_fold}{'r' * len(metrics)}}}"
     yield r"\toprule"
@@ -60,18 +60,20 @@ def _row(row: Row, metrics: list[str], with_fold: bool) -> Iterator[str]:
     run = row.run
     about = [cell(word) for word in (run.method, run.backbone, run.pretrain, *[run.fold] * with_fold)]
     yield _line([str(row.run.number), *about, *(values.get(metric, "") for metric in metrics)])
+    columns = len(about) + len(metrics)
     for line in below(row):
-        if line.values:
-            label = f"{line.label} {gain_interval(row)}" if line.kind == "gain" else line.label
-            numbers = " & ".join(_number(line.values.get(metric, "")) for metric in metrics)
-            yield rf" & \multicolumn{{{len(about)}}}{{l}}{{\quad {escaped(cell(label))}}} & {numbers} \\"
+        if line.kind == "interval" and line.values:
+            first = metrics[0]
+            yield rf" & {_spanned(columns, f'{line.label} of {metric_name(first)}: {line.values.get(first)}')} \\"
+        elif line.values:
+            numbers = " & ".join(line.values.get(metric, "").replace("-", MINUS) for metric in metrics)
+            yield rf" & {_spanned(len(about), line.label)} & {numbers} \\"
+    if around := gain_interval(row):
+        yield rf" & {_spanned(columns, f'95 % interval of the gain: {around}')} \\"
 
 
-def _number(value: str) -> str:
-    """Return a number with a true minus; an interval is small, so that five of them fit into the width of a page."""
-    if value.startswith("["):
-        return rf"{{\scriptsize {value.replace('-', MINUS)}}}"
-    return value.replace("-", MINUS)
+def _spanned(columns: int, label: str) -> str:
+    return rf"\multicolumn{{{columns}}}{{l}}{{\quad {escaped(cell(label))}}}"
 
 
 def _notes(section: Section) -> Iterator[str]:
@@ -99,7 +101,8 @@ def _protocol(protocol: Mapping[str, Any]) -> str:
         for name, word in (("clips", "clips of"), ("frames", "frames,"), ("size", "pixels"))
         if protocol.get(name) is not None
     ]
-    others = [f"{name} {value}" for name, value in protocol.items() if name not in PICTURED and value is not None]
+    known = PICTURED + (("pools",) if "pool" in protocol else ())
+    others = [f"{name} {value}" for name, value in protocol.items() if name not in known and value is not None]
     return ", ".join(filter(None, [str(protocol.get("name") or ""), " ".join(clip).rstrip(","), *others])) or NONE
 
 

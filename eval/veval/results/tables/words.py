@@ -37,12 +37,11 @@ def below(row: Row) -> Iterator[Below]:
     yield Below("deviation", f"mean of {row.run.over}, standard deviation", deviations)
     yield Below("interval", "95 % interval", intervals)
     for printed in row.published:
-        yield Below(
-            "published", f"published: {printed}", {name: f"{value:g}" for name, value in printed.values.items()}
-        )
+        values = {metric: as_printed(value) for metric, value in printed.values.items()}
+        yield Below("published", f"published: {printed}", values)
     yield Below("difference", "difference to the first" if len(row.published) > 1 else "difference", differences)
     if row.nearest is not None:
-        values = {metric: f"({value:g})" for metric, value in row.nearest.values.items()}
+        values = {metric: f"({as_printed(value)})" for metric, value in row.nearest.values.items()}
         yield Below("nearest", f"nearest published: {row.nearest}", values)
     if row.gain is not None:
         of = ", ".join(filter(None, [f"row {row.gain.scratch_run}", row.gain.scratch_over]))
@@ -74,6 +73,11 @@ def cell(word: str) -> str:
     """Return a word as a single printable line of bearable length."""
     shown = one_line(word)
     return shown if len(shown) <= LONGEST else f"{shown[: LONGEST - 3]}..."
+
+
+def as_printed(value: float) -> str:
+    """Return a published number with the digits that the paper printed, which are one or two."""
+    return f"{value:.1f}" if round(value, 1) == value else f"{value:.2f}"
 
 
 def around(interval: tuple[float, float] | None, form: str = ".2f") -> str:
