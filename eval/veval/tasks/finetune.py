@@ -25,7 +25,6 @@ from vprep.errors import UsageError
 from vtrain.data.augment.config import demand_distinct
 from vtrain.data.dataset import By, Videos
 from vtrain.data.shard_set import ShardSet
-from vtrain.distributed import world
 from vtrain.meeting import demand_same
 from vtrain.metrics_file import numbers_in
 from vtrain.overrides import as_json, change, listed
