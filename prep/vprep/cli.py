@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Never
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 import typer
 
@@ -15,7 +15,8 @@ from vprep.layouts import LAYOUTS
 if TYPE_CHECKING:
     from vprep.layouts.listing import Listing
     from vprep.settings import Settings
-    from vprep.sharding.build import Job
+    from vprep.sharding.engines import Engine
+    from vprep.sharding.job import Job
 
 
 def layout_names() -> list[str]:
@@ -71,7 +72,7 @@ def common(version: Annotated[bool, versions.option("vprep", "imageio-ffmpeg", "
 
 @app.command()
 def shard(
-    source: Source,
+    source: Annotated[Path | None, typer.Argument(metavar="SOURCE", help="Folder of videos.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the set; a set that was interrupted is continued.")] = Path(
         "data_shards"
     ),
@@ -90,26 +91,60 @@ def shard(
     max_failures: Annotated[
         str, typer.Option(help="Largest share of videos that may fail; above it, exit code 1.")
     ] = "5%",
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="What makes the shards: this machine, or the nodes of a Ray cluster, a task for each shard."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Head of the Ray cluster, or auto for the one of this machine. [default: $RAY_ADDRESS, or else a "
+            "cluster of this machine alone]",
+        ),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Make only part I, from 0, of N parts; other processes make the others. See --assemble."
+        ),
+    ] = None,
+    assemble: Annotated[
+        Path | None,
+        typer.Option(metavar="SET", help="Instead of making shards, write the index of a set whose parts are made."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make shards from a folder of videos. Run it again to continue where it stopped."""
     from vprep import layouts, summary
     from vprep.settings import read_share
-    from vprep.sharding import build
+    from vprep.sharding import build, parts
 
     limit = read_share(max_failures)
     settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
+    if assemble is not None:
+        _refuse_beside_assemble(source, engine, part)
+        _show_set(assemble, parts.assemble(assemble), limit, json)
+        return
+    folder, chosen = _required(source), parts.read_part(part) if part is not None else None
+    maker = _engine(engine, ray_address, part)
 
     def read_listing() -> "Listing":
-        listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
+        listing = layouts.read(folder, layout=layout, splits=splits, labels=labels)
         for line in summary.listing_lines(listing):
             printing.note(line)
         return listing
 
+    job = _job(out, folder, workers or (1 if engine == "ray" else None), timeout)
     with _resumable(out):
-        info = build.shard(_job(out, source, workers, timeout), read_listing, settings)
-    printing.show(summary.set_info(out, info), json, summary.set_text)
-    summary.refuse_failures(out, info, limit)
+        if chosen is None:
+            info: dict[str, Any] | None = build.shard(job, read_listing, settings, maker)
+        else:
+            info = parts.shard_part(job, read_listing, settings, chosen)
+    if info is not None:
+        _show_set(out, info, limit, json)
+    elif chosen is not None:
+        printing.show(parts.part_info(out, chosen), json, parts.part_text)
 
 
 @app.command()
@@ -279,6 +314,39 @@ def main(argv: list[str] | None = None) -> Never:
     sys.exit(exit_code("vprep", lambda: app(argv, prog_name="vprep", standalone_mode=True)))
 
 
+def _refuse_beside_assemble(source: Path | None, engine: str, part: str | None) -> None:
+    if source is not None or part is not None or engine != "local":
+        raise UsageError("--assemble names a set whose parts are made; leave out SOURCE, --part and --engine")
+
+
+def _required(source: Path | None) -> Path:
+    if source is None:
+        raise UsageError("name the folder of videos, as in: vprep shard VIDEOS --out SET")
+    return source
+
+
+def _engine(name: str, ray_address: str | None, part: str | None) -> "Engine":
+    if name == "ray":
+        if part is not None:
+            raise UsageError("--part makes a part on this machine, and --engine ray makes all; choose one of them")
+        from vprep.sharding.engines.ray import on_cluster
+
+        return on_cluster(ray_address)
+    if ray_address is not None:
+        raise UsageError("--ray-address is for --engine ray; add that, or leave --ray-address out")
+    from vprep.sharding.engines.local import transcode_shards
+
+    return transcode_shards
+
+
+def _show_set(out: Path, info: dict[str, Any], limit: float, json: bool) -> None:
+    """Print the result of vprep shard; fail when more than the share `limit` of the videos failed."""
+    from vprep import summary
+
+    printing.show(summary.set_info(out, info), json, summary.set_text)
+    summary.refuse_failures(out, info, limit)
+
+
 def _resumable(out: Path) -> contextlib.AbstractContextManager[None]:
     """Let a signal say what is complete and how to continue."""
 
@@ -308,10 +376,10 @@ def _settings(
 
 
 def _job(out: Path, source: Path, workers: int | None, timeout: float) -> "Job":
-    from vprep.sharding import build
+    from vprep.sharding.job import Job
     from vprep.video import ffmpeg
 
-    return build.Job(out=out, root=source.resolve(), ffmpeg=ffmpeg.find(), workers=_workers(workers), timeout=timeout)
+    return Job(out=out, root=source.resolve(), ffmpeg=ffmpeg.find(), workers=_workers(workers), timeout=timeout)
 
 
 def _workers(number: int | None) -> int:

@@ -23,7 +23,8 @@ from vprep.format import write_dataset
 from vprep.index import index
 from vprep.index_rows import first_key
 from vprep.preview import show
-from vprep.sharding import build
+from vprep.sharding import assemble, build
+from vprep.sharding.job import Job
 from vprep.sharding.plan import planned_videos, read_plan
 from vprep.sharding.shard_writer import WORK
 from vprep.stats import stats
@@ -61,7 +62,7 @@ def harm(folder: Path, kind: str, number: int) -> None:
                 if other.suffix != ".tar":
                     other.unlink()
     elif kind == "records":
-        build.reopen(folder)
+        assemble.reopen(folder)
         path = sorted((folder / WORK).iterdir())[number % 2]
         path.write_bytes(mutate_parquet(path.read_bytes(), number))
     elif kind == "subset":
@@ -93,7 +94,7 @@ def as_members(folder: Path) -> None:
 
 def readers(folder: Path, out: Path, videos: Path) -> dict[str, Callable[[], Any]]:
     """Return everything that reads a set, by name, those that change it last."""
-    job = build.Job(out=folder, root=videos, ffmpeg=ffmpeg.find(), workers=1, timeout=20)
+    job = Job(out=folder, root=videos, ffmpeg=ffmpeg.find(), workers=1, timeout=20)
     table = folder / "subset.parquet"
     keys = out / "keys.txt"
     return {

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from vprep.atomic import atomic_write
+from vprep.atomic import atomic_create
 from vprep.errors import UsageError
 from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name
 from vprep.json_text import parse_json
@@ -93,12 +93,12 @@ def divide(ordered: list[Planned], shards: int) -> list[list[Planned]]:
 
 
 def write_plan(folder: Path, settings: Settings, root: Path, classes: list[str], shards: list[list[Planned]]) -> Plan:
-    """Write the plan of a set into its folder."""
+    """Write the plan of a set into its folder; raise FileExistsError if there is one by then."""
     notes = {"settings": settings.as_dict(), "root": str(root), "classes": classes}
     # Bytes of the folder's name that are not UTF-8 become escapes, which json reads back.
     text = json.dumps(notes, ensure_ascii=False).encode(errors="backslashreplace")
     schema = PLAN_SCHEMA.with_metadata({"plan": text})
-    with atomic_write(folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with atomic_create(folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for rows in _batches(shards):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     sizes = {shard_name(number, len(shards)): len(videos) for number, videos in enumerate(shards)}

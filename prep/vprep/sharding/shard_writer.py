@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from vprep.atomic import atomic_write, move_into_place
+from vprep.atomic import atomic_write, draft_of, move_into_place, open_draft, remove_left
 from vprep.errors import UsageError
 from vprep.format import FAILURES_SCHEMA, INDEX_SCHEMA, TRAILER, member, sample_json
 from vprep.json_text import parse_json
@@ -47,11 +47,11 @@ class ShardWriter:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
-        self.draft = folder / WORK / name
+        self.draft = draft_of(folder / WORK / name)
         self.record = Record(name, 0, "")
         self._rows: list[dict[str, Any]] = []
-        self.draft.unlink(missing_ok=True)  # of a writer that was killed; were it a link, another file would be written
-        self._file = self.draft.open("xb")
+        remove_left(folder / WORK / name)
+        self._file = open_draft(self.draft)
         self._state = xxhash.xxh3_128()
 
     def add(self, planned: Planned, result: Video | Failure) -> None:
