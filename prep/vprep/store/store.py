@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
+from vprep.hashing import hash_pieces
 from vprep.store.faults import ChangedError, ExistsError, MissingError, fault
 from vprep.store.library import obstore
 from vprep.store.location import Location
@@ -83,6 +84,10 @@ class Store:
             for piece in self.stream(name, etag or head.etag):
                 file.write(piece)
         return head
+
+    def hash(self, name: str) -> str:
+        """Return the XXH3 of an object's content, as `vprep.hashing` computes it for a file."""
+        return hash_pieces(self.stream(name))
 
     def put(self, name: str, data: bytes | Path, *, create: bool = False) -> bool:
         """Write an object, complete or not at all, and return True.
