@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Protocol
 
 from vprep.atomic import move_into_place
-from vprep.errors import UsageError, WorkError
+from vprep.errors import UsageError
 from vprep.hashing import hash_file
 from vprep.store import Location, MissingError, Store
+from vprep.store.named import named
 from vprep.store.scratch import scratch_folder
 
 WORK = ".work"  # drafts and records of shards, in the set's folder until the set is finished
@@ -33,11 +34,25 @@ class Destination(Protocol):
     def folder(self) -> Path:
         """The local folder in which its files are made."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the set is in `folder` itself."""
+
+    @property
+    def address(self) -> str:
+        """Its place as other processes and machines name it."""
+
     def fetch(self, name: str) -> Path:
         """Return the local path of a file of the set; where the set has none, nothing is there."""
 
+    def forget(self, name: str) -> None:
+        """Remove the local copy of a file that is in a store."""
+
     def sizes(self, below: str = "") -> dict[str, int]:
         """Return the sizes of the files in the set, or in a folder of it, by their names in that folder."""
+
+    def names(self, below: str = "") -> list[str]:
+        """Return the names in the set, or in a folder of it, with those of folders, in order."""
 
     def size(self, name: str) -> int | None:
         """Return the size of a file as it is now; None when there is none."""
@@ -70,8 +85,19 @@ class LocalSet:
     def __str__(self) -> str:
         return str(self.folder)
 
+    @property
+    def is_local(self) -> bool:
+        return True
+
+    @property
+    def address(self) -> str:
+        return str(self.folder.resolve())
+
     def fetch(self, name: str) -> Path:
         return self.folder / name
+
+    def forget(self, name: str) -> None:
+        """There is no other copy."""
 
     def sizes(self, below: str = "") -> dict[str, int]:
         found = {}
@@ -79,6 +105,10 @@ class LocalSet:
             with contextlib.suppress(FileNotFoundError):  # removed by another writer, or a link that leads nowhere
                 found[path.name] = path.stat().st_size
         return found
+
+    def names(self, below: str = "") -> list[str]:
+        folder = self.folder / below
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
     def size(self, name: str) -> int | None:
         try:
@@ -116,6 +146,14 @@ class StoreSet:
     def __str__(self) -> str:
         return str(self.store.location)
 
+    @property
+    def is_local(self) -> bool:
+        return False
+
+    @property
+    def address(self) -> str:
+        return str(self)
+
     def fetch(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
@@ -124,10 +162,17 @@ class StoreSet:
                 self.store.download(name, path)
         return path
 
+    def forget(self, name: str) -> None:
+        (self.folder / name).unlink(missing_ok=True)
+
     def sizes(self, below: str = "") -> dict[str, int]:
         start = len(below) + 1 if below else 0
         found = {head.name[start:]: head.size for head in self.store.list(below)}
         return {name: size for name, size in found.items() if "/" not in name}
+
+    def names(self, below: str = "") -> list[str]:
+        start = len(below) + 1 if below else 0
+        return sorted({head.name[start:].partition("/")[0] for head in self.store.list(below)})
 
     def size(self, name: str) -> int | None:
         head = self.store.head(name)
@@ -169,19 +214,6 @@ def opened(place: Path | Location, scratch: Path | None = None) -> Iterator[Dest
         raise UsageError(f"{place} cannot be written to, as {place.scheme} has no way to; name a bucket, as in s3://")
     with scratch_folder(scratch) as folder, named(folder, place):
         yield StoreSet(Store(place), folder)
-
-
-@contextlib.contextmanager
-def named(folder: Path, place: Location) -> Iterator[None]:
-    """Let errors about a scratch folder name the place of the store that it stands for."""
-    try:
-        yield
-    except (UsageError, WorkError) as error:
-        text = str(error)
-        if str(folder) not in text:
-            raise
-        error.args = (text.replace(str(folder), str(place)), *error.args[1:])
-        raise
 
 
 def _remove(path: Path) -> None:

@@ -57,7 +57,7 @@ def _make_plan(folder: Path) -> Path:
     for entry in entries:
         (folder / "videos" / entry.source).write_bytes(b"x")
     planned = [[Planned(key, entry)] for key, entry in zip(keys_of(entries), entries, strict=True)]
-    write_plan(folder, Settings(), folder / "videos", ["a", "b"], planned)
+    write_plan(LocalSet(folder), Settings(), str(folder / "videos"), ["a", "b"], planned)
     return folder / PLAN
 
 
