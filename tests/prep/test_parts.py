@@ -156,7 +156,7 @@ def test_a_part_excludes_a_whole_run_and_a_whole_run_excludes_a_part(
         (["--part", "2/2"], "--part is '2/2'; parts count from 0, so the last of 2 is 1/2 (a job array of them is "
          "--array=0-1)"),
         (["--part", "1"], "--part is '1'; it must be I/N, as in 0/100 for the first of 100 parts"),
-        (["--part", "0/2", "--fps", "10"], "OUT was made with fps 25.0, and this command has 10.0; choose another --out"),
+        (["--part", "0/2", "--fps", "9"], "OUT was made with fps 25.0, and this command has 9.0; choose another --out"),
         (["--part", "0/2", "--engine", "ray"], "--part makes a part on this machine, and --engine ray makes all; "
          "choose one of them"),
         (["--ray-address", "host:1"], "--ray-address is for --engine ray; add that, or leave --ray-address out"),
