@@ -10,6 +10,7 @@ import pytest
 from vprep.errors import UsageError
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings, read_share, read_size
+from vprep.sharding.destination import LocalSet
 from vprep.sharding.plan import (
     LONGEST_KEY,
     Planned,

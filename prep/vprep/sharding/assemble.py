@@ -30,7 +30,7 @@ from vprep.format import (
 )
 from vprep.hashing import hash_file
 from vprep.index_rows import failures, opened_index
-from vprep.sharding.destination import WORK, Destination
+from vprep.sharding.destination import Destination
 from vprep.sharding.plan import Plan
 from vprep.sharding.shard_writer import Record, load, make_work_folder, save
 from vprep.tables import by_shard
@@ -114,7 +114,7 @@ def finish(out: Destination, plan: Plan) -> dict[str, Any]:
         file.write(write_dataset(info))
     for name in (INDEX, FAILURES, DATASET):
         out.keep(name)
-    out.remove(WORK)
+    out.remove_work()
     return info
 
 
@@ -151,7 +151,7 @@ def is_finished(out: Destination) -> bool:
 
 def finished(out: Destination) -> dict[str, Any]:
     """Return the content of a finished set's dataset.json, and remove what its writers have left."""
-    out.remove(WORK)
+    out.remove_work()
     out.fetch(FAILURES)
     return read_dataset(out.folder)
 

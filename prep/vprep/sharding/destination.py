@@ -67,7 +67,10 @@ class Destination(Protocol):
         """Make a draft the file `name`, and remove the draft; returns as `keep`."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder with all that is in it."""
+        """Remove a file."""
+
+    def remove_work(self) -> None:
+        """Remove the records and drafts of shards, which a finished set does not need."""
 
     def record_name(self, shard: str, content: str) -> str:
         """Return the name of the record of a shard whose bytes have the hash `content`."""
@@ -127,7 +130,10 @@ class LocalSet:
         return True
 
     def remove(self, name: str) -> None:
-        _remove(self.folder / name)
+        (self.folder / name).unlink(missing_ok=True)
+
+    def remove_work(self) -> None:
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)
 
     def record_name(self, shard: str, content: str) -> str:
         return f"{WORK}/{shard.removesuffix('.tar')}{RECORD}"
@@ -191,10 +197,13 @@ class StoreSet:
         return first
 
     def remove(self, name: str) -> None:
-        for head in [*self.store.list(name)]:
-            self.store.delete(head.name)
         self.store.delete(name)
-        _remove(self.folder / name)
+        self.forget(name)
+
+    def remove_work(self) -> None:
+        for head in [*self.store.list(WORK)]:
+            self.store.delete(head.name)
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)
 
     def record_name(self, shard: str, content: str) -> str:
         return f"{WORK}/{shard.removesuffix('.tar')}/{content}{RECORD}"
@@ -214,10 +223,3 @@ def opened(place: Path | Location, scratch: Path | None = None) -> Iterator[Dest
         raise UsageError(f"{place} cannot be written to, as {place.scheme} has no way to; name a bucket, as in s3://")
     with scratch_folder(scratch) as folder, named(folder, place):
         yield StoreSet(Store(place), folder)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from vprep.format import FAILURES_SCHEMA, PLAN, write_dataset
 from vprep.index import index
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings
+from vprep.sharding.destination import LocalSet
 from vprep.sharding.plan import Planned, keys_of, planned_videos, read_plan, write_plan
 from vprep.stats import stats
 from vprep.subset import subset
