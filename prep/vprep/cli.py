@@ -33,8 +33,7 @@ Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of videos,
 Scratch = Annotated[
     Path | None, typer.Option(help="Folder for files on their way to a store or from it. [default: $TMPDIR]")
 ]
-Set = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the set.")]
-AnySet = Annotated[str, typer.Argument(metavar="SET", help="Folder of the set, or its URL.")]
+Set = Annotated[str, typer.Argument(metavar="SET", help="Folder of the set, or its URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Workers = Annotated[
     int | None,
@@ -156,7 +155,7 @@ def shard(
 
 @app.command()
 def retry(
-    out: AnySet,
+    out: Set,
     cause: Annotated[
         str | None, typer.Option(help="Cause of the failures to retry, such as timeout. [default: every cause]")
     ] = None,
@@ -228,13 +227,15 @@ def verify(
         str, typer.Option(help="Depth of the check: sizes, hashes (all bytes) or frames (decodes all).")
     ] = "hashes",
     workers: Workers = None,
+    scratch: Scratch = None,
     json: Json = False,
 ) -> None:
     """Check that a set is as it was written. If not, list what differs and exit with code 1."""
-    from vprep import summary
+    from vprep import set_files, summary
     from vprep import verify as verifier
 
-    info = verifier.verify(out, depth, workers=_workers(workers))
+    with set_files.opened(out, scratch=scratch, shards=True) as files:
+        info = files.shown(verifier.verify(files.folder, depth, workers=_workers(workers), files=files))
     printing.show(info, json, summary.verify_text)
     if info["wrong"]:
         raise typer.Exit(1)
@@ -243,9 +244,11 @@ def verify(
 @app.command()
 def stats(out: Set, json: Json = False) -> None:
     """Count the videos, classes, splits, duplicates and damage of a set."""
+    from vprep import set_files
     from vprep import stats as counter
 
-    printing.show(counter.stats(out), json, counter.as_table)
+    with set_files.opened(out) as files:
+        printing.show(files.shown(counter.stats(files.folder)), json, counter.as_table)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
@@ -260,9 +263,12 @@ def show(
     json: Json = False,
 ) -> None:
     """Show one stored video, as a contact sheet or as a video file."""
-    from vprep import index_rows, preview
+    from vprep import index_rows, preview, set_files
 
-    info = preview.show(folder, key or index_rows.first_key(folder), out)
+    with set_files.opened(folder) as files:
+        chosen = key or index_rows.first_key(files.folder)
+        files.bring_video(chosen)
+        info = preview.show(files.folder, chosen, out)
     printing.show(info, json, lambda info: f"{out}: {info['key']}, {info['shown']} of {info['frames']} frames")
 
 
@@ -270,9 +276,10 @@ def show(
 def index(out: Set, json: Json = False) -> None:
     """Rebuild the index of a set, or make one for other WebDataset tars."""
     from vprep import index as indexer
-    from vprep import summary
+    from vprep import set_files, summary
 
-    printing.show(indexer.index(out), json, lambda info: summary.index_text(out, info))
+    folder = set_files.local_set(out, "vprep index")
+    printing.show(indexer.index(folder), json, lambda info: summary.index_text(folder, info))
 
 
 @app.command()
@@ -286,11 +293,12 @@ def subset(
     json: Json = False,
 ) -> None:
     """Select a part of a set by a rule, for vtrain's --subset."""
+    from vprep import set_files, summary
     from vprep import subset as chooser
-    from vprep import summary
 
-    info = chooser.subset(folder, rule, out, ids=ids)
-    printing.show(info, json, lambda info: summary.subset_text(folder, out, info))
+    with set_files.opened(folder) as files:
+        info = chooser.subset(files.folder, rule, out, ids=ids)
+    printing.show(info, json, lambda info: summary.subset_text(str(files), out, info))
 
 
 @app.command()
