@@ -30,6 +30,7 @@ SHARED = (
     "vprep.progress",
     "vprep.signals",
     "vprep.versions",
+    "vprep.store",
     "vprep.streams",
     "vprep.text",
 )
