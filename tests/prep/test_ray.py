@@ -329,18 +329,24 @@ def test_an_address_where_nobody_answers_is_refused(source: Path, run_vprep: Run
     )
 
 
-@pytest.mark.slow
-def test_an_address_where_something_else_answers_is_refused(source: Path, run_vprep: RunVprep, tmp_path: Path) -> None:
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_an_address_where_something_else_answers_is_refused(
+    answer: bytes, source: Path, run_vprep: RunVprep, tmp_path: Path
+) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'playspeed[ray]'")
     with socket.create_server(("127.0.0.1", 0)) as other:
-        threading.Thread(target=_hang_up, args=(other,), daemon=True).start()
+        threading.Thread(target=_answer, args=(other, answer), daemon=True).start()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         done = run_vprep(*words(source, tmp_path / "out", "--engine", "ray", "--ray-address", address))
-    assert done.returncode == 2
-    assert said(done).startswith(f"vprep: no Ray cluster answers at {address} (")
+    assert (done.returncode, said(done)) == (
+        2,
+        f"vprep: no Ray cluster answers at {address} (what answers there is not Ray); name HOST:PORT of its head in "
+        "--ray-address",
+    )
 
 
-def _hang_up(server: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while True:
-            server.accept()[0].close()
+def _answer(server: socket.socket, answer: bytes) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1 << 10)
+        connection.sendall(answer)
