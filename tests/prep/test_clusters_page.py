@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from store_server import Bucket
 
+FROM_VIDEOS = ("000.tar", "index.parquet", "failures.parquet")
 ROOT = Path(__file__).parents[2]
 MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
@@ -48,6 +50,22 @@ def machine(make_video: MakeVideo, tmp_path: Path) -> dict[str, str]:
         "VIDEOS": str(tmp_path / "my videos"),
         "SHARDS": str(tmp_path / "my shards"),
     }
+
+
+@pytest.mark.slow
+def test_an_object_store_holds_the_bytes_of_one_machine(
+    machine: dict[str, str], content: Content, s3: Bucket, tmp_path: Path
+) -> None:
+    (alone,) = blocks("Shards on one machine")
+    run(alone, tmp_path, machine)
+    s3.put_folder("videos", tmp_path / "my videos")
+    whole, parts = blocks("Object stores")
+    run(whole, tmp_path, machine | s3.env | {"BUCKET": s3.name})
+    run(parts, tmp_path, machine | s3.env | {"BUCKET": s3.name})
+    here = content(tmp_path / "my shards")
+    for there in (s3.content("shards"), s3.content("by-parts")):
+        assert {name: there[name] for name in FROM_VIDEOS} == {name: here[name] for name in FROM_VIDEOS}
+        assert set(there) == set(here)
 
 
 def run(script: str, folder: Path, env: dict[str, str]) -> None:

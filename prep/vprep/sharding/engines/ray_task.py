@@ -70,7 +70,7 @@ def fault_of(order: Order) -> str:
         if found.version != order["ffmpeg"]:
             return f"ffmpeg is {found.version} there and {order['ffmpeg']} here; name the same one in {ffmpeg.VARIABLE}"
         return _unseen(order)
-    except (UsageError, OSError) as error:
+    except (UsageError, WorkError, OSError) as error:
         return str(error)
 
 
