@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 import typer
 
-from vprep import plugins, printing, versions
+from vprep import plugins, printing, quiet, versions
 from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
@@ -34,7 +34,7 @@ Scratch = Annotated[
     Path | None, typer.Option(help="Folder for files on their way to a store or from it. [default: $TMPDIR]")
 ]
 Set = Annotated[str, typer.Argument(metavar="SET", help="Folder of the set, or its URL.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.", callback=quiet.with_json)]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Number of videos processed at once, each on one processor. [default: all processors]"),
@@ -242,33 +242,50 @@ def verify(
 
 
 @app.command()
-def stats(out: Set, json: Json = False) -> None:
+def stats(
+    out: Set,
+    html: Annotated[Path | None, typer.Option(help="Page to write, with charts and playing videos: .html.")] = None,
+    json: Json = False,
+) -> None:
     """Count the videos, classes, splits, duplicates and damage of a set."""
     from vprep import set_files
     from vprep import stats as counter
 
-    with set_files.opened(out) as files:
-        printing.show(files.shown(counter.stats(files.folder)), json, counter.as_table)
+    if html is None:
+        with set_files.opened(out) as files:
+            printing.show(files.shown(counter.stats(files.folder)), json, counter.as_table)
+        return
+    from vprep.set_page import page
+
+    printing.show(page.save_page(set_files.local_set(out, "vprep stats --html"), html), json, page.as_text)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
 def show(
     folder: Set,
-    key: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="Key of a video. [default: the first]", show_default=False)
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY]...", help="Keys of videos. [default: the first]", show_default=False),
     ] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="Class whose first videos are shown.")] = None,
+    file: Annotated[Path | None, typer.Option("--keys", help="File that lists the keys, one a line.")] = None,
     out: Annotated[
-        Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4 or gif for the video.")
+        Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4, gif or webp for a video.")
     ] = Path("sheet.png"),
     json: Json = False,
 ) -> None:
-    """Show one stored video, as a contact sheet or as a video file."""
-    from vprep import index_rows, preview, set_files
+    """Show stored videos, as a contact sheet or as a video file. Several are a row each, or play side by side."""
+    from vprep import index_rows, preview, preview_many, set_files
 
     with set_files.opened(folder) as files:
-        chosen = key or index_rows.first_key(files.folder)
-        files.bring_video(chosen)
-        info = preview.show(files.folder, chosen, out)
+        chosen = preview_many.choose(files.folder, keys or [], class_name, file, out)
+        if chosen is not None:
+            files.bring_videos(chosen.keys)
+            printing.show(preview_many.show_many(files.folder, chosen, out), json, preview_many.as_text)
+            return
+        key = keys[0] if keys else index_rows.first_key(files.folder)
+        files.bring_videos([key])
+        info = preview.show(files.folder, key, out)
     printing.show(info, json, lambda info: f"{out}: {info['key']}, {info['shown']} of {info['frames']} frames")
 
 

@@ -2,15 +2,15 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vprep.errors import UsageError
 from vprep.format import DATASET, FAILURES, INDEX, PLAN
-from vprep.index_rows import with_key
-from vprep.store import Location, MissingError, Store, is_url, place
+from vprep.index_rows import with_keys
+from vprep.store import Head, Location, MissingError, Store, is_url, place
 from vprep.store.named import named, renamed
 from vprep.store.scratch import scratch_folder
 
@@ -29,8 +29,8 @@ class SetFiles:
         """Let a shard be in `folder` for the length of a block; without `content`, a file of its size will do."""
         yield
 
-    def bring_video(self, key: str) -> None:
-        """Let the bytes of one video be in `folder`, at their places in its shard."""
+    def bring_videos(self, keys: Sequence[str]) -> None:
+        """Let the bytes of some videos be in `folder`, at their places in their shards."""
 
     def shown(self, info: dict[str, Any]) -> dict[str, Any]:
         """Return the result of a command, in which the set has the name that the user gave it."""
@@ -72,17 +72,17 @@ class StoreFiles(SetFiles):
             if path.exists():
                 os.truncate(path, 0)
 
-    def bring_video(self, key: str) -> None:
-        row = with_key(self.folder, key)
-        if row is None:
-            return
-        path, head = self.folder / row["shard"], self.store.head(row["shard"])
-        if head is not None:
-            _outline(path, head.size)
-            start, end = row["offset"], min(row["offset"] + row["size"], head.size)
-            with path.open("r+b") as file:
-                file.seek(start)
-                file.write(self.store.read_range(row["shard"], start, end, head.etag))
+    def bring_videos(self, keys: Sequence[str]) -> None:
+        heads: dict[str, Head | None] = {}
+        for row in with_keys(self.folder, keys):
+            name = row["shard"]
+            if name not in heads and (head := heads.setdefault(name, self.store.head(name))) is not None:
+                _outline(self.folder / name, head.size)
+            if (head := heads[name]) is not None:
+                end = min(row["offset"] + row["size"], head.size)
+                with (self.folder / name).open("r+b") as file:
+                    file.seek(row["offset"])
+                    file.write(self.store.read_range(name, row["offset"], end, head.etag))
 
     def shown(self, info: dict[str, Any]) -> dict[str, Any]:
         return dict(renamed(info, self.folder, self.store.location))
@@ -104,12 +104,9 @@ def opened(text: str, *, scratch: Path | None = None, shards: bool = False) -> I
 
 
 def local_set(text: str, command: str) -> Path:
-    """Return the folder of a set; refuse a store for a command that reads all its shards to change it."""
+    """Return the folder of a set; refuse a store for a command that is not made for one."""
     if is_url(text):
-        raise UsageError(
-            f"{command} is for a set in a local folder, and {place(text)} is in a store; run it on a copy, or make "
-            "the set again with vprep shard"
-        )
+        raise UsageError(f"{command} is for a set in a local folder, and {place(text)} is in a store; run it on a copy")
     return Path(text)
 
 

@@ -259,7 +259,7 @@ def test_a_set_in_a_store_is_read_as_a_local_one(local: dict[str, bytes], s3_her
         with set_files.opened(url, shards=True) as files:
             checked = [files.shown(verify(files.folder, depth, files=files)) for depth in ("sizes", "hashes", "frames")]
             s3_here.seen()
-            files.bring_video("v_0_w")
+            files.bring_videos(["v_0_w"])
             preview.show(files.folder, "v_0_w", tmp_path / "sheet.png")
             requests = [request for request in s3_here.seen() if request.startswith("GET") and ".tar" in request]
             answers.append([*checked, files.shown(stats(files.folder)), (tmp_path / "sheet.png").read_bytes()])

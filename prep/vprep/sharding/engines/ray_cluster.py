@@ -97,7 +97,7 @@ def _imported() -> Any:  # noqa: ANN401
 
 
 def _require_cluster(address: str) -> None:
-    """Refuse an address at which there is no gRPC server, in seconds; Ray would try for minutes, and end the process."""
+    """Refuse an address without a gRPC server, in seconds; Ray would try for minutes, and end the process."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
