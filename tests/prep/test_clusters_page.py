@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from clusters_page import blocks, machine_of, run
+from store_server import Bucket
 
+FROM_VIDEOS = ("000.tar", "index.parquet", "failures.parquet")
 MakeVideo = Callable[..., Path]
 Content = Callable[[Path], dict[str, bytes]]
 
@@ -37,3 +39,19 @@ def test_a_job_array_makes_the_bytes_of_one_machine(machine: dict[str, str], con
     run(submit, tmp_path, machine)
     assert content(tmp_path / "my shards") == content(tmp_path / "alone")
     assert "dataset.json" in content(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_an_object_store_holds_the_bytes_of_one_machine(
+    machine: dict[str, str], content: Content, s3: Bucket, tmp_path: Path
+) -> None:
+    (alone,) = blocks("Shards on one machine")
+    run(alone, tmp_path, machine)
+    s3.put_folder("videos", tmp_path / "my videos")
+    whole, parts = blocks("Object stores")
+    run(whole, tmp_path, machine | s3.env | {"BUCKET": s3.name})
+    run(parts, tmp_path, machine | s3.env | {"BUCKET": s3.name})
+    here = content(tmp_path / "my shards")
+    for there in (s3.content("shards"), s3.content("by-parts")):
+        assert {name: there[name] for name in FROM_VIDEOS} == {name: here[name] for name in FROM_VIDEOS}
+        assert set(there) == set(here)

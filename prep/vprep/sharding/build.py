@@ -53,7 +53,7 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
     """Retry the videos that failed, or those of one cause; the other videos are copied as they are."""
     with locked(job.out, only_writer):
         plan = plan_of(job.out)
-        if plan is None or not (job.out.folder / DATASET).exists():
+        if plan is None or not job.out.fetch(DATASET).exists():
             raise UsageError(missing_set(job.out.folder))
         if not is_finished(job.out):
             raise UsageError(f"{job.out} lacks some of its files; vprep verify {job.out} lists them")
@@ -65,7 +65,8 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
         kept = lru_cache(maxsize=4)(lambda name: _kept_results(job.out, name, cause))
 
         def kept_or_retried(name: str, planned: Planned) -> Result:
-            return kept(name).get(planned.key) or transcoded(job, plan.settings, planned)
+            now = Planned(planned.key, replace(planned.entry, etag=None))  # as it is by now
+            return kept(name).get(planned.key) or transcoded(job, plan.settings, now)
 
         with progress_of(plan, set(plan.shards), chosen) as progress:
             make_shards(job, chosen, kept_or_retried, progress, replace=True)
