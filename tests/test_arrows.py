@@ -29,6 +29,7 @@ SHARED = (
     "vprep.page",
     "vprep.processors",
     "vprep.progress",
+    "vprep.quiet",
     "vprep.signals",
     "vprep.versions",
     "vprep.streams",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
 
-from vprep import plugins, printing, signals, versions
+from vprep import plugins, printing, quiet, signals, versions
 from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
@@ -33,7 +33,7 @@ app = typer.Typer(
 
 Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of videos.")]
 Set = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the set.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.", callback=quiet.with_json)]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Number of videos processed at once, each on one processor. [default: all processors]"),
@@ -191,28 +191,44 @@ def verify(
 
 
 @app.command()
-def stats(out: Set, json: Json = False) -> None:
+def stats(
+    out: Set,
+    html: Annotated[Path | None, typer.Option(help="Page to write, with charts and playing videos: .html.")] = None,
+    json: Json = False,
+) -> None:
     """Count the videos, classes, splits, duplicates and damage of a set."""
     from vprep import stats as counter
 
-    printing.show(counter.stats(out), json, counter.as_table)
+    if html is None:
+        printing.show(counter.stats(out), json, counter.as_table)
+        return
+    from vprep.set_page import page
+
+    printing.show(page.save_page(out, html), json, page.as_text)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
 def show(
     folder: Set,
-    key: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="Key of a video. [default: the first]", show_default=False)
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY]...", help="Keys of videos. [default: the first]", show_default=False),
     ] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="Class whose first videos are shown.")] = None,
+    file: Annotated[Path | None, typer.Option("--keys", help="File that lists the keys, one a line.")] = None,
     out: Annotated[
-        Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4 or gif for the video.")
+        Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4, gif or webp for a video.")
     ] = Path("sheet.png"),
     json: Json = False,
 ) -> None:
-    """Show one stored video, as a contact sheet or as a video file."""
-    from vprep import index_rows, preview
+    """Show stored videos, as a contact sheet or as a video file. Several are a row each, or play side by side."""
+    from vprep import index_rows, preview, preview_many
 
-    info = preview.show(folder, key or index_rows.first_key(folder), out)
+    chosen = preview_many.choose(folder, keys or [], class_name, file, out)
+    if chosen is not None:
+        printing.show(preview_many.show_many(folder, chosen, out), json, preview_many.as_text)
+        return
+    info = preview.show(folder, keys[0] if keys else index_rows.first_key(folder), out)
     printing.show(info, json, lambda info: f"{out}: {info['key']}, {info['shown']} of {info['frames']} frames")
 
 

@@ -19,6 +19,7 @@ from vprep.errors import UsageError
 from vprep.format import DATASET, FROM_INDEX, INDEX, INDEX_SCHEMA, PER_FRAME, PLAN, read_dataset
 from vprep.hashing import hash_file
 from vprep.index_rows import opened_index
+from vprep.progress import tracked
 from vprep.row_check import row_faults
 from vprep.sharding.plan import read_plan
 from vprep.sharding.worker_pool import in_order
@@ -46,7 +47,8 @@ def verify(folder: Path, depth: str = "hashes", *, workers: int = 1) -> dict[str
         size=lambda _: 0,
         stop=threading.Event(),
     )
-    problems += [problem for problems_of_shard in found for problem in problems_of_shard]
+    shown = tracked(found, len(info["shards"]), "shards")
+    problems += [problem for problems_of_shard in shown for problem in problems_of_shard]
     twice = seen.key_twice()
     if twice is not None:
         problems.append(Problem(INDEX, brief(twice), "is the key of several videos"))

@@ -63,6 +63,16 @@ def test_a_page_shows_numbers_gallery_map_classes_and_sources(asked: tuple[list[
     assert "4 videos are not in the shards and have no picture." in page
 
 
+def test_each_source_stands_below_its_own_title(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
+    page = made(tmp_path, files=asked[0])
+    found = re.findall(r"<summary><b>(\w+).*?<span class=\"name\">([^,]*).*?<dd>([^<]*)\.json</dd>", page)
+    assert [(task, network, Path(file).name) for task, network, file in found] == [
+        ("Retrieval", "Pace", "learned"),
+        ("Accuracy", "Pace", "tuned"),
+        ("Retrieval", "from scratch", "scratch"),
+    ]
+
+
 def test_names_from_files_are_text(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
     page = made(tmp_path, files=asked[0], features=asked[1])
     assert HOSTILE not in page
@@ -128,6 +138,36 @@ def test_a_result_without_neighbours_says_what_to_do(tmp_path: Path) -> None:
     page = made(tmp_path, files=written(tmp_path, older=older))
     assert "lists no neighbours; run veval retrieval again" in page
     assert "<article" not in page
+
+
+def test_the_matrices_of_two_networks_are_compared_cell_by_cell(tmp_path: Path) -> None:
+    def tested(method: str, *predicted: str) -> dict[str, Any]:
+        rows = [
+            {"key": f"v{place}", "class": true, "named": named}
+            for place, (true, named) in enumerate(zip("aabb", predicted, strict=True))
+        ]
+        return ucf101("test", predictions=rows) | {"weights": ucf101()["weights"] | {"method": method}}
+
+    files = written(tmp_path, first=tested("pace", *"aabb"), second=tested("random", *"abab"))
+    page = made(tmp_path, files=files)
+    (part,) = re.findall(r"<summary>What is taken for what: [^<]* beside .*?</details>", page)
+    assert re.findall(r">([+-]\d+)</text>", part) == ["+1", "-1", "-1", "+1"]
+    assert "+2 right predictions." in part
+    assert part.count('class="on shade3"') == part.count('class="off shade3"') == 1
+
+
+def test_of_many_classes_some_are_shown_and_the_page_says_so(tmp_path: Path) -> None:
+    rows = [{"key": f"v{place}", "class": f"class {place}", "named": f"class {place // 2}"} for place in range(1500)]
+    page = made(tmp_path, files=written(tmp_path, one=ucf101("test", predictions=rows)))
+    assert "1000 of 1500 classes" in page
+    assert "There are too many classes for a picture of what is taken for what" in page
+
+
+def test_features_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    files = written(tmp_path, one=retrieval([("a", 0)], [("b", 0)], ["A"], keep=1))
+    kept = features(tmp_path / "f.parquet", [("a", 0), ("b", 0)], ["test", "train"], scale=np.nan)
+    with pytest.raises(UsageError, match="--features: the features of all 2 videos are not finite"):
+        made(tmp_path, files=files, features=kept)
 
 
 def test_films_play_at_the_speed_of_their_video_and_stay_within_a_number_of_bytes(grey: Path, tmp_path: Path) -> None:

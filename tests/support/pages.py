@@ -59,12 +59,12 @@ def written(folder: Path, **results: Result) -> list[Path]:
     return paths
 
 
-def features(path: Path, videos: Sequence[Video], splits: Sequence[str], *, dim: int = 16) -> Path:
+def features(path: Path, videos: Sequence[Video], splits: Sequence[str], *, dim: int = 16, scale: float = 1) -> Path:
     """Write made-up features, in which videos of a class are near each other."""
     rng = np.random.default_rng(0)
     label = np.array([number for _, number in videos], np.int64)
     centres = rng.standard_normal((label.max() + 1, dim))
-    array = (centres[label] + 0.4 * rng.standard_normal((len(videos), dim))).astype(np.float32)
+    array = (scale * (centres[label] + 0.4 * rng.standard_normal((len(videos), dim)))).astype(np.float32)
     parts = []
     for split in dict.fromkeys(splits):
         rows = [row for row, own in enumerate(splits) if own == split]

@@ -1,14 +1,9 @@
-"""By class: how often each is right, by how much two networks differ, and what is taken for what.
-
-K classes
-"""
+"""By class: how often each is right, by how much two networks differ, and what is taken for what."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from veval.page import matrix
 from veval.page.named import Named
 from veval.page.tables import TASKS
 from veval.results.aggregate import is_scratch
@@ -21,11 +16,7 @@ from vprep.text import one_line
 
 AT_ONCE = 24  # rows of a table that are not folded
 MOST_RESULTS = 6  # columns of a table
-LEVELS = 5  # of a cell's shade
-NUMBERS = 24  # classes up to which cells have numbers and names
-PIXELS = 34  # of such a cell; smaller ones share SIDE
-SIDE = 620
-NAME_PIXELS, LETTERS = 150, 20
+MOST_CLASSES = 1000  # rows of a table, and of a matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +57,11 @@ def _blocks(kind: Kind) -> Iterator[Child]:
         yield el("p", f"{MOST_RESULTS} of {len(kind.results)} results are shown.", class_="note")
     shown = [*kind.results[: MOST_RESULTS - 1], kind.results[-1]] if len(kind.results) > MOST_RESULTS else kind.results
     yield _accuracy(shown)
-    for one in shown:
-        found = confusion(one.result)
-        if found is not None:
-            yield parts.folded(f"What is taken for what: {one_line(one.name)}", _confusion(found, one.name))
+    if len(per_class(shown[0].result)) > MOST_CLASSES:
+        yield el("p", f"There are too many classes for a picture of what is taken for what: over {MOST_CLASSES}.",
+                 class_="note")  # fmt: skip
+    else:
+        yield from _confusions(shown)
 
 
 def _accuracy(shown: Sequence[Named]) -> Child:
@@ -89,6 +81,8 @@ def _accuracy(shown: Sequence[Named]) -> Child:
     columns += [parts.Column("Points", is_number=True), parts.Column("")] if compared else []
     rows = [[one_line(name), str(counts[name]), *_cells(name, percent), *_points(name, compared)] for name in order]
     caption = one_line(f"Percent right by class, {words}")
+    if len(rows) > MOST_CLASSES:
+        caption, rows = f"{caption}; {MOST_CLASSES} of {len(rows)} classes", rows[:MOST_CLASSES]
     first = parts.table(columns, rows[:AT_ONCE], caption=caption)
     if len(rows) <= AT_ONCE:
         return [first, _changed(compared, shown)]
@@ -136,77 +130,32 @@ def _bar(points: float) -> Element:
               class_="interval", aria_hidden="true")  # fmt: skip
 
 
+def _confusions(shown: Sequence[Named]) -> Iterator[Child]:
+    found = [(one.name, matrix_of) for one in shown if (matrix_of := confusion(one.result)) is not None]
+    for name, one in found:
+        yield parts.folded(f"What is taken for what: {one_line(name)}", _confusion(one, name))
+    if len(found) > 1:
+        (first, ours), (last, theirs) = found[0], found[-1]
+        if ours.classes == theirs.classes:
+            title = one_line(f"What is taken for what: {first} beside {last}")
+            yield parts.folded(title, _compared(ours, theirs, first, last))
+
+
 def _confusion(found: Confusion, name: str) -> list[Child]:
     pairs = [[one_line(true), one_line(taken), str(count)] for true, taken, count in found.worst()]
     columns = [parts.Column("True class", is_head=True), parts.Column("Taken for"), parts.Column("Videos", True)]
-    picture = el("div", _matrix(found, name), class_="scroll", tabindex=0, role="group",
-                 aria_label=one_line(f"Confusion matrix of {name}"))  # fmt: skip
     return [
         el("p", "Rows are true classes, columns predicted ones. A darker cell holds a larger share of its row; "
            "right predictions lie on the diagonal.", class_="note"),
-        el("div", picture, parts.table(columns, pairs, caption="Confused most often") if pairs else None,
+        el("div", matrix.confusion(found, f"Confusion matrix of {name}"),
+           parts.table(columns, pairs, caption=one_line(f"Confused most often by {name}")) if pairs else None,
            class_="beside"),
     ]  # fmt: skip
 
 
-def _matrix(found: Confusion, name: str) -> Element:
-    count = len(found.classes)
-    has_names = count <= NUMBERS
-    cell = PIXELS if has_names else max(2, SIDE // count)
-    margin = NAME_PIXELS if has_names else 0
-    side = margin + count * cell
-    shares = found.counts / np.maximum(found.counts.sum(axis=1, keepdims=True), 1)
-    return el(
-        "svg",
-        el("title", one_line(f"Confusion matrix of {name}")),
-        el("desc", f"{count} classes; {np.trace(found.counts)} of {found.counts.sum()} predictions are right."),
-        el("g", _shades(shares, cell), transform=f"translate({margin} {margin})"),
-        el("rect", x=margin, y=margin, width=count * cell, height=count * cell, class_="frame"),
-        (_names(found.classes, cell, margin), _counts(found.counts, shares, cell, margin)) if has_names else None,
-        viewBox=f"0 0 {side} {side}",
-        width=side,
-        height=side,
-        role="img",
-        class_="matrix",
-    )
-
-
-def _shades(shares: NDArray[np.float64], cell: int) -> Iterator[Element]:
-    """Yield one path for the cells of each shade, those of the diagonal apart."""
-    level = np.where(shares > 0, np.clip(np.ceil(shares * LEVELS), 1, LEVELS), 0).astype(int)
-    for kind, is_right in (("on", True), ("off", False)):
-        for shade in range(1, LEVELS + 1):
-            rows, columns = np.nonzero(level == shade)
-            cells = (
-                f"M{column * cell} {row * cell}h{cell}v{cell}h-{cell}z"
-                for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-                if (row == column) == is_right
-            )
-            path = "".join(cells)
-            if path:
-                yield el("path", d=path, class_=f"{kind} shade{shade}")
-
-
-def _names(classes: Sequence[str], cell: int, margin: int) -> Iterator[Element]:
-    for number, name in enumerate(classes):
-        text = _short(name)
-        at = margin + (number + 0.5) * cell
-        yield el("text", text, x=margin - 8, y=at + 4, text_anchor="end")
-        yield el("text", text, transform=f"translate({at + 4:g} {margin - 8}) rotate(-90)")
-
-
-def _short(name: str) -> str:
-    text = one_line(name)
-    return text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…"
-
-
-def _counts(counts: NDArray[np.int64], shares: NDArray[np.float64], cell: int, margin: int) -> Iterator[Element]:
-    for row, column in zip(*(axis.tolist() for axis in np.nonzero(counts)), strict=True):
-        yield el(
-            "text",
-            str(counts[row, column]),
-            x=margin + (column + 0.5) * cell,
-            y=margin + (row + 0.5) * cell + 4,
-            text_anchor="middle",
-            class_="on-dark" if shares[row, column] > 0.6 else None,
-        )
+def _compared(ours: Confusion, theirs: Confusion, first: str, last: str) -> list[Child]:
+    return [
+        el("p", one_line(f"Videos of a row that {first} takes for a column more often than {last} (blue, +), or less "
+                         "often (orange, -)."), class_="note"),
+        matrix.difference(ours, theirs, f"Difference of the confusion matrices of {first} and {last}"),
+    ]  # fmt: skip

@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veval.features.feature_file import FeatureTables
-from veval.features.table import Features, by_video
+from veval.features.table import Features, by_video, refuse_unusable
 from veval.page.embedding import embed
 from veval.page.films import Films
 from veval.page.request import Method
+from vprep.errors import UsageError
 from vprep.page.document import Section
 from vprep.page.html import Element, el
 from vprep.page.pictures import spaced
 from vprep.text import one_line
 
 MOST_POINTS = 2000
+UNKNOWN = "no label"
+FEWEST = 10  # videos for which t-SNE and UMAP make sense
 MOST_COLOURS = 8  # more classes are not told apart by colours
 WIDTH, HEIGHT, EDGE = 720, 480, 14
 DATA = "map-data"
@@ -44,14 +47,18 @@ class FeatureMap:
 
 def make(tables: FeatureTables, name_of: Callable[[int], str], first: Sequence[str], method: Method) -> FeatureMap:
     """Return the map of the videos with features: of all, or of MOST_POINTS, those of `first` before others."""
+    if not tables.keys:
+        raise UsageError("the file of --features holds no videos; make it again with: veval features")
     pool = next(iter(tables.arrays))
+    method = method if len(tables.keys) >= FEWEST else "pca"
     chosen = _chosen(tables.keys, first)
     whole = Features(keys=tables.keys, label=tables.label, features=tables.arrays[pool])
+    refuse_unusable(whole, "--features")
     found = embed(by_video(whole if method == "pca" else whole.taken(chosen)), method)
     places = found.places[chosen] if method == "pca" else found.places
     return FeatureMap(
         keys=[tables.keys[row] for row in chosen],
-        classes=[name_of(int(tables.label[row])) for row in chosen],
+        classes=[name_of(label) if label >= 0 else UNKNOWN for label in tables.label[chosen].tolist()],
         splits=[str(tables.split[row]) for row in chosen],
         places=_in_pixels(places),
         total=len(tables.keys),

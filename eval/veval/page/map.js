@@ -47,7 +47,7 @@
     for (const point of found) sums.set(point.label, (sums.get(point.label) || 0) + 1);
     const sorted = [...sums].sort((a, b) => b[1] - a[1]);
     const words = sorted.slice(0, 4).map(([label, sum]) => `${sum} ${data.classes[label]}`);
-    if (sorted.length > 4) words.push(`${sorted.length - 4} further classes`);
+    if (sorted.length > 4) words.push(sorted.length === 5 ? "1 further class" : `${sorted.length - 4} further classes`);
     const shown = found.length > MOST ? `; ${MOST} are on view` : "";
     const some = found.length === 1 ? "1 video" : `${found.length} videos`;
     return found.length ? `${some} in the box: ${words.join(", ")}${shown}.` : "No video in the box.";

@@ -18,7 +18,7 @@ def section(found: Report) -> Section:
         identifier="provenance",
         title="Protocol, recipe and provenance",
         lead="Everything that the numbers above depend on, as their files say it.",
-        body=[(_source(run, source) for source in run.sources) for run in found.runs],
+        body=[_source(run, source) for run in found.runs for source in run.sources],
     )
 
 

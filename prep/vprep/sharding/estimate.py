@@ -16,6 +16,7 @@ from typing import Any
 from vprep.hashing import hash_file, hash_of
 from vprep.layouts.listing import Entry, Listing
 from vprep.layouts.walk import path_of
+from vprep.progress import tracked
 from vprep.settings import NATIVE, RATES, Settings
 from vprep.sharding.plan import Planned, interleaved, keys_of
 from vprep.sharding.worker_pool import in_order
@@ -37,15 +38,14 @@ def shard_count(
     """Return how many shards of about `settings.shard_mb` the videos will fill."""
     sample = ordered[:HEADERS]
     stop = threading.Event()
-    reports = list(
-        in_order(
-            lambda entry: _header(path_of(root, entry.source), ffmpeg, timeout, stop),
-            sample,
-            workers=workers,
-            size=lambda _: 0,
-            stop=stop,
-        )
+    headers = in_order(
+        lambda entry: _header(path_of(root, entry.source), ffmpeg, timeout, stop),
+        sample,
+        workers=workers,
+        size=lambda _: 0,
+        stop=stop,
     )
+    reports = list(tracked(headers, len(sample), "headers"))
     pairs = list(zip(sample, reports, strict=True))
     lengths = [_length(entry, report) for entry, report in pairs]
     seconds = sum(lengths)
@@ -114,7 +114,8 @@ def _transcode_all(
         result = transcode(root, entry, settings, ffmpeg, timeout=timeout, stop=stop)
         return result.columns | {"stored": len(result.mjpeg)} if isinstance(result, Video) else result
 
-    return list(in_order(info_of, entries, workers=workers, size=lambda _: 0, stop=stop))
+    results = in_order(info_of, entries, workers=workers, size=lambda _: 0, stop=stop)
+    return list(tracked(results, len(entries), "videos"))
 
 
 def _sample_info(results: Sequence[dict[str, Any] | Failure], videos: Sequence[dict[str, Any]]) -> dict[str, Any]:
