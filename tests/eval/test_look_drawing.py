@@ -166,9 +166,7 @@ def test_a_figure_is_divided_into_one_of_each_video() -> None:
 def test_a_figure_that_a_file_cannot_hold_is_refused() -> None:
     rows = [Row(label=str(number), tiles=[tile(0, 1)]) for number in range(100)]
     made = replace(figure(tile(0, 1)), rows=rows)
-    with pytest.raises(
-        UsageError, match=r"would have 2\d{4} x 584 pixels, which is too large for .webp; show"
-    ):
+    with pytest.raises(UsageError, match=r"would have 2\d{4} x 584 pixels, which is too large for .webp; show"):
         encoded(made, ".webp")
 
 
