@@ -215,3 +215,11 @@ def test_it_is_accessible_and_fits_the_window(chromium: Any, page_file: Path, wi
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= width
         assert violations(shown.page) == []
         assert shown.troubles == []
+
+
+def test_a_page_that_is_not_accessible_would_be_noticed(chromium: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    (tmp_path / "bare.html").write_text('<title>t</title><img src="data:,"><p style="color: #ccc">faint</p>')
+    with opened(chromium, tmp_path / "bare.html") as found:
+        said = " ".join(violations(found.page))
+        assert "critical: image-alt" in said
+        assert "serious: color-contrast" in said
