@@ -29,8 +29,10 @@ SHARED = (
     "vprep.page",
     "vprep.processors",
     "vprep.progress",
+    "vprep.quiet",
     "vprep.signals",
     "vprep.versions",
+    "vprep.store",
     "vprep.streams",
     "vprep.text",
 )

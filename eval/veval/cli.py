@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,9 +13,11 @@ import typer
 
 from veval import options as opt
 from veval import output
+from veval.look.cli import app as look
 from vprep import printing, signals, versions
 from vprep.errors import UsageError, exit_code
 from vprep.text import json_line
+from vtrain.meeting import joined
 
 if TYPE_CHECKING:
     from veval.evaluation import DataInfo, Evaluation, Execution, Weights, WeightsInfo
@@ -28,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(look, name="look")
 
 
 @app.callback()
@@ -279,7 +283,8 @@ def main(argv: list[str] | None = None) -> Never:
 
 def _run(argv: list[str] | None) -> None:
     try:
-        app(argv, prog_name="veval", standalone_mode=True)
+        with joined("veval") if "MASTER_ADDR" in os.environ else nullcontext():
+            app(argv, prog_name="veval", standalone_mode=True)
     finally:
         output.WORK.close()
 

@@ -7,6 +7,7 @@ import typer
 
 from vprep.completion import completed
 from vprep.processors import demand_workers
+from vprep.quiet import with_json
 from vtrain import names
 
 
@@ -72,7 +73,7 @@ Workers = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Device to compute on: cpu or cuda. [default: cuda if there is one]")]
 Skip = Annotated[bool, typer.Option("--skip-bad", help="Leave out videos that cannot be read, and list them.")]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.", callback=with_json)]
 Tuning = Annotated[
     list[str] | None,
     typer.Argument(metavar="key=value ...", help="Recipe settings to change; test.KEY=value changes the protocol."),

@@ -1,14 +1,19 @@
 """Progress on stderr: a bar on a terminal, a line every few seconds in a log."""
 
+import contextlib
 import sys
 import time
+from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from vprep.quiet import is_quiet
+
+Item = TypeVar("Item")
 EVERY = 10.0  # seconds between lines
 
 
@@ -17,6 +22,7 @@ class Progress:
 
     def __init__(self, total: int, done: int = 0, *, visible: bool = True) -> None:
         self.total, self.done, self.first = total, done, done
+        visible = visible and not is_quiet()
         self._visible = visible
         self._began = time.monotonic()
         self._printed = self._began
@@ -59,6 +65,17 @@ class Progress:
     @property
     def seconds_left(self) -> float:
         return (self.total - self.done) / self.per_second if self.per_second else 0.0
+
+
+def tracked(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """Yield items of the work as they are finished, and show how many there are; `what` names them, as in videos."""
+    with Progress(total) as progress, contextlib.ExitStack() as stack:
+        if isinstance(items, Generator):
+            stack.enter_context(contextlib.closing(items))  # also when the one who takes the items stops
+        for number, item in enumerate(items, 1):
+            progress.move(number)
+            progress.show(f"{number}/{total} {what}", f"{progress.per_second:.1f} {what}/s")
+            yield item
 
 
 def clock(seconds: float) -> str:

@@ -33,7 +33,7 @@ class Bar:
 
 def bar_chart(bars: Sequence[Bar], *, title: str, value_label: str, about: str = "", width: float = WIDTH) -> Figure:
     """Return a chart of horizontal bars, one below the other, each with its name, value and interval."""
-    left = min(NAMES * width, max((text_width(bar.name) for bar in bars), default=0.0)) + GAP
+    left = min(NAMES * width, 1.1 * max((text_width(bar.name) for bar in bars), default=0.0)) + 2 * GAP
     right = width - max((text_width(bar.text) for bar in bars), default=0.0) - 2 * GAP
     ends = [value for bar in bars for value in (bar.value, bar.low, bar.high)]
     x = axis(ends, zero=True)
@@ -54,7 +54,7 @@ def histogram(
     """Return a histogram: `counts[i]` values lie between `edges[i]` and `edges[i + 1]`; `levels` are marked values."""
     x, y = axis(edges, exact=True, ticks=6), axis(counts, zero=True, ticks=4)
     left = max(map(text_width, map(number, y.ticks))) + 2 * GAP
-    plot = Plot(left, 2 * LINE + GAP + (LINE if levels else 0), width - 3 * GAP, height - 2 * LINE - GAP, x, y)
+    plot = Plot(left, 2 * LINE + GAP + (LINE if levels else 0.0), width - 3 * GAP, height - 2 * LINE - GAP, x, y)
     marks = [*draw_title(title, width), *draw_axes(plot, x_label, y_label)]
     for place, count in enumerate(counts):
         begin, end = edges[place], edges[place + 1]
@@ -70,7 +70,8 @@ def binned(values: "np.ndarray[tuple[int], np.dtype[np.float64]]", most: int = 4
     """Return the round edges of at most `most` bins, and how many of the values lie in each."""
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    step = round_step(max((high - low) / (most - 1), abs(high) * 1e-9, 1e-9))
+    is_one = high - low <= 1e-9 * abs(high)
+    step = round_step((abs(high) / 10 or 1.0) if is_one else (high - low) / (most - 1))
     first = math.floor(low / step)
     edges = [float(f"{place * step:.12g}") for place in range(first, max(math.ceil(high / step), first + 1) + 1)]
     return edges, np.histogram(known, edges)[0].tolist()
@@ -107,6 +108,6 @@ def _upright(plot: Plot, level: Level) -> list[Mark]:
     anchor = "end" if x > (plot.left + plot.right) / 2 else "start"
     text = f"{level.name} {number(level.value)}"
     return [
-        Line(points=[(x, plot.top - GAP), (x, plot.bottom)], dash=(4, 3), width=1.5),
-        Label(at=(x, plot.top - GAP - 3), text=text, anchor=anchor),  # type: ignore[arg-type]
+        Line(points=[(x, plot.top - LINE), (x, plot.bottom)], dash=(4, 3), width=1.5),
+        Label(at=(x, plot.top - LINE - GAP), text=text, anchor=anchor),  # type: ignore[arg-type]
     ]

@@ -11,6 +11,7 @@ from vprep.index_rows import with_keys
 from vprep.page.pictures import animation, fitted, spaced
 from vprep.preview import jpegs_of, picture_of
 from vprep.progress import Progress
+from vprep.text import byte_size
 
 BUDGET = 3_500_000  # bytes of all films, as base64
 SIDE = 128  # pixels, most of a film's width or height
@@ -52,7 +53,7 @@ def films_of(folder: Path, keys: Sequence[str]) -> Films:
     with Progress(len(keys)) as progress:
         for number, key in enumerate(keys):
             progress.move(number + 1)
-            progress.show(f"{number + 1}/{len(keys)} pictures", "decoding", now=number + 1 == len(keys))
+            progress.show(f"{number + 1}/{len(keys)} pictures", f"{byte_size(taken)} taken")
             try:
                 film = _film(folder, rows[key])
             except (WorkError, KeyError):

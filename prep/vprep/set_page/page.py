@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vprep.errors import UsageError
+from vprep.errors import UsageError, writing
 from vprep.format import FAILURES, read_dataset
 from vprep.index_rows import failures
 from vprep.page import svg
@@ -22,6 +22,7 @@ from vprep.summary import counted
 from vprep.text import brief, byte_size, one_line
 
 HERE = "vprep.set_page"
+CHART = 440.0  # pixels, so that letters are legible on a phone
 MOST_BARS = 40  # classes with a bar of their own
 MOST_ROWS = 1000  # of a table
 EXAMPLES = 5  # failures of each cause
@@ -45,6 +46,8 @@ def save_page(folder: Path, out: Path) -> dict[str, Any]:
         data={FILMS: lambda: [shown.data for shown in films.films]},
         has_films=True,
     )
+    with writing(out, "choose another --html"):
+        out.parent.mkdir(parents=True, exist_ok=True)
     size = save(page, out)
     written = {"html": str(out), "html_bytes": size, "films": len(films.films), "film_bytes": films.bytes}
     return info | written
@@ -59,7 +62,7 @@ def as_text(info: dict[str, Any]) -> str:
 
 def _sections(folder: Path, info: dict[str, Any], tally: Tally, picked: Picked, films: Films) -> Iterator[Section]:
     yield Section(identifier="classes", title="Classes", body=list(_classes(picked)))
-    yield Section(identifier="videos", title="Videos", body=list(_charts(info, tally)))
+    yield Section(identifier="videos", title="Videos", body=_videos(info, tally))
     yield Section(identifier="failures", title="Failures", body=_failures(folder, info))
     yield Section(identifier="same", title="Same content", body=_same(info["duplicates"]))
     lead = wall.lead(picked, films)
@@ -71,12 +74,14 @@ def _classes(picked: Picked) -> Iterator[Child]:
     named = [(name, picked.counts[name]) for name in picked.classes]
     if len(named) <= MOST_BARS:
         bars = [Bar(name=class_name(name), value=count) for name, count in named]
-        yield _figure(svg.element(bar_chart(bars, title="Videos of each class", value_label="videos")))
+        yield _figure(svg.element(bar_chart(bars, title="Videos of each class", value_label="videos", width=CHART)))
     else:
         import numpy as np
 
         edges, counts = binned(np.array([float(count) for _, count in named]))
-        chart = histogram(edges, counts, title="Sizes of the classes", x_label="videos of a class", y_label="classes")
+        chart = histogram(
+            edges, counts, title="Sizes of the classes", x_label="videos of a class", y_label="classes", width=CHART
+        )
         yield _figure(svg.element(chart))
     parts = sorted({(split, part) for _, split, part in picked.parts})
     columns = [Column("class", is_head=True), Column("videos", is_number=True)]
@@ -89,23 +94,31 @@ def _classes(picked: Picked) -> Iterator[Child]:
     yield folded(f"Table of {counted(len(named), 'class')}{left}", table(columns, rows, caption="Classes"))
 
 
+def _videos(info: dict[str, Any], tally: Tally) -> list[Child]:
+    """Return charts of durations, rates, sizes and codecs, and the parts of the splits."""
+    parts = [(split, part, f"{count:,}") for split in SPLITS for part, count in info["splits"].get(split, {}).items()]
+    columns = [Column("split", is_head=True), Column("part"), Column("videos", is_number=True)]
+    rows = [(split, one_line(part), count) for split, part, count in parts]
+    return [el("div", _charts(info, tally), class_="charts"), table(columns, rows, caption="Splits") if rows else None]
+
+
 def _charts(info: dict[str, Any], tally: Tally) -> Iterator[Child]:
     seconds = tally.all_seconds
     if len(seconds):
         edges, counts = binned(seconds)
         levels = [Level(name="median", value=info["seconds"]["50%"])]
         yield _figure(
-            svg.element(histogram(edges, counts, title="Durations", x_label="seconds", y_label="videos", levels=levels))
+            svg.element(
+                histogram(
+                    edges, counts, title="Durations", x_label="seconds", y_label="videos", levels=levels, width=CHART
+                )
+            )
         )
     for title, name in (("Frame rates of the sources", "source_fps"), ("Stored frame rates", "fps"),
                         ("Stored frame sizes", "frame_sizes"), ("Codecs of the sources", "codecs")):  # fmt: skip
         bars = [Bar(name=one_line(str(value)), value=count) for value, count in info[name].items()]
         if bars:
-            yield _figure(svg.element(bar_chart(bars, title=title, value_label="videos")))
-    parts = [(split, part, f"{count:,}") for split in SPLITS for part, count in info["splits"].get(split, {}).items()]
-    if parts:
-        columns = [Column("split", is_head=True), Column("part"), Column("videos", is_number=True)]
-        yield table(columns, ((split, one_line(part), count) for split, part, count in parts), caption="Splits")
+            yield _figure(svg.element(bar_chart(bars, title=title, value_label="videos", width=CHART)))
 
 
 def _failures(folder: Path, info: dict[str, Any]) -> Child:
@@ -120,7 +133,7 @@ def _failures(folder: Path, info: dict[str, Any]) -> Child:
     bars = [Bar(name=one_line(str(cause)), value=count) for cause, count in info["causes"].items()]
     columns = [Column("cause", is_head=True), Column("source"), Column("detail")]
     rows = ((one_line(cause), *example) for cause, found in examples.items() for example in found)
-    chart = bar_chart(bars, title="Videos that failed, by cause", value_label="videos")
+    chart = bar_chart(bars, title="Videos that failed, by cause", value_label="videos", width=CHART)
     return [_figure(svg.element(chart)), table(columns, rows, caption=f"Up to {EXAMPLES} examples of each cause")]
 
 

@@ -21,7 +21,7 @@
     const film = part("film");
     shown = button;
     film.src = `data:image/webp;base64,${films[Number(image.dataset.film)]}`;
-    film.alt = image.alt;
+    film.alt = button.getAttribute("aria-label");
     part("key").textContent = button.dataset.key;
     for (const name of ["about", "size", "source"]) part(name).textContent = button.dataset[name];
     if (!player.open) player.showModal();

@@ -50,8 +50,16 @@ def pictures(picked: Picked, films: Films) -> Iterator[Child]:
 
 def _button(number: int, shown: Film) -> Element:
     key = one_line(shown.row["key"])
-    picture = film(number, alt=f"Video {key}", width=shown.width, height=shown.height)
-    return el("button", picture, type="button", class_="video", data_plays=True, **_about(shown.row))
+    picture = film(number, alt="", width=shown.width, height=shown.height)
+    return el(
+        "button",
+        picture,
+        type="button",
+        class_="video",
+        data_plays=True,
+        aria_label=f"Video {key}",
+        **_about(shown.row),
+    )
 
 
 def _about(row: dict[str, Any]) -> dict[str, str]:
