@@ -288,6 +288,20 @@ def test_failed_videos_of_a_set_in_a_store_are_retried(few: Path, shard: RunVpre
     assert verified.returncode == 0, verified.stdout
 
 
+@pytest.mark.slow
+def test_nodes_of_a_cluster_share_nothing_but_the_store(
+    few: Path, local: dict[str, bytes], run_vprep: RunVprep, s3: Bucket, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="the cluster is Ray's: pip install 'playspeed[ray]'")
+    s3.put_folder("in", few)
+    words = ("shard", s3.url("in"), "--out", s3.url("set"), *WORDS, "--max-failures", 1, "--engine", "ray")
+    done = run_vprep(*words, "--scratch", tmp_path, env=s3.env)
+    assert done.returncode == 0, done.stderr
+    assert same(s3.content("set"), local)
+    assert not any(secret in done.stdout + done.stderr for secret in (SECRET, TOKEN))
+    assert not list(tmp_path.iterdir())
+
+
 def started(s3: Bucket, source: str, out: str, **env: str) -> subprocess.Popen[bytes]:
     argv = [sys.executable, "-m", "vprep.cli", "shard", source, "--out", out, *map(str, WORDS), "--max-failures", "1"]
     return subprocess.Popen(argv, env=os.environ | s3.env | env, stdout=subprocess.DEVNULL)
