@@ -32,6 +32,7 @@ SHARED = (
     "vprep.quiet",
     "vprep.signals",
     "vprep.versions",
+    "vprep.store",
     "vprep.streams",
     "vprep.text",
 )

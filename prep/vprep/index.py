@@ -27,9 +27,9 @@ from vprep.index_rows import batches
 from vprep.progress import tracked
 from vprep.sample_rows import SampleError, row_of
 from vprep.sharding.assemble import IndexWriter, Totals, dataset_info
+from vprep.sharding.destination import WORK
 from vprep.sharding.lock import only_writer
 from vprep.sharding.plan import known_columns, planned_videos, read_plan
-from vprep.sharding.shard_writer import WORK
 from vprep.tar_samples import samples
 from vprep.text import brief
 
