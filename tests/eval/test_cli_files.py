@@ -171,7 +171,7 @@ def test_a_terminal_shows_a_bar_and_with_json_nothing(command: str, here: Path) 
     words = (command, *PLACE, "--shards", "data_shards", "clips=1")
     shown = on_terminal(*words, cwd=here, columns=100)
     assert shown.returncode == 0, shown.stdout
-    assert re.search(rf"{BAR}.* \d+/\d+ (tested videos|features of videos), .* left", shown.stdout)
+    assert re.search(rf"{BAR}.* \d+/\d+ .* left, (tested videos|features of videos), ", shown.stdout)
     (here / "features.parquet").unlink(missing_ok=True)
     plain = on_terminal(*words, "--json", cwd=here, columns=100)
     assert (plain.returncode, BAR in plain.stdout) == (0, False)
