@@ -166,15 +166,16 @@ def test_a_report_has_one_form(here: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["retrieval", "linear", "knn", "features", "test"])
+@pytest.mark.parametrize("command", ["retrieval", "linear", "knn", "features", "test", "finetune"])
 def test_a_terminal_shows_a_bar_and_with_json_nothing(command: str, here: Path) -> None:
-    words = (command, *PLACE, "--shards", "data_shards", "clips=1")
+    words = (command, *PLACE, "--shards", "data_shards", *(FEW_STEPS if command == "finetune" else ()))
+    words += ("test.clips=1" if command == "finetune" else "clips=1",)
     shown = on_terminal(*words, cwd=here, columns=100)
     assert shown.returncode == 0, shown.stdout
     assert re.search(rf"{BAR}.* \d+/\d+ .* left, (tested videos|features of videos), ", shown.stdout)
     (here / "features.parquet").unlink(missing_ok=True)
     plain = on_terminal(*words, "--json", cwd=here, columns=100)
-    assert (plain.returncode, BAR in plain.stdout) == (0, False)
+    assert (plain.returncode, BAR in plain.stdout, " left" in plain.stdout) == (0, False, False)
 
 
 def test_retrieval_keeps_as_many_neighbours_as_the_user_says(here: Path) -> None:
