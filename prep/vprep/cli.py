@@ -93,7 +93,10 @@ def shard(
     ] = "5%",
     engine: Annotated[
         Literal["local", "ray"],
-        typer.Option(help="What makes the shards: this machine, or the nodes of a Ray cluster, a task for each shard."),
+        typer.Option(
+            help="What makes the shards: this machine, or the nodes of a Ray cluster, by a task for each shard on "
+            "--workers processors (then 1 by default)."
+        ),
     ] = "local",
     ray_address: Annotated[
         str | None,

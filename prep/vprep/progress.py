@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 from vprep.quiet import is_quiet
 
 Item = TypeVar("Item")
+BAR = 20  # characters
 EVERY = 10.0  # seconds between lines
 
 
@@ -29,7 +30,7 @@ class Progress:
         self._bar: Bar | None = None
         if visible and sys.stderr.isatty():
             text = TextColumn("{task.fields[text]}")
-            self._bar = Bar(BarColumn(), MofNCompleteColumn(), text, console=Console(stderr=True))
+            self._bar = Bar(BarColumn(BAR), MofNCompleteColumn(), text, console=Console(stderr=True))
             self._task = self._bar.add_task("", total=total, completed=done, text="")
 
     def __enter__(self) -> Self:
@@ -50,13 +51,16 @@ class Progress:
             self._bar.update(self._task, completed=done)
 
     def show(self, count: str, text: str, *, now: bool = False) -> None:
-        """Put `text` beside the bar; in a log print `count` and `text` when the last line is old enough, or `now`."""
-        text = f"{text}, {clock(self.seconds_left)} left"
+        """Put `text` beside the bar; in a log print `count` and `text` when the last line is old enough, or `now`.
+
+        Beside the bar the time that is left comes first, because a narrow terminal shows only the beginning.
+        """
+        left = f"{clock(self.seconds_left)} left"
         if self._bar:
-            self._bar.update(self._task, text=text)
+            self._bar.update(self._task, text=f"{left}, {text}")
         elif self._visible and (now or time.monotonic() - self._printed > EVERY):
             self._printed = time.monotonic()
-            print(f"{count}, {text}", file=sys.stderr, flush=True)
+            print(f"{count}, {text}, {left}", file=sys.stderr, flush=True)
 
     @property
     def per_second(self) -> float:

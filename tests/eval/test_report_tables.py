@@ -84,7 +84,7 @@ def test_a_run_is_one_row_with_its_metrics_side_by_side_and_what_it_is_compared_
     assert block[0].split() == ["1", "PRP", "C3D", "UCF101", "25.00", "40.00", "47.00", "58.00", "69.00"]
     assert block[1].startswith("    vcop 10x16x112 pool5 video; recipe prp-c3d-ucf101; notes 1, 2")
     assert block[2].split()[-6:] == ["deviation", "1.00", "1.00", "1.00", "1.00", "1.00"]
-    assert block[2].startswith("    mean of 3 seeds, standard deviation")
+    assert block[2].startswith("    3 seeds: standard deviation")
     assert block[3].split()[:4] == ["published:", "PRP", "table", "4"]
     assert block[3].split()[4:] == ["23.2", "38.1", "46.0", "55.7", "68.4"]
     assert block[4].split() == ["difference", "+1.80", "+1.90", "+1.00", "+2.30", "+0.60"]

@@ -71,6 +71,12 @@ def test_queries_are_sorted_with_the_worst_first() -> None:
     assert [one.first for one in read_neighbours(found).worst_first()] == [0, 4]
 
 
+@pytest.mark.parametrize("videos", [True, None, {}, []])
+def test_a_result_that_lists_no_videos_has_no_queries(videos: object, tmp_path: Path) -> None:
+    found = read_back(retrieved(2, videos=videos), tmp_path)
+    assert read_neighbours(found).queries == []
+
+
 @pytest.mark.parametrize(
     ("found", "what"),
     [

@@ -1,19 +1,14 @@
 """The set-ups of docs/clusters.md make the same bytes, by the commands as they stand on the page."""
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clusters_page import blocks, machine_of, run
 from store_server import Bucket
 
 FROM_VIDEOS = ("000.tar", "index.parquet", "failures.parquet")
-ROOT = Path(__file__).parents[2]
 MakeVideo = Callable[..., Path]
-RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 Content = Callable[[Path], dict[str, bytes]]
 
 # What SLURM's command does for these lines: it starts the array's tasks together, and what depends on them after them.
@@ -27,29 +22,23 @@ esac
 """
 
 
-def blocks(heading: str) -> list[str]:
-    """The shell scripts below a heading of the page."""
-    page = (ROOT / "docs" / "clusters.md").read_text()
-    section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
-
-
 @pytest.fixture
 def machine(make_video: MakeVideo, tmp_path: Path) -> dict[str, str]:
     """The environment of a machine with the commands of the page, and videos for it."""
     for number in range(6):
         make_video(tmp_path / "my videos" / f"v{number}.mp4", seconds=(6 + number) / 25)
-    programs = {"vprep": f'#!/bin/sh\nexec "{sys.executable}" -m vprep "$@"\n', "sbatch": SBATCH}
-    for name, text in programs.items():
-        path = tmp_path / "bin" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755)
-    return os.environ | {
-        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
-        "VIDEOS": str(tmp_path / "my videos"),
-        "SHARDS": str(tmp_path / "my shards"),
-    }
+    folders = {"VIDEOS": str(tmp_path / "my videos"), "SHARDS": str(tmp_path / "my shards")}
+    return machine_of(tmp_path / "bin", sbatch=SBATCH) | folders
+
+
+def test_a_job_array_makes_the_bytes_of_one_machine(machine: dict[str, str], content: Content, tmp_path: Path) -> None:
+    (alone,) = blocks("Shards on one machine")
+    run(alone, tmp_path, machine | {"SHARDS": str(tmp_path / "alone")})
+    script, submit = blocks("Shards by SLURM")
+    (tmp_path / "shard.sh").write_text(script)
+    run(submit, tmp_path, machine)
+    assert content(tmp_path / "my shards") == content(tmp_path / "alone")
+    assert "dataset.json" in content(tmp_path / "alone")
 
 
 @pytest.mark.slow
@@ -66,18 +55,3 @@ def test_an_object_store_holds_the_bytes_of_one_machine(
     for there in (s3.content("shards"), s3.content("by-parts")):
         assert {name: there[name] for name in FROM_VIDEOS} == {name: here[name] for name in FROM_VIDEOS}
         assert set(there) == set(here)
-
-
-def run(script: str, folder: Path, env: dict[str, str]) -> None:
-    done = subprocess.run(["bash", "-euc", script], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_job_array_makes_the_bytes_of_one_machine(machine: dict[str, str], content: Content, tmp_path: Path) -> None:
-    (alone,) = blocks("Shards on one machine")
-    run(alone, tmp_path, machine | {"SHARDS": str(tmp_path / "alone")})
-    script, submit = blocks("Shards by SLURM")
-    (tmp_path / "shard.sh").write_text(script)
-    run(submit, tmp_path, machine)
-    assert content(tmp_path / "my shards") == content(tmp_path / "alone")
-    assert "dataset.json" in content(tmp_path / "alone")

@@ -6,17 +6,23 @@ import pty
 import re
 import struct
 import termios
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 
 from commands import Done, begin
 
+from veval import cli
+
 BAR = "━"
 
 
-def on_terminal(*words: object, cwd: Path, columns: int) -> Done:
-    """Run `veval WORDS` on a terminal; stdout is all that it showed, without the codes of the terminal."""
+def on_terminal(*words: object, cwd: Path, columns: int, main: Callable[[list[str]], None] = cli.main) -> Done:
+    """Run `veval WORDS` on a terminal; stdout is all that it showed, without the codes of the terminal.
+
+    `main` may be that of another program.
+    """
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     said = bytearray()
@@ -25,7 +31,7 @@ def on_terminal(*words: object, cwd: Path, columns: int) -> Done:
     with TemporaryDirectory() as name:
         for stream in ("stdout", "stderr"):
             (Path(name) / stream).symlink_to(os.ttyname(follower))
-        process = begin(*words, cwd=cwd, env={"TERM": "xterm"}, printed=Path(name))
+        process = begin(*words, cwd=cwd, env={"TERM": "xterm"}, printed=Path(name), main=main)
         process.join()
     os.close(follower)
     reading.join()

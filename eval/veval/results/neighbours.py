@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veval.features.films import film_of
+from veval.results.check import videos_of
 from veval.results.class_names import name_of
 from vprep.errors import UsageError
 
@@ -119,7 +120,7 @@ def read_neighbours(result: Mapping[str, Any]) -> Neighbours:
         raise UsageError(f"a result of {result['kind']} {what} lists no neighbours; run veval retrieval again")
     gallery = _Gallery(result)
     return Neighbours(
-        queries=[query for video in result["videos"] if "neighbours" in video for query in gallery.queries(video)],
+        queries=[query for video in videos_of(result) if "neighbours" in video for query in gallery.queries(video)],
         keep=result["keep"],
         pool=result["protocol"].get("pool"),
         level=str(result["protocol"].get("level") or "video"),

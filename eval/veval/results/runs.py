@@ -70,7 +70,7 @@ def run_of(group: Group, number: int) -> Run:
         backbone=BACKBONES.get(backbone, backbone),
         pretrain=_pretrain(entry),
         recipe=str(entry["weights"].get("recipe") or NONE),
-        weights=", ".join(str(each["weights"].get("hash") or NONE)[:8] for each in group.results),
+        weights=", ".join(dict.fromkeys(str(each["weights"].get("hash") or NONE)[:8] for each in group.results)),
         protocol=_short(entry["protocol"]),
         over=group.over,
         is_scratch=is_scratch(entry),

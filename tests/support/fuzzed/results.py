@@ -70,7 +70,8 @@ def _by_class(path: Path) -> None:
 
 
 def _neighbours(path: Path) -> None:
-    assert all(query.key for query in read_neighbours(read(path)).worst_first())
+    for query in read_neighbours(read(path)).worst_first():
+        assert all(0 <= abs(other.similarity) < 2 for other in query.neighbours)
 
 
 def _make_tried(folder: Path) -> Path:

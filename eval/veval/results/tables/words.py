@@ -34,7 +34,7 @@ def below(row: Row) -> Iterator[Below]:
     deviations = {line.metric: f"{line.deviation:.2f}" for line in row.lines if line.deviation is not None}
     intervals = {line.metric: around(line.interval) for line in row.lines if line.interval}
     differences = {line.metric: f"{line.difference:+.2f}" for line in row.lines if line.difference is not None}
-    yield Below("deviation", f"mean of {row.run.over}, standard deviation", deviations)
+    yield Below("deviation", f"{row.run.over}: standard deviation", deviations)
     yield Below("interval", "95 % interval", intervals)
     for printed in row.published:
         values = {metric: as_printed(value) for metric, value in printed.values.items()}

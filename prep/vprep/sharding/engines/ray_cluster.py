@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from vprep.errors import UsageError
 from vprep.processors import processors
 from vprep.sharding.engines.ray_task import Order, fault_of
 
+_NO_RAY = "--engine ray needs Ray; install it with: pip install 'playspeed[ray]'"
 RETRIES = 3  # of a task whose worker or node was lost, and of one that ran out of memory
 ANSWERS = 20.0  # seconds in which a cluster, and then each of its nodes, must answer
 _GRPC_BEGINS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # and empty settings
@@ -28,10 +30,8 @@ def connected(address: str | None) -> Iterator[Any]:
     """Yield the module `ray`, connected to the cluster at `address` or to one of this machine for this block alone."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    ray = _imported()
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        _require_cluster(address)
+    ray = importlib.import_module("ray")
+    importlib.import_module("ray.util.scheduling_strategies")
     handler = signal.getsignal(signal.SIGTERM)
     # Ray prints what happens to workers on stdout, which belongs to the result.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -52,7 +52,7 @@ def _connect(ray: Any, address: str | None) -> None:  # noqa: ANN401  the module
     }
     try:
         ray.init(address=address or "local", **quiet, **({} if address else alone))
-    except (ConnectionError, RuntimeError, ValueError, SystemExit) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError, SystemExit, ray.exceptions.RayError) as error:
         raise UsageError(_no_cluster(address, str(error))) from None
 
 
@@ -74,7 +74,7 @@ def require_able(ray: Any, nodes: list[dict[str, Any]], order: Order) -> None:  
         try:
             fault = ray.get(answer)
         except ray.exceptions.RayError as error:
-            fault = f"it cannot run playspeed ({first_line(error)}); install it there, with Python's search path"
+            fault = f"it cannot run playspeed ({first_line(error)})"
         if fault:
             raise UsageError(f"node {asked[answer]} of the cluster cannot take part: {fault}")
     if silent:
@@ -82,23 +82,17 @@ def require_able(ray: Any, nodes: list[dict[str, Any]], order: Order) -> None:  
 
 
 def first_line(error: BaseException) -> str:
-    """Return the part of an error of Ray that a person wants to read: the last line of a traceback, else the first."""
+    """Return the sentence of an error of Ray that says why: that below a traceback, or else the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
+    line = lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
+    return line.partition(". ")[0].rstrip(".")
 
 
-def _imported() -> Any:  # noqa: ANN401
-    try:
-        ray = importlib.import_module("ray")
-        importlib.import_module("ray.util.scheduling_strategies")
-    except ImportError:
-        raise UsageError("--engine ray needs Ray; install it with: pip install 'playspeed[ray]'") from None
-    return ray
-
-
-def _require_cluster(address: str) -> None:
+def require_cluster(address: str | None) -> None:
     """Refuse an address without a gRPC server, in seconds; Ray would try for minutes, and end the process."""
-    if address == "auto":
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(_NO_RAY)
+    if address in (None, "", "auto"):
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
