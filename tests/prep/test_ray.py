@@ -1,6 +1,7 @@
 """Shards by tasks on a Ray cluster of two nodes: the bytes of one machine, whatever is killed meanwhile."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -239,6 +240,17 @@ def test_a_source_that_disappears_ends_the_work_with_the_sentence_of_one_machine
     assert done.returncode == 1
     assert f": {source} is " in said(done)
     assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_without_an_address_a_cluster_of_this_machine_serves_the_one_command(
+    source: Path, whole: Path, run_vprep: RunVprep, content: Content, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'playspeed[ray]'")
+    out = tmp_path / "out"
+    done = run_vprep(*words(source, out, "--engine", "ray", "--json"), env={"RAY_ADDRESS": ""})
+    assert (done.returncode, json.loads(done.stdout)["causes"]) == (0, {"not_a_video": 1}), done.stderr
+    assert content(out) == content(whole)
 
 
 @pytest.mark.slow
