@@ -1,22 +1,19 @@
 """The command line of vprep: parse the arguments, call the command, print the result."""
 
-import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 import typer
 
-from vprep import plugins, printing, signals, versions
+from vprep import plugins, printing, versions
 from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from vprep.layouts.listing import Listing
-    from vprep.settings import Settings
-    from vprep.sharding.engines import Engine
-    from vprep.sharding.job import Job
+    from vprep.sharding.destination import Destination
 
 
 def layout_names() -> list[str]:
@@ -32,8 +29,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of videos.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of videos, or a URL as s3://bucket/videos.")]
+Scratch = Annotated[
+    Path | None, typer.Option(help="Folder for files on their way to a store or from it. [default: $TMPDIR]")
+]
 Set = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the set.")]
+AnySet = Annotated[str, typer.Argument(metavar="SET", help="Folder of the set, or its URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Workers = Annotated[
     int | None,
@@ -59,10 +60,8 @@ Layout = Annotated[
         autocompletion=completed(layout_names),
     ),
 ]
-Labels = Annotated[
-    Path | None, typer.Option(help="Class list, or csv with the columns path,label[,split][,start,end].")
-]
-SplitLists = Annotated[Path | None, typer.Option("--splits", help="Folder (or file) of the official split lists.")]
+Labels = Annotated[str | None, typer.Option(help="Class list, or csv with the columns path,label[,split][,start,end].")]
+SplitLists = Annotated[str | None, typer.Option("--splits", help="Folder (or file) of the official split lists.")]
 
 
 @app.callback()
@@ -72,10 +71,12 @@ def common(version: Annotated[bool, versions.option("vprep", "imageio-ffmpeg", "
 
 @app.command()
 def shard(
-    source: Annotated[Path | None, typer.Argument(metavar="SOURCE", help="Folder of videos.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the set; a set that was interrupted is continued.")] = Path(
-        "data_shards"
-    ),
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="Folder of videos, or a URL as s3://bucket/videos.")
+    ] = None,
+    out: Annotated[
+        str, typer.Option(help="Folder or URL of the set; a set that was interrupted is continued.")
+    ] = "data_shards",
     size: Size = "128x171",
     short_side: ShortSide = None,
     fps: Fps = "25",
@@ -110,65 +111,75 @@ def shard(
         ),
     ] = None,
     assemble: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="SET", help="Instead of making shards, write the index of a set whose parts are made."),
     ] = None,
+    scratch: Scratch = None,
     json: Json = False,
 ) -> None:
     """Make shards from a folder of videos. Run it again to continue where it stopped."""
-    from vprep import layouts, summary
+    from vprep import summary
+    from vprep.layouts import remote
     from vprep.settings import read_share
-    from vprep.sharding import build, parts
+    from vprep.sharding import build, command, destination, parts
+    from vprep.store import place
 
     limit = read_share(max_failures)
-    settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
+    settings = command.settings_of(size, short_side, fps, quality, shards, shard_mb, seed)
     if assemble is not None:
-        _refuse_beside_assemble(source, engine, part)
-        _show_set(assemble, parts.assemble(assemble), limit, json)
+        command.refuse_beside_assemble(source, engine, part)
+        with destination.opened(place(assemble), scratch) as made:
+            _show_set(made, parts.assemble(made), limit, json)
         return
-    folder, chosen = _required(source), parts.read_part(part) if part is not None else None
-    maker = _engine(engine, ray_address, part)
+    folder, chosen = place(command.required(source)), parts.read_part(part) if part is not None else None
+    maker = command.engine_of(engine, ray_address, part)
 
     def read_listing() -> "Listing":
-        listing = layouts.read(folder, layout=layout, splits=splits, labels=labels)
+        listing = remote.read(folder, layout=layout, splits=splits, labels=labels, scratch=scratch)
         for line in summary.listing_lines(listing):
             printing.note(line)
         return listing
 
-    job = _job(out, folder, workers or (1 if engine == "ray" else None), timeout)
-    with _resumable(out):
-        if chosen is None:
-            info: dict[str, Any] | None = build.shard(job, read_listing, settings, maker)
-        else:
-            info = parts.shard_part(job, read_listing, settings, chosen)
-    if info is not None:
-        _show_set(out, info, limit, json)
-    elif chosen is not None:
-        printing.show(parts.part_info(out, chosen), json, parts.part_text)
+    with command.opened_job(
+        place(out), folder, _workers(workers or (1 if engine == "ray" else None)), timeout, scratch
+    ) as job:
+        with command.resumable(job.out):
+            if chosen is None:
+                info: dict[str, Any] | None = build.shard(job, read_listing, settings, maker)
+            else:
+                info = parts.shard_part(job, read_listing, settings, chosen)
+        if info is not None:
+            _show_set(job.out, info, limit, json)
+        elif chosen is not None:
+            printing.show(parts.part_info(job.out, chosen), json, parts.part_text)
 
 
 @app.command()
 def retry(
-    out: Set,
+    out: AnySet,
     cause: Annotated[
         str | None, typer.Option(help="Cause of the failures to retry, such as timeout. [default: every cause]")
     ] = None,
-    source: Annotated[Path | None, typer.Option(help="Folder of the videos now, if they were moved.")] = None,
+    source: Annotated[str | None, typer.Option(help="Place of the videos now, if they were moved.")] = None,
     workers: Workers = None,
     timeout: Timeout = 300.0,
+    scratch: Scratch = None,
     json: Json = False,
 ) -> None:
     """Retry the videos that failed. The rest of the set stays as it is."""
     from vprep import summary
     from vprep.format import missing_set
-    from vprep.sharding import build, plan
+    from vprep.sharding import build, command, destination, plan
+    from vprep.store import place
 
-    known = plan.read_plan(out)
-    if known is None:
-        raise UsageError(missing_set(out))
-    with _resumable(out):
-        info = build.retry(_job(out, source or known.root, workers, timeout), cause)
-    printing.show(summary.set_info(out, info), json, summary.set_text)
+    with destination.opened(place(out), scratch) as made:
+        known = plan.plan_of(made)
+        if known is None:
+            raise UsageError(missing_set(made.folder))
+    with command.opened_job(place(out), place(source or known.root), _workers(workers), timeout, scratch) as job:
+        with command.resumable(job.out):
+            info = build.retry(job, cause)
+        printing.show(summary.set_info(job.out, info), json, summary.set_text)
 
 
 @app.command()
@@ -187,22 +198,26 @@ def plan(
     sample: Annotated[int, typer.Option(min=1, help="Number of videos transcoded for the estimate.")] = 64,
     workers: Workers = None,
     timeout: Timeout = 300.0,
+    scratch: Scratch = None,
     json: Json = False,
 ) -> None:
     """Estimate the shards, disk space and time of vprep shard. Writes nothing."""
-    from vprep import layouts, summary
-    from vprep.layouts import alike
-    from vprep.sharding import estimate
+    from vprep import summary
+    from vprep.layouts import alike, remote
+    from vprep.sharding import command, estimate, videos
+    from vprep.store import place
     from vprep.video import ffmpeg
 
-    settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
-    listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
+    settings = command.settings_of(size, short_side, fps, quality, shards, shard_mb, seed)
+    folder = place(source)
+    listing = remote.read(folder, layout=layout, splits=splits, labels=labels, scratch=scratch)
     alike.refuse_alike(listing.classes)
     for line in alike.warnings(listing.classes):
         printing.note(line)
-    info = estimate.plan_report(
-        listing, source, settings, ffmpeg.find(), sample=sample, workers=_workers(workers), timeout=timeout
-    )
+    with videos.opened(folder, scratch) as found:
+        info = estimate.plan_report(
+            listing, found, settings, ffmpeg.find(), sample=sample, workers=_workers(workers), timeout=timeout
+        )
     printing.show(info, json, summary.plan_text)
 
 
@@ -314,72 +329,12 @@ def main(argv: list[str] | None = None) -> Never:
     sys.exit(exit_code("vprep", lambda: app(argv, prog_name="vprep", standalone_mode=True)))
 
 
-def _refuse_beside_assemble(source: Path | None, engine: str, part: str | None) -> None:
-    if source is not None or part is not None or engine != "local":
-        raise UsageError("--assemble names a set whose parts are made; leave out SOURCE, --part and --engine")
-
-
-def _required(source: Path | None) -> Path:
-    if source is None:
-        raise UsageError("name the folder of videos, as in: vprep shard VIDEOS --out SET")
-    return source
-
-
-def _engine(name: str, ray_address: str | None, part: str | None) -> "Engine":
-    if name == "ray":
-        if part is not None:
-            raise UsageError("--part makes a part on this machine, and --engine ray makes all; choose one of them")
-        from vprep.sharding.engines.ray import on_cluster
-
-        return on_cluster(ray_address)
-    if ray_address is not None:
-        raise UsageError("--ray-address is for --engine ray; add that, or leave --ray-address out")
-    from vprep.sharding.engines.local import transcode_shards
-
-    return transcode_shards
-
-
-def _show_set(out: Path, info: dict[str, Any], limit: float, json: bool) -> None:
+def _show_set(out: "Destination", info: dict[str, Any], limit: float, json: bool) -> None:
     """Print the result of vprep shard; fail when more than the share `limit` of the videos failed."""
     from vprep import summary
 
     printing.show(summary.set_info(out, info), json, summary.set_text)
     summary.refuse_failures(out, info, limit)
-
-
-def _resumable(out: Path) -> contextlib.AbstractContextManager[None]:
-    """Let a signal say what is complete and how to continue."""
-
-    def sentence() -> str:
-        complete = len(list(out.glob("*.tar")))
-        return f"stopped; {complete} shards in {out} are complete: run the same command again to continue"
-
-    return signals.explained(sentence)
-
-
-def _settings(
-    size: str, short_side: int | None, fps: str, quality: int, shards: int | None, shard_mb: int, seed: int
-) -> "Settings":
-    from vprep.settings import Settings, read_fps, read_size
-
-    height, width = read_size(size)
-    return Settings(
-        height=height,
-        width=width,
-        short_side=short_side,
-        fps=read_fps(fps),
-        quality=quality,
-        shards=shards,
-        shard_mb=shard_mb,
-        seed=seed,
-    )
-
-
-def _job(out: Path, source: Path, workers: int | None, timeout: float) -> "Job":
-    from vprep.sharding.job import Job
-    from vprep.video import ffmpeg
-
-    return Job(out=out, root=source.resolve(), ffmpeg=ffmpeg.find(), workers=_workers(workers), timeout=timeout)
 
 
 def _workers(number: int | None) -> int:

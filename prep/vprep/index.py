@@ -26,9 +26,9 @@ from vprep.hashing import hash_file
 from vprep.index_rows import batches
 from vprep.sample_rows import SampleError, row_of
 from vprep.sharding.assemble import IndexWriter, Totals, dataset_info
+from vprep.sharding.destination import WORK
 from vprep.sharding.lock import only_writer
 from vprep.sharding.plan import known_columns, planned_videos, read_plan
-from vprep.sharding.shard_writer import WORK
 from vprep.tar_samples import samples
 from vprep.text import brief
 

@@ -110,7 +110,7 @@ def _root(folder: Path) -> Path | None:
         plan = read_plan(folder)
     except UsageError:
         return None
-    return None if plan is None else plan.root
+    return None if plan is None or not isinstance(plan.root, Path) else plan.root
 
 
 def _few(names: list[str]) -> str:

@@ -137,8 +137,8 @@ def s3_here(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
 
 
 def _sent(method: str, url: str, data: bytes | None = None) -> bytes:
-    signed = {"Authorization": f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request"}
-    signed["Content-Type"] = "application/octet-stream"  # or moto takes the bytes for a form
+    credential = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request"
+    signed = {"Authorization": credential, "Content-Type": "application/octet-stream"}
     request = urllib.request.Request(url, data, signed, method=method)  # noqa: S310  loopback
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310

@@ -1,8 +1,7 @@
 """Make the shards of a set that are not there yet, and retry the videos that failed."""
 
 import contextlib
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,21 +9,22 @@ from typing import Any
 
 from vprep.atomic import DRAFT
 from vprep.errors import UsageError, WorkError, about, advice, reason, writing
-from vprep.format import DATASET, LOCK, PLAN, missing_set, read_dataset
+from vprep.format import DATASET, LOCK, PLAN, missing_set
 from vprep.layouts.alike import refuse_alike
 from vprep.layouts.listing import Listing
 from vprep.printing import note
 from vprep.settings import Settings
-from vprep.sharding.assemble import finish, is_finished, reopen
+from vprep.sharding.assemble import finish, finished, is_finished, reopen
+from vprep.sharding.destination import WORK, Destination
 from vprep.sharding.engines import Engine
 from vprep.sharding.engines.local import Result, make_shards, transcode_shards, transcoded
 from vprep.sharding.estimate import shard_count
 from vprep.sharding.job import Job
 from vprep.sharding.lock import only_writer
-from vprep.sharding.plan import Plan, Planned, divide, interleaved, keys_of, read_plan, write_plan
+from vprep.sharding.plan import Plan, Planned, divide, interleaved, keys_of, plan_of, write_plan
 from vprep.sharding.progress import VideoProgress
 from vprep.sharding.same_plan import refuse_listing, refuse_settings
-from vprep.sharding.shard_writer import WORK, load
+from vprep.sharding.shard_writer import load
 from vprep.video.failures import Failure
 from vprep.video.transcode import Video
 
@@ -39,12 +39,11 @@ def shard(
     """Make the set of `settings`, or continue it; return the content of its dataset.json."""
     with locked(job.out, only_writer):
         plan = new_or_same_plan(job, read_listing, settings)
-        if (job.out / DATASET).exists():
+        if job.out.fetch(DATASET).exists():
             if is_finished(job.out):
-                shutil.rmtree(job.out / WORK, ignore_errors=True)
-                return read_dataset(job.out)
+                return finished(job.out)
             reopen(job.out)
-        pending = pending_shards(job.out, plan)
+        pending = pending_shards(job.out, plan.shards)
         with progress_of(plan, set(plan.shards), pending) as progress:
             engine(job, plan, pending, progress)
         return finish(job.out, plan)
@@ -53,12 +52,12 @@ def shard(
 def retry(job: Job, cause: str | None) -> dict[str, Any]:
     """Retry the videos that failed, or those of one cause; the other videos are copied as they are."""
     with locked(job.out, only_writer):
-        plan = read_plan(job.out)
-        if plan is None or not (job.out / DATASET).exists():
-            raise UsageError(missing_set(job.out))
+        plan = plan_of(job.out)
+        if plan is None or not (job.out.folder / DATASET).exists():
+            raise UsageError(missing_set(job.out.folder))
         if not is_finished(job.out):
             raise UsageError(f"{job.out} lacks some of its files; vprep verify {job.out} lists them")
-        refuse_settings(job.out, plan.settings, replace(plan.settings, ffmpeg=job.ffmpeg.version))
+        refuse_settings(str(job.out), plan.settings, replace(plan.settings, ffmpeg=job.ffmpeg.version))
         reopen(job.out)
         chosen = {name for name in plan.shards if _has_failed(job.out, name, cause)}
         if not chosen:
@@ -69,7 +68,7 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
             return kept(name).get(planned.key) or transcoded(job, plan.settings, planned)
 
         with progress_of(plan, set(plan.shards), chosen) as progress:
-            make_shards(job, chosen, kept_or_retried, progress)
+            make_shards(job, chosen, kept_or_retried, progress, replace=True)
         return finish(job.out, plan)
 
 
@@ -81,21 +80,22 @@ def new_or_same_plan(job: Job, read_listing: Callable[[], Listing], settings: Se
     """
     listing = read_listing()
     settings = replace(settings, layout=listing.layout, ffmpeg=job.ffmpeg.version)
-    plan = read_plan(job.out)
+    plan = plan_of(job.out)
     if plan is None:
         with contextlib.suppress(FileExistsError):
             return _new_plan(job, listing, settings)
-        plan = read_plan(job.out)
+        plan = plan_of(job.out)
     if plan is None:
-        raise WorkError(f"{job.out / PLAN} is gone; run the same command again")
-    refuse_settings(job.out, plan.settings, settings)
+        raise WorkError(f"{job.out}/{PLAN} is gone; run the same command again")
+    refuse_settings(str(job.out), plan.settings, settings)
     refuse_listing(job.out, listing)
     return plan
 
 
-def pending_shards(out: Path, plan: Plan) -> set[str]:
-    """Return the names of the shards of a plan that are not complete."""
-    return {name for name in plan.shards if load(out, name) is None}
+def pending_shards(out: Destination, names: Iterable[str]) -> set[str]:
+    """Return those of the named shards that are not complete."""
+    there = out.sizes()
+    return {name for name in names if name not in there or load(out, name) is None}
 
 
 def progress_of(plan: Plan, names: set[str], pending: set[str]) -> VideoProgress:
@@ -105,12 +105,12 @@ def progress_of(plan: Plan, names: set[str], pending: set[str]) -> VideoProgress
 
 
 @contextlib.contextmanager
-def locked(out: Path, lock: Lock) -> Iterator[None]:
+def locked(out: Destination, lock: Lock) -> Iterator[None]:
     """Lock the folder of a set for this process, and turn an error of the disk into one sentence."""
     stack = contextlib.ExitStack()
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(lock(out))
+    with writing(out.folder):
+        out.folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(lock(out.folder))
     with stack:
         try:
             yield
@@ -128,37 +128,38 @@ def _new_plan(job: Job, listing: Listing, settings: Settings) -> Plan:
     ordered = interleaved(map(Planned, keys, listing.entries), settings.seed)
     entries = [video.entry for video in ordered]
     shards = settings.shards or shard_count(
-        entries, job.root, settings, job.ffmpeg, workers=job.workers, timeout=job.timeout
+        entries, job.videos, settings, job.ffmpeg, workers=job.workers, timeout=job.timeout
     )
-    return write_plan(job.out, settings, job.root, listing.classes, divide(ordered, shards))
+    return write_plan(job.out, settings, str(job.videos), listing.classes, divide(ordered, shards))
 
 
-def _refuse_foreign(out: Path) -> None:
+def _refuse_foreign(out: Destination) -> None:
     """Refuse a folder with files that do not belong to a set."""
-    names = sorted(path.name for path in out.iterdir())
-    others = [name for name in names if name not in HARMLESS and not (name[0] == "." and name.endswith(DRAFT))]
-    if others and not (out / PLAN).exists():  # another part may have made the plan meanwhile
+    others = [name for name in out.names() if name not in HARMLESS and not (name[0] == "." and name.endswith(DRAFT))]
+    if others and out.size(PLAN) is None:  # another part may have made the plan meanwhile
         raise UsageError(f"{out} holds '{others[0]}' and is no set; choose an empty folder for --out")
 
 
-def _has_failed(out: Path, name: str, cause: str | None) -> bool:
+def _has_failed(out: Destination, name: str, cause: str | None) -> bool:
     found = load(out, name)
     return found is not None and any(cause in (None, failure["cause"]) for failure in found[0].failures)
 
 
-def _kept_results(out: Path, name: str, cause: str | None) -> dict[str, Result]:
+def _kept_results(out: Destination, name: str, cause: str | None) -> dict[str, Result]:
     """Return the videos of a finished shard by their keys, and its failures that are not retried."""
     found = load(out, name)
     if found is None:
-        raise WorkError(f"{out / name} changed while it was being read; run vprep shard again")
+        raise WorkError(f"{out}/{name} changed while it was being read; run vprep shard again")
     record, table = found
     results: dict[str, Result] = {
         failure["key"]: Failure(failure["cause"], failure["detail"])
         for failure in record.failures
         if cause not in (None, failure["cause"])
     }
-    with about(out / name), (out / name).open("rb") as tar:
+    path = out.fetch(name)
+    with about(path), path.open("rb") as tar:
         for row in table.to_pylist():
             tar.seek(row["offset"])
             results[row["key"]] = Video(row, tar.read(row["size"]))
+    out.forget(name)
     return results

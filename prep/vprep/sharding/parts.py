@@ -5,24 +5,23 @@ is started twice does no harm, and whoever finds all shards complete may write t
 """
 
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from vprep.errors import UsageError, WorkError
-from vprep.format import DATASET, missing_set, read_dataset
+from vprep.format import DATASET, missing_set
 from vprep.layouts.listing import Listing
 from vprep.printing import note
 from vprep.settings import Settings
-from vprep.sharding.assemble import finish, is_finished
-from vprep.sharding.build import locked, new_or_same_plan, progress_of
+from vprep.sharding.assemble import finish, finished, is_finished
+from vprep.sharding.build import locked, new_or_same_plan, pending_shards, progress_of
+from vprep.sharding.destination import WORK, Destination
 from vprep.sharding.engines.local import transcode_shards
 from vprep.sharding.job import Job
 from vprep.sharding.lock import one_of_many
-from vprep.sharding.plan import Plan, read_plan
-from vprep.sharding.shard_writer import WORK, load, make_work_folder
+from vprep.sharding.plan import Plan, plan_of
+from vprep.sharding.shard_writer import make_work_folder
 from vprep.summary import MOST, counted
 
 _COUNT = ".parts"  # a file with this ending in WORK tells into how many parts the shards were divided
@@ -61,34 +60,34 @@ def shard_part(job: Job, read_listing: Callable[[], Listing], settings: Settings
     with locked(job.out, one_of_many):
         plan = new_or_same_plan(job, read_listing, settings)
         try:
-            if not (job.out / DATASET).exists():
+            if not job.out.fetch(DATASET).exists():
                 _make_part(job, plan, part)
             return _assembled(job.out, plan)
         except (OSError, WorkError):
             if is_finished(job.out):  # by a second start of this part, which also removes the drafts
-                return read_dataset(job.out)
+                return finished(job.out)
             raise
 
 
-def assemble(out: Path) -> dict[str, Any]:
+def assemble(out: Destination) -> dict[str, Any]:
     """Write the index and dataset.json of a set whose parts are all made; return the content of dataset.json."""
-    if read_plan(out) is None:
-        raise UsageError(missing_set(out))
+    if plan_of(out) is None:
+        raise UsageError(missing_set(out.folder))
     with locked(out, one_of_many):
-        plan = read_plan(out)
+        plan = plan_of(out)
         if plan is None:
-            raise UsageError(missing_set(out))
+            raise UsageError(missing_set(out.folder))
         info = _assembled(out, plan)
         if info is None:
             raise WorkError(_missing_sentence(out, plan))
         return info
 
 
-def part_info(out: Path, part: Part) -> dict[str, Any]:
+def part_info(out: Destination, part: Part) -> dict[str, Any]:
     """Return the state of a part and of the set that it belongs to, for printing."""
-    plan = read_plan(out)
+    plan = plan_of(out)
     if plan is None:
-        raise UsageError(missing_set(out))
+        raise UsageError(missing_set(out.folder))
     missing = _missing(out, plan)
     return {
         "out": str(out),
@@ -111,34 +110,35 @@ def _make_part(job: Job, plan: Plan, part: Part) -> None:
     names = part.shards(plan)
     if not names:
         note(f"part {part} is empty: the plan has {counted(len(plan.shards), 'shard')}; --shards sets their number")
-    make_work_folder(job.out)
-    (job.out / WORK / f"{part.count}{_COUNT}").touch()
-    pending = {name for name in names if load(job.out, name) is None}
+    make_work_folder(job.out.folder)
+    (job.out.folder / WORK / f"{part.count}{_COUNT}").touch()
+    job.out.keep(f"{WORK}/{part.count}{_COUNT}")
+    pending = pending_shards(job.out, names)
     with progress_of(plan, set(names), pending) as progress:
         transcode_shards(job, plan, pending, progress)
 
 
-def _assembled(out: Path, plan: Plan) -> dict[str, Any] | None:
+def _assembled(out: Destination, plan: Plan) -> dict[str, Any] | None:
     """Return the content of dataset.json, written now if it is not there; None when shards are missing."""
-    if (out / DATASET).exists():
+    if out.fetch(DATASET).exists():
         if not is_finished(out):
             raise UsageError(f"{out} lacks some of its files; run vprep shard on it, without --part or --assemble")
-        shutil.rmtree(out / WORK, ignore_errors=True)
-        return read_dataset(out)
+        return finished(out)
     return None if _missing(out, plan) else finish(out, plan)
 
 
-def _missing(out: Path, plan: Plan) -> list[int]:
+def _missing(out: Destination, plan: Plan) -> list[int]:
     """Return the numbers of the shards that are not there."""
-    there = {path.name for path in out.iterdir()}
+    there = out.names()
     return [number for number, name in enumerate(plan.shards) if name not in there]
 
 
-def _missing_sentence(out: Path, plan: Plan) -> str:
+def _missing_sentence(out: Destination, plan: Plan) -> str:
     missing = _missing(out, plan)
     names = list(plan.shards)
     what = f"{len(missing)} of {len(names)} shards in {out} are missing ({_some([names[n] for n in missing])})"
-    counts = sorted(int(path.stem) for path in (out / WORK).glob(f"*{_COUNT}") if path.stem.isdecimal())
+    stems = [name.removesuffix(_COUNT) for name in out.names(WORK) if name.endswith(_COUNT)]
+    counts = sorted(int(stem) for stem in stems if stem.isdecimal())
     if len(counts) != 1 or not counts[0]:
         return f"{what}; run the parts that make them, or vprep shard without --part, and assemble again"
     parts = sorted({number % counts[0] for number in missing})

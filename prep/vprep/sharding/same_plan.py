@@ -1,14 +1,13 @@
 """Refuse to continue a set by a command that would have planned another one."""
 
-from pathlib import Path
-
 from vprep.errors import UsageError
 from vprep.layouts.listing import Entry, Listing
 from vprep.settings import Settings
+from vprep.sharding.destination import Destination
 from vprep.sharding.plan import planned_videos
 
 
-def refuse_settings(out: Path, old: Settings, new: Settings) -> None:
+def refuse_settings(out: str, old: Settings, new: Settings) -> None:
     """Refuse settings that differ from the plan's."""
     before, now = old.as_dict(), new.as_dict()
     for name, value in before.items():
@@ -24,10 +23,10 @@ def refuse_settings(out: Path, old: Settings, new: Settings) -> None:
         raise UsageError(f"{out} was made with {what} {made}, and this command has {here}; choose another --out")
 
 
-def refuse_listing(out: Path, listing: Listing) -> None:
+def refuse_listing(out: Destination, listing: Listing) -> None:
     """Refuse lists that differ from the plan's. Videos that have disappeared since fail when their turn comes."""
     listed = {_identity(entry): entry for entry in listing.entries}
-    for _, videos in planned_videos(out):
+    for _, videos in planned_videos(out.folder):
         for old in (video.entry for video in videos):
             entry = listed.pop(_identity(old), old)
             if (entry.label, entry.class_name, entry.splits) != (old.label, old.class_name, old.splits):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
+from vprep.hashing import hash_pieces
 from vprep.store.faults import ChangedError, ExistsError, MissingError, fault
 from vprep.store.library import obstore
 from vprep.store.location import Location
@@ -70,19 +71,19 @@ class Store:
 
     def stream(self, name: str, etag: str | None = None) -> Iterator[bytes]:
         """Yield the content of an object in pieces, all of them of one version."""
-        head = self._known(name)
-        if etag is not None and head.etag != etag:
-            raise ChangedError(f"{self.location / name} changed; run the same command again")
-        for start in range(0, head.size, PIECE):
-            yield self.read_range(name, start, min(start + PIECE, head.size), head.etag)
+        yield from self._pieces(self._known(name, etag))
 
     def download(self, name: str, path: Path, etag: str | None = None) -> Head:
         """Write an object to a local file, which is complete or absent; return what was written."""
-        head = self._known(name)
+        head = self._known(name, etag)
         with atomic_write(path) as file:
-            for piece in self.stream(name, etag or head.etag):
+            for piece in self._pieces(head):
                 file.write(piece)
         return head
+
+    def hash(self, name: str) -> str:
+        """Return the XXH3 of an object's content, as `vprep.hashing` computes it for a file."""
+        return hash_pieces(self.stream(name))
 
     def put(self, name: str, data: bytes | Path, *, create: bool = False) -> bool:
         """Write an object, complete or not at all, and return True.
@@ -116,11 +117,18 @@ class Store:
         """Remove an object, if it is there."""
         self._tried(name, lambda library, handle: library.delete(handle, [name]))
 
-    def _known(self, name: str) -> Head:
+    def _known(self, name: str, etag: str | None) -> Head:
+        """Return an object's size and etag; refuse one that is not there, or has another etag than `etag`."""
         head = self.head(name)
         if head is None:
             raise MissingError(f"{self.location / name} does not exist")
+        if etag is not None and head.etag != etag:
+            raise ChangedError(f"{self.location / name} changed; run the same command again")
         return head
+
+    def _pieces(self, head: Head) -> Iterator[bytes]:
+        for start in range(0, head.size, PIECE):
+            yield self.read_range(head.name, start, min(start + PIECE, head.size), head.etag)
 
     def _tried(
         self, name: str, act: Callable[[ModuleType, Any], Result], options: dict[str, Any] | None = None

@@ -1,6 +1,5 @@
 """Make shards on the nodes of a Ray cluster, a task for each shard."""
 
-import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +8,6 @@ from vprep import signals, versions
 from vprep.errors import UsageError, WorkError
 from vprep.format import PLAN
 from vprep.hashing import hash_file
-from vprep.layouts.walk import path_of
 from vprep.sharding.engines import Engine
 from vprep.sharding.engines.ray_cluster import RETRIES, connected, first_line, nodes_with, require_able
 from vprep.sharding.engines.ray_task import Made, Order, make_shard
@@ -29,7 +27,7 @@ def on_cluster(address: str | None) -> Engine:
     """Return the engine of the cluster at `address`; without an address, of a cluster of this machine alone."""
 
     def transcode_shards(job: Job, plan: Plan, names: set[str], progress: VideoProgress) -> None:
-        make_work_folder(job.out)
+        make_work_folder(job.out.folder)
         if not names:
             return
         with connected(address) as ray, signals.deferred() as asked:
@@ -100,13 +98,14 @@ def _cancel(ray: Any, tasks: list[Any]) -> None:  # noqa: ANN401
 def _order(job: Job, names: set[str]) -> Order:
     video, size = _seen_video(job, names)
     return Order(
-        out=str(job.out.resolve()),
-        root=str(job.root),
+        out=job.out.address,
+        root=str(job.videos),
+        scratch=str(job.scratch or ""),
         workers=job.workers,
         timeout=job.timeout,
         package=versions.installed("playspeed"),
         ffmpeg=job.ffmpeg.version,
-        plan=hash_file(job.out / PLAN),
+        plan=hash_file(job.out.fetch(PLAN)),
         video=video,
         video_bytes=size,
     )
@@ -114,8 +113,9 @@ def _order(job: Job, names: set[str]) -> Order:
 
 def _seen_video(job: Job, names: set[str]) -> tuple[str, int]:
     """Return a video of these shards that is there, and its size; an empty name when none is."""
-    for _, videos in planned_videos(job.out, names):
+    for _, videos in planned_videos(job.out.folder, names):
         for planned in videos:
-            with contextlib.suppress(OSError):
-                return planned.entry.source, path_of(job.root, planned.entry.source).stat().st_size
+            size = job.videos.size(planned.entry.source)
+            if size is not None:
+                return planned.entry.source, size
     return "", 0

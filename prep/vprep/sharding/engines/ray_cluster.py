@@ -16,7 +16,7 @@ from vprep.processors import processors
 from vprep.sharding.engines.ray_task import Order, fault_of
 
 RETRIES = 3  # of a task whose worker or node was lost, and of one that ran out of memory
-ANSWERS = 30.0  # seconds in which a cluster, and then each of its nodes, must answer
+ANSWERS = 20.0  # seconds in which a cluster, and then each of its nodes, must answer
 _OBJECT_STORE = 80 << 20  # bytes; nothing but names and numbers goes through it
 # Ray sends statistics to its makers, and retries for ever after a task ran out of memory, unless told otherwise.
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": str(RETRIES)}
@@ -32,12 +32,14 @@ def connected(address: str | None) -> Iterator[Any]:
     if address:
         _require_cluster(address)
     handler = signal.getsignal(signal.SIGTERM)
-    try:
-        _connect(ray, address)
-        signal.signal(signal.SIGTERM, handler)  # Ray has set its own
-        yield ray
-    finally:
-        ray.shutdown()
+    # Ray prints what happens to workers on stdout, which belongs to the result.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        try:
+            _connect(ray, address)
+            signal.signal(signal.SIGTERM, handler)  # Ray has set its own
+            yield ray
+        finally:
+            ray.shutdown()
 
 
 def _connect(ray: Any, address: str | None) -> None:  # noqa: ANN401  the module

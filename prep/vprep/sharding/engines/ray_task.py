@@ -13,12 +13,14 @@ from vprep import versions
 from vprep.errors import UsageError, WorkError, advice, reason
 from vprep.format import PLAN
 from vprep.hashing import hash_file
-from vprep.layouts.walk import path_of
+from vprep.sharding.destination import opened as opened_set
 from vprep.sharding.engines.local import transcode_shards
 from vprep.sharding.job import Job
-from vprep.sharding.plan import read_plan
+from vprep.sharding.plan import plan_of
 from vprep.sharding.progress import VideoProgress
 from vprep.sharding.shard_writer import load
+from vprep.sharding.videos import opened as opened_videos
+from vprep.store import place
 from vprep.video import ffmpeg
 
 
@@ -27,6 +29,7 @@ class Order(TypedDict):
 
     out: str
     root: str
+    scratch: str  # folder for files on their way to a store; empty for TMPDIR
     workers: int
     timeout: float
     package: str  # versions of playspeed and of ffmpeg
@@ -73,15 +76,25 @@ def fault_of(order: Order) -> str:
 
 def _failures(order: Order, name: str) -> Counter[str]:
     """Make one shard, unless it is complete, and return how many of its videos failed by each cause."""
-    out = Path(order["out"])
-    plan = read_plan(out)
+    scratch = Path(order["scratch"]) if order["scratch"] else None
+    with opened_set(place(order["out"]), scratch) as out, opened_videos(place(order["root"]), scratch) as videos:
+        job = Job(
+            out=out,
+            videos=videos,
+            ffmpeg=ffmpeg.find(),
+            workers=order["workers"],
+            timeout=order["timeout"],
+            scratch=scratch,
+        )
+        return _made(job, name)
+
+
+def _made(job: Job, name: str) -> Counter[str]:
+    plan = plan_of(job.out)
     if plan is None:
-        raise WorkError(f"{out / PLAN} is gone")
-    if found := load(out, name):  # of a task whose node was lost when it had finished
+        raise WorkError(f"{job.out}/{PLAN} is gone")
+    if found := load(job.out, name):  # of a task whose node was lost when it had finished
         return Counter(failure["cause"] for failure in found[0].failures)
-    job = Job(
-        out=out, root=Path(order["root"]), ffmpeg=ffmpeg.find(), workers=order["workers"], timeout=order["timeout"]
-    )
     progress = VideoProgress(plan.shards[name], visible=False)
     transcode_shards(job, plan, {name}, progress)
     return progress.failures
@@ -89,21 +102,14 @@ def _failures(order: Order, name: str) -> Counter[str]:
 
 def _unseen(order: Order) -> str:
     """Return the sentence for a folder that this node does not see, or sees with another content."""
-    plan = Path(order["out"]) / PLAN
-    if not plan.is_file() or hash_file(plan) != order["plan"]:
-        return _elsewhere(order["out"])
-    video = path_of(Path(order["root"]), order["video"])
-    if not Path(order["root"]).is_dir() or (order["video"] and not _has_size(video, order["video_bytes"])):
-        return _elsewhere(order["root"])
+    with opened_set(place(order["out"])) as out, opened_videos(place(order["root"])) as videos:
+        plan = out.fetch(PLAN)
+        if not plan.is_file() or hash_file(plan) != order["plan"]:
+            return _elsewhere(order["out"])
+        if videos.are_gone() or (order["video"] and videos.size(order["video"]) != order["video_bytes"]):
+            return _elsewhere(order["root"])
     return ""
 
 
 def _elsewhere(folder: str) -> str:
     return f"{folder} is not the folder that it is here; put it on a file system that all nodes share"
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except OSError:
-        return False
