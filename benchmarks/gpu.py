@@ -2,12 +2,12 @@
 
     python benchmarks/gpu.py --out results                         # all phases
     python benchmarks/gpu.py --out results --only right,fast       # these; rows of other phases stay
-    python benchmarks/gpu.py --out results --only learned --limit learned=420 --clips ucf101    # real videos, too
+    python benchmarks/gpu.py --out results --only fed,learned --clips ucf101    # real videos instead of made ones
 
 right     `pytest -m gpu`: losses, resume, augmentation, features, testing and fine-tuning as on the CPU
 fast      forward and backward of each backbone by precision, layout, kernels, stem and compiler (gpu_fast.py)
 fed       RSPNet with R(2+1)D from shards, beside steps from memory and as published code runs them (gpu_fed.py)
-learned   Pace and RSPNet on 2,000 small videos: retrieval and fine-tuning, beside scratch (gpu_learned.py)
+learned   Pace and RSPNet, on 2,000 small made videos: retrieval and fine-tuning, beside scratch (gpu_learned.py)
 
 Each phase is a process of its own, which is ended at its limit. What it wrote until then stays: OUT/rows.jsonl has a
 row for each measurement, OUT/PHASE.log what the phase printed, and OUT/table.md all tables, for benchmarks/LOG.md.
@@ -146,7 +146,7 @@ def read_words() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("gpu-results"), help="folder for the results")
     parser.add_argument("--only", default=",".join(LIMITS), help="phases to run, as in right,fast")
     parser.add_argument("--limit", nargs="*", default=[], metavar="PHASE=SECONDS", help="other limits of phases")
-    parser.add_argument("--clips", type=Path, help="folder of real videos on which `learned` learns, too")
+    parser.add_argument("--clips", type=Path, help="folder of real videos, to use instead of made ones")
     parser.add_argument(
         "--methods", nargs="+", choices=["pace", "rspnet"], default=["pace", "rspnet"], help="of `learned`"
     )

@@ -98,7 +98,7 @@ def main() -> None:
     recipe = recipe_of(words.small)
     alone = step.step(recipe, seconds=seconds, device=words.device)
     print(alone)
-    videos = ShardSet.open(str(made_set(words.work, words.small))).select()
+    videos = ShardSet.open(str(made_set(words.work, words.small, words.clips))).select()
     measured: list[Measured] = []
     for _ in range(turns):
         measured.append(step.all(recipe, videos, workers=None, seconds=seconds, device=words.device))

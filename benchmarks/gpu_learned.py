@@ -1,7 +1,7 @@
 """Phase `learned` of gpu.py: train Pace and RSPNet for some time, then compare them with the same network from scratch.
 
 By retrieval in the training videos, and by fine-tuning on labels and a test with ten clips of each video. The classes
-of the small videos differ in motion alone. With --clips, real videos follow.
+of the made videos differ in motion alone.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any, Never
 
 from gpu_results import Results, words_of_phase
-from gpu_videos import made_set, vprep
+from gpu_videos import made_set
 from veval import cli as veval
 from vtrain import cli as vtrain
 
@@ -95,19 +95,11 @@ def learn(name: str, shards: Path, seconds: float, words: argparse.Namespace, re
 def main() -> None:
     began, words = monotonic(), words_of_phase()
     results = Results(words.out)
+    shards = made_set(words.work, words.small, words.clips)
     results.forget("trained", "learned")
-    learn("synth", made_set(words.work, words.small), seconds_for(words, began), words, results)
-    if words.clips:
-        real = words.work / "real"
-        vprep("shard", words.clips, "--out", real)
-        learn("real", real, seconds_for(words, began), words, results)
-
-
-def seconds_for(words: argparse.Namespace, began: float) -> float:
-    """Return the seconds in which the methods train on the next set of videos."""
-    shares = 2 if words.clips else 1
     evaluation = EVALUATION * (len(words.methods) + 1)
-    return max(1.0, (words.limit - evaluation * shares - (monotonic() - began)) / shares)
+    seconds = max(1.0, words.limit - evaluation - (monotonic() - began))
+    learn("real" if words.clips else "made", shards, seconds, words, results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The videos of gpu.py: small ones, made on the spot, as shards."""
+"""The videos of gpu.py, as shards: small ones, made on the spot, or those of a folder."""
 
 import subprocess
 import sys
@@ -8,13 +8,14 @@ CLASSES, PER_CLASS, SECONDS = 16, 125, 6.0
 SMALL = (4, 6, 0.8)
 
 
-def made_set(work: Path, small: bool) -> Path:
-    """Make and shard the videos, unless an earlier phase has; return the folder of the set."""
+def made_set(work: Path, small: bool, clips: Path | None = None) -> Path:
+    """Make and shard the videos, or shard those of `clips`, unless an earlier phase has; return the set's folder."""
     out, videos = work / "set", work / "videos"
     if not (out / "dataset.json").exists():
         classes, each, seconds = map(str, SMALL if small else (CLASSES, PER_CLASS, SECONDS))
-        vprep("synth", "--out", videos, "--classes", classes, "--per-class", each, "--seconds", seconds)
-        vprep("shard", videos, "--out", out, *(["--size", "32x43"] if small else []))
+        if clips is None:
+            vprep("synth", "--out", videos, "--classes", classes, "--per-class", each, "--seconds", seconds)
+        vprep("shard", clips or videos, "--out", out, *(["--size", "32x43"] if small else []))
     return out
 
 

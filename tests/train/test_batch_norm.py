@@ -1,6 +1,7 @@
 """Batch norm on the CPU is as exact in channels-last as float32 allows, and otherwise torch's own."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -13,11 +14,11 @@ from vtrain.backbones.batch_norm import (
     TRIAL,
     ExactNorm3d,
     is_inexact,
-    is_like_picture,
     make_exact,
     splits,
     worst_error,
 )
+from vtrain.backbones.picture_norm import is_like_picture, of_pictures
 from vtrain.recipes.recipe import for_classes
 from vtrain.training.run import Place
 from vtrain.training.train import make
@@ -76,13 +77,13 @@ def test_a_training_step_agrees_with_float64_where_torchs_own_does_not(threads: 
 def test_a_map_of_clips_is_normalised_as_a_map_of_pictures(settings: dict[str, float]) -> None:
     x, slope = (noise((2, 3, 4, 5, 6), seed).contiguous(memory_format=LAYOUTS[5]) for seed in (0, 1))
     found, wanted = ExactNorm3d(3, **settings), nn.BatchNorm3d(3, **settings)
-    torch.testing.assert_close(trained(found, x, slope, found.of_pictures), trained(wanted, x, slope))
-    y = found.of_pictures(x)
+    torch.testing.assert_close(trained(found, x, slope, partial(of_pictures, found)), trained(wanted, x, slope))
+    y = of_pictures(found, x)
     torch.testing.assert_close(y, wanted(x))
     assert y.is_contiguous(memory_format=LAYOUTS[5])
     assert not y._is_view()  # a ReLU changes it in place
     with torch.no_grad():
-        torch.testing.assert_close(found.eval().of_pictures(x), wanted.eval()(x))
+        torch.testing.assert_close(of_pictures(found.eval(), x), wanted.eval()(x))
 
 
 @needs_gpu

@@ -111,7 +111,8 @@ def test_the_momentum_copy_moves_in_one_call_to_the_weights_that_the_formula_giv
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch itself
 @pytest.mark.parametrize("method", ["rspnet", "pace"])
 def test_a_compiled_training_has_the_losses_of_an_eager_one(method: str, device: torch.device, shards: Path) -> None:
-    recipe = recipe_of((method,), shards, "precision=float32")
+    # Of smaller clips the last map has one position, whose layout the compiler (torch 2.11) and cuDNN see differently.
+    recipe = change(recipe_of((method,), shards, "precision=float32"), ["size=32"])
     with comparable():
         wanted = Trained(recipe, device).go().numbers
         found = Trained(change(recipe, ["compile=yes"]), device).go().numbers

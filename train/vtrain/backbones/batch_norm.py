@@ -1,16 +1,17 @@
-"""Batch norm in channels-last: as exact as in the contiguous layout on a CPU, and as fast as for pictures on a GPU.
+"""Batch norm in channels-last: as exact as in the contiguous layout on a CPU, and fast on a GPU.
 
 On a CPU, torch's batch norm adds up each channel of a channels-last map in float32, one number after the other. For
 eight clips of 16 x 112 x 112 the variance is then 1e-3 off (benchmarks/batch_norm.py). Here each channel has many short
 sums in float32, which are added up in float64. That takes the same time.
 
-On a GPU, torch's kernels for channels-last know maps of pictures. For half-precision maps of clips it takes its general
-kernels, which convert the map to float32 first. Here a map of clips is viewed as a map of pictures that are T x H high.
+On a GPU, half-precision clips take the kernels of fused_norm.py, which also add and apply the ReLU, and where those do
+not work torch's kernels for pictures (picture_norm.py).
 
 C channels, P positions (of all samples), S short sums of each channel, R positions in a short sum: P = R x S
-T time, H W height and width
+B batch, T time, H W height and width
 """
 
+import importlib.util
 from functools import cache
 from math import inf, isfinite
 from typing import Any
@@ -20,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from vtrain.backbones.picture_norm import is_like_picture, of_pictures
 
 LONGEST = 8192  # numbers that are added up in float32: the variance is 1e-6 off
 TRIAL = (4, 2, 16, 112, 112)  # of `worst_error`: few channels, because only the number of positions counts
@@ -57,25 +60,82 @@ class ExactNorm2d(ExactNorm, nn.BatchNorm2d):
 
 
 class ExactNorm3d(ExactNorm, nn.BatchNorm3d):
-    """Exact batch norm of three dimensions; on a GPU, that of two dimensions."""
+    """Exact batch norm of three dimensions, and the fast one of a GPU."""
+
+    fused = True  # whether Triton's kernels are used where they can be
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        if self.momentum is None or not is_like_picture(x_BCTHW) or torch.compiler.is_compiling():
+        if self.momentum is None or torch.compiler.is_compiling() or not is_like_picture(x_BCTHW):
             return super().forward(x_BCTHW)
-        return self.of_pictures(x_BCTHW)
+        if self.is_fused(x_BCTHW):
+            return self.fuse(x_BCTHW, None, relu=False)
+        return of_pictures(self, x_BCTHW)
 
-    def of_pictures(self, x_BCTHW: Tensor) -> Tensor:
-        """Return what torch's batch norm of two dimensions returns for pictures that are T x H high."""
-        running = self.running_mean, self.running_var
-        if self.training or self.running_mean is None:
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
-            y_BCTHW: Tensor = _PictureNorm.apply(  # type: ignore[no-untyped-call]
-                x_BCTHW, self.weight, self.bias, *running, self.momentum, self.eps
-            )
-            return y_BCTHW
-        y_BCPW = F.batch_norm(as_picture(x_BCTHW), *running, self.weight, self.bias, eps=self.eps)
-        return y_BCPW.view(x_BCTHW.shape)
+    def is_fused(self, x_BCTHW: Tensor) -> bool:
+        """Return whether this step is computed by Triton's kernels."""
+        return is_like_picture(x_BCTHW) and x_BCTHW.numel() > x_BCTHW.shape[1] and self.can_fuse(x_BCTHW.device)
+
+    def can_fuse(self, device: torch.device) -> bool:
+        """Return whether Triton's kernels know these settings, and work on the device."""
+        complete = self.weight is not None and self.running_mean is not None and self.momentum is not None
+        learns = self.fused and self.training and not torch.compiler.is_compiling()
+        return complete and learns and not why_not_fused(device)
+
+    def fuse(self, x_BCTHW: Tensor, added_BCTHW: Tensor | None, *, relu: bool) -> Tensor:
+        """Return the normalised clips, plus `added`, after a ReLU if asked for, in one pass.
+
+        The clips may have more channels than this batch norm: those become 0.
+        """
+        from vtrain.backbones.fused_norm import FusedNorm
+
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        if added_BCTHW is not None:
+            added_BCTHW = added_BCTHW.to(x_BCTHW.dtype).contiguous(memory_format=torch.channels_last_3d)
+        y_BCTHW: Tensor = FusedNorm.apply(  # type: ignore[no-untyped-call]
+            x_BCTHW, self.weight, self.bias, added_BCTHW, self.running_mean, self.running_var, self.momentum, self.eps,
+            relu,
+        )  # fmt: skip
+        return y_BCTHW
+
+
+def normalised(norm: nn.Module, x_BCTHW: Tensor, added_BCTHW: Tensor | None = None) -> Tensor:
+    """Return ReLU(norm(x) + added)."""
+    if isinstance(norm, ExactNorm3d) and norm.is_fused(x_BCTHW):
+        return norm.fuse(x_BCTHW, added_BCTHW, relu=True)
+    y_BCTHW: Tensor = norm(x_BCTHW)
+    if added_BCTHW is not None:
+        y_BCTHW += added_BCTHW
+    return F.relu(y_BCTHW, inplace=True)
+
+
+def padding(norm: nn.Module, x_BCTHW: Tensor) -> int:
+    """Return how many channels are added to those of `norm`, whose input a convolution makes of x.
+
+    cuDNN's half-precision kernels take multiples of 8 channels; it copies other maps before and after each of them.
+    """
+    last = x_BCTHW.device.type == "cuda" and x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d)
+    if not (last and isinstance(norm, ExactNorm3d) and norm.can_fuse(x_BCTHW.device)):
+        return 0
+    kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x_BCTHW.dtype
+    return -norm.num_features % 8 if kind in (torch.bfloat16, torch.float16) else 0
+
+
+def use_fused(net: nn.Module, wanted: bool) -> None:
+    """Choose whether the batch norm of `net` takes Triton's kernels where they work."""
+    for module in net.modules():
+        if isinstance(module, ExactNorm3d):
+            module.fused = wanted
+
+
+@cache
+def why_not_fused(device: torch.device) -> str:
+    """Return why Triton's kernels cannot be used on this device; empty where they work."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    from vtrain.backbones.fused_norm import works
+
+    return works(device)
 
 
 EXACT: dict[type, type] = {
@@ -98,12 +158,6 @@ def is_inexact(x_BCP: Tensor) -> bool:
     """Return whether torch would add up too many numbers one after the other."""
     on_cpu = x_BCP.device.type == "cpu" and x_BCP.dtype == torch.float32
     return on_cpu and x_BCP.numel() // x_BCP.shape[1] > LONGEST and x_BCP.movedim(1, -1).is_contiguous()
-
-
-def is_like_picture(x_BCTHW: Tensor) -> bool:
-    """Return whether torch has slow kernels for this map of clips, and fast ones for the same map of pictures."""
-    half_on_gpu = x_BCTHW.device.type == "cuda" and x_BCTHW.dtype in (torch.bfloat16, torch.float16)
-    return half_on_gpu and x_BCTHW.ndim == 5 and x_BCTHW.is_contiguous(memory_format=torch.channels_last_3d)
 
 
 def worst_error(norm: nn.Module, device: torch.device, layout: torch.memory_format = torch.channels_last_3d) -> float:
@@ -169,50 +223,6 @@ class _ExactNorm(torch.autograd.Function):
         gradient_RSC.addcmul_(slope_RSC, repeated(scale_C, x_RSC))
         affine = zip((of_weight_C, of_bias_C), ctx.needs_input_grad[1:], strict=False)
         return gradient_BCP, *(part.float() if needed else None for part, needed in affine), None
-
-
-class _PictureNorm(torch.autograd.Function):
-    """Batch norm in training mode for clips that are viewed as pictures.
-
-    The output is no view of a picture: for a ReLU that changes a view in place, autograd would copy it.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401  what autograd gives
-        x_BCTHW: Tensor,
-        weight_C: Tensor | None,
-        bias_C: Tensor | None,
-        mean_C: Tensor | None,
-        variance_C: Tensor | None,
-        momentum: float,
-        eps: float,
-    ) -> Tensor:
-        y_BCTHW = torch.empty_like(x_BCTHW)
-        saved = [torch.empty(x_BCTHW.shape[1], device=x_BCTHW.device) for _ in range(2)]
-        torch.ops.aten.native_batch_norm.out(
-            as_picture(x_BCTHW), weight_C, bias_C, mean_C, variance_C, True, momentum, eps,
-            out=as_picture(y_BCTHW), save_mean=saved[0], save_invstd=saved[1],
-        )  # fmt: skip
-        ctx.save_for_backward(x_BCTHW, weight_C, *saved)
-        ctx.eps = eps
-        return y_BCTHW
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, slope_BCTHW: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        x_BCTHW, weight_C, *saved = ctx.saved_tensors
-        slope_BCTHW = slope_BCTHW.contiguous(memory_format=torch.channels_last_3d)
-        of_x, *affine = torch.ops.aten.native_batch_norm_backward(
-            as_picture(slope_BCTHW), as_picture(x_BCTHW), weight_C, None, None, *saved, True, ctx.eps,
-            list(ctx.needs_input_grad[:3]),
-        )  # fmt: skip
-        return None if of_x is None else of_x.view(x_BCTHW.shape), *affine, None, None, None, None
-
-
-def as_picture(x_BCTHW: Tensor) -> Tensor:
-    """Return a view [B, C, T x H, W] of clips in channels-last."""
-    return x_BCTHW.flatten(2, 3)
 
 
 def short_sums(x_BCP: Tensor) -> Tensor:

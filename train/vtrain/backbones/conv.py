@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vtrain.backbones.batch_norm import normalised
+
 MOST_STAGES, MOST_BLOCKS = 16, 200
 Kernels = Literal["3d", "2d"]
 Size = tuple[int, int, int]  # over time, height, width
@@ -35,23 +37,27 @@ class Conv3d(nn.Conv3d):
     # instead of 195, also because torch's 3D kernels return (k, 1, 1) in the other layout there.
     kernels: Kernels = "2d"
 
-    def forward(self, x_BCTHW: Tensor) -> Tensor:
+    def forward(self, x_BCTHW: Tensor, more_in: int = 0, more_out: int = 0) -> Tensor:
+        """Return the convolution, of `more_in` further channels that are ignored and with `more_out` that are 0."""
         on_cpu = x_BCTHW.device.type == "cpu"
         if self.kernels == "3d" and not (on_cpu and torch.is_grad_enabled()):
             return super().forward(x_BCTHW)
+        weight = self.weight
+        if more_in or more_out:
+            weight = F.pad(weight, (0, 0, 0, 0, 0, 0, 0, more_in, 0, more_out))
         stride = cast(Size, self.stride)
         if on_cpu:
             x_BCTHW, stride = self._sliced(x_BCTHW)
         (depth, *plane), (step, *steps) = self.kernel_size, stride
         pad, *pads = map(int, self.padding)
         if self.kernels == "2d" and (plane, steps, pads) == ([1, 1], [1, 1], [0, 0]):
-            return self._over_time(x_BCTHW, step, pad)
+            return self._over_time(x_BCTHW, weight, step, pad)
         last = torch.channels_last_3d
         if self.kernels == "2d" and (depth, step, pad) == (1, 1, 0) and x_BCTHW.is_contiguous(memory_format=last):
-            return self._over_frames(x_BCTHW, steps, pads)
+            return self._over_frames(x_BCTHW, weight, steps, pads)
         if on_cpu and pad > step > 1:
             x_BCTHW, pad = F.pad(x_BCTHW, (0, 0, 0, 0, pad, pad)), 0
-        return F.conv3d(x_BCTHW, self.weight, self.bias, stride, (pad, *pads))
+        return F.conv3d(x_BCTHW, weight, self.bias, stride, (pad, *pads))
 
     def _sliced(self, x_BCTHW: Tensor) -> tuple[Tensor, Size]:
         """Return the positions that a stride does not skip on the axes with one tap, and the strides that are left."""
@@ -67,13 +73,13 @@ class Conv3d(nn.Conv3d):
             kept = x_BCTHW[:, :, :: skips[0], :: skips[1], :: skips[2]].contiguous()
         return kept, (time, height, width)
 
-    def _over_frames(self, x_BCTHW: Tensor, steps: list[int], pads: list[int]) -> Tensor:
+    def _over_frames(self, x_BCTHW: Tensor, weight: Tensor, steps: list[int], pads: list[int]) -> Tensor:
         frames = x_BCTHW.transpose(1, 2)
-        y = F.conv2d(frames.flatten(0, 1), self.weight.squeeze(2), self.bias, steps, pads)
+        y = F.conv2d(frames.flatten(0, 1), weight.squeeze(2), self.bias, steps, pads)
         return y.view(*frames.shape[:2], *y.shape[1:]).transpose(1, 2)
 
-    def _over_time(self, x_BCTHW: Tensor, step: int, pad: int) -> Tensor:
-        y_BCTS = F.conv2d(x_BCTHW.flatten(3), self.weight.squeeze(4), self.bias, (step, 1), (pad, 0))
+    def _over_time(self, x_BCTHW: Tensor, weight: Tensor, step: int, pad: int) -> Tensor:
+        y_BCTS = F.conv2d(x_BCTHW.flatten(3), weight.squeeze(4), self.bias, (step, 1), (pad, 0))
         return y_BCTS.view(*y_BCTS.shape[:3], *x_BCTHW.shape[3:])
 
 
@@ -89,9 +95,20 @@ def sequence(**steps: nn.Module | None) -> nn.Sequential:
     return nn.Sequential(OrderedDict((name, step) for name, step in steps.items() if step is not None))
 
 
+class Unit(nn.Sequential):
+    """A convolution, its batch norm and a ReLU."""
+
+    def __init__(self, conv: nn.Module, norm: nn.Module) -> None:
+        super().__init__(OrderedDict(conv=conv, bn=norm, relu=nn.ReLU(inplace=True)))
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        conv, norm, _ = self
+        return normalised(norm, conv(x_BCTHW))
+
+
 def unit(conv: nn.Module, norm: nn.Module) -> nn.Sequential:
     """Return a convolution, its batch norm and a ReLU."""
-    return sequence(conv=conv, bn=norm, relu=nn.ReLU(inplace=True))
+    return Unit(conv, norm)
 
 
 class Residual(nn.Module):
@@ -106,10 +123,8 @@ class Residual(nn.Module):
         self.shortcut = shortcut or nn.Identity()
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x_BCTHW)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        y += self.shortcut(x_BCTHW)
-        return F.relu(y, inplace=True)
+        y = normalised(self.bn1, self.conv1(x_BCTHW))
+        return normalised(self.bn2, self.conv2(y), self.shortcut(x_BCTHW))
 
 
 Block = Callable[[int, int, int], Residual]  # channels in, channels out, stride

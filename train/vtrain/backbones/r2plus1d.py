@@ -8,6 +8,7 @@ only one of them.
 
 from torch import Tensor, nn
 
+from vtrain.backbones.batch_norm import normalised, padding
 from vtrain.backbones.conv import Conv3d, Residual, fan_out, sequence, stages, unit
 from vtrain.backbones.stages import Backbone
 
@@ -33,7 +34,8 @@ class Factorised(nn.Module):
         self.temporal = Conv3d(mid, dim, (time, 1, 1), (over_time, 1, 1), (time // 2, 0, 0), bias=False)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        y: Tensor = self.temporal(self.relu(self.bn(self.spatial(x_BCTHW))))
+        more = padding(self.bn, x_BCTHW) if self.spatial.kernels == "2d" else 0
+        y: Tensor = self.temporal(normalised(self.bn, self.spatial(x_BCTHW, more_out=more)), more_in=more)
         return y
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vtrain.backbones import Backbone
+from vtrain.backbones.batch_norm import use_fused
 from vtrain.backbones.conv import use_kernels
 from vtrain.bench.loader import Measured
 from vtrain.bench.report import advice_on_both, advice_on_model, bottleneck
@@ -168,11 +169,13 @@ def _counted(run: Run, batch: Batch, recipe: Recipe, place: Place) -> tuple[Tens
 
     hook = run.method.backbone.register_forward_pre_hook(note)
     run.module.train()
+    use_fused(run.module, False)  # its padding would count as operations
     eager = torch.compiler.set_stance("force_eager") if recipe.compile == "yes" else nullcontext()
     with eager, FlopCounterMode(display=False) as counter:
         for _ in step_in_parts(run, batch, recipe, place):
             pass
     hook.remove()
+    use_fused(run.module, True)
     count = sum(shape[0] for shape in shapes) // recipe.accumulate
     clips_MCTHW = torch.randn(count, *shapes[0][1:], device=place.device)
     return clips_MCTHW.contiguous(memory_format=torch.channels_last_3d), counter.get_total_flops()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from vtrain.backbones.batch_norm import ExactNorm3d, why_not_fused
 from vtrain.backbones.conv import Conv3d
 from vtrain.machine import name_of, processors
 from vtrain.training.run import Place
@@ -27,11 +28,21 @@ def computing(module: nn.Module, place: Place, compiled: bool) -> str:
         "float32" if place.precision == torch.float32 else "bf16",
         "channels_last_3d" if last else "contiguous weights",
         "2D kernels for factorised convolutions" if "2d" in split else "3D kernels",
+        *batch_norm(module, place, compiled),
         *(["compiled"] if compiled else []),
     )
     several = f"{place.workers} workers read" if place.workers > 1 else "1 worker reads"
     read = several if place.workers else "this process reads"
     return f"computing on {name_of(place.device)}: {', '.join(parts)}; {read} the clips, with {processors()} processors"
+
+
+def batch_norm(module: nn.Module, place: Place, compiled: bool) -> list[str]:
+    """Return what computes the batch norm of half-precision clips on a GPU; nothing elsewhere."""
+    ours = any(isinstance(norm, ExactNorm3d) for norm in module.modules())
+    if place.device.type != "cuda" or place.precision == torch.float32 or compiled or not ours:
+        return []
+    why_not = why_not_fused(place.device)
+    return [f"batch norm by torch, because {why_not}" if why_not else "batch norm and ReLU in one kernel"]
 
 
 def epochs_in_a_step(batch: int, videos: int) -> str:

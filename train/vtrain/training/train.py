@@ -21,7 +21,7 @@ from vprep import signals
 from vprep.errors import StoppedError, UsageError, writing
 from vtrain import run_folder
 from vtrain.backbones import Backbone, backbone
-from vtrain.backbones.batch_norm import make_exact
+from vtrain.backbones.batch_norm import make_exact, why_not_fused
 from vtrain.distributed import rank, world
 from vtrain.doctor import refuse_bad_torch
 from vtrain.machine import environment
@@ -200,6 +200,8 @@ def make(recipe: Recipe, place: Place) -> Run:
         module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if place.device.type == "cpu" or recipe.batch_norm == "own":  # torch's own SyncBatchNorm replaces others on a GPU
         make_exact(module)
+    if place.device.type == "cuda" and place.precision != torch.float32:
+        why_not_fused(place.device)  # tries it, which waits for the device: not within a step
     if recipe.batch_norm == "sync":
         module = synced(module, place.device)
     optimizer = build(module, recipe.optim, getattr(module, "lr_factors", {}))
