@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import begin, vtrain
+from commands import begin, veval, vtrain
 from own_disk import on_a_disk
 from store_server import SECRET, Bucket
 
@@ -211,3 +212,17 @@ def test_two_ranks_share_a_cache_and_train_as_on_a_disk(
 
     assert train(stored.url("set"), "remote") == train(shards, "local")
     assert len(list((tmp_path / "xdg" / "playspeed" / "shards").iterdir())) == 6
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_run(stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
+    section = page.partition("## Training and evaluation from a store")[2].partition("\n## ")[0]
+    lines = [line.strip() for line in section.splitlines() if line.startswith(("    vtrain ", "    veval "))]
+    assert len(lines) == 3
+    (tmp_path / "data_shards").symlink_to(shards)
+    for line in lines:
+        command, *words = shlex.split(line.replace("s3://bucket/set", stored.url("set")))
+        done = {"vtrain": vtrain, "veval": veval}[command](*words, cwd=tmp_path, env=env)
+        assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "runs" / "pace")[-1][0] == 40
