@@ -1,8 +1,10 @@
 """Batches of shards in an object store are those of the same shards on a disk, through faults of the store."""
 
+import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import time
@@ -16,6 +18,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from own_disk import on_a_disk
 from split_sets import with_splits
 from store_server import Bucket
 
@@ -238,12 +241,36 @@ def test_a_video_that_was_damaged_before_is_skipped_as_on_a_disk(
 
 def with_hashes(folder: Path) -> None:
     """Write the hashes of the shards as they are into dataset.json."""
-    import json
-
     info = json.loads((folder / "dataset.json").read_text())
     for shard in info["shards"]:
         shard["hash"] = hash_file(folder / shard["name"])
     (folder / "dataset.json").write_bytes(write_dataset(info))
+
+
+def test_a_hash_that_is_a_path_is_refused(s3_here: Bucket, shards: Path, place: CachePlace, tmp_path: Path) -> None:
+    """The hash of a shard is its name in the cache, and dataset.json may come from a stranger."""
+    hostile = Path(shutil.copytree(shards, tmp_path / "hostile"))
+    info = json.loads((hostile / "dataset.json").read_text())
+    info["shards"][0]["hash"] = "../../outside"
+    (hostile / "dataset.json").write_bytes(write_dataset(info))
+    s3_here.put_folder("set", hostile)
+    with pytest.raises(UsageError, match=r"^s3://bucket-\d+/set/dataset.json has no usable hash of 000.tar; make it"):
+        batches(s3_here.url("set"), place=place)
+
+
+def test_a_disk_that_fills_up_under_a_reader_is_one_sentence(stored: Bucket, place: CachePlace) -> None:
+    def read(mount: Callable[[str], None]) -> str:
+        try:
+            batches(stored.url("set"), 10_000, place)
+        except WorkError as error:
+            return str(error)
+        return "it was not noticed"
+
+    assert re.fullmatch(
+        rf"the disk of the cache {re.escape(str(place.path))} is full: \d+\.\d kB more are needed for the shards "
+        "that are read now; free some space, or name a folder on another disk: --cache DIR",
+        on_a_disk(place.path, 400 << 10, read),
+    )
 
 
 def test_a_copy_in_the_cache_that_rots_is_fetched_again(stored: Bucket, shards: Path, place: CachePlace) -> None:

@@ -46,12 +46,14 @@ def holds_secret(folder: Path) -> list[str]:
     return [str(path) for path in files if SECRET.encode() in path.read_bytes()]
 
 
+@pytest.mark.parametrize("method", ["pace", pytest.param("ascnet", marks=pytest.mark.slow)])
 def test_a_training_on_a_store_is_that_on_a_disk(
-    stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
+    method: str, stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
+    """ASCNet chooses further clips within a step."""
     spec = stored.url("set/<000..005>.tar")
-    vtrain("pace", "--shards", shards, *SETTINGS, "--out", "local", cwd=tmp_path)
-    done = vtrain("pace", "--shards", spec, *SETTINGS, "--out", "run", cwd=tmp_path, env=env)
+    vtrain(method, "--shards", shards, *SETTINGS, "--out", "local", cwd=tmp_path)
+    done = vtrain(method, "--shards", spec, *SETTINGS, "--out", "run", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "run") == losses(tmp_path / "local")
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["shards"] == spec

@@ -28,6 +28,7 @@ log = logging.getLogger("vtrain.data")
 THREADS = 4
 SOON = 8  # shards, at least, that are noted and fetched beyond the block
 PAUSE = 0.5  # seconds until it is asked again for shards that others fetch
+PATIENCE = 1.0  # seconds for a thread to give up; one that waits for its store ends when that answers
 LONG_PAUSE = 5.0  # the same for shards that there is no room for
 
 WORTH = 0.5  # share of the videos of a shard from which a reader that comes once fetches it completely
@@ -84,7 +85,7 @@ class Ahead:
             state.closed = True
             state.changed.notify_all()
         for thread in state.threads:
-            thread.join()
+            thread.join(PATIENCE)
         if state.lease is not None:
             state.lease.close()
 

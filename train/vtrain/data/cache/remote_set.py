@@ -4,6 +4,7 @@ Both are kept in the cache under the hash of the set, and fetched again only whe
 """
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from vprep.format import DATASET, INDEX, read_dataset
 from vprep.hashing import hash_file, hash_of
 from vprep.limits import MOST_DATASET
 from vprep.store import Location, MissingError, Store
+from vprep.text import brief
 from vtrain.data.cache import locks
 from vtrain.data.cache.place import CachePlace
 from vtrain.data.cache.remote import ATTEMPTS, RemoteShard
 
 SETS = "sets"
+HASH = re.compile("[0-9a-f]{32}")
 OTHERS = 10_000  # further objects of a folder that are looked through for shards
 
 
@@ -38,7 +41,12 @@ class RemoteSet:
         return str(self.store.location)
 
     def shard(self, entry: dict[str, Any]) -> RemoteShard:
-        """Return the shard that an entry of dataset.json describes."""
+        """Return the shard that an entry of dataset.json describes; its hash is to be a name in the cache."""
+        if not HASH.fullmatch(entry["hash"]):
+            raise UsageError(
+                f"{self.url}/{DATASET} has no usable hash of {brief(entry['name'])}; make it again with: "
+                f"vprep index {self.url}"
+            )
         return RemoteShard(self.store, entry["name"], entry["bytes"], entry["hash"], entry["videos"])
 
     def refuse_missing(self, shards: Sequence[dict[str, Any]]) -> None:
