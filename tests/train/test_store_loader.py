@@ -23,7 +23,7 @@ from split_sets import with_splits
 from store_server import Bucket
 
 from vprep.errors import UsageError, WorkError
-from vprep.format import write_dataset
+from vprep.format import check_of, write_dataset
 from vprep.hashing import hash_file
 from vtrain.data import Batch, OneClip, ShardSet, open_shards
 from vtrain.data.augment import AugmentConfig
@@ -159,6 +159,7 @@ def test_sets_with_equal_names_never_mix(
     for _ in range(2):
         assert_same(batches(stored.url("set"), place=place), batches(shards))
         assert_same(batches(stored.url("b/set"), place=place), batches(other))
+    wait_for(lambda: sum(path.suffix == ".tar" for path in shards_in(place)) == 12)
 
 
 def test_a_small_part_of_each_shard_is_read_in_ranges(
@@ -204,6 +205,24 @@ def test_a_shard_that_was_replaced_is_one_sentence(stored: Bucket, shards: Path,
     assert not [path for path in shards_in(place) if path.name.startswith(hash_file(shards / "003.tar"))]
     stored.put("set/003.tar", data)
     assert_same(batches(stored.url("set"), place=place), batches(shards))
+
+
+def test_a_video_that_was_replaced_is_one_sentence_though_its_frames_are_intact(
+    stored: Bucket, shards: Path, place: CachePlace
+) -> None:
+    """Another video in the same place, with the checks of its own frames beside it."""
+    row = pq.read_table(shards / "index.parquet").to_pylist()[0]
+    data = bytearray((shards / row["shard"]).read_bytes())
+    begin, end = (row["offset"] + row["frame_offsets"][number] for number in (0, 1))
+    data[end - 9] ^= 1
+    checks = row["frame_checks"].encode()
+    at = data.find(checks)
+    data[at : at + 8] = check_of(bytes(data[begin:end])).encode()
+    stored.put(f"set/{row['shard']}", bytes(data))
+    videos = ShardSet.open(stored.url("set"), place).select().take(np.array([0]))
+    plan = OneClip(frames=20, looks=PLAN.looks)
+    with pytest.raises(WorkError, match=r"/000.tar is not the shard that its dataset.json describes: the frames of a "):
+        list(Loader(videos, plan, batch=1, epochs=1, shuffled=False))
 
 
 def batches_of(opened: ShardSet, **options: Unpack[Options]) -> list[Batch]:
