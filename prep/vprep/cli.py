@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 import typer
 
-from vprep import plugins, printing, versions
+from vprep import plugins, printing, quiet, versions
 from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
@@ -33,9 +33,8 @@ Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of videos,
 Scratch = Annotated[
     Path | None, typer.Option(help="Folder for files on their way to a store or from it. [default: $TMPDIR]")
 ]
-Set = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the set.")]
-AnySet = Annotated[str, typer.Argument(metavar="SET", help="Folder of the set, or its URL.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Set = Annotated[str, typer.Argument(metavar="SET", help="Folder of the set, or its URL.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.", callback=quiet.with_json)]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Number of videos processed at once, each on one processor. [default: all processors]"),
@@ -156,7 +155,7 @@ def shard(
 
 @app.command()
 def retry(
-    out: AnySet,
+    out: Set,
     cause: Annotated[
         str | None, typer.Option(help="Cause of the failures to retry, such as timeout. [default: every cause]")
     ] = None,
@@ -228,41 +227,65 @@ def verify(
         str, typer.Option(help="Depth of the check: sizes, hashes (all bytes) or frames (decodes all).")
     ] = "hashes",
     workers: Workers = None,
+    scratch: Scratch = None,
     json: Json = False,
 ) -> None:
     """Check that a set is as it was written. If not, list what differs and exit with code 1."""
-    from vprep import summary
+    from vprep import set_files, summary
     from vprep import verify as verifier
 
-    info = verifier.verify(out, depth, workers=_workers(workers))
+    with set_files.opened(out, scratch=scratch, shards=True) as files:
+        info = files.shown(verifier.verify(files.folder, depth, workers=_workers(workers), files=files))
     printing.show(info, json, summary.verify_text)
     if info["wrong"]:
         raise typer.Exit(1)
 
 
 @app.command()
-def stats(out: Set, json: Json = False) -> None:
+def stats(
+    out: Set,
+    html: Annotated[Path | None, typer.Option(help="Page to write, with charts and playing videos: .html.")] = None,
+    json: Json = False,
+) -> None:
     """Count the videos, classes, splits, duplicates and damage of a set."""
+    from vprep import set_files
     from vprep import stats as counter
 
-    printing.show(counter.stats(out), json, counter.as_table)
+    if html is None:
+        with set_files.opened(out) as files:
+            printing.show(files.shown(counter.stats(files.folder)), json, counter.as_table)
+        return
+    from vprep.set_page import page
+
+    printing.show(page.save_page(set_files.local_set(out, "vprep stats --html"), html), json, page.as_text)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
 def show(
     folder: Set,
-    key: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="Key of a video. [default: the first]", show_default=False)
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY]...", help="Keys of videos. [default: the first]", show_default=False),
     ] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="Class whose first videos are shown.")] = None,
+    file: Annotated[Path | None, typer.Option("--keys", help="File that lists the keys, one a line.")] = None,
     out: Annotated[
-        Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4 or gif for the video.")
+        Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4, gif or webp for a video.")
     ] = Path("sheet.png"),
     json: Json = False,
 ) -> None:
-    """Show one stored video, as a contact sheet or as a video file."""
-    from vprep import index_rows, preview
+    """Show stored videos, as a contact sheet or as a video file. Several are a row each, or play side by side."""
+    from vprep import index_rows, preview, preview_many, set_files
 
-    info = preview.show(folder, key or index_rows.first_key(folder), out)
+    with set_files.opened(folder) as files:
+        chosen = preview_many.choose(files.folder, keys or [], class_name, file, out)
+        if chosen is not None:
+            files.bring_videos(chosen.keys)
+            printing.show(preview_many.show_many(files.folder, chosen, out), json, preview_many.as_text)
+            return
+        key = keys[0] if keys else index_rows.first_key(files.folder)
+        files.bring_videos([key])
+        info = preview.show(files.folder, key, out)
     printing.show(info, json, lambda info: f"{out}: {info['key']}, {info['shown']} of {info['frames']} frames")
 
 
@@ -270,9 +293,10 @@ def show(
 def index(out: Set, json: Json = False) -> None:
     """Rebuild the index of a set, or make one for other WebDataset tars."""
     from vprep import index as indexer
-    from vprep import summary
+    from vprep import set_files, summary
 
-    printing.show(indexer.index(out), json, lambda info: summary.index_text(out, info))
+    folder = set_files.local_set(out, "vprep index")
+    printing.show(indexer.index(folder), json, lambda info: summary.index_text(folder, info))
 
 
 @app.command()
@@ -286,11 +310,12 @@ def subset(
     json: Json = False,
 ) -> None:
     """Select a part of a set by a rule, for vtrain's --subset."""
+    from vprep import set_files, summary
     from vprep import subset as chooser
-    from vprep import summary
 
-    info = chooser.subset(folder, rule, out, ids=ids)
-    printing.show(info, json, lambda info: summary.subset_text(folder, out, info))
+    with set_files.opened(folder) as files:
+        info = chooser.subset(files.folder, rule, out, ids=ids)
+    printing.show(info, json, lambda info: summary.subset_text(str(files), out, info))
 
 
 @app.command()

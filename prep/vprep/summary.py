@@ -128,10 +128,10 @@ def verify_text(info: dict[str, Any]) -> str:
     return "\n".join([*map(one_line, lines), *note, *info["advice"]])
 
 
-def subset_text(folder: Path, out: Path, info: dict[str, Any]) -> str:
+def subset_text(folder: str, out: Path, info: dict[str, Any]) -> str:
     """Return the text of `vprep subset`."""
     counts = f"{counted(info['videos'], 'video')} of {counted(info['classes'], 'class')}"
-    return f"{out}: {counts}\n{_next_training(str(folder), f' --subset {quote(str(out))}')}"
+    return f"{out}: {counts}\n{_next_training(folder, f' --subset {quote(str(out))}')}"
 
 
 def synth_text(out: Path, info: dict[str, Any]) -> str:

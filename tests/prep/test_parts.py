@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from store_server import Bucket
 
 from vprep.sharding.lock import one_of_many, only_writer
 from vprep.video.ffmpeg import bundled
@@ -51,7 +52,7 @@ def slow(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"VPREP_FFMPEG": str(path)}
 
 
-def words(source: Path, out: Path, *more: object) -> list[str]:
+def words(source: Path, out: Path | str, *more: object) -> list[str]:
     fixed = ("shard", source, "--out", out, "--shards", SHARDS, "--workers", 1, "--max-failures", "10%")
     return [str(word) for word in (*fixed, *more)]
 
@@ -103,6 +104,23 @@ def test_parts_one_after_the_other_say_what_is_complete_and_the_last_one_writes_
         done = run_vprep(*late)
         assert (done.returncode, done.stdout.partition(" of ")[0]) == (0, f"{out}: 10 videos"), done.stderr
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+@pytest.mark.slow
+def test_parts_at_once_in_a_store_make_the_same_bytes_and_name_those_that_are_missing(
+    source: Path, whole: Path, run_vprep: RunVprep, content: Content, s3: Bucket
+) -> None:
+    out = s3.url("out")
+    parts = [start(*words(source, out, "--part", f"{number}/3"), env=os.environ | s3.env)
+             for number in (0, 1, 1)]  # fmt: skip
+    assert [ended(part)[0] for part in parts] == [0, 0, 0]
+    done = run_vprep("shard", "--assemble", out, env=s3.env)
+    assert (done.returncode, done.stderr) == (
+        1, f"vprep: 1 of 5 shards in {out} are missing (002.tar); run again --part 2/3\n"
+    )  # fmt: skip
+    last = start(*words(source, out, "--part", "2/3"), env=os.environ | s3.env)
+    assert ended(last)[0] == 0
+    assert s3.content("out") == content(whole)
 
 
 def test_a_killed_part_is_named_and_its_second_start_completes_the_set(

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clusters_page import blocks, machine_of, run
+from store_server import Bucket, Server
 
 from vprep import versions
 from vprep.format import PLAN
@@ -25,7 +27,6 @@ RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 Content = Callable[[Path], dict[str, bytes]]
 
 SHARDS = 6
-SECRET = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"  # noqa: S105  no secret of anybody
 NONE = "8cd0a2b7"
 
 
@@ -51,13 +52,14 @@ def whole(source: Path, run_vprep: RunVprep, tmp_path_factory: pytest.TempPathFa
 class Nodes:
     """A Ray cluster of two nodes with a processor each; `before` is shell that its ffmpeg runs for each video."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
         self._before = folder / "before"
         self.ffmpeg = folder / "ffmpeg"
         self.ffmpeg.write_text(
             f'#!/bin/sh\ncase "$1" in -version) ;; *) . "{self._before}";; esac\nexec "{bundled()}" "$@"\n'
         )
         self.ffmpeg.chmod(0o755)
+        self._env = env | {"VPREP_FFMPEG": str(self.ffmpeg)}
         self.before("")
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         from ray.cluster_utils import Cluster
@@ -68,12 +70,10 @@ class Nodes:
         self.second = self.add()
 
     def _size(self) -> dict[str, Any]:
-        variables = {"VPREP_FFMPEG": str(self.ffmpeg)}
-        return {"num_cpus": 1, "object_store_memory": 80 << 20, "env_vars": variables}
+        return {"num_cpus": 1, "object_store_memory": 80 << 20, "env_vars": self._env}
 
     def add(self, **more: str) -> Any:  # noqa: ANN401  a node
-        size = self._size()
-        return self._cluster.add_node(**size | {"env_vars": size["env_vars"] | more})
+        return self._cluster.add_node(**self._size() | {"env_vars": self._env | more})
 
     def remove(self, node: Any, *, kill: bool = False) -> None:  # noqa: ANN401
         self._cluster.remove_node(node, allow_graceful=not kill)
@@ -90,9 +90,9 @@ class Nodes:
 
 
 @pytest.fixture(scope="module")
-def all_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+def all_nodes(s3_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'playspeed[ray]'")
-    nodes = Nodes(tmp_path_factory.mktemp("nodes"))
+    nodes = Nodes(tmp_path_factory.mktemp("nodes"), Bucket(s3_server, "any").env)
     yield nodes
     nodes.close()
 
@@ -148,7 +148,7 @@ def test_two_nodes_make_the_same_bytes_and_say_the_same_although_workers_are_kil
     out, killed = tmp_path / "out", tmp_path / "killed"
     # The first video of each of two shards kills the worker that has started its ffmpeg, once.
     nodes.before(f'for v in v03 v08; do case "$*" in *$v*) mkdir "{killed}.$v" && kill -9 $PPID;; esac; done')
-    done = run_vprep(*words(source, out, *on(nodes)), env={"AWS_SECRET_ACCESS_KEY": SECRET})
+    done = run_vprep(*words(source, out, *on(nodes)))
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.glob("killed.*")) == ["killed.v03", "killed.v08"]
     assert content(out) == content(whole)
@@ -157,7 +157,6 @@ def test_two_nodes_make_the_same_bytes_and_say_the_same_although_workers_are_kil
     assert done.stderr.splitlines()[0] == "13 videos, layout flat, 0 classes"
     assert said(done).startswith("13/13 videos, ")
     assert said(done).endswith(" videos/s, 1 failed, 0:00 left")
-    assert SECRET not in nodes.logs()
 
 
 @pytest.mark.slow
@@ -264,6 +263,22 @@ def test_a_node_with_another_ffmpeg_is_named_before_any_work(
 
 
 @pytest.mark.slow
+def test_the_commands_of_the_page_make_the_same_bytes_from_a_store_into_it_and_show_no_key(
+    source: Path, whole: Path, nodes: Nodes, s3: Bucket, content: Content, tmp_path: Path
+) -> None:
+    s3.put_folder("videos", source)
+    places = {"VIDEOS": s3.url("videos"), "SHARDS": s3.url("shards"), "HEAD": nodes.address}
+    (script,) = blocks("Shards by Ray")
+    wide = script.replace('"$SHARDS"', f'"$SHARDS" --max-failures 10% --shards {SHARDS}')
+    run(wide, tmp_path, machine_of(tmp_path / "bin", ray="#!/bin/sh\n") | s3.env | places)
+    made, wanted = s3.content("shards"), content(whole)
+    assert set(made) == set(wanted)
+    from_videos = [name for name in wanted if name.endswith(".tar") or name == "index.parquet"]
+    assert [name for name in from_videos if made[name] != wanted[name]] == []
+    assert s3.env["AWS_SECRET_ACCESS_KEY"] not in nodes.logs()
+
+
+@pytest.mark.slow
 def test_more_workers_than_a_node_has_processors_are_refused(
     source: Path, nodes: Nodes, run_vprep: RunVprep, tmp_path: Path
 ) -> None:
@@ -273,21 +288,40 @@ def test_more_workers_than_a_node_has_processors_are_refused(
     )  # fmt: skip
 
 
-def test_a_node_that_does_not_see_the_folders_of_the_others_cannot_take_part(source: Path, whole: Path) -> None:
+@pytest.fixture
+def order(source: Path, whole: Path) -> Order:
+    """What the nodes of a cluster on this machine are told for the set `whole`."""
     video = source / "v00.mp4"
-    order = Order(
-        out=str(whole), root=str(source), workers=1, timeout=9.0, package=versions.installed("playspeed"),
+    return Order(
+        out=str(whole), root=str(source), scratch="", workers=1, timeout=9.0, package=versions.installed("playspeed"),
         ffmpeg=find().version, plan=hash_file(whole / PLAN), video=video.name, video_bytes=video.stat().st_size,
     )  # fmt: skip
+
+
+def test_a_node_that_does_not_see_the_folders_of_the_others_cannot_take_part(
+    order: Order, source: Path, whole: Path
+) -> None:
     assert fault_of(order) == ""
     own = "is not the folder that it is here; put it on a file system that all nodes share"
     assert fault_of(order | {"plan": NONE}) == f"{whole} {own}"
     assert fault_of(order | {"out": "/nowhere"}) == f"/nowhere {own}"
     assert fault_of(order | {"video_bytes": 1}) == f"{source} {own}"
     assert fault_of(order | {"root": "/nowhere", "video": ""}) == f"/nowhere {own}"
-    version = versions.installed("playspeed")
     assert fault_of(order | {"package": "0.0.9"}) == (
-        f"playspeed is {version} there and 0.0.9 here; install the same version"
+        f"playspeed is {order['package']} there and 0.0.9 here; install the same version"
+    )
+
+
+def test_a_node_whose_key_the_store_refuses_cannot_take_part(order: Order, whole: Path, s3_here: Bucket) -> None:
+    s3_here.put_folder("out", whole)
+    there = order | {"out": s3_here.url("out")}
+    assert fault_of(there) == ""
+    assert fault_of(there | {"plan": NONE}).startswith(f"{s3_here.url('out')} is not the same there; set the variables")
+    s3_here.fault("forbid", times=-1)
+    refused = fault_of(there)
+    assert refused.startswith(f"the store refuses access to {s3_here.url('out')}/plan.parquet (403")
+    assert not any(
+        value in refused for value in (s3_here.env["AWS_SECRET_ACCESS_KEY"], s3_here.env["AWS_ACCESS_KEY_ID"])
     )
 
 
@@ -306,7 +340,7 @@ def test_nothing_but_its_engine_imports_ray(source: Path, tmp_path: Path) -> Non
     assert subprocess.run([sys.executable, "-c", program], capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("address", ["10.0.0.5", "ray://127.0.0.1:10001"])
+@pytest.mark.parametrize("address", ["10.0.0.5", pytest.param("ray://127.0.0.1:10001", marks=pytest.mark.slow)])
 def test_an_address_of_another_form_is_refused(address: str, source: Path, run_vprep: RunVprep, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'playspeed[ray]'")
     done = run_vprep(*words(source, tmp_path / "out", "--engine", "ray", "--ray-address", address))
@@ -329,18 +363,24 @@ def test_an_address_where_nobody_answers_is_refused(source: Path, run_vprep: Run
     )
 
 
-@pytest.mark.slow
-def test_an_address_where_something_else_answers_is_refused(source: Path, run_vprep: RunVprep, tmp_path: Path) -> None:
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", pytest.param(b"", marks=pytest.mark.slow)])
+def test_an_address_where_something_else_answers_is_refused(
+    answer: bytes, source: Path, run_vprep: RunVprep, tmp_path: Path
+) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'playspeed[ray]'")
     with socket.create_server(("127.0.0.1", 0)) as other:
-        threading.Thread(target=_hang_up, args=(other,), daemon=True).start()
+        threading.Thread(target=_answer, args=(other, answer), daemon=True).start()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         done = run_vprep(*words(source, tmp_path / "out", "--engine", "ray", "--ray-address", address))
-    assert done.returncode == 2
-    assert said(done).startswith(f"vprep: no Ray cluster answers at {address} (")
+    assert (done.returncode, said(done)) == (
+        2,
+        f"vprep: no Ray cluster answers at {address} (what answers there is not Ray); name HOST:PORT of its head in "
+        "--ray-address",
+    )
 
 
-def _hang_up(server: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while True:
-            server.accept()[0].close()
+def _answer(server: socket.socket, answer: bytes) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1 << 10)
+        connection.sendall(answer)

@@ -10,8 +10,9 @@ import pytest
 from store_server import SECRET, Bucket
 
 from vprep.errors import UsageError
-from vprep.store import AwayError, ChangedError, Location, MissingError, Store, place, without_secrets
+from vprep.store import AwayError, ChangedError, Location, MissingError, Store, place
 from vprep.store.retry import Patience
+from vprep.text import without_secrets
 
 DATA = bytes(range(256)) * 80_000  # three pieces
 

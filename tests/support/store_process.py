@@ -25,6 +25,7 @@ from moto.server import ThreadedMotoServer
 
 XML = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>told so by the test</Message></Error>'
 ANSWERS = {"refuse": (503, "SlowDown"), "forbid": (403, "InvalidAccessKeyId")}
+PUBLIC = {"Authorization": "AWS4-HMAC-SHA256 Credential=ANYBODY/20260101/us-east-1/s3/aws4_request"}  # if unsigned
 OF_ONE_HOP = {"connection", "keep-alive", "transfer-encoding", "date", "server"}
 
 
@@ -87,7 +88,7 @@ class Proxy(BaseHTTPRequestHandler):
             return
         time.sleep(fault.get("seconds", 0) if fault["kind"] == "slow" else 0)
         upstream = http.client.HTTPConnection("127.0.0.1", self.state.upstream, timeout=60)
-        upstream.request(self.command, self.path, body, dict(self.headers.items()))
+        upstream.request(self.command, self.path, body, PUBLIC | dict(self.headers.items()))
         answer = upstream.getresponse()
         content = answer.read()
         upstream.close()

@@ -29,6 +29,7 @@ from urllib.parse import quote, unquote
 import pytest
 
 SECRET = "s3cr3t-KEY-of-tests/x+y"  # noqa: S105  must never be printed or written
+TOKEN = "t0ken-of-a-SESSION//of-tests"  # noqa: S105  neither
 KEY = "AKIATESTS"
 numbers = count()
 
@@ -59,9 +60,15 @@ class Bucket:
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server.port}",
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_SESSION_TOKEN": TOKEN,
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
         }
+
+    @property
+    def http(self) -> str:
+        """The bucket as a place of plain http, which anybody may read."""
+        return f"http://127.0.0.1:{self.server.port}/{self.name}"
 
     def url(self, name: str = "") -> str:
         return f"s3://{self.name}/{name}".rstrip("/")

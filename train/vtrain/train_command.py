@@ -14,6 +14,7 @@ from typer.main import get_command
 from vprep import plugins, signals
 from vprep.errors import UsageError
 from vprep.printing import show
+from vtrain.meeting import joined
 from vtrain.options import SETS, SHARDS, Backbone, Cache, CacheGb, Json, Recipe, Settings, Subset
 
 RUNS = Path("runs")
@@ -97,13 +98,13 @@ def training_by(word: str) -> Callable[..., None]:
         words = settings or []
         moved = {"data.shards": shards, "data.subset": subset}
         changes = [f"{name}={value}" for name, value in moved.items() if value is not None]
-        if resume:
-            fixed = {"--recipe": recipe != "released", "--weights": weights}
-            with signals.explained(lambda: UNBEGUN):
-                summary = _resume(word, words, changes, backbone, out, [name for name, given in fixed.items() if given])
-        else:
-            changes += [] if weights is None else [f"weights={weights}"]
-            with signals.explained(lambda: UNBEGUN):
+        with joined(), signals.explained(lambda: UNBEGUN):
+            if resume:
+                given = {"--recipe": recipe != "released", "--weights": weights}
+                fixed = [name for name, is_given in given.items() if is_given]
+                summary = _resume(word, words, changes, backbone, out, fixed)
+            else:
+                changes += [] if weights is None else [f"weights={weights}"]
                 summary = _start(word, recipe, backbone, changes + words, out)
         if os.environ.get("RANK", "0") == "0":  # only the first of several processes prints
             show(summary, json, _for_people)

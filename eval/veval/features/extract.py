@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from veval.evaluation import Evaluation, Execution, Info, Weights
-from veval.features import feature_file
+from veval.features import feature_file, together
 from veval.features.feature_file import FeatureTables, Shapes
 from veval.features.forward import Net, demand_memory, for_clips, stream
 from veval.features.reading import Array
@@ -113,7 +113,7 @@ def write(work: Work, out: Path) -> None:
     """
     feature_file.refuse_kind(out)
     rank, world = work.execution.rank_and_world
-    patience, info = work.execution.patience, as_json(work.info)
+    patience, info = together.patience(work.execution), as_json(work.info)
 
     def finished() -> bool:
         if not out.exists():
@@ -123,9 +123,14 @@ def write(work: Work, out: Path) -> None:
         return True
 
     parts = plan_parts(out, {split: len(videos) for split, videos in work.videos.items()}, work.part, info)
+    together.demand_same_work(info, out)
     if finished():
         return
-    open_parts(parts, rank, patience, finished)
+    if rank == 0:
+        open_parts(parts, rank, patience, finished)
+    together.demand_same_folder(parts.folder)
+    if rank > 0:
+        open_parts(parts, rank, patience, finished)
     runs = list(parts.missing_of(rank, world))
     # Meanwhile the first process may have merged the parts and removed them.
     if finished():

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch.distributed as dist
-
 from veval.early_checks import demand_selection
 from veval.evaluation import Data, Evaluation, Execution, Info, Weights, WeightsInfo, nothing
 from veval.features.forward import demand_memory
@@ -27,14 +25,15 @@ from vprep.errors import UsageError
 from vtrain.data.augment.config import demand_distinct
 from vtrain.data.dataset import By, Videos
 from vtrain.data.shard_set import ShardSet
-from vtrain.distributed import world
+from vtrain.meeting import demand_same
+from vtrain.metrics_file import numbers_in
 from vtrain.overrides import as_json, change, listed
 from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.run_folder import LAST, METRICS, RECIPE, header, is_empty, read_json, weights_file
 from vtrain.training.inputs import Inputs, recipe_in, resolved, selected
-from vtrain.training.log import note, numbers_in
+from vtrain.training.log import note
 from vtrain.training.train import train
 
 BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what results say of a recipe's best epoch
@@ -250,8 +249,12 @@ def demand_folder(recipe: Recipe, folder: Path, videos: Videos) -> None:
 def run_training(recipe: Recipe, tuning: FineTuning, shards: ShardSet, on_keep: Callable[[], None] | None) -> Info:
     """Train in a folder, or continue the same training where it stopped; `on_keep` is called when a state is kept."""
     begun = tuning.is_begun
-    if world() > 1:
-        dist.barrier()  # nobody writes before all processes have checked the folder
+    # Nobody writes before all processes have checked the folder.
+    found = "a run" if begun else "no run"
+    demand_same(
+        {"the folder of the training": str(tuning.folder), str(tuning.folder): found},
+        "start all processes in the same folder, which all nodes share",
+    )
     inputs = Inputs.open(recipe, shards)
     return train(recipe, tuning.folder, resume=begun, inputs=inputs, on_keep=on_keep, again=tuning.again)
 

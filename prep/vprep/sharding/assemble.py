@@ -94,6 +94,19 @@ class Totals:
 
 
 def finish(out: Destination, plan: Plan) -> dict[str, Any]:
+    """Write the files that make shards a set; return the content of dataset.json.
+
+    In a store, another writer may have done so in the meantime, and removed the records of the shards.
+    """
+    try:
+        return _finish(out, plan)
+    except (OSError, WorkError):
+        if is_finished(out):
+            return finished(out)
+        raise
+
+
+def _finish(out: Destination, plan: Plan) -> dict[str, Any]:
     """Write index, failures and dataset.json of a set whose shards all exist; return the content of dataset.json."""
     folder = out.folder
     totals, shards, lost = Totals(), [], [FAILURES_SCHEMA.empty_table()]

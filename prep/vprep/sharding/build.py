@@ -1,6 +1,7 @@
 """Make the shards of a set that are not there yet, and retry the videos that failed."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -29,6 +30,7 @@ from vprep.video.failures import Failure
 from vprep.video.transcode import Video
 
 Lock = Callable[[Path], contextlib.AbstractContextManager[None]]
+SEEN_LATE = 60.0  # seconds for which a file system may remember that a file was not there
 # A folder that holds only these, and drafts, counts as empty.
 HARMLESS = {"README.md", ".gitignore", ".gitkeep", ".DS_Store", LOCK, WORK}
 
@@ -53,7 +55,7 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
     """Retry the videos that failed, or those of one cause; the other videos are copied as they are."""
     with locked(job.out, only_writer):
         plan = plan_of(job.out)
-        if plan is None or not (job.out.folder / DATASET).exists():
+        if plan is None or not job.out.fetch(DATASET).exists():
             raise UsageError(missing_set(job.out.folder))
         if not is_finished(job.out):
             raise UsageError(f"{job.out} lacks some of its files; vprep verify {job.out} lists them")
@@ -65,7 +67,8 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
         kept = lru_cache(maxsize=4)(lambda name: _kept_results(job.out, name, cause))
 
         def kept_or_retried(name: str, planned: Planned) -> Result:
-            return kept(name).get(planned.key) or transcoded(job, plan.settings, planned)
+            now = Planned(planned.key, replace(planned.entry, etag=None))  # as it is by now
+            return kept(name).get(planned.key) or transcoded(job, plan.settings, now)
 
         with progress_of(plan, set(plan.shards), chosen) as progress:
             make_shards(job, chosen, kept_or_retried, progress, replace=True)
@@ -84,9 +87,7 @@ def new_or_same_plan(job: Job, read_listing: Callable[[], Listing], settings: Se
     if plan is None:
         with contextlib.suppress(FileExistsError):
             return _new_plan(job, listing, settings)
-        plan = plan_of(job.out)
-    if plan is None:
-        raise WorkError(f"{job.out}/{PLAN} is gone; run the same command again")
+        plan = _plan_of_another(job.out)
     refuse_settings(str(job.out), plan.settings, settings)
     refuse_listing(job.out, listing)
     return plan
@@ -131,6 +132,16 @@ def _new_plan(job: Job, listing: Listing, settings: Settings) -> Plan:
         entries, job.videos, settings, job.ffmpeg, workers=job.workers, timeout=job.timeout
     )
     return write_plan(job.out, settings, str(job.videos), listing.classes, divide(ordered, shards))
+
+
+def _plan_of_another(out: Destination) -> Plan:
+    """Return the plan that another writer was first to write; a network file system may show it late."""
+    until = time.monotonic() + SEEN_LATE
+    while (plan := plan_of(out)) is None:
+        if time.monotonic() > until:
+            raise WorkError(f"{out}/{PLAN} is gone; run the same command again")
+        time.sleep(0.5)
+    return plan
 
 
 def _refuse_foreign(out: Destination) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from vprep.layouts.listing import Entry, Listing
 from vprep.layouts.walk import path_of
+from vprep.progress import tracked
 from vprep.settings import NATIVE, RATES, Settings
 from vprep.sharding.plan import Planned, interleaved, keys_of
 from vprep.sharding.videos import Videos
@@ -36,15 +37,14 @@ def shard_count(
     """Return how many shards of about `settings.shard_mb` the videos will fill."""
     sample = ordered[:HEADERS]
     stop = threading.Event()
-    reports = list(
-        in_order(
-            lambda entry: _header(videos, entry, ffmpeg, timeout, stop),
-            sample,
-            workers=workers,
-            size=lambda _: 0,
-            stop=stop,
-        )
+    headers = in_order(
+        lambda entry: _header(videos, entry, ffmpeg, timeout, stop),
+        sample,
+        workers=workers,
+        size=lambda _: 0,
+        stop=stop,
     )
+    reports = list(tracked(headers, len(sample), "headers"))
     pairs = list(zip(sample, reports, strict=True))
     lengths = [_length(entry, report) for entry, report in pairs]
     seconds = sum(lengths)
@@ -114,7 +114,8 @@ def _transcode_all(
             result = transcode(root, local, settings, ffmpeg, timeout=timeout, stop=stop)
         return result.columns | {"stored": len(result.mjpeg)} if isinstance(result, Video) else result
 
-    return list(in_order(info_of, entries, workers=workers, size=lambda _: 0, stop=stop))
+    results = in_order(info_of, entries, workers=workers, size=lambda _: 0, stop=stop)
+    return list(tracked(results, len(entries), "videos"))
 
 
 def _sample_info(results: Sequence[dict[str, Any] | Failure], videos: Sequence[dict[str, Any]]) -> dict[str, Any]:

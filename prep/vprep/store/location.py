@@ -7,12 +7,11 @@ from typing import Self
 from urllib.parse import quote
 
 from vprep.errors import UsageError
-from vprep.text import brief
+from vprep.text import brief, without_secrets
 
 SCHEMES = ("s3", "gs", "az", "http", "https")
 LISTED = ("s3", "gs", "az")  # those that tell what they hold, and take new objects
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-_IN_TEXT = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]*://)([^\s'"<>]*)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +85,6 @@ def place(text: str | Path | Location) -> Path | Location:
 
 def _as_path(text: str | Path | Location) -> Path | Location:
     return Path(text) if isinstance(text, str) else text
-
-
-def without_secrets(text: str) -> str:
-    """Return `text` in which no URL has a user, a password or a query."""
-    return _IN_TEXT.sub(lambda found: found[1] + re.split("[?#]", found[2].rpartition("@")[2])[0], text)
 
 
 def _beginnings() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vprep.errors import writing
 
-PREFIX = "vprep-scratch-"
+PREFIX, NEW = "vprep-scratch-", "vprep-new-"
 _LOCK = ".alive"
 
 
@@ -22,11 +22,13 @@ def scratch_folder(within: Path | None = None) -> Iterator[Path]:
         within.mkdir(parents=True, exist_ok=True)
         for left in within.glob(f"{PREFIX}*"):
             _remove_left(left)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=within))
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT)
-    try:
+        made = Path(tempfile.mkdtemp(prefix=NEW, dir=within))
+        lock = os.open(made / _LOCK, os.O_RDWR | os.O_CREAT)
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = made.with_name(made.name.replace(NEW, PREFIX, 1))
+        made.rename(folder)  # only now, as no other process may remove it any more
+    try:
         yield folder
     finally:
         os.close(lock)

@@ -1,5 +1,6 @@
 """Read and write the objects of a store, through times in which it is away."""
 
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from vprep.atomic import atomic_write
-from vprep.errors import UsageError, WorkError
+from vprep.errors import UsageError, WorkError, about
 from vprep.hashing import hash_pieces
 from vprep.store.faults import ChangedError, ExistsError, MissingError, fault
 from vprep.store.library import obstore
@@ -91,14 +92,19 @@ class Store:
         With `create`, the first writer wins, and the others get False. So does the first one itself when its
         connection broke after the store had taken the object: ask what is there, not who has written it.
         """
-        size = len(data) if isinstance(data, bytes) else data.stat().st_size
-        if create and size > MOST_OBJECT:
-            raise WorkError(f"{self.location / name} would have {size} bytes; a store takes {MOST_OBJECT}: --shard-mb")
+        content = data if isinstance(data, bytes) else _mapped(data)
+        if create and len(content) > MOST_OBJECT:
+            raise WorkError(
+                f"{self.location / name} would have {len(content)} bytes, and a store takes {MOST_OBJECT} at once; "
+                "use more --shards, or a lower --shard-mb"
+            )
         mode = "create" if create else "overwrite"
         limit = {"chunk_size": PIECE, "max_concurrency": MOST_UPLOADS}
         try:
             with _uploads(os.getpid()):
-                self._tried(name, lambda library, handle: library.put(handle, name, data, mode=mode, **limit), WRITES)
+                self._tried(
+                    name, lambda library, handle: library.put(handle, name, content, mode=mode, **limit), WRITES
+                )
         except ExistsError:
             return False
         return True
@@ -158,6 +164,12 @@ class _Pages:
         page = [Head(found["path"], found["size"], found["e_tag"]) for found in next(stream, [])]
         self._stream, self._last = stream, page[-1].name if page else self._last
         return page
+
+
+def _mapped(path: Path) -> bytes | mmap.mmap:
+    """Return the content of a file, which the system reads as it is sent."""
+    with about(path), path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
 
 
 def _keys() -> tuple[tuple[str, str], ...]:

@@ -12,6 +12,7 @@ import torch
 from vprep.errors import WorkError
 from vtrain import run_folder
 from vtrain.distributed import rank
+from vtrain.meeting import wait_for_all
 from vtrain.training.advice import Waiting
 from vtrain.training.log import Metrics, StepProgress, note
 from vtrain.training.loop import Feed
@@ -124,6 +125,8 @@ class Monitor:
             run_folder.save(self.folder, state, keep=keep, best=best, again=self._again)
             if keep and self._on_keep is not None:
                 self._on_keep()
+        if keep and self._on_keep is not None:
+            wait_for_all()  # it may take longer than an exchange of tensors may wait
         self._save_clock.saved()
         self._paused += time.perf_counter() - began
 

@@ -2,26 +2,23 @@
 
 import atexit
 import os
-import re
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
-from vprep.errors import UsageError, WorkError
-from vprep.signals import heard_while_waiting, when_parent_ends
+from vprep.errors import UsageError
+from vprep.signals import heard_while_waiting
 from vtrain.distributed import rank, world
 from vtrain.machine import kept_memory
+from vtrain.meeting import Meeting, joined, meeting, telling
 
 Decided = TypeVar("Decided")
-
-NETWORK = ("gloo", "nccl", "tcpstore", "connection closed by peer", "connection reset by peer", "broken pipe")
 
 # Process groups are kept until everything that used them is gone. When DDP drops the last reference to a group, torch
 # (2.13) waits for gloo's threads while it holds Python's lock, which these threads may want: some trainings never
@@ -36,12 +33,25 @@ def processes() -> Iterator[torch.device]:
 
     When the block ends, memory, cuDNN, random state, warnings and the process group are as before.
     """
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    with training_settings(device), _process_group(device):
-        yield device
+    with nullcontext() if dist.is_initialized() else joined():
+        device = _device()
+        with training_settings(device), _process_group(device):
+            yield device
+
+
+def _device() -> torch.device:
+    """Return this process's GPU, which is that of its number on this node, or the CPU when there is no GPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if local >= gpus:
+        raise UsageError(
+            f"process {local} of this node, counted from 0, has no GPU of its own: the node has {gpus}; start as many "
+            f"processes as each node has GPUs: --nproc-per-node {gpus}"
+        )
+    device = torch.device("cuda", local)
+    torch.cuda.set_device(device)
+    return device
 
 
 @contextmanager
@@ -61,49 +71,29 @@ def training_settings(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def _process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that torchrun has started; do nothing in a single process or where a group exists."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+    """Exchange tensors with the processes that have met; do nothing in a single process or where a group exists."""
+    met = meeting()
+    if met is None or dist.is_initialized():
         yield
         return
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        when_parent_ends()(signal.SIGTERM)  # a torchrun that is killed ends nobody
-    with _network_errors_named():
-        try:
+    try:
+        with telling(met):  # of an error, before the others see that the group is gone
             with heard_while_waiting():
-                dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-                # Each process waits here for all others: one that refused and left earlier would count as a failure.
-                dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
+                _open_group(met, device)
             GROUPS.append(dist.group.WORLD)
             yield
-        finally:
-            if dist.is_initialized():
-                dist.destroy_process_group()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
-@contextmanager
-def _network_errors_named() -> Iterator[None]:
-    """Turn an error of the exchange with other processes into one sentence."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_of_network(error):
-            raise
-        raise WorkError(
-            f"another process is gone or cannot be reached ({said(error)}); what was saved stays: run all processes "
-            "again, a training that has saved with --resume, a fine-tuning of veval with --into"
-        ) from None
-
-
-def said(error: RuntimeError) -> str:
-    """Return the network's own words in an error of torch."""
-    words = re.search(r"connection (closed|reset) by peer|timed out[^.:]*|broken pipe", str(error), re.IGNORECASE)
-    return words[0].lower() if words else str(error).splitlines()[0][:80]
-
-
-def is_of_network(error: RuntimeError) -> bool:
-    """Return whether an error came from the exchange with other processes; torch has no class of its own for some."""
-    words = str(error).lower()
-    return isinstance(error, dist.DistError) or any(word in words for word in NETWORK)
+def _open_group(met: Meeting, device: torch.device) -> None:
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", store=cast(Any, met.store), rank=met.rank, world_size=met.world,
+        timeout=met.stuck_after,
+    )  # fmt: skip
+    # Each process waits here for all others: one that refused and left earlier would count as a failure.
+    dist.barrier(device_ids=[device.index] if device.type == "cuda" else None)
 
 
 def first_decides(act: Callable[[], Decided]) -> Decided:

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vprep.errors import UsageError
+from vprep.hashing import hash_file
 from vtrain import run_folder, torch_file
+from vtrain.meeting import demand_same, meeting
 from vtrain.run_folder import BEST, LAST, RECIPE, Best, State
 from vtrain.training.run import Run
 from vtrain.training.training import DataInfo
@@ -21,6 +23,16 @@ OPTIMIZER_VALUES = {
     "SGD": {"momentum_buffer"}, "LARS": {"momentum_buffer"}, "AdamW": {"step", "exp_avg", "exp_avg_sq"},
 }  # fmt: skip
 MEANS = {"names": list, "values": Tensor, "steps": int}
+
+
+def demand_same_state(folder: Path) -> None:
+    """Refuse a state that the processes of one training do not all see, as on nodes that share no folder."""
+    path = folder / LAST
+    if meeting() is not None:
+        demand_same(
+            {str(path): hash_file(path) if path.is_file() else "no file"},
+            "continue a run in a folder that all nodes share, or copy it to each of them",
+        )
 
 
 def state_in(folder: Path) -> State:

@@ -38,7 +38,7 @@ from vtrain.training.memory_estimate import demand_memory
 from vtrain.training.monitor import Monitor
 from vtrain.training.outputs import errors_named
 from vtrain.training.processes import first_decides, processes
-from vtrain.training.resume import load, refuse_other_videos, restore_best, state_in
+from vtrain.training.resume import demand_same_state, load, refuse_other_videos, restore_best, state_in
 from vtrain.training.run import Place, Run
 from vtrain.training.sync_batch_norm import synced
 from vtrain.training.training import Training
@@ -106,6 +106,7 @@ def claim(stack: ExitStack, folder: Path, resume: bool) -> bool:
 def continued(training: Training) -> tuple[Training, Run]:
     """Return the training with its length so far noted, and its run as the last state in the folder has it."""
     folder = training.folder
+    demand_same_state(folder)
     state = state_in(folder)
     refuse_other_videos(state, folder, training.data)
     begun = recipe_in(folder) if (folder / run_folder.RECIPE).exists() else training.recipe

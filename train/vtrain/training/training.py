@@ -13,9 +13,10 @@ from vtrain.data.fetch import ClipFetcher
 from vtrain.data.loader import Loader
 from vtrain.distributed import rank, world
 from vtrain.inference import uses_bf16
-from vtrain.machine import default_workers
+from vtrain.machine import default_workers, versions
+from vtrain.meeting import demand_same
 from vtrain.methods import registry
-from vtrain.overrides import as_json
+from vtrain.overrides import as_json, listed
 from vtrain.recipes.recipe import Length, Recipe
 from vtrain.training.compiler import demand_compiler
 from vtrain.training.inputs import Inputs, command_of, note_about
@@ -86,6 +87,7 @@ class Training:
         folder = agreed_folder(folder, recipe.method_name)
         inputs = inputs or Inputs.open(recipe)
         recipe = inputs.recipe
+        demand_same(shared_by(recipe, inputs, device), "start all processes with the same command, code and videos")
         return cls(
             recipe=recipe,
             folder=folder,
@@ -123,6 +125,17 @@ class Training:
     def feed(self, run: Run) -> Feed:
         """Return the batches that follow the step of `run`."""
         return feed_of(self.recipe, self.videos, run, self.place)
+
+
+def shared_by(recipe: Recipe, inputs: Inputs, device: torch.device) -> dict[str, Any]:
+    """Return what must be the same in all processes; the paths of the shards and the weights need not."""
+    others = {name: value for name, value in listed(recipe) if name not in ("data.shards", "data.subset", "weights")}
+    return {
+        "the set": f"{len(inputs.videos)} videos, hash {inputs.videos.fingerprint}",
+        "the device": device.type,
+        **{name: installed for name, installed in versions().items() if name in ("playspeed", "torch")},
+        **others,
+    }
 
 
 def place_of(recipe: Recipe, device: torch.device) -> Place:

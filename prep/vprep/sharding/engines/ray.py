@@ -1,5 +1,6 @@
 """Make shards on the nodes of a Ray cluster, a task for each shard."""
 
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +10,7 @@ from vprep.errors import UsageError, WorkError
 from vprep.format import PLAN
 from vprep.hashing import hash_file
 from vprep.sharding.engines import Engine
-from vprep.sharding.engines.ray_cluster import RETRIES, connected, first_line, nodes_with, require_able
+from vprep.sharding.engines.ray_cluster import RETRIES, connected, first_line, nodes_with, require_able, require_cluster
 from vprep.sharding.engines.ray_task import Made, Order, make_shard
 from vprep.sharding.job import Job
 from vprep.sharding.plan import Plan, planned_videos
@@ -24,7 +25,12 @@ AGAIN = "run the same command again to continue"
 
 
 def on_cluster(address: str | None) -> Engine:
-    """Return the engine of the cluster at `address`; without an address, of a cluster of this machine alone."""
+    """Return the engine of the cluster at `address`; without an address, of a cluster of this machine alone.
+
+    An address without a cluster is refused now.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    require_cluster(address)
 
     def transcode_shards(job: Job, plan: Plan, names: set[str], progress: VideoProgress) -> None:
         make_work_folder(job.out.folder)

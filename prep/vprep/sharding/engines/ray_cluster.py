@@ -2,12 +2,11 @@
 
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,11 +14,15 @@ from vprep.errors import UsageError
 from vprep.processors import processors
 from vprep.sharding.engines.ray_task import Order, fault_of
 
+_NO_RAY = "--engine ray needs Ray; install it with: pip install 'playspeed[ray]'"
 RETRIES = 3  # of a task whose worker or node was lost, and of one that ran out of memory
 ANSWERS = 20.0  # seconds in which a cluster, and then each of its nodes, must answer
+_GRPC_BEGINS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))  # and empty settings
+_SETTINGS_FRAME = b"\x04"  # the fourth byte of what a server of HTTP/2 says first
 _OBJECT_STORE = 80 << 20  # bytes; nothing but names and numbers goes through it
-# Ray sends statistics to its makers, and retries for ever after a task ran out of memory, unless told otherwise.
-_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": str(RETRIES)}
+# Unless told otherwise, Ray sends statistics to its makers, retries for ever after a task ran out of memory, and gives
+# tasks the lowest priority of all processes.
+_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": str(RETRIES), "RAY_worker_niceness": "0"}
 
 
 @contextlib.contextmanager
@@ -27,10 +30,8 @@ def connected(address: str | None) -> Iterator[Any]:
     """Yield the module `ray`, connected to the cluster at `address` or to one of this machine for this block alone."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    ray = _imported()
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address:
-        _require_cluster(address)
+    ray = importlib.import_module("ray")
+    importlib.import_module("ray.util.scheduling_strategies")
     handler = signal.getsignal(signal.SIGTERM)
     # Ray prints what happens to workers on stdout, which belongs to the result.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -51,7 +52,7 @@ def _connect(ray: Any, address: str | None) -> None:  # noqa: ANN401  the module
     }
     try:
         ray.init(address=address or "local", **quiet, **({} if address else alone))
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, AssertionError, SystemExit, ray.exceptions.RayError) as error:
         raise UsageError(_no_cluster(address, str(error))) from None
 
 
@@ -73,7 +74,7 @@ def require_able(ray: Any, nodes: list[dict[str, Any]], order: Order) -> None:  
         try:
             fault = ray.get(answer)
         except ray.exceptions.RayError as error:
-            fault = f"it cannot run playspeed ({first_line(error)}); install it there, with Python's search path"
+            fault = f"it cannot run playspeed ({first_line(error)})"
         if fault:
             raise UsageError(f"node {asked[answer]} of the cluster cannot take part: {fault}")
     if silent:
@@ -81,26 +82,17 @@ def require_able(ray: Any, nodes: list[dict[str, Any]], order: Order) -> None:  
 
 
 def first_line(error: BaseException) -> str:
-    """Return the part of an error of Ray that a person wants to read: the last line of a traceback, else the first."""
+    """Return the sentence of an error of Ray that says why: that below a traceback, or else the first."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
+    line = lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
+    return line.partition(". ")[0].rstrip(".")
 
 
-def _imported() -> Any:  # noqa: ANN401
-    try:
-        ray = importlib.import_module("ray")
-        importlib.import_module("ray.util.scheduling_strategies")
-    except ImportError:
-        raise UsageError("--engine ray needs Ray; install it with: pip install 'playspeed[ray]'") from None
-    return ray
-
-
-def _require_cluster(address: str) -> None:
-    """Refuse an address without a cluster in bounded time; Ray itself would try for minutes, and then end the process.
-
-    A process of its own asks, since Ray's client cannot be interrupted.
-    """
-    if address == "auto":
+def require_cluster(address: str | None) -> None:
+    """Refuse an address without a gRPC server, in seconds; Ray would try for minutes, and end the process."""
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError(_NO_RAY)
+    if address in (None, "", "auto"):
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
@@ -109,17 +101,13 @@ def _require_cluster(address: str) -> None:
             "for the cluster that this machine belongs to"
         )
     try:
-        socket.create_connection((host, int(port)), ANSWERS).close()
+        with socket.create_connection((host, int(port)), ANSWERS) as connection:
+            connection.sendall(_GRPC_BEGINS)
+            kind = connection.recv(4)[3:]
     except (OSError, OverflowError) as error:
         raise UsageError(_no_cluster(address, str(error))) from None
-    argv = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
-    try:
-        done = subprocess.run(argv, capture_output=True, timeout=ANSWERS, stdin=subprocess.DEVNULL, check=False)
-    except subprocess.TimeoutExpired:
-        raise UsageError(_no_cluster(address, "what answers there is not Ray")) from None
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise UsageError(_no_cluster(address, said[-1] if said else "it is not healthy"))
+    if kind != _SETTINGS_FRAME:
+        raise UsageError(_no_cluster(address, "what answers there is not Ray"))
 
 
 def _no_cluster(address: str | None, why: str) -> str:

@@ -20,7 +20,7 @@ from vprep.sharding.plan import plan_of
 from vprep.sharding.progress import VideoProgress
 from vprep.sharding.shard_writer import load
 from vprep.sharding.videos import opened as opened_videos
-from vprep.store import place
+from vprep.store import is_url, place
 from vprep.video import ffmpeg
 
 
@@ -70,7 +70,7 @@ def fault_of(order: Order) -> str:
         if found.version != order["ffmpeg"]:
             return f"ffmpeg is {found.version} there and {order['ffmpeg']} here; name the same one in {ffmpeg.VARIABLE}"
         return _unseen(order)
-    except (UsageError, OSError) as error:
+    except (UsageError, WorkError, OSError) as error:
         return str(error)
 
 
@@ -112,4 +112,6 @@ def _unseen(order: Order) -> str:
 
 
 def _elsewhere(folder: str) -> str:
+    if is_url(folder):
+        return f"{folder} is not the same there; set the variables of the store (AWS_*, ...) alike on all nodes"
     return f"{folder} is not the folder that it is here; put it on a file system that all nodes share"
