@@ -43,6 +43,10 @@ def test_a_retrieval_on_a_store_is_that_on_a_disk(
     again = veval(*words, "--shards", stored.url("set"), "--out", "again.json", cwd=tmp_path, env=env)
     assert numbers(again.json) == numbers(local)
     assert SECRET not in done.stderr + (tmp_path / "remote.json").read_text()
+    stored.seen()
+    page = veval("report", "remote.json", "--html", "page.html", cwd=tmp_path, env=env)
+    assert page.returncode == 0, page.stderr
+    assert stored.seen() == [], "a result, which may be a stranger's, opens no network"
 
 
 def test_a_shard_that_is_gone_ends_an_evaluation_with_one_sentence(
