@@ -63,6 +63,7 @@ def test_a_training_on_a_store_is_that_on_a_disk(
     assert SECRET not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_the_same_shards_are(
     stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
