@@ -42,6 +42,7 @@ def common(version: Annotated[bool, versions.option("veval", "torch", "webdatase
 @app.command()
 def retrieval(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Queries = "test",
     gallery: opt.Gallery = "train", protocol: opt.Named = None, duplicates: opt.Duplicates = "keep",
     keep: opt.Keep = 10, engine: opt.Engine = "exact", features: opt.Kept = None, subset: opt.Subset = None,
@@ -73,6 +74,7 @@ def retrieval(
 @app.command()
 def linear(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Tested = "test",
     gallery: opt.Learned = "train", protocol: opt.Named = None, few: opt.Few = None, features: opt.Kept = None,
     out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False,
@@ -92,6 +94,7 @@ def linear(
 @app.command()
 def knn(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Tested = "test",
     gallery: opt.Learned = "train", protocol: opt.Named = None, k: opt.Neighbours = 20,
     temperature: opt.Temperature = 0.07, votes: opt.Votes = "similarity", few: opt.Few = None,
@@ -116,6 +119,7 @@ def knn(
 @app.command()
 def features(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, splits: opt.Splits = "",
     out: opt.FeatureFile = Path("features.parquet"), protocol: opt.Named = None, subset: opt.Subset = None,
     workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False, json: opt.Json = False,
@@ -145,6 +149,7 @@ def features(
 @app.command("test")
 def accuracy(
     settings: opt.Settings = None, weights: opt.Tuned = None, shards: opt.Shards = None, fold: opt.Fold = 1,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     split: opt.Tested = "test", protocol: opt.Named = None, backbone: opt.OutsideBackbone = None,
     logits: opt.Logits = None, out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "",
     skip_bad: opt.Skip = False, bootstrap: opt.Bootstrap = None, json: opt.Json = False,
@@ -186,6 +191,7 @@ def accuracy(
 @app.command()
 def finetune(
     settings: opt.Tuning = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, recipe_name: opt.RecipeName = "", seed: opt.TrainingSeed = None,
     fold: opt.Fold = 1, folds: opt.Folds = "", split: opt.Tested = "test", select: opt.Select = None,
     hold_out: opt.HoldOut = None, val_groups: opt.ValGroups = False, protocol: opt.Named = None,
