@@ -8,9 +8,11 @@ Two threads do this, so that it works while the main thread waits for a GPU, for
 """
 
 import contextlib
+import faulthandler
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread
 from typing import Protocol, Self
 
@@ -44,6 +46,7 @@ class Watch:
         self._grace = min(GRACE, lost_after)
         self._left = Event()
         self._ending = ""
+        self._nowhere = Path(os.devnull).open("w")  # noqa: SIM115  until `leave`
         self._unanswered = 0.0  # seconds since the store has answered
         self._is_broken = False  # the connection with the store
         self._threads = [Thread(target=work, daemon=True) for work in (self._give_signs, self._judge)]
@@ -53,10 +56,15 @@ class Watch:
     def main_thread_ends(self, sentence: str) -> None:
         """Note that the main thread is ending with an error, which may hang, too, before it can say so."""
         self._ending = sentence
+        # Should torch hang with Python's lock, no thread here could end the process.
+        faulthandler.dump_traceback_later(2 * ENDING, exit=True, file=self._nowhere)
 
     def leave(self) -> None:
         """Watch no longer."""
         self._left.set()
+        if self._ending:
+            faulthandler.cancel_dump_traceback_later()
+        self._nowhere.close()
         for thread in self._threads:
             thread.join(self._grace)
 
