@@ -1,7 +1,8 @@
 # make demo    set up .venv and go the whole way on small videos made on the spot; make demo-all: with all methods
-# make test    set up .venv and run the tests, in under five minutes; make test-all: those marked slow, too, and
-#                those of networks and training with the instructions of older CPUs; make test-golden: all
-#                comparisons with steps of the authors' code, which take ten minutes and 14 GB
+# make test    set up .venv and run the tests, in under five minutes; make test-all: those marked slow, too, those of
+#                object stores, Ray and pages, for which it installs more, and those of networks and training with the
+#                instructions of older CPUs; make test-golden: all comparisons with steps of the authors' code, which
+#                take ten minutes and 14 GB
 # make check   ruff and mypy
 # make docs    the pages in docs/_build/html; each warning is an error
 
@@ -25,7 +26,7 @@ demo-all: $(READY)
 test: $(READY)
 	$(PYTEST)
 
-test-all: $(READY)
+test-all: .venv/.all
 	$(PYTEST) -m "not big"
 	for isa in SSE41 AVX2 AVX512_CORE; do \
 	  echo "ONEDNN_MAX_CPU_ISA=$$isa" && ONEDNN_MAX_CPU_ISA=$$isa $(PYTEST) -q $(ISA_TESTS) || exit 1; done
@@ -40,6 +41,11 @@ check: $(READY)
 
 docs: .venv/.docs
 	$(BIN)/sphinx-build -b html -W --keep-going -n -q docs docs/_build/html
+
+.venv/.all: $(READY) tests/fetch_axe.sh
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev,tests]'
+	sh tests/fetch_axe.sh || echo "without npm, no page is checked for accessibility" >&2
+	@touch $@
 
 .venv/.docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev,docs]'

@@ -13,7 +13,7 @@ from gpu_fast import kind_of
 from gpu_results import Results, words_of_phase
 from gpu_videos import made_set
 from prep import Row
-from train import rows_of
+from train import of_shards, of_step
 from vtrain.bench import step
 from vtrain.bench.loader import Measured
 from vtrain.bench.timing import time_loader, time_training
@@ -96,19 +96,20 @@ def main() -> None:
     results.forget("fed")
     seconds, turns = (0.1, 1) if words.small else (SECONDS, TURNS)
     recipe = recipe_of(words.small)
-    alone = step.step(recipe, seconds=seconds, device=words.device)
-    print(alone)
     videos = ShardSet.open(str(made_set(words.work, words.small, words.clips))).select()
     measured: list[Measured] = []
     for _ in range(turns):
         measured.append(step.all(recipe, videos, workers=None, seconds=seconds, device=words.device))
         print(measured[-1])
-    add(results, rows_of(measured, alone))
-    add(results, on_workers(sweep(recipe, videos, device, seconds / 2), measured[-1]["model"]["videos_per_s"]))
+    add(results, of_shards(measured))
     if device.type == "cuda":
         events = on_gpu(recipe, videos, device, IDLE_SECONDS)
         add(results, [Row("the GPU is idle, share of the time", 1 - busy(events), most=0.05)])
         add(results, [Row(f"share of the kernels: {kind}", share) for kind, share in by_kind(events).items()])
+    add(results, on_workers(sweep(recipe, videos, device, seconds / 2), measured[-1]["model"]["videos_per_s"]))
+    alone = step.step(recipe, seconds=seconds, device=words.device)
+    print(alone)
+    add(results, of_step(alone))
 
 
 if __name__ == "__main__":

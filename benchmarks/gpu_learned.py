@@ -32,12 +32,12 @@ EVALUATION = 25.0  # seconds of the limit that are left for each network that is
 
 
 def run(main: Callable[[list[str]], Never], *words: object, may_stop: bool = False) -> None:
-    """Run a command in this process. A training that was stopped has exit code 1."""
+    """Run a command in this process; `may_stop`: it may be one that `stopped_after` stops."""
     print("$", *words, file=sys.stderr)
     try:
         main([str(word) for word in words])
     except SystemExit as end:
-        if end.code not in ((0, 1) if may_stop else (0,)):
+        if end.code not in ((0, 128 + signal.SIGTERM) if may_stop else (0,)):
             raise
 
 

@@ -75,11 +75,15 @@ def heading_of(recipe: Recipe, videos: Videos, load: tuple[float, float, float],
 
 
 def rows_of(turns: list[Measured], alone: Measured) -> list[Row]:
+    return of_shards(turns) + of_step(alone)
+
+
+def of_shards(turns: list[Measured]) -> list[Row]:
     def rate(name: str, what: str = "videos_per_s") -> float:
         rates: list[float] = [turn[name][what] for turn in turns]
         return median(rates)
 
-    rows = [
+    return [
         Row("fed from shards / fed from memory", over(turns, "together", "model"), least=0.95),
         Row("fed from shards / the slower of model and loader", median(turn["ratio"] for turn in turns)),
         Row("fed from shards", rate("together"), "videos/s"),
@@ -87,6 +91,11 @@ def rows_of(turns: list[Measured], alone: Measured) -> list[Row]:
         Row("fed from memory", rate("model"), "videos/s"),
         Row(f"loader alone, workers={turns[0]['workers']}", rate("loader"), "videos/s"),
         Row("share of the time spent waiting for the loader", rate("together", "waited")),
+    ]
+
+
+def of_step(alone: Measured) -> list[Row]:
+    rows = [
         Row("a step on noise from memory", alone["model"]["step_ms"], "ms"),
         *(Row(f"part of it: {name}", spent, "ms") for name, spent in alone["model"]["parts_ms"].items()),
         Row(f"backbone alone, {alone['bare']['clips']} clips forward and backward", alone["bare"]["ms"], "ms"),

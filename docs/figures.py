@@ -8,7 +8,9 @@ from veval.results.published import Published, load
 
 DRAWING = "A drawing: there is nothing to measure."
 NO_PICTURES = "Not reproducible: no command draws such pictures."
-NEIGHBOURS = "Not reproducible: `veval retrieval` writes ranks, and no frames."
+NEIGHBOURS = (
+    "The paper does not name its videos. `veval retrieval` keeps the neighbours of each query, and the page shows them:"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,13 @@ def figures() -> dict[str, tuple[Figure, ...]]:
                 "videos are 187,500 steps, and the second command is for each file in `kept/`:",
                 _while_training(),
             ),
-            Figure(4, "the nearest neighbours of videos", NEIGHBOURS),
+            Figure(4, "the nearest neighbours of videos", NEIGHBOURS, _neighbours("RSPNet", "4")),
             Figure(5, "the regions that decide RSP and A-VID", NO_PICTURES),
         ),
         "ASCNet": (
             Figure(1, "clips that agree in appearance and in speed", DRAWING),
             Figure(2, "the framework", DRAWING),
-            Figure(3, "the nearest neighbours of videos", NEIGHBOURS),
+            Figure(3, "the nearest neighbours of videos", NEIGHBOURS, _neighbours("ASCNet", "5")),
         ),
         "PRP": (
             Figure(1, "clips at several rates", DRAWING),
@@ -55,7 +57,7 @@ def figures() -> dict[str, tuple[Figure, ...]]:
             Figure(4, "how the motion attention is computed", DRAWING),
             Figure(5, "PRP beside a VAE and a GAN", DRAWING),
             Figure(6, "activation maps", NO_PICTURES),
-            Figure(7, "the nearest neighbours of videos", NEIGHBOURS),
+            Figure(7, "the nearest neighbours of videos", NEIGHBOURS, _neighbours("PRP", "4")),
         ),
         "Pace": (
             Figure(1, "the task", DRAWING),
@@ -79,6 +81,12 @@ def _while_training() -> list[str]:
     (test,) = evaluations(row)
     run = next(word for word in test.split() if word.startswith("runs/"))
     return [f"{training(row)} keep_every=187500", test.replace(run, f"{run}/kept/step_0187500.pt")]
+
+
+def _neighbours(paper: str, table: str) -> list[str]:
+    """Return the commands for the neighbours of the queries of the paper's first network for retrieval."""
+    row = _row(paper=paper, table=table, task="retrieval", method=paper)
+    return [*evaluations(row), "veval report --html page.html"]
 
 
 def _of_three_networks() -> list[str]:

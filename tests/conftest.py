@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from store_server import s3, s3_here, s3_server  # noqa: F401  fixtures
 
 from vprep.video.ffmpeg import bundled
 

@@ -26,10 +26,13 @@ SHARED = (
     "vprep.json_text",
     "vprep.memory",
     "vprep.plugins",
+    "vprep.page",
     "vprep.processors",
     "vprep.progress",
+    "vprep.quiet",
     "vprep.signals",
     "vprep.versions",
+    "vprep.store",
     "vprep.streams",
     "vprep.text",
 )

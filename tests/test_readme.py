@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from results_on import bases
+
+from veval.results import result
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/shards.md", "docs/evaluation.md", "docs/extending.md")
@@ -26,13 +29,15 @@ def test_there_is_python_on_the_page(page: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, run_vprep: RunVprep) -> Path:
-    """A folder with a small set where the pages have theirs."""
+    """A folder with a small set and a result of retrieval where the pages have theirs."""
     folder = tmp_path_factory.mktemp("pages")
     for words in (
         ("synth", "--out", folder / "videos", "--classes", 2, "--per-class", 8, "--seconds", 1.5),
         ("shard", folder / "videos", "--out", folder / "data_shards", "--shards", 2),
     ):
         assert run_vprep(*words).returncode == 0
+    (folder / "results").mkdir()
+    result.write(folder / "results" / "retrieval-pace-ucf101-fold1-1.json", bases()[0])
     return folder
 
 

@@ -13,6 +13,7 @@ import typer
 
 from veval import options as opt
 from veval import output
+from veval.look.cli import app as look
 from vprep import printing, signals, versions
 from vprep.errors import UsageError, exit_code
 from vprep.text import json_line
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from veval.tasks.finetune import FineTuning
     from vtrain.recipes.recipe import Recipe
 
-WIDTH = 240  # characters per line of a report that does not go to a terminal
-
 app = typer.Typer(
     help="Measure what a network has learned; each result holds the protocol of its measurement.",
     no_args_is_help=True,
@@ -32,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(look, name="look")
 
 
 @app.callback()
@@ -44,7 +44,8 @@ def retrieval(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Queries = "test",
     gallery: opt.Gallery = "train", protocol: opt.Named = None, duplicates: opt.Duplicates = "keep",
-    engine: opt.Engine = "exact", features: opt.Kept = None, subset: opt.Subset = None, out: opt.Out = None,
+    keep: opt.Keep = 10, engine: opt.Engine = "exact", features: opt.Kept = None, subset: opt.Subset = None,
+    out: opt.Out = None,
     workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False,
     bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
@@ -53,7 +54,7 @@ def retrieval(
         raise UsageError(f"--duplicates is '{duplicates}'; there are keep and 'leave out'")
     if engine != "exact":
         raise UsageError(f"--engine is '{engine}'; there is exact")
-    output.prepare(out)
+    output.prepare(out, json)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, subset, protocol, settings,
         device, workers, skip_bad,
@@ -62,8 +63,10 @@ def retrieval(
 
     found = commands.retrieval(
         evaluation, features=features, leave_out="same content" if duplicates == "leave out" else "nothing",
-        over=bootstrap,
+        over=bootstrap, keep=keep,
     )  # fmt: skip
+    if found is not None and found["keep"] < keep:
+        output.note(f"{found['keep']} neighbours of each query are kept; {keep} would be too large for a result")
     output.finish(found, out, json)
 
 
@@ -76,7 +79,7 @@ def linear(
     bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train a linear layer on frozen features, and test it."""
-    output.prepare(out)
+    output.prepare(out, json)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
         device, workers, skip_bad,
@@ -98,7 +101,7 @@ def knn(
     """Let the nearest labelled videos vote on the class."""
     from veval.tasks.voting import Voting
 
-    output.prepare(out)
+    output.prepare(out, json)
     voting = Voting(k=k, temperature=temperature, votes=votes)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
@@ -121,7 +124,7 @@ def features(
 
     If the command is stopped, run it again to continue.
     """
-    output.prepare(out)
+    output.prepare(out, json)
     words = [word for word in splits.split(",") if word] or None
     evaluation = _evaluation(
         weights, shards, backbone, seed, words, fold, subset, protocol, settings,
@@ -156,7 +159,7 @@ def accuracy(
     from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
-    output.prepare(out)
+    output.prepare(out, json)
     weights = weights or newest_tuned()
     data = early_checks.data_for(
         "testing", shards, (split,), fold=fold, protocol=protocol, settings=settings or [], backbone=backbone,
@@ -197,7 +200,7 @@ def finetune(
     from veval.evaluation import Data
     from vtrain.overrides import change
 
-    output.prepare(out)
+    output.prepare(out, json)
     numbers = _numbers(folds) if folds else [fold]
     test_words = [word.removeprefix("test.") for word in settings or [] if word.startswith("test.")]
     early_checks.demand_tuning(recipe_name, select, [word for word in settings or [] if not word.startswith("test.")])
@@ -244,32 +247,32 @@ def finetune(
 
 @app.command()
 def report(
-    files: opt.Files = None,
-    markdown: opt.Markdown = False,
-    folds: opt.AverageFolds = False,
-    bootstrap: opt.Bootstrap = None,
-    json: opt.Json = False,
-) -> None:
+    files: opt.Files = None, folds: opt.AverageFolds = False, bootstrap: opt.Bootstrap = None,
+    markdown: opt.Markdown = False, latex: opt.Latex = False, csv: opt.Csv = False, html: opt.Html = None,
+    shards: opt.PageShards = None, features: opt.PageFeatures = None, runs: opt.PageRuns = None,
+    method: opt.Map = "pca", json: opt.Json = False,
+) -> None:  # fmt: skip
     """Compare results with published ones and with scratch.
 
     Only numbers of the same protocol are compared; for others, the differences are printed.
     """
+    from veval.page.request import Request
+    from veval.results import command
     from veval.results import report as compared
-    from veval.results import report_tables
 
-    words = files or [output.RESULTS]
-    folders = {word for word in words if word == output.RESULTS or word.is_dir()}
-    paths = [path for word in words for path in (sorted(word.glob("*.json")) if word in folders else [word])]
-    if not paths:
-        raise UsageError(f"there are no results in {words[0]}; the other commands of veval write results")
-    found = compared.report(paths, "averaged" if folds else "separate", bootstrap)
-    if json:
-        printing.say(json_line(compared.as_dict(found)))
-    elif markdown:
-        printing.say(report_tables.markdown(found))
-    else:
-        # A file or a pipe has no width; 80 characters per line would be too few for the columns.
-        printing.say(report_tables.terminal(found), width=None if sys.stdout.isatty() else WIDTH)
+    asked = {"--markdown": markdown, "--latex": latex, "--csv": csv, "--json": json}
+    form = command.form_of(asked | {"--json": json and html is None, "--html": html is not None})
+    paths = command.result_files(files or (), output.RESULTS)
+    request = Request(
+        files=paths, shards=shards, features=features, runs=runs or (), method=method,
+        folds="averaged" if folds else "separate", over=bootstrap,
+    )  # fmt: skip
+    if html is not None:
+        from veval.page.command import write_page
+
+        return write_page(request, html, as_json=json)
+    request.refuse_without_page()
+    command.show(compared.report(paths, request.folds, bootstrap), form)
 
 
 def main(argv: list[str] | None = None) -> Never:

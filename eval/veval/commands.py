@@ -19,6 +19,8 @@ from veval.inputs import demand_labels
 from veval.results import result
 from veval.results.bootstrap import groups_of, interval, name_of
 from veval.results.check import SCHEMA, Over
+from veval.results.class_names import CLASS_NAMES
+from veval.results.neighbours import KEEP
 from veval.results.result import Result
 from veval.tasks import knn as neighbours
 from veval.tasks import linear as linear_layer
@@ -34,11 +36,12 @@ SEARCHED, FITTED = "searched queries", "fitted linear layers"  # for the user, b
 
 def retrieval(
     evaluation: Evaluation[Weights], *, features: Path | None = None, leave_out: LeaveOut = "nothing",
-    over: Over | None = None,
+    over: Over | None = None, keep: int = KEEP,
 ) -> Result | None:  # fmt: skip
     """Search the second split for the videos of the first split; return None in all processes but the first.
 
-    `over` is what the intervals draw: groups, which are films, or videos; None: groups where they are known.
+    The result lists the `keep` nearest neighbours of each query, by the features of the first pool. `over` is what the
+    intervals draw: groups, which are films, or videos; None: groups where they are known.
     """
     began = time.monotonic()
     refuse_groups(evaluation.data, over)
@@ -49,12 +52,13 @@ def retrieval(
     hashes, execution = evaluation.data.shards.content_hashes(), evaluation.execution
     execution.begin(SEARCHED)
 
-    def numbers_of(pool: str) -> Info:
+    def numbers_of(pool: str, keep: int) -> Info:
         sides = [with_content(tables.of(name, pool), hashes) for name in (split, gallery)]
         found = retrieve(
             *sides,
             level=evaluation.protocol.level,
             leave_out=leave_out,
+            keep=keep,
             device=str(execution.device),
             progress=execution.progress,
         )
@@ -64,14 +68,16 @@ def retrieval(
             "intervals": {f"top{k}": interval(found.hits(k), groups) for k in KS},
             "bootstrap": name_of(groups),
             "same_content": [{"query": query, "gallery": other} for query, other in found.duplicates],
-            "videos": found.videos(),
+            **found.with_neighbours(keep),
         }
 
-    (pool, numbers), *others = [(pool, numbers_of(pool)) for pool in tables.arrays]
+    pools = enumerate(tables.arrays)
+    (pool, numbers), *others = [(pool, numbers_of(pool, 0 if number else keep)) for number, pool in pools]
     for name, found in others:
         for video, other in zip(numbers["videos"], found["videos"], strict=True):
             video.setdefault("pools", {})[name] = other["first"]
     numbers |= {"pools": {name: _short(found) for name, found in others}, "dropped": tables.info["dropped"]}
+    numbers |= class_names(evaluation.data)
     return finished(
         "retrieval", numbers, info_of(evaluation, tables), began, pool=pool, leave_out=leave_out, engine="exact"
     )
@@ -97,7 +103,11 @@ def linear(
     execution.begin(FITTED)
     found = linear_layer.classify(train, test, seed=seed, device=str(execution.device), progress=execution.progress)
     return finished(
-        "linear", _numbers(found, tables, over), info_of(evaluation, tables), began, **_choices(tables, few, seed)
+        "linear",
+        _numbers(found, tables, over) | class_names(evaluation.data),
+        info_of(evaluation, tables),
+        began,
+        **_choices(tables, few, seed),
     )
 
 
@@ -118,7 +128,8 @@ def knn(
     execution.begin(SEARCHED)
     found = neighbours.classify(train, test, voting, device=str(execution.device), progress=execution.progress)
     chosen = {"k": voting.k, "temperature": voting.temperature, "votes": voting.votes, **_choices(tables, few, seed)}
-    return finished("knn", _numbers(found, tables, over), info_of(evaluation, tables), began, **chosen)
+    numbers = _numbers(found, tables, over) | class_names(evaluation.data)
+    return finished("knn", numbers, info_of(evaluation, tables), began, **chosen)
 
 
 def _sides(tables: FeatureTables, data: Data, few: int | None, seed: int) -> tuple[Features, Features]:
@@ -139,6 +150,12 @@ def _numbers(found: neighbours.Classified, tables: FeatureTables, over: Over | N
         "dropped": tables.info["dropped"],
         "videos": found.videos(),
     }
+
+
+def class_names(data: Data) -> Info:
+    """Return the names of the classes, whose numbers are the labels of videos; nothing where the sets differ."""
+    names = next(iter(data.videos.values())).classes
+    return {} if names is None else {CLASS_NAMES: names}
 
 
 def refuse_few(data: Data, few: int | None, seed: int) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from vprep.completion import completed
 from vprep.processors import demand_workers
+from vprep.quiet import with_json
 from vtrain import names
 
 
@@ -72,7 +73,7 @@ Workers = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="Device to compute on: cpu or cuda. [default: cuda if there is one]")]
 Skip = Annotated[bool, typer.Option("--skip-bad", help="Leave out videos that cannot be read, and list them.")]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.", callback=with_json)]
 Tuning = Annotated[
     list[str] | None,
     typer.Argument(metavar="key=value ...", help="Recipe settings to change; test.KEY=value changes the protocol."),
@@ -91,6 +92,7 @@ RecipeName = Annotated[
     ),
 ]
 Duplicates = Annotated[str, typer.Option(help="Gallery videos with a query's content: keep, or leave out.")]
+Keep = Annotated[int, typer.Option(min=0, max=1000, help="Number of neighbours to keep in the result for each query.")]
 Engine = Annotated[str, typer.Option(help="Search engine; exact is the only one.")]
 Neighbours = Annotated[int, typer.Option(min=1, help="Number of neighbours that vote.")]
 Temperature = Annotated[float, typer.Option(min=1e-6, help="Temperature of votes by similarity.")]
@@ -109,6 +111,19 @@ Select = Annotated[
 ]
 ValGroups = Annotated[bool, typer.Option("--val-groups", help="Hold out whole groups of UCF101.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")]
+Latex = Annotated[bool, typer.Option("--latex", help="Print LaTeX tables with the rules of booktabs.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV with one line for each run and metric.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write one page with pictures to this file.")]
+PageShards = Annotated[
+    str | None, typer.Option("--shards", help="Shards for the page's pictures. [default: those that the results name]")
+]
+PageFeatures = Annotated[
+    Path | None, typer.Option("--features", help="Features for the page's map, a file of veval features.")
+]
+PageRuns = Annotated[
+    list[Path] | None, typer.Option("--runs", help="Run for the page's curves. [default: those that the results name]")
+]
+Map = Annotated[Literal["pca", "tsne", "umap"], typer.Option("--map", help="Method of the page's map.")]
 AverageFolds = Annotated[bool, typer.Option("--folds", help="Average the folds of the same measurement.")]
 HoldOut = Annotated[
     int | None, typer.Option(min=0, help="Number of training videos to hold out. [default: the recipe's]")

@@ -1,7 +1,7 @@
 """Write files that are complete or absent: a draft is written beside the file, flushed to the disk, and renamed.
 
 A process that is killed leaves its draft. The next one that writes the same file removes it: a living writer holds the
-lock of its draft.
+lock of its draft. A draft's name has the machine and the process, so that two writers of one file never share a draft.
 """
 
 import contextlib
@@ -12,11 +12,13 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import IO
 
 from vprep.errors import WorkError, about, writing
+from vprep.hashing import hash_of
 
 DRAFT = ".draft"
 _PROCESS = re.compile(rf"\.(\d+)(?:\.export)?{DRAFT}$")
@@ -26,15 +28,31 @@ _PROCESS = re.compile(rf"\.(\d+)(?:\.export)?{DRAFT}$")
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Open a draft that becomes `path` when the block ends, and that is removed when the block fails."""
     remove_left(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}{DRAFT}")
+    with _drafted(path, move_into_place) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def atomic_create(path: Path) -> Iterator[IO[bytes]]:
+    """Open a draft that becomes `path` when the block ends; raise FileExistsError if there is a `path` by then.
+
+    Of several writers at the same moment, one succeeds.
+    """
+    with _drafted(path, _link_into_place) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _drafted(path: Path, into_place: Callable[[Path, Path], None]) -> Iterator[IO[bytes]]:
+    draft = draft_of(path)
     with about(path, draft):
-        file = _opened(draft)
+        file = open_draft(draft)
         try:
             with file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            move_into_place(draft, path)
+            into_place(draft, path)
         finally:
             draft.unlink(missing_ok=True)
 
@@ -50,11 +68,36 @@ def require_writable(folder: Path) -> None:
 def move_into_place(draft: Path, path: Path) -> None:
     """Rename `draft`, whose bytes are on the disk already, to `path`, and flush the folder so that the name lasts."""
     draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _flush_names(path.parent)
+
+
+def _link_into_place(draft: Path, path: Path) -> None:
+    """Give `draft` the name `path`, too, unless that exists."""
+    try:
+        os.link(draft, path)
+    except OSError:  # also on a file system without hard links, where writers of one moment may replace each other
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        draft.replace(path)
+    _flush_names(path.parent)
+
+
+def _flush_names(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def draft_of(path: Path) -> Path:
+    """Return the name of this process's draft of `path`."""
+    return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}{DRAFT}")
+
+
+@cache
+def _machine() -> str:
+    return hash_of(os.uname().nodename.encode())[:8]
 
 
 def remove_left(path: Path) -> None:
@@ -101,7 +144,7 @@ def _no_plain(path: Path) -> WorkError:
     return WorkError(f"{path} is a link, or not a plain file, so another file would be written; remove it")
 
 
-def _opened(draft: Path) -> IO[bytes]:
+def open_draft(draft: Path) -> IO[bytes]:
     """Open and lock a draft; again if another process has taken it for one that was left, before it was locked."""
     while True:
         file = plain_file(draft)

@@ -1,21 +1,19 @@
 """The command line of vprep: parse the arguments, call the command, print the result."""
 
-import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Never
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 import typer
 
-from vprep import plugins, printing, signals, versions
+from vprep import plugins, printing, quiet, versions
 from vprep.completion import completed
 from vprep.errors import UsageError, exit_code
 from vprep.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from vprep.layouts.listing import Listing
-    from vprep.settings import Settings
-    from vprep.sharding.build import Job
+    from vprep.sharding.destination import Destination
 
 
 def layout_names() -> list[str]:
@@ -31,9 +29,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of videos.")]
-Set = Annotated[Path, typer.Argument(metavar="SET", help="Folder of the set.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of videos, or a URL as s3://bucket/videos.")]
+Scratch = Annotated[
+    Path | None, typer.Option(help="Folder for files on their way to a store or from it. [default: $TMPDIR]")
+]
+Set = Annotated[str, typer.Argument(metavar="SET", help="Folder of the set, or its URL.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.", callback=quiet.with_json)]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Number of videos processed at once, each on one processor. [default: all processors]"),
@@ -58,10 +59,8 @@ Layout = Annotated[
         autocompletion=completed(layout_names),
     ),
 ]
-Labels = Annotated[
-    Path | None, typer.Option(help="Class list, or csv with the columns path,label[,split][,start,end].")
-]
-SplitLists = Annotated[Path | None, typer.Option("--splits", help="Folder (or file) of the official split lists.")]
+Labels = Annotated[str | None, typer.Option(help="Class list, or csv with the columns path,label[,split][,start,end].")]
+SplitLists = Annotated[str | None, typer.Option("--splits", help="Folder (or file) of the official split lists.")]
 
 
 @app.callback()
@@ -71,10 +70,12 @@ def common(version: Annotated[bool, versions.option("vprep", "imageio-ffmpeg", "
 
 @app.command()
 def shard(
-    source: Source,
-    out: Annotated[Path, typer.Option(help="Folder of the set; a set that was interrupted is continued.")] = Path(
-        "data_shards"
-    ),
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="Folder of videos, or a URL as s3://bucket/videos.")
+    ] = None,
+    out: Annotated[
+        str, typer.Option(help="Folder or URL of the set; a set that was interrupted is continued.")
+    ] = "data_shards",
     size: Size = "128x171",
     short_side: ShortSide = None,
     fps: Fps = "25",
@@ -90,26 +91,66 @@ def shard(
     max_failures: Annotated[
         str, typer.Option(help="Largest share of videos that may fail; above it, exit code 1.")
     ] = "5%",
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="What makes the shards: this machine, or the nodes of a Ray cluster, a task for each shard."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Head of the Ray cluster, or auto for the one of this machine. [default: $RAY_ADDRESS, or else a "
+            "cluster of this machine alone]",
+        ),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Make only part I, from 0, of N parts; other processes make the others. See --assemble."
+        ),
+    ] = None,
+    assemble: Annotated[
+        str | None,
+        typer.Option(metavar="SET", help="Instead of making shards, write the index of a set whose parts are made."),
+    ] = None,
+    scratch: Scratch = None,
     json: Json = False,
 ) -> None:
     """Make shards from a folder of videos. Run it again to continue where it stopped."""
-    from vprep import layouts, summary
+    from vprep import summary
+    from vprep.layouts import remote
     from vprep.settings import read_share
-    from vprep.sharding import build
+    from vprep.sharding import build, command, destination, parts
+    from vprep.store import place
 
     limit = read_share(max_failures)
-    settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
+    settings = command.settings_of(size, short_side, fps, quality, shards, shard_mb, seed)
+    if assemble is not None:
+        command.refuse_beside_assemble(source, engine, part)
+        with destination.opened(place(assemble), scratch) as made:
+            _show_set(made, parts.assemble(made), limit, json)
+        return
+    folder, chosen = place(command.required(source)), parts.read_part(part) if part is not None else None
+    maker = command.engine_of(engine, ray_address, part)
 
     def read_listing() -> "Listing":
-        listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
+        listing = remote.read(folder, layout=layout, splits=splits, labels=labels, scratch=scratch)
         for line in summary.listing_lines(listing):
             printing.note(line)
         return listing
 
-    with _resumable(out):
-        info = build.shard(_job(out, source, workers, timeout), read_listing, settings)
-    printing.show(summary.set_info(out, info), json, summary.set_text)
-    summary.refuse_failures(out, info, limit)
+    with command.opened_job(
+        place(out), folder, _workers(workers or (1 if engine == "ray" else None)), timeout, scratch
+    ) as job:
+        with command.resumable(job.out):
+            if chosen is None:
+                info: dict[str, Any] | None = build.shard(job, read_listing, settings, maker)
+            else:
+                info = parts.shard_part(job, read_listing, settings, chosen)
+        if info is not None:
+            _show_set(job.out, info, limit, json)
+        elif chosen is not None:
+            printing.show(parts.part_info(job.out, chosen), json, parts.part_text)
 
 
 @app.command()
@@ -118,22 +159,26 @@ def retry(
     cause: Annotated[
         str | None, typer.Option(help="Cause of the failures to retry, such as timeout. [default: every cause]")
     ] = None,
-    source: Annotated[Path | None, typer.Option(help="Folder of the videos now, if they were moved.")] = None,
+    source: Annotated[str | None, typer.Option(help="Place of the videos now, if they were moved.")] = None,
     workers: Workers = None,
     timeout: Timeout = 300.0,
+    scratch: Scratch = None,
     json: Json = False,
 ) -> None:
     """Retry the videos that failed. The rest of the set stays as it is."""
     from vprep import summary
     from vprep.format import missing_set
-    from vprep.sharding import build, plan
+    from vprep.sharding import build, command, destination, plan
+    from vprep.store import place
 
-    known = plan.read_plan(out)
-    if known is None:
-        raise UsageError(missing_set(out))
-    with _resumable(out):
-        info = build.retry(_job(out, source or known.root, workers, timeout), cause)
-    printing.show(summary.set_info(out, info), json, summary.set_text)
+    with destination.opened(place(out), scratch) as made:
+        known = plan.plan_of(made)
+        if known is None:
+            raise UsageError(missing_set(made.folder))
+    with command.opened_job(place(out), place(source or known.root), _workers(workers), timeout, scratch) as job:
+        with command.resumable(job.out):
+            info = build.retry(job, cause)
+        printing.show(summary.set_info(job.out, info), json, summary.set_text)
 
 
 @app.command()
@@ -152,22 +197,26 @@ def plan(
     sample: Annotated[int, typer.Option(min=1, help="Number of videos transcoded for the estimate.")] = 64,
     workers: Workers = None,
     timeout: Timeout = 300.0,
+    scratch: Scratch = None,
     json: Json = False,
 ) -> None:
     """Estimate the shards, disk space and time of vprep shard. Writes nothing."""
-    from vprep import layouts, summary
-    from vprep.layouts import alike
-    from vprep.sharding import estimate
+    from vprep import summary
+    from vprep.layouts import alike, remote
+    from vprep.sharding import command, estimate, videos
+    from vprep.store import place
     from vprep.video import ffmpeg
 
-    settings = _settings(size, short_side, fps, quality, shards, shard_mb, seed)
-    listing = layouts.read(source, layout=layout, splits=splits, labels=labels)
+    settings = command.settings_of(size, short_side, fps, quality, shards, shard_mb, seed)
+    folder = place(source)
+    listing = remote.read(folder, layout=layout, splits=splits, labels=labels, scratch=scratch)
     alike.refuse_alike(listing.classes)
     for line in alike.warnings(listing.classes):
         printing.note(line)
-    info = estimate.plan_report(
-        listing, source, settings, ffmpeg.find(), sample=sample, workers=_workers(workers), timeout=timeout
-    )
+    with videos.opened(folder, scratch) as found:
+        info = estimate.plan_report(
+            listing, found, settings, ffmpeg.find(), sample=sample, workers=_workers(workers), timeout=timeout
+        )
     printing.show(info, json, summary.plan_text)
 
 
@@ -178,41 +227,65 @@ def verify(
         str, typer.Option(help="Depth of the check: sizes, hashes (all bytes) or frames (decodes all).")
     ] = "hashes",
     workers: Workers = None,
+    scratch: Scratch = None,
     json: Json = False,
 ) -> None:
     """Check that a set is as it was written. If not, list what differs and exit with code 1."""
-    from vprep import summary
+    from vprep import set_files, summary
     from vprep import verify as verifier
 
-    info = verifier.verify(out, depth, workers=_workers(workers))
+    with set_files.opened(out, scratch=scratch, shards=True) as files:
+        info = files.shown(verifier.verify(files.folder, depth, workers=_workers(workers), files=files))
     printing.show(info, json, summary.verify_text)
     if info["wrong"]:
         raise typer.Exit(1)
 
 
 @app.command()
-def stats(out: Set, json: Json = False) -> None:
+def stats(
+    out: Set,
+    html: Annotated[Path | None, typer.Option(help="Page to write, with charts and playing videos: .html.")] = None,
+    json: Json = False,
+) -> None:
     """Count the videos, classes, splits, duplicates and damage of a set."""
+    from vprep import set_files
     from vprep import stats as counter
 
-    printing.show(counter.stats(out), json, counter.as_table)
+    if html is None:
+        with set_files.opened(out) as files:
+            printing.show(files.shown(counter.stats(files.folder)), json, counter.as_table)
+        return
+    from vprep.set_page import page
+
+    printing.show(page.save_page(set_files.local_set(out, "vprep stats --html"), html), json, page.as_text)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
 def show(
     folder: Set,
-    key: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="Key of a video. [default: the first]", show_default=False)
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY]...", help="Keys of videos. [default: the first]", show_default=False),
     ] = None,
+    class_name: Annotated[str | None, typer.Option("--class", help="Class whose first videos are shown.")] = None,
+    file: Annotated[Path | None, typer.Option("--keys", help="File that lists the keys, one a line.")] = None,
     out: Annotated[
-        Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4 or gif for the video.")
+        Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4, gif or webp for a video.")
     ] = Path("sheet.png"),
     json: Json = False,
 ) -> None:
-    """Show one stored video, as a contact sheet or as a video file."""
-    from vprep import index_rows, preview
+    """Show stored videos, as a contact sheet or as a video file. Several are a row each, or play side by side."""
+    from vprep import index_rows, preview, preview_many, set_files
 
-    info = preview.show(folder, key or index_rows.first_key(folder), out)
+    with set_files.opened(folder) as files:
+        chosen = preview_many.choose(files.folder, keys or [], class_name, file, out)
+        if chosen is not None:
+            files.bring_videos(chosen.keys)
+            printing.show(preview_many.show_many(files.folder, chosen, out), json, preview_many.as_text)
+            return
+        key = keys[0] if keys else index_rows.first_key(files.folder)
+        files.bring_videos([key])
+        info = preview.show(files.folder, key, out)
     printing.show(info, json, lambda info: f"{out}: {info['key']}, {info['shown']} of {info['frames']} frames")
 
 
@@ -220,9 +293,10 @@ def show(
 def index(out: Set, json: Json = False) -> None:
     """Rebuild the index of a set, or make one for other WebDataset tars."""
     from vprep import index as indexer
-    from vprep import summary
+    from vprep import set_files, summary
 
-    printing.show(indexer.index(out), json, lambda info: summary.index_text(out, info))
+    folder = set_files.local_set(out, "vprep index")
+    printing.show(indexer.index(folder), json, lambda info: summary.index_text(folder, info))
 
 
 @app.command()
@@ -236,11 +310,12 @@ def subset(
     json: Json = False,
 ) -> None:
     """Select a part of a set by a rule, for vtrain's --subset."""
+    from vprep import set_files, summary
     from vprep import subset as chooser
-    from vprep import summary
 
-    info = chooser.subset(folder, rule, out, ids=ids)
-    printing.show(info, json, lambda info: summary.subset_text(folder, out, info))
+    with set_files.opened(folder) as files:
+        info = chooser.subset(files.folder, rule, out, ids=ids)
+    printing.show(info, json, lambda info: summary.subset_text(str(files), out, info))
 
 
 @app.command()
@@ -279,39 +354,12 @@ def main(argv: list[str] | None = None) -> Never:
     sys.exit(exit_code("vprep", lambda: app(argv, prog_name="vprep", standalone_mode=True)))
 
 
-def _resumable(out: Path) -> contextlib.AbstractContextManager[None]:
-    """Let a signal say what is complete and how to continue."""
+def _show_set(out: "Destination", info: dict[str, Any], limit: float, json: bool) -> None:
+    """Print the result of vprep shard; fail when more than the share `limit` of the videos failed."""
+    from vprep import summary
 
-    def sentence() -> str:
-        complete = len(list(out.glob("*.tar")))
-        return f"stopped; {complete} shards in {out} are complete: run the same command again to continue"
-
-    return signals.explained(sentence)
-
-
-def _settings(
-    size: str, short_side: int | None, fps: str, quality: int, shards: int | None, shard_mb: int, seed: int
-) -> "Settings":
-    from vprep.settings import Settings, read_fps, read_size
-
-    height, width = read_size(size)
-    return Settings(
-        height=height,
-        width=width,
-        short_side=short_side,
-        fps=read_fps(fps),
-        quality=quality,
-        shards=shards,
-        shard_mb=shard_mb,
-        seed=seed,
-    )
-
-
-def _job(out: Path, source: Path, workers: int | None, timeout: float) -> "Job":
-    from vprep.sharding import build
-    from vprep.video import ffmpeg
-
-    return build.Job(out=out, root=source.resolve(), ffmpeg=ffmpeg.find(), workers=_workers(workers), timeout=timeout)
+    printing.show(summary.set_info(out, info), json, summary.set_text)
+    summary.refuse_failures(out, info, limit)
 
 
 def _workers(number: int | None) -> int:

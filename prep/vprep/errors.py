@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from vprep import signals, streams
-from vprep.text import one_line, shortened
+from vprep.text import one_line, shortened, without_secrets
 
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
@@ -96,7 +96,7 @@ def _stopped(program: str, message: str, number: int) -> int:
 
 
 def _words(program: str) -> str:
-    return f"'{shlex.join([program, *sys.argv[1:]])}'"
+    return f"'{without_secrets(shlex.join([program, *sys.argv[1:]]))}'"
 
 
 def not_utf8(name: str) -> str:

@@ -1,5 +1,6 @@
 """XXH3, the hash that identifies sets, weights and results."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import xxhash
@@ -16,8 +17,13 @@ def hash_of(data: bytes | memoryview) -> str:
 
 def hash_file(path: Path) -> str:
     """Return the same hash for the content of a file, which is read in pieces."""
-    state = xxhash.xxh3_128()
     with about(path), path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            state.update(piece)
+        return hash_pieces(iter(lambda: file.read(_PIECE), b""))
+
+
+def hash_pieces(pieces: Iterable[bytes]) -> str:
+    """Return the same hash for bytes that come in pieces."""
+    state = xxhash.xxh3_128()
+    for piece in pieces:
+        state.update(piece)
     return state.hexdigest()

@@ -24,11 +24,12 @@ from vprep.format import (
 )
 from vprep.hashing import hash_file
 from vprep.index_rows import batches
+from vprep.progress import tracked
 from vprep.sample_rows import SampleError, row_of
 from vprep.sharding.assemble import IndexWriter, Totals, dataset_info
+from vprep.sharding.destination import WORK
 from vprep.sharding.lock import only_writer
 from vprep.sharding.plan import known_columns, planned_videos, read_plan
-from vprep.sharding.shard_writer import WORK
 from vprep.tar_samples import samples
 from vprep.text import brief
 
@@ -49,7 +50,7 @@ def _index(folder: Path, tars: list[Path]) -> dict[str, Any]:
     digests = _refuse_changed(folder, tars, before, can_be_made_again=plan is not None)
     read = _Read()
     with atomic_write(folder / INDEX) as file, IndexWriter(file) as writer:
-        for tar in tars:
+        for tar in tracked(tars, len(tars), "tars"):
             writer.add(read.shard(tar, digests[tar]))
         read.refuse_nothing(folder)
     if plan is not None and not (folder / FAILURES).exists():
@@ -77,7 +78,7 @@ def _refuse_changed(
     """Refuse tars that are not those that dataset.json lists; return the hash of each."""
     digests = {}
     hashes = {shard["name"]: shard["hash"] for shard in before.get("shards", [])}
-    for tar in tars:
+    for tar in tracked(tars, len(tars), "hashes"):
         if not tar.is_file():
             raise UsageError(f"{tar} is no file; a set's tars must be regular files")
         digests[tar] = hash_file(tar)

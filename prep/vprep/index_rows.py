@@ -1,7 +1,7 @@
 """Read rows of a set's index, a group at a time and only the needed columns."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,18 @@ def with_key(folder: Path, key: str) -> dict[str, Any] | None:
                 _refuse(folder, found)
                 return dict(found.to_pylist()[0])
     return None
+
+
+def with_keys(folder: Path, keys: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of videos, in the order of the index, with one of its groups in memory at a time."""
+    wanted = pa.array(sorted(set(keys)), pa.string())
+    with opened_index(folder) as table:
+        for group in range(table.groups):
+            mask = pc.is_in(table.group(group, ["key"])["key"], wanted)
+            if pc.any(mask).as_py():
+                found = table.group(group).filter(mask)
+                _refuse(folder, found)
+                yield from found.to_pylist()
 
 
 def failures(folder: Path, columns: Sequence[str]) -> pa.Table:

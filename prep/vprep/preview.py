@@ -3,7 +3,6 @@
 import itertools
 import math
 import os
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError, close_to, reason, writing
 from vprep.format import jpeg_size
 from vprep.index_rows import batches, with_key
+from vprep.page.raster import ascii_text
 from vprep.sample_rows import is_ascending
 from vprep.video.encode import encode
 
@@ -33,19 +33,17 @@ VIDEO_OPTIONS = {
     ],
     # The palette comes from the video's own colours.
     ".gif": ["-filter_complex", "split[a][b];[a]palettegen[p];[b][p]paletteuse", "-f", "gif"],
+    ".webp": ["-c:v", "libwebp_anim", "-quality", "75", "-loop", "0", "-f", "webp"],
 }
 
 
 def show(folder: Path, key: str, out: Path) -> dict[str, Any]:
     """Write the video `key` of the set in `folder` to `out`, in the form that the ending of `out` names."""
-    ending = out.suffix.lower()
-    if ending not in (*PICTURES, *VIDEO_OPTIONS):
-        raise UsageError(f"--out is '{out.name}'; it must end in one of {', '.join((*PICTURES, *VIDEO_OPTIONS))}")
+    ending = ending_of(out)
     row = with_key(folder, key)
     if row is None:
-        known = [name for batch in batches(folder, ["key"]) for name in batch["key"].to_pylist()]
-        raise UsageError(f"no video '{key}' in {folder}{close_to(key, known)}")
-    jpegs = _jpegs(folder, row)
+        raise no_video(folder, key)
+    jpegs = jpegs_of(folder, row)
     if not jpegs:
         raise UsageError(f"video '{key}' in {folder} has no frames; there is nothing to show")
     with writing(out):
@@ -55,7 +53,21 @@ def show(folder: Path, key: str, out: Path) -> dict[str, Any]:
     return info | {"shown": shown, "out": str(out), "bytes": out.stat().st_size}
 
 
-def _jpegs(folder: Path, row: dict[str, Any]) -> list[bytes]:
+def ending_of(out: Path) -> str:
+    """Return the ending of the file to write; refuse one that names no form."""
+    ending = out.suffix.lower()
+    if ending not in (*PICTURES, *VIDEO_OPTIONS):
+        raise UsageError(f"--out is '{out.name}'; it must end in one of {', '.join((*PICTURES, *VIDEO_OPTIONS))}")
+    return ending
+
+
+def no_video(folder: Path, key: str) -> UsageError:
+    """Return the error for a key that the set does not have."""
+    known = [name for batch in batches(folder, ["key"]) for name in batch["key"].to_pylist()]
+    return UsageError(f"no video '{key}' in {folder}{close_to(key, known)}")
+
+
+def jpegs_of(folder: Path, row: dict[str, Any]) -> list[bytes]:
     """Return the frames of a video, each from its first byte to its end marker."""
     path = folder / row["shard"]
     try:
@@ -76,20 +88,30 @@ def _jpegs(folder: Path, row: dict[str, Any]) -> list[bytes]:
 
 
 def _video(row: dict[str, Any], jpegs: list[bytes], out: Path) -> int:
-    input_options = ["-f", "mjpeg", "-framerate", f"{row['fps']:g}"]
-    encode(b"".join(jpegs), out, input_options=input_options, output_options=VIDEO_OPTIONS[out.suffix.lower()])
+    write_video(b"".join(jpegs), row["fps"], out)
     return len(jpegs)
+
+
+def write_video(mjpeg: bytes, fps: float, out: Path) -> None:
+    """Write pictures as a video in the form that the ending of `out` names."""
+    input_options = ["-f", "mjpeg", "-framerate", f"{fps:g}"]
+    encode(mjpeg, out, input_options=input_options, output_options=VIDEO_OPTIONS[out.suffix.lower()])
 
 
 def _sheet(row: dict[str, Any], jpegs: list[bytes], out: Path) -> int:
     numbers = _spaced(len(jpegs))
     tiles = [_tile(jpegs[number], number / row["fps"], row) for number in numbers]
-    done, picture = cv2.imencode(out.suffix.lower(), _with_caption(_grid(tiles), _captions(row)))
+    write_picture(_with_caption(_grid(tiles), _captions(row)), out)
+    return len(tiles)
+
+
+def write_picture(picture: MatLike, out: Path) -> None:
+    """Write a picture in the form that the ending of `out` names."""
+    done, data = cv2.imencode(out.suffix.lower(), picture)
     if not done:
         raise WorkError(f"{out} could not be encoded; choose another ending for --out")
     with atomic_write(out) as file:
-        file.write(picture.tobytes())
-    return len(tiles)
+        file.write(data.tobytes())
 
 
 def _spaced(frames: int) -> list[int]:
@@ -100,13 +122,19 @@ def _spaced(frames: int) -> list[int]:
     return [round(number * (frames - 1) / (count - 1)) for number in range(count)]
 
 
-def _tile(jpeg: bytes, seconds: float, row: dict[str, Any]) -> MatLike:
+def picture_of(jpeg: bytes, row: dict[str, Any]) -> MatLike:
+    """Return a frame of a video; a grey picture where it is damaged."""
     # The size is compared first: a few bytes can claim 65,535 x 65,535 pixels.
     fits = jpeg_size(jpeg) == (row["height"], row["width"])
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if fits else None
     if picture is None:
         picture = np.full((row["height"] or 128, row["width"] or 171, 3), 90, np.uint8)
-        _write(picture, "no picture", (8, 20), INK, 0.45)
+        write(picture, "no picture", (8, 20), INK, 0.45)
+    return picture
+
+
+def _tile(jpeg: bytes, seconds: float, row: dict[str, Any]) -> MatLike:
+    picture = picture_of(jpeg, row)
     if picture.shape[1] < LEAST_WIDTH:
         scale = LEAST_WIDTH / picture.shape[1]
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
@@ -114,7 +142,7 @@ def _tile(jpeg: bytes, seconds: float, row: dict[str, Any]) -> MatLike:
     (width, height), _ = cv2.getTextSize(text, FONT, 0.38, 1)
     bottom = picture.shape[0]
     cv2.rectangle(picture, (0, bottom - height - 8), (width + 9, bottom), (0, 0, 0), cv2.FILLED)
-    _write(picture, text, (4, bottom - 5), INK, 0.38)
+    write(picture, text, (4, bottom - 5), INK, 0.38)
     return picture
 
 
@@ -142,21 +170,20 @@ def _captions(row: dict[str, Any]) -> list[str]:
 
 
 def _with_caption(grid: MatLike, lines: list[str]) -> MatLike:
-    band = np.full((LINE * len(lines) + GAP, grid.shape[1], 3), BACKGROUND, np.uint8)
+    return np.vstack([caption(lines, grid.shape[1]), grid])
+
+
+def caption(lines: list[str], width: int) -> MatLike:
+    """Return lines of text as a picture of this width; a longer line is written in smaller letters."""
+    band = np.full((LINE * len(lines) + GAP, width, 3), BACKGROUND, np.uint8)
     for number, line in enumerate(lines):
-        text, available = _ascii(line), grid.shape[1] - 2 * GAP
+        text, available = ascii_text(line), width - 2 * GAP
         (width, _), _ = cv2.getTextSize(text, FONT, 0.5, 1)
-        _write(
+        write(
             band, text, (GAP, LINE * (number + 1) - 5), INK if number == 0 else FAINT, min(0.5, 0.5 * available / width)
         )
-    return np.vstack([band, grid])
+    return band
 
 
-def _ascii(text: str) -> str:
-    """Return the text in ASCII, all that OpenCV can write: without accents, other letters as question marks."""
-    parts = unicodedata.normalize("NFKD", text)
-    return "".join(part for part in parts if not unicodedata.combining(part)).encode("ascii", "replace").decode()
-
-
-def _write(picture: MatLike, text: str, at: tuple[int, int], colour: tuple[int, int, int], scale: float) -> None:
+def write(picture: MatLike, text: str, at: tuple[int, int], colour: tuple[int, int, int], scale: float) -> None:
     cv2.putText(picture, text, at, FONT, scale, colour, 1, cv2.LINE_AA)

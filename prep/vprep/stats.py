@@ -52,6 +52,11 @@ class Tally:
         content = pc.coalesce(rows["source_hash"], rows["hash"])
         self.identities.append(rows.select([*_IDENTITY[2:]]).append_column("content", content))
 
+    @property
+    def all_seconds(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """The durations of all videos."""
+        return np.concatenate([np.zeros(0), *self.seconds])
+
     def _values(self, column: str, values: pa.ChunkedArray) -> None:
         for found in values.value_counts().to_pylist():
             if found["values"] is not None:
@@ -60,11 +65,22 @@ class Tally:
 
 def stats(folder: Path) -> dict[str, Any]:
     """Return the counts of a set, for `as_table` and for JSON."""
-    info = read_dataset(folder)
+    read_dataset(folder)  # refuses a folder without a set
+    return values_of(folder, tallied(folder))
+
+
+def tallied(folder: Path) -> Tally:
+    """Return the counts over the index of a set."""
     tally = Tally()
     for rows in batches(folder, COLUMNS):
         tally.add(rows)
-    sums, seconds = tally.sums, np.concatenate([np.zeros(0), *tally.seconds])
+    return tally
+
+
+def values_of(folder: Path, tally: Tally) -> dict[str, Any]:
+    """Return the counts of a set, with what its dataset.json and its failures say."""
+    info = read_dataset(folder)
+    sums, seconds = tally.sums, tally.all_seconds
     return {
         "set": str(folder),
         "videos": sums["videos"],
@@ -159,12 +175,13 @@ def as_table(info: dict[str, Any]) -> Table:
     lines = Table(box=None, show_header=False, pad_edge=False)
     lines.add_column(style="bold", no_wrap=True)
     lines.add_column(overflow="fold")
-    for name, value in _lines(info):
+    for name, value in as_pairs(info):
         lines.add_row(Text(name), Text(value))
     return lines
 
 
-def _lines(info: dict[str, Any]) -> list[tuple[str, str]]:
+def as_pairs(info: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the counts as names and values in words."""
     sizes, same, frame = info["class_sizes"], info["duplicates"], info["bytes_per_frame"]
     lines = [
         ("set", info["set"]),

@@ -10,6 +10,7 @@ from vprep.format import FAILURES
 from vprep.index_rows import failures
 from vprep.layouts import alike
 from vprep.layouts.listing import Listing
+from vprep.sharding.destination import Destination
 from vprep.text import byte_size, one_line
 
 MOST = 20  # lines of a list that is shown
@@ -32,9 +33,9 @@ def listing_lines(listing: Listing) -> list[str]:
     return lines
 
 
-def set_info(out: Path, info: dict[str, Any]) -> dict[str, Any]:
+def set_info(out: Destination, info: dict[str, Any]) -> dict[str, Any]:
     """Return the counts of a finished set with its failures by cause and by class, for printing."""
-    lost = failures(out, ["cause", "class_name"]).to_pylist()
+    lost = failures(out.folder, ["cause", "class_name"]).to_pylist()
     kept = {name: info[name] for name in ("videos", "failures", "frames", "damaged", "bytes", "splits", "settings")}
     return kept | {
         "out": str(out),
@@ -64,13 +65,13 @@ def set_text(info: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def refuse_failures(out: Path, info: dict[str, Any], limit: float) -> None:
+def refuse_failures(out: Destination, info: dict[str, Any], limit: float) -> None:
     """Fail when more than the share `limit` of the videos failed, although the set is finished."""
     lost, total = info["failures"], info["failures"] + info["videos"]
     if lost > limit * total:
         raise WorkError(
             f"{lost} of {total} videos failed ({lost / total:.1%}), more than --max-failures {limit * 100:g}%; "
-            f"{out / FAILURES} says why"
+            f"{out}/{FAILURES} says why"
         )
 
 
@@ -127,10 +128,10 @@ def verify_text(info: dict[str, Any]) -> str:
     return "\n".join([*map(one_line, lines), *note, *info["advice"]])
 
 
-def subset_text(folder: Path, out: Path, info: dict[str, Any]) -> str:
+def subset_text(folder: str, out: Path, info: dict[str, Any]) -> str:
     """Return the text of `vprep subset`."""
     counts = f"{counted(info['videos'], 'video')} of {counted(info['classes'], 'class')}"
-    return f"{out}: {counts}\n{_next_training(str(folder), f' --subset {quote(str(out))}')}"
+    return f"{out}: {counts}\n{_next_training(folder, f' --subset {quote(str(out))}')}"
 
 
 def synth_text(out: Path, info: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError, reason, writing
 from vprep.json_text import parse_json
 from vprep.processors import processors
+from vprep.progress import tracked
 from vprep.settings import require_range
 from vprep.sharding.worker_pool import in_order
 from vprep.synth_classes import CLASSES
@@ -156,15 +157,16 @@ def _refuse_other_settings(out: Path, config: SynthConfig) -> None:
 def _make_all(out: Path, config: SynthConfig, clips: list[Clip], workers: int) -> None:
     """Make the videos that are not there yet."""
     appearances = cache(lambda group: synth_scene.appearance(np.random.default_rng([config.seed, group])))
+    missing = [clip for clip in clips if not (out / clip.source).exists()]
     made = in_order(
         lambda clip: _make(out / clip.source, clip, appearances(clip.group), config),
-        [clip for clip in clips if not (out / clip.source).exists()],
+        missing,
         workers=workers,
         size=lambda _: 0,
         stop=threading.Event(),
     )
     try:
-        for _ in made:
+        for _ in tracked(made, len(missing), "videos"):
             pass
     except OSError as error:
         raise WorkError(f"{out}: {reason(error)}; fix that and run the same command again to continue") from error

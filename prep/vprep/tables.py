@@ -50,6 +50,11 @@ class Table:
         return int(self._file.metadata.num_rows)
 
     @property
+    def names(self) -> set[str]:
+        """The columns of the file; it may have more than were asked for."""
+        return set(self._file.schema_arrow.names)
+
+    @property
     def groups(self) -> int:
         return int(self._file.num_row_groups)
 

@@ -5,6 +5,7 @@ import re
 
 # Control characters, bytes that are not UTF-8, and marks that reverse the direction of the text.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_URL = re.compile(r"""([A-Za-z][A-Za-z0-9+.-]*://)([^\s'"<>]*)""")
 BRIEF = 200  # characters of a stranger's text in a message
 
 
@@ -27,6 +28,11 @@ def json_line(value: object) -> str:
     """Return a value as one line of JSON without control characters."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def without_secrets(text: str) -> str:
+    """Return `text` in which no URL has a user, a password or a query."""
+    return _URL.sub(lambda found: found[1] + re.split("[?#]", found[2].rpartition("@")[2])[0], text)
 
 
 def shortened(text: str, most: int = 2000) -> str:

@@ -19,16 +19,22 @@ from vprep.errors import UsageError
 from vprep.format import DATASET, FROM_INDEX, INDEX, INDEX_SCHEMA, PER_FRAME, PLAN, read_dataset
 from vprep.hashing import hash_file
 from vprep.index_rows import opened_index
+from vprep.progress import tracked
 from vprep.row_check import row_faults
+from vprep.set_files import SetFiles
 from vprep.sharding.plan import read_plan
 from vprep.sharding.worker_pool import in_order
+from vprep.store import Location
 from vprep.tables import by_shard
 from vprep.text import brief
 from vprep.verify_shard import DEPTHS, Problem, shard_problems
 
 
-def verify(folder: Path, depth: str = "hashes", *, workers: int = 1) -> dict[str, Any]:
-    """Check a set and return the result; its `wrong` lists the problems, its `advice` says what to do."""
+def verify(folder: Path, depth: str = "hashes", *, workers: int = 1, files: SetFiles | None = None) -> dict[str, Any]:
+    """Check a set and return the result; its `wrong` lists the problems, its `advice` says what to do.
+
+    `files` brings the shards of a set in a store into `folder`, one at a time for each worker.
+    """
     if depth not in DEPTHS:
         raise UsageError(f"--depth is '{depth}'; it must be one of {', '.join(DEPTHS)}")
     try:
@@ -38,19 +44,28 @@ def verify(folder: Path, depth: str = "hashes", *, workers: int = 1) -> dict[str
             raise
         return _result(folder, depth, None, Seen(), [Problem(DATASET, None, str(error))])
     level, seen = DEPTHS.index(depth), Seen()
+    files = files or SetFiles(folder)
     problems = [*_files(folder, info, level), *_unknown_shards(folder, info)]
     found = in_order(
-        lambda pair: shard_problems(folder, *pair, level),
+        lambda triple: _problems(files, *triple, level),
         _shards_with_rows(folder, info, level, problems, seen),
         workers=workers,
         size=lambda _: 0,
         stop=threading.Event(),
     )
-    problems += [problem for problems_of_shard in found for problem in problems_of_shard]
+    shown = tracked(found, len(info["shards"]), "shards")
+    problems += [problem for problems_of_shard in shown for problem in problems_of_shard]
     twice = seen.key_twice()
     if twice is not None:
         problems.append(Problem(INDEX, brief(twice), "is the key of several videos"))
     return _result(folder, depth, info, seen, problems)
+
+
+def _problems(
+    files: SetFiles, shard: dict[str, Any], table: pa.Table | None, faulty: bool, level: int
+) -> list[Problem]:
+    with files.shard(shard["name"], content=bool(level)):
+        return shard_problems(files.folder, shard, table, faulty, level)
 
 
 def _result(
@@ -101,11 +116,15 @@ def _advice(folder: Path, info: dict[str, Any], wrong: set[str]) -> list[str]:
     damaged = [name for name in names if (folder / name).exists()]
     remove = f"remove {_few(damaged)} and " if damaged else ""
     again = [f"{remove}run vprep shard again: only missing shards are made again"]
-    return again if root.is_dir() else [f"the videos are no longer in {root}; only if they are elsewhere:", *again]
+    return (
+        again
+        if isinstance(root, Location) or root.is_dir()
+        else [f"the videos are no longer in {root}; only if they are elsewhere:", *again]
+    )
 
 
-def _root(folder: Path) -> Path | None:
-    """Return the folder of the videos that a set was made from; None when its plan does not say."""
+def _root(folder: Path) -> Path | Location | None:
+    """Return the place of the videos that a set was made from; None when its plan does not say."""
     try:
         plan = read_plan(folder)
     except UsageError:

@@ -17,8 +17,8 @@ def option(command: str, *packages: str) -> Any:  # noqa: ANN401  what typer.Opt
 
 def line(command: str, packages: tuple[str, ...]) -> str:
     """Return the versions as one line."""
-    others = ", ".join(f"{name} {_installed(name)}" for name in packages)
-    return f"{command} {_installed('playspeed')} (Python {platform.python_version()}, {others})"
+    others = ", ".join(f"{name} {installed(name)}" for name in packages)
+    return f"{command} {installed('playspeed')} (Python {platform.python_version()}, {others})"
 
 
 def _shown(command: str, packages: tuple[str, ...]) -> Callable[[bool], None]:
@@ -30,7 +30,7 @@ def _shown(command: str, packages: tuple[str, ...]) -> Callable[[bool], None]:
     return show
 
 
-def _installed(distribution: str) -> str:
+def installed(distribution: str) -> str:
     """Return the version of a distribution, which another build may have under another name."""
     try:
         return metadata.version(distribution)

@@ -1,5 +1,6 @@
 """The whole way: from videos to shards, to weights, to a table."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,21 +10,6 @@ import pytest
 
 Run = Callable[..., CompletedProcess[str]]
 SMALL = ("frames=4", "size=16", "batch=4", "steps=3", "workers=0")
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|\n").split("|")]
-
-
-def table(markdown: str, first: str) -> list[dict[str, str]]:
-    """Return the rows of the table that has the column `first`; each row maps the columns' names to its cells."""
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    heads = [number for number, line in enumerate(lines) if set(line) == {"|", "-"}]
-    for at, end in zip(heads, [number - 1 for number in heads[1:]] + [len(lines)], strict=True):
-        head = cells(lines[at - 1])
-        if first in head:
-            return [dict(zip(head, cells(line), strict=True)) for line in lines[at + 1 : end]]
-    raise AssertionError(markdown)
 
 
 @pytest.mark.slow
@@ -43,19 +29,18 @@ def test_from_videos_to_a_table(run: Run, folder: Path, shards: Path) -> None:
     scratch = ("--weights", "random", "--backbone", "tiny", "frames=4", "size=16")
     random = json.loads(run("veval", "finetune", *scratch, *tuning, "--json").stdout)
 
-    markdown = run("veval", "report", "--markdown").stdout
-    rows = table(markdown, "published")
-    assert [(row["task"], row["metric"]) for row in rows if row["task"] == "retrieval"] == [
-        ("retrieval", f"top{k}") for k in (1, 5, 10, 20, 50)
-    ]
-    tops = {row["method"]: row["%"] for row in rows if row["task"] == "finetune"}
+    rows = list(csv.DictReader(run("veval", "report", "--csv").stdout.splitlines()))
+    assert [row["metric"] for row in rows if row["task"] == "retrieval"] == [f"top{k}" for k in (1, 5, 10, 20, 50)]
+    tuned = {row["method"]: row for row in rows if row["task"] == "finetune"}
     for method, result in (("Pace", pre), ("scratch", random)):
-        low, high = result["intervals"]["top1"]
-        assert tops[method] == f"{result['top1']:.2f} [{low:.2f}, {high:.2f}]"
-    (gain,) = table(markdown, "from scratch")
-    assert (gain["task"], gain["method"], gain["backbone"]) == ("finetune", "Pace", "tiny")
-    assert (gain["%"], gain["from scratch"]) == (f"{pre['top1']:.2f}", f"{random['top1']:.2f}")
-    assert gain["points"].startswith(f"{pre['top1'] - random['top1']:+.2f} [")
+        found = [float(tuned[method][name]) for name in ("value", "low", "high")]
+        assert found == pytest.approx([result["top1"], *result["intervals"]["top1"]], abs=1e-5)
+    gain = tuned["Pace"]
+    assert float(gain["gain"]) == pytest.approx(pre["top1"] - random["top1"], abs=1e-5)
+    assert (float(gain["scratch"]), gain["gain_low"] != "") == (pytest.approx(random["top1"], abs=1e-5), True)
+    shown = run("veval", "report").stdout
+    assert "gain from pre-training" in shown
+    assert f"{pre['top1'] - random['top1']:+.2f}  [" in shown
 
 
 @pytest.mark.slow

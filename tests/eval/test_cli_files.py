@@ -1,6 +1,7 @@
 """The command line, on files of features, with several processes and with videos that cannot be read."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -8,8 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from commands import begin, veval
+from rich.cells import cell_len
+from terminals import BAR, on_terminal
 
 from veval.features import feature_file
+from veval.results.neighbours import read_neighbours
 
 pytestmark = pytest.mark.slow
 
@@ -132,13 +136,57 @@ def test_a_video_that_cannot_be_read_is_an_error_and_with_skip_bad_it_is_counted
     assert "1 videos could not be read and are left out" in report.stdout
 
 
-def test_a_report_for_a_pipe_is_wide_enough(here: Path) -> None:
+def test_a_report_has_the_width_of_its_terminal_and_a_pipe_is_as_wide_as_columns_says(here: Path) -> None:
+    assert veval("retrieval", *PLACE, "clips=1", cwd=here).returncode == 0
+    assert "\n 1  Pace " in veval("report", cwd=here).stdout
+
+    def widest(text: str) -> int:
+        return max(map(cell_len, text.splitlines()))
+
+    narrow, wide = (on_terminal("report", cwd=here, columns=columns).stdout for columns in (80, 200))
+    assert widest(narrow) <= 80 < widest(wide) <= 200
+    assert "Left out in 80 columns: hashes of weights, intervals of further metrics." in narrow
+    assert "Left out" not in wide
+    piped = veval("report", cwd=here).stdout
+    assert (widest(piped) <= 100, "Left out in 100 columns" in piped) == (True, True)
+    assert widest(veval("report", cwd=here, env={"COLUMNS": "72"}).stdout) <= 72
+
+
+def test_a_report_has_one_form(here: Path) -> None:
     assert veval("knn", *PLACE, "clips=1", cwd=here).returncode == 0
-    report = veval("report", cwd=here).stdout
-    assert any("knn" in line and "synth" in line and "tiny" in line for line in report.splitlines())
     markdown = veval("report", "--markdown", "results", cwd=here).stdout
-    assert markdown.startswith("|  | task | data | fold | method | backbone | recipe | ")
-    assert "| 1 | knn | synth | 1 | Pace | tiny | " in markdown
+    assert "| 1 | Pace | tiny | synth | " in markdown
+    assert veval("report", "--latex", cwd=here).stdout.count("\\begin{tabular}") == 1
+    head, line = veval("report", "--csv", cwd=here).stdout.splitlines()
+    assert (head[:14], line[:13]) == ("run,task,data,", "1,knn,synth,1")
+    done = veval("report", "--csv", "--latex", cwd=here)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "veval: --latex and --csv are different forms of a report; name one of them\n",
+    )
+
+
+@pytest.mark.parametrize("command", ["retrieval", "linear", "knn", "features", "test"])
+def test_a_terminal_shows_a_bar_and_with_json_nothing(command: str, here: Path) -> None:
+    words = (command, *PLACE, "--shards", "data_shards", "clips=1")
+    shown = on_terminal(*words, cwd=here, columns=100)
+    assert shown.returncode == 0, shown.stdout
+    assert re.search(rf"{BAR}.* \d+/\d+ (tested videos|features of videos), .* left", shown.stdout)
+    (here / "features.parquet").unlink(missing_ok=True)
+    plain = on_terminal(*words, "--json", cwd=here, columns=100)
+    assert (plain.returncode, BAR in plain.stdout) == (0, False)
+
+
+def test_retrieval_keeps_as_many_neighbours_as_the_user_says(here: Path) -> None:
+    found = veval("retrieval", *PLACE, "clips=1", "--json", cwd=here).json
+    assert (found["keep"], {len(video["neighbours"]) for video in found["videos"]}) == (10, {10})
+    assert {query.label for query in read_neighbours(found).queries} == set(found["class_names"])
+    few = veval("retrieval", *PLACE, "clips=1", "--keep", 2, "--json", cwd=here).json
+    nearest = read_neighbours(found).queries, read_neighbours(few).queries
+    assert [one.neighbours[:2] for one in nearest[0]] == [one.neighbours for one in nearest[1]]
+    none = veval("retrieval", *PLACE, "clips=1", "--keep", 0, "--json", cwd=here).json
+    assert (none["keep"], none["gallery_videos"], "neighbours" in none["videos"][0]) == (0, [], False)
+    assert [none[f"top{k}"] for k in (1, 5, 10)] == [found[f"top{k}"] for k in (1, 5, 10)]
 
 
 def test_one_hot_labels_as_features_are_always_correct(here: Path) -> None:

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from veval.results import published
 from veval.results.report import of_results, report
-from veval.results.report_tables import markdown, terminal
 from veval.results.result import LARGEST, read
+from veval.results.tables.markdown import markdown
+from veval.results.tables.terminal import terminal
 from vprep.errors import UsageError, WorkError
 
 Result = dict[str, Any]
@@ -35,7 +36,7 @@ def test_a_cut_result_is_one_sentence(tmp_path: Path) -> None:
 
 def test_a_result_is_shown_without_control_characters(tmp_path: Path) -> None:
     files = [KINDS[0].make(tmp_path), tmp_path / "good.json"]
-    assert shown(report(files)).startswith("┏")
+    assert shown(report(files)).startswith("Retrieval on UCF101")
 
 
 def unreadable(content: bytes) -> str:
@@ -134,7 +135,7 @@ def test_names_with_markup_and_control_characters_are_shown_and_not_acted_on() -
     assert "<script>" not in page
     assert "](http" not in page
     console = Console(width=400, record=True, file=StringIO(), force_terminal=True)
-    console.print(terminal(found))
+    console.print(terminal(found, 400))
     seen = console.export_text(styles=True)
     assert "\x1b[2J" not in seen
     assert "\x1b]" not in seen

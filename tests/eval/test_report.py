@@ -2,79 +2,20 @@
 
 import json
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
+from results_of_prp import films_of, made, scratch, videos_of
 
 from veval.results import result
-from veval.results.data_sets import DATA_SETS
 from veval.results.match_published import compare
 from veval.results.published import load
 from veval.results.report import as_dict, of_results, report, shown_by
-from veval.results.report_tables import markdown, terminal
 from vprep.errors import UsageError
 
 Result = dict[str, Any]
-
-RETRIEVAL = {
-    "name": "vcop",
-    "clips": 10,
-    "frames": 16,
-    "size": 112,
-    "pools": "pool5",
-    "pool": "pool5",
-    "level": "video",
-}
-FINETUNE = {"name": "pace", "clips": 10, "frames": 16, "size": 112, "crop": "centre", "fusion": "softmax"}
-
-
-def made(kind: str = "retrieval", protocol: Result | None = None, **changes: object) -> Result:
-    """PRP's C3D on UCF101; `changes` are of the weights, the data and the top, wherever the word is."""
-    weights = {
-        "path": "runs/prp/last.pt",
-        "hash": "0123456789abcdef",
-        "method": "prp",
-        "recipe": "prp-c3d-ucf101",
-        "backbone": "c3d",
-        "settings": {},
-        "step": 4200,
-        "epochs": 300.0,
-        "seed": 0,
-        "data": {"name": "UCF101", "videos": 9537},
-    }
-    data = {"shards": "ucf", "hash": "d", "name": "UCF101", "split": "train,test", "fold": 1, "subset": None}
-    of_weights = {name: changes.pop(name) for name in list(changes) if name in (*weights, "kept", "kept_step")}
-    of_data = {name.removeprefix("on_"): changes.pop(name) for name in list(changes) if name.startswith("on_")}
-    known = DATA_SETS.get(str(of_data.get("name", "UCF101")).lower(), DATA_SETS["ucf101"])
-    fold = int(str(of_data.get("fold", 1))) - 1
-    data["videos"] = {"test": known.test[fold], "train": known.train[fold]}
-    if kind in ("finetune", "test"):
-        data["split"] = "test"
-    return {
-        "schema": 1,
-        "kind": kind,
-        "protocol": dict(RETRIEVAL if kind == "retrieval" else FINETUNE) | (protocol or {}),
-        "weights": weights | of_weights,
-        "data": data | of_data,
-        "top1": 20.0,
-        **changes,
-    }
-
-
-def scratch(kind: str = "retrieval", **changes: object) -> Result:
-    untrained: Result = {
-        "path": "random",
-        "method": "random",
-        "recipe": None,
-        "step": None,
-        "epochs": None,
-        "data": None,
-    }
-    return made(kind, **{**untrained, **changes})
 
 
 def places(one: Result, metric: str = "top1", folds: str | None = None) -> list[tuple[float, str]]:
@@ -258,7 +199,19 @@ def test_the_same_measurement_twice_counts_once() -> None:
     assert [(line.value, line.over) for line in found.lines] == [(50.0, ""), (41.0, "3 seeds")]
     (one,) = found.against
     assert (one.scratch, one.points, one.notes) == (41.0, 9.0, ["no interval: the results do not list each video"])
-    assert "| 50.00 | 41.00 (3 seeds) | +9.00 |" in markdown(found)
+
+
+def test_an_older_result_with_the_hash_of_a_file_counts_once_with_that_of_the_same_tensors() -> None:
+    older = made(hash="of the file", videos=videos_of("10110"))
+    newer = made(hash="of the tensors", hash_of="tensors", videos=videos_of("10110"))
+    (run,) = of_results([older, newer]).runs
+    assert [source.weights_hash for source in run.sources] == ["of the tensors"]
+    # Another outcome, no list of videos, and another training are no repetition.
+    for other in (older | {"videos": videos_of("01110")}, made(hash="of the file")):
+        assert len(of_results([other, newer]).runs) == 2
+    (run,) = of_results([made(hash="of the file", seed=1, videos=videos_of("10110")), newer]).runs
+    assert run.over == "2 seeds"
+    assert len(of_results([made(hash="of the file"), made(hash="of the tensors", hash_of="tensors")]).runs) == 2
 
 
 def test_of_several_groups_from_scratch_that_with_most_seeds_is_compared_and_a_note_says_so() -> None:
@@ -290,17 +243,6 @@ def test_few_videos_chosen_by_several_seeds_are_one_line() -> None:
     (line,) = of_results(files).lines
     assert (line.value, line.over, line.protocol) == (31.0, "3 seeds", "pace 10x16x112 softmax few 5")
     assert len(of_results([*files, made("knn", {"few": 9, "few_seed": 0})]).lines) == 2
-
-
-def videos_of(hits: str) -> list[Result]:
-    return [{"key": f"v{n}", "label": 0, "first": int(hit)} for n, hit in enumerate(hits)]
-
-
-def films_of(hits: str, **more: object) -> list[Result]:
-    """Two clips of each film."""
-    return [
-        {"key": f"v_A_g{n // 2:02}_c{n % 2:02}", "label": 0, "first": int(hit), **more} for n, hit in enumerate(hits)
-    ]
 
 
 def test_the_interval_of_a_gain_is_over_films_where_they_are_known_and_says_so() -> None:
@@ -446,31 +388,6 @@ def files(tmp_path: Path) -> list[Path]:
     for number, one in enumerate(rows):
         result.write(tmp_path / f"{number}.json", one)
     return sorted(tmp_path.iterdir())
-
-
-def test_markdown_and_terminal_have_the_same_cells(files: list[Path]) -> None:
-    found = report(files)
-    page = markdown(found)
-    lines = page.splitlines()
-    assert lines[0].startswith(
-        "|  | task | data | fold | method | backbone | recipe | weights | protocol | metric | % |"
-    )
-    assert lines[2] == (
-        "| 1 | retrieval | UCF101 | 1 | PRP | C3D | prp-c3d-ucf101 | 01234567 | vcop 10x16x112 pool5 video | top1 "
-        "| 23.90 [22.50, 25.25] | 23.2 (PRP table 4) | +0.70 |"
-    )
-    assert "| 15.00 | 16.7 (PRP table 4, Pace table 4) | -1.70 |" in lines[4]
-    assert "| none; nearest 70.9 (PRP table 2) | - |" in lines[6]
-    assert "a\\|b [red]\\\\x1b[2J" in lines[6]
-    assert "- 5: tested on: UCF101 there, a|b [red]\\\\x1b[2J here; folds: 1 there, 2 here".replace("|", "\\|") in lines
-    assert "| 23.90 | 15.00 | +8.90 |" in page
-    assert "- 1: no interval: the results do not list each video" in lines
-    console = Console(width=400, record=True, file=StringIO())
-    console.print(terminal(found))
-    shown = console.export_text()
-    for words in ("23.90 [22.50, 25.25]", "23.2 (PRP table 4)", "+0.70", "a|b [red]\\x1b[2J", "+8.90", "fold"):
-        assert words in shown
-    assert "\x1b" not in shown
 
 
 def test_a_report_can_be_written_as_json(files: list[Path]) -> None:

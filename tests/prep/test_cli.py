@@ -41,7 +41,13 @@ def test_json_prints_one_object_and_no_progress(run_vprep: RunVprep, videos: Pat
     done = run_vprep("shard", videos, "--out", tmp_path / "out", "--json")
     info = json.loads(done.stdout)
     assert (info["videos"], info["failures"], info["causes"]) == (12, 0, {})
+    assert done.stderr == "12 videos, layout folders, 2 classes\n"
+
+
+def test_a_log_has_lines_of_progress(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
+    done = run_vprep("shard", videos, "--out", tmp_path / "out")
     assert re.search(r"^12/12 videos, \d+\.\d videos/s, 0 failed, 0:00 left$", done.stderr, re.MULTILINE)
+    assert "━" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -114,10 +120,12 @@ def test_plan_writes_nothing_and_predicts_what_shard_makes(run_vprep: RunVprep, 
     assert "same content: 1 group of videos" in run_vprep("plan", source).stdout
 
 
-def test_a_terminal_shows_a_progress_bar(videos: Path, tmp_path: Path) -> None:
+def on_terminal(*words: object, cwd: Path) -> str:
+    """Run `vprep WORDS` with a terminal as stderr, and return what it showed there."""
     leader, follower = pty.openpty()
-    words = [sys.executable, "-m", "vprep.cli", "shard", str(videos), "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=follower, env=os.environ | {"TERM": "xterm"})
+    argv = [sys.executable, "-m", "vprep.cli", *map(str, words)]
+    env = os.environ | {"TERM": "xterm"}
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=follower, env=env, cwd=cwd)
     os.close(follower)
     said = b""
     while True:
@@ -129,9 +137,33 @@ def test_a_terminal_shows_a_progress_bar(videos: Path, tmp_path: Path) -> None:
             break
         said += piece
     os.close(leader)
-    assert process.wait() == 0
-    assert b"12/12" in said
-    assert "━".encode() in said
+    assert process.wait() == 0, said
+    return said.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ("shard VIDEOS --out out", "12/12"),
+        ("verify SET", "3/3"),
+        pytest.param("plan VIDEOS", "12/12", marks=pytest.mark.slow),
+        pytest.param("index COPY", "3/3", marks=pytest.mark.slow),
+        pytest.param("stats SET --html page.html", "12/12", marks=pytest.mark.slow),
+        pytest.param("synth --out new --classes 2 --per-class 4 --seconds 0.2", "8/8", marks=pytest.mark.slow),
+    ],
+)
+def test_long_commands_show_a_bar_on_a_terminal_and_none_with_json(
+    videos: Path, small_shards: Path, tmp_path: Path, words: str, count: str
+) -> None:
+    (tmp_path / "VIDEOS").symlink_to(videos)
+    (tmp_path / "SET").symlink_to(small_shards)
+    shutil.copytree(small_shards, tmp_path / "COPY")
+    said = on_terminal(*words.split(), cwd=tmp_path)
+    assert count in said
+    assert "━" in said
+    for made in ("out", "new"):
+        shutil.rmtree(tmp_path / made, ignore_errors=True)
+    assert "━" not in on_terminal(*words.split(), "--json", cwd=tmp_path)
 
 
 def test_an_error_of_the_disk_is_one_sentence(run_vprep: RunVprep, small_shards: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from vprep.errors import UsageError
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings, read_share, read_size
+from vprep.sharding.destination import LocalSet
 from vprep.sharding.plan import (
     LONGEST_KEY,
     Planned,
@@ -99,7 +100,7 @@ def test_more_shards_than_videos_are_refused() -> None:
 
 def test_a_plan_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     shards = divide(planned({"é ü": 5, "b": 6}), 3)
-    plan = write_plan(tmp_path, Settings(seed=7), Path("/videos"), ["b", "é ü"], shards)
+    plan = write_plan(LocalSet(tmp_path), Settings(seed=7), "/videos", ["b", "é ü"], shards)
     assert read_plan(tmp_path) == plan
     assert [videos for _, videos in planned_videos(tmp_path)] == shards
     assert list(plan.shards) == ["000.tar", "001.tar", "002.tar"]

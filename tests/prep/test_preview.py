@@ -136,7 +136,7 @@ def test_an_unknown_key_is_an_error_with_the_keys_close_to_it(
 def test_an_unknown_ending_is_an_error_with_the_known_ones(small_set: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         show(small_set, KEY, tmp_path / "sheet.bmp")
-    assert str(error.value) == "--out is 'sheet.bmp'; it must end in one of .png, .jpg, .jpeg, .mp4, .gif"
+    assert str(error.value) == "--out is 'sheet.bmp'; it must end in one of .png, .jpg, .jpeg, .mp4, .gif, .webp"
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "film.mp4"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vprep.atomic import atomic_write
+from vprep.atomic import atomic_write, draft_of
 from vprep.errors import WorkError
 
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -154,7 +154,7 @@ def test_the_draft_of_a_killed_writer_goes_with_the_next_write_of_the_same_file(
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "pipe", "folder"])
 def test_what_stands_under_the_name_of_a_draft_is_not_written_through(kind: str, tmp_path: Path) -> None:
-    mine, draft = tmp_path / "mine.txt", tmp_path / f".out.json.{os.getpid()}.draft"
+    mine, draft = tmp_path / "mine.txt", draft_of(tmp_path / "out.json")
     mine.write_text("mine")
     if kind.endswith("link"):
         draft.symlink_to(mine if kind == "link" else tmp_path / "new.txt")

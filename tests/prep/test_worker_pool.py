@@ -1,6 +1,8 @@
 """The worker pool: several items at once, results in order."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -62,3 +64,24 @@ def test_each_worker_stays_on_one_processor() -> None:
     seats = set(in_order(where, range(30), workers=len(usable), size=lambda _: 0, stop=threading.Event()))
     assert seats == {frozenset({processor}) for processor in usable}
     assert os.sched_getaffinity(0) == set(usable)
+
+
+def test_pools_of_other_processes_begin_with_other_processors() -> None:
+    if not hasattr(os, "sched_setaffinity") or len(processors()) < 2:
+        pytest.skip("this takes two processors on which threads can be kept")
+    program = """
+import os, sys, threading
+from vprep.sharding.worker_pool import in_order
+where = lambda _: (print(*os.sched_getaffinity(0), flush=True), sys.stdin.readline())
+list(in_order(where, [0], workers=1, size=lambda _: 0, stop=threading.Event()))
+"""
+
+    def seats() -> list[str]:
+        pools = [subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) for _ in range(2)]
+        found = [pool.stdout.readline() for pool in pools if pool.stdout is not None]
+        for pool in pools:
+            pool.communicate("\n")
+        return found
+
+    # Once more where other processes have claimed the processors.
+    assert any(first != second for first, second in (seats() for _ in range(20)))

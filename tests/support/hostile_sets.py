@@ -23,9 +23,11 @@ from vprep.format import write_dataset
 from vprep.index import index
 from vprep.index_rows import first_key
 from vprep.preview import show
-from vprep.sharding import build
+from vprep.sharding import assemble, build
+from vprep.sharding.destination import WORK, LocalSet
+from vprep.sharding.job import Job
 from vprep.sharding.plan import planned_videos, read_plan
-from vprep.sharding.shard_writer import WORK
+from vprep.sharding.videos import LocalVideos
 from vprep.stats import stats
 from vprep.subset import subset
 from vprep.summary import set_info, set_text, verify_text
@@ -61,7 +63,7 @@ def harm(folder: Path, kind: str, number: int) -> None:
                 if other.suffix != ".tar":
                     other.unlink()
     elif kind == "records":
-        build.reopen(folder)
+        assemble.reopen(LocalSet(folder))
         path = sorted((folder / WORK).iterdir())[number % 2]
         path.write_bytes(mutate_parquet(path.read_bytes(), number))
     elif kind == "subset":
@@ -93,7 +95,7 @@ def as_members(folder: Path) -> None:
 
 def readers(folder: Path, out: Path, videos: Path) -> dict[str, Callable[[], Any]]:
     """Return everything that reads a set, by name, those that change it last."""
-    job = build.Job(out=folder, root=videos, ffmpeg=ffmpeg.find(), workers=1, timeout=20)
+    job = Job(out=LocalSet(folder), videos=LocalVideos(videos), ffmpeg=ffmpeg.find(), workers=1, timeout=20)
     table = folder / "subset.parquet"
     keys = out / "keys.txt"
     return {
@@ -106,7 +108,7 @@ def readers(folder: Path, out: Path, videos: Path) -> dict[str, Callable[[], Any
         "select a subset": lambda: ShardSet.open(folder).select(subset=table) if table.exists() else None,
         "describe": lambda: _described(ShardSet.open(folder)),
         "load": lambda: list(islice(open_shards(folder, EvenClips(clips=1, frames=4), batch=2, epochs=1), 4)),
-        "retry": lambda: set_text(set_info(folder, build.retry(job, None))),
+        "retry": lambda: set_text(set_info(LocalSet(folder), build.retry(job, None))),
         "index": lambda: index(folder),
         "verify again": lambda: verify_text(verify(folder, "frames")),
         "load again": lambda: list(islice(open_shards(folder, EvenClips(clips=1, frames=4), batch=2, epochs=1), 4)),

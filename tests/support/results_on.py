@@ -55,9 +55,20 @@ def ucf101(
 
 def bases() -> list[dict[str, Any]]:
     """Results of every shape: with two pools, with predictions, with hits; and networks from scratch."""
-    videos = [{"key": f"v_A_g0{n}_c01", "label": 0, "first": n, "pools": {"gap": n + 1}} for n in range(1, 5)]
+    near = {"neighbours": [1, 0], "similarity": [0.5, -0.25]}
+    videos = [{"key": f"v_A_g0{n}_c01", "label": 0, "first": n, "pools": {"gap": n + 1}, **near} for n in range(1, 5)]
+    gallery = [{"key": "v_A_g01_c02", "label": 0}, {"key": "v_B_g01_c01", "label": 1}]
+    kept: dict[str, Any] = {"keep": 2, "gallery_videos": gallery, "class_names": ["A", "B"]}
+    kept |= {"same_content": [{"query": "v_A_g01_c01", "gallery": "v_A_g01_c02"}]}
     pools = {"gap": {"top1": 50.0, "top5": 75.0, "intervals": {"top1": [20.0, 80.0]}}}
-    listed = {"videos": videos, "pools": pools, "top5": 100.0, "intervals": {"top1": [0, 50]}, "bootstrap": "groups"}
+    listed = {
+        **kept,
+        "videos": videos,
+        "pools": pools,
+        "top5": 100.0,
+        "intervals": {"top1": [0, 50]},
+        "bootstrap": "groups",
+    }
     named = [{"key": f"v_A_g0{n}_c01", "class": "A", "named": "AB"[n % 2]} for n in range(4)]
     tested = {"predictions": named, "videos": 4, "per_class": {"A": 50.0, "B": None}, "confusion": [[2, 2], [0, 0]]}
     counted = {"test": 3783, "train": 9537}

@@ -154,7 +154,7 @@ def test_the_loss_is_that_of_the_formulas_on_the_raw_frames(
 def test_a_quarter_frame_is_three_quarters_of_one_neighbour_and_one_of_the_other() -> None:
     config = Config(sampling=replace(SMALL, rate=4, speeds=(1, 2)))
     clips, targets, windows = shown(config.sampling, videos(2), [0, 1])
-    wanted, real = method(config)._wanted(clips[:, 0].transpose(1, 2), targets["speed"][:, 0])
+    wanted, real = method(config).wanted(clips[:, 0].transpose(1, 2), targets["speed"][:, 0])
     one, two = windows
     assert torch.allclose(wanted[0, 5], 0.75 * one[1] + 0.25 * one[2])
     assert torch.allclose(wanted[1, 5], 0.5 * two[2] + 0.5 * two[3])
@@ -255,7 +255,7 @@ def test_the_decoder_reconstructs_clips_of_any_size(frames: int, side: int) -> N
         net = PRP(backbone("tiny"), Config(sampling=plan))
         clips, targets = torch.rand(2, 1, 3, plan.length, side, side), fake_targets(2)
         assert net.decoder is not None
-        made = net._reconstruct(net.decoder, torch.rand(2, 128, 1, 4, 4), torch.rand(2, 2 * frames, 3, side, side))
+        made = net.reconstruct(net.decoder, torch.rand(2, 128, 1, 4, 4), torch.rand(2, 2 * frames, 3, side, side))
         assert made.shape == (2, 2 * frames, 3, side, side)
         assert net(clips, targets)["reconstruction"].shape == ()
 
@@ -271,7 +271,7 @@ def test_what_is_cut_from_the_decoders_output_is_at_the_far_side() -> None:
     assert net.decoder is not None
     net.decoder = torch.nn.Upsample(scale_factor=(16, 16, 16))  # type: ignore[assignment]
     last = torch.arange(16.0).view(1, 1, 1, 4, 4)
-    made = net._reconstruct(net.decoder, last, torch.rand(1, 16, 1, 56, 56))  # type: ignore[arg-type]
+    made = net.reconstruct(net.decoder, last, torch.rand(1, 16, 1, 56, 56))  # type: ignore[arg-type]
     assert made[0, 0, 0, ::16, ::16].tolist() == last[0, 0, 0].tolist()
     assert made[0, 0, 0, 55, 55] == 15.0
 

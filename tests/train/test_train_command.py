@@ -1,6 +1,7 @@
 """The commands of training as people type them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 from commands import vtrain
 from small_recipes import assert_same
+from terminals import BAR, on_terminal
 
+from vtrain import cli
 from vtrain.overrides import change
 from vtrain.recipes import find
 from vtrain.training.inputs import command_of
@@ -28,8 +31,19 @@ def test_a_training_is_one_command_and_prints_the_next_command(shards: Path, tmp
 
 
 def test_json_is_one_object(shards: Path, tmp_path: Path) -> None:
-    summary = vtrain("pace", "--shards", shards, *SMALL, "--json", cwd=tmp_path).json
+    done = vtrain("pace", "--shards", shards, *SMALL, "--json", cwd=tmp_path)
+    summary = done.json
     assert (summary["method"], summary["recipe"], summary["steps"]) == ("pace", "pace-tiny", 4)
+    assert "step 4" not in done.stderr
+
+
+def test_a_terminal_shows_a_bar_with_loss_speed_waiting_and_the_time_left(shards: Path, tmp_path: Path) -> None:
+    words = ("pace", "--shards", shards, *SMALL, "log_every=2")
+    shown, narrow = (on_terminal(*words, cwd=tmp_path, columns=columns, main=cli.main).stdout for columns in (160, 80))
+    assert BAR in shown
+    assert re.search(r"4/4 0:00 left, epoch \d\.\d, loss \d+\.\d{3}, .*\d+ clips/s, waiting \d+%", shown), shown
+    assert re.search(r"4/4 0:00 left, epoch \d\.\d, loss \d+\.\d{3}", narrow), narrow
+    assert BAR not in on_terminal(*words, "--json", cwd=tmp_path, columns=160, main=cli.main).stdout
 
 
 def test_the_best_epoch_is_printed_where_it_is_kept(shards: Path, tmp_path: Path) -> None:

@@ -189,6 +189,59 @@ def bench_all(
     show(measured, json, measure.as_table)
 
 
+@app.command()
+def look(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of the runs, or their metrics.jsonl.")],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Metric to draw; may be given several times. [default: losses and accuracies]"),
+    ] = None,
+    over: Annotated[str, typer.Option(help="Axis across: step or epoch.")] = "step",
+    smooth: Annotated[float, typer.Option(help="Smoothing of the lines: 0 (none) to below 1, such as 0.9.")] = 0.0,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write: .svg, .png, or .html for a page; it is replaced.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the curves of runs, and compare their last and best values."""
+    from shutil import get_terminal_size
+
+    from vprep.printing import note
+    from vtrain.look import look as looking
+    from vtrain.look import terminal
+    from vtrain.look.curves import read_runs
+
+    looking.check(runs, out, over, smooth)
+    found, notes = read_runs(runs)
+    chosen = looking.Look.of(found, metric or [], over, smooth)
+    for line in notes:
+        note(line)
+    if out is not None:
+        looking.save(chosen, out)
+    width, fine = get_terminal_size().columns, terminal.can_print(sys.stdout.encoding)
+    show(looking.as_info(chosen, notes, out), json, lambda _: looking.as_text(chosen, width, fine=fine))
+
+
+@app.command()
+def follow(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run, which may be in training.")],
+    to: Annotated[str, typer.Option(help="Service: wandb, mlflow or trackio; its package must be installed.")],
+    project: Annotated[str, typer.Option(help="Project, or experiment, at the service.")] = "playspeed",
+    name: Annotated[str, typer.Option(help="Name of the run at the service. [default: its folder's]")] = "",
+    once: Annotated[bool, typer.Option("--once", help="Send what is there, and do not wait for more.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the run.")] = 10.0,
+    json: Json = False,
+) -> None:
+    """Send the metrics of a run to a service for experiments, each line once. Only reads the run."""
+    from vtrain.follow import follow as following
+    from vtrain.follow.services import check_service, service
+
+    following.refuse_no_run(run)
+    check_service(to)
+    info = following.follow(run, to, service(to), project=project, name=name, once=once, every=every)
+    show(info, json, following.as_line)
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="Published checkpoint to read.")],

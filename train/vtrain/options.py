@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vprep.completion import completed
+from vprep.quiet import with_json
 from vtrain import names
 
 
@@ -26,7 +27,7 @@ Split = Annotated[str | None, typer.Option(help="Split to read, such as train or
 Fold = Annotated[int, typer.Option(help="Fold of the split: 1, 2 or 3.")]
 Seconds = Annotated[float, typer.Option(min=0.1, help="Seconds that each measurement takes.")]
 Device = Annotated[str, typer.Option(help="Device: cpu or cuda. [default: cuda where there is one]")]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.", callback=with_json)]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(

@@ -22,7 +22,7 @@ from vtrain.data.buffers import FITTING, Buffers
 from vtrain.data.dataset import Videos
 from vtrain.data.loader import Loader
 from vtrain.data.sampler import canvas_of
-from vtrain.data.sampling import EvenClips
+from vtrain.data.sampling import EvenClips, Plan
 from vtrain.inference import outputs
 
 CLIPS = 128  # per batch on a GPU
@@ -52,16 +52,16 @@ def for_clips(net: nn.Module, protocol: Protocol, device: torch.device | str) ->
     return (Standardise(net, *KINETICS).eval() if protocol.normalise == "kinetics" else net).to(device)
 
 
-def demand_memory(plan: EvenClips, videos: Videos) -> None:
+def demand_memory(plan: Plan, videos: Videos) -> None:
     """Refuse clips of which a single one, or those of a single video, do not fit into memory."""
     side, room = plan.looks[0].size, memory_with_swap()
-    needed = plan.looks[0].crops * 3 * plan.frames * side**2 * torch.float32.itemsize
+    needed = plan.looks[0].crops * 3 * plan.length * side**2 * torch.float32.itemsize
     if needed > room:
         share = FITTING * room / needed
-        choices = {"size": int(side * sqrt(share)), "frames": int(plan.frames * share)}
+        choices = {"size": int(side * sqrt(share)), "frames": int(plan.length * share)}
         fitting = " or ".join(f"{name}={number}" for name, number in choices.items() if number)
         raise UsageError(
-            f"one clip of frames={plan.frames} with size={side} needs at least {byte_size(needed)} of memory, and this "
+            f"one clip of frames={plan.length} with size={side} needs at least {byte_size(needed)} of memory, and this "
             f"machine has {byte_size(room)}; {f'{fitting} would fit' if fitting else 'take smaller and shorter clips'}"
         )
     Buffers(1, (plan.views, plan.length, *canvas_of(plan, videos.frame_sizes), 3), 0).demand_memory()

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from veval.evaluation import OF_TENSORS
 from veval.results import bootstrap, result
-from veval.results.check import VIDEOS, Over
+from veval.results.check import VIDEOS, Over, videos_of
 from veval.results.published import METHODS
 from veval.results.result import Result
 
@@ -21,7 +22,11 @@ Folds = Literal["separate", "averaged"]
 OF_WEIGHTS = ("method", "recipe", "backbone", "settings", "step", "epochs", "kept", "data")
 OF_DATA = ("hash", "split", "subset")
 # By all pools of a result.
-SHARED = ("kind", "weights", "data", "dropped", "bootstrap", "queries_without_label", "gallery_without_label")
+SHARED = (
+    *("kind", "weights", "data", "dropped", "bootstrap", "queries_without_label", "gallery_without_label"),
+    *("file", "precision", "made", "versions"),
+)
+OUTCOMES = ("first", "hit", "label", "predicted", "class", "named")  # entries of a video
 SEEDS = ("seed", "few_seed")  # of the measurement, among the entries of a protocol
 # Entries of a protocol that follow from the weights, so a network from scratch may have others.
 WITH_WEIGHTS = ("name", "normalise")
@@ -110,14 +115,15 @@ def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
     """Group results, in the order of the first of each group.
 
     A measurement that was repeated with the same numbers counts once. Results that share a seed and a fold, but not the
-    numbers, are not averaged.
+    numbers, are not averaged. A result whose hash is of the weights' file, as in version 0.1, and one whose hash is of
+    their tensors count once where they share seeds and fold, and the outcome for each video.
     """
     measured: dict[str, dict[str, Result]] = {}
     for entry in results:
         measured.setdefault(_measurement(entry, folds), {}).setdefault(_outcome(entry), entry)
     found = []
     for different in measured.values():
-        members = list(different.values())
+        members = _without_file_hashes(list(different.values()))
         distinct = {(seeds(entry), entry["data"].get("fold")) for entry in members}
         together = len(distinct) == len(members)
         found += [Group(results=members)] if together else [Group(results=[entry]) for entry in members]
@@ -125,7 +131,7 @@ def groups(results: Sequence[Result], folds: Folds = "separate") -> list[Group]:
 
 
 def gains(found: Sequence[Group], over: Over | None = None) -> list[Gain]:
-    """Compare each group with untrained weights of the same backbone, protocol and videos."""
+    """Compare each group with untrained weights of the same backbone, protocol and videos, by top-1."""
     untrained: dict[str, list[Group]] = {}
     for group in found:
         if is_scratch(group.first):
@@ -136,8 +142,7 @@ def gains(found: Sequence[Group], over: Over | None = None) -> list[Gain]:
         if not known or is_scratch(group.first):
             continue
         scratch = max(known, key=lambda entry: len(entry.results))
-        shared = [metric for metric in result.metrics(group.first) if metric in scratch.first]
-        compared += [_gain(group, scratch, metric, len(known) - 1, over) for metric in shared]
+        compared.append(_gain(group, scratch, "top1", len(known) - 1, over))
     return compared
 
 
@@ -171,6 +176,25 @@ def _gain(group: Group, scratch: Group, metric: str, others: int, over: Over | N
         group=group, scratch=scratch, metric=metric, points=group.value(metric) - scratch.value(metric),
         interval=interval, over=bootstrap.name_of(films), why=why, others=others,
     )  # fmt: skip
+
+
+def _without_file_hashes(entries: Sequence[Result]) -> list[Result]:
+    """Leave out the results with the hash of a file that another result repeats with the hash of the tensors."""
+    newer = [entry for entry in entries if entry["weights"].get("hash_of") == OF_TENSORS]
+    if len(newer) in (0, len(entries)):
+        return list(entries)
+    repeated = {_of_each_video(entry) for entry in newer} - {None}
+    return [entry for entry in entries if entry in newer or _of_each_video(entry) not in repeated]
+
+
+def _of_each_video(entry: Result) -> str | None:
+    """Return a text that is the same for results with the same seeds, numbers and outcomes; None without a list."""
+    per_video = {metric: result.hits(entry, metric) for metric in result.metrics(entry)}
+    if not any(per_video.values()):
+        return None
+    named = [(video["key"], *map(video.get, OUTCOMES)) for video in videos_of(entry)]
+    numbers = {metric: entry[metric] for metric in result.metrics(entry)}
+    return json.dumps([seeds(entry), entry["data"].get("fold"), numbers, sorted(named, key=str)])
 
 
 def _measurement(entry: Result, folds: Folds) -> str:

@@ -6,10 +6,14 @@ Other entries are ignored.
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
+from veval.results.class_names import CLASS_NAMES
+
 SCHEMA = 1
 KINDS = ("finetune", "test", "retrieval", "linear", "knn")
 VIDEOS = "videos"
 PER_VIDEO = (VIDEOS, "predictions")  # lists with an entry for each video
+GALLERY = "gallery_videos"
+LINE_BY_LINE = (*PER_VIDEO, GALLERY)  # lists that a file has one entry to a line of
 LONGEST = 4096  # characters of a word
 DEEPEST = 20  # lists and objects within each other, in descriptions that are compared
 SHOWN = 60  # characters of a wrong value in a message
@@ -41,7 +45,7 @@ def problem(found: Any, metrics: list[str]) -> str | None:  # noqa: ANN401  any 
     for name in metrics:
         if not _is_percent(found[name]):
             return f"its {name} is {_shown(found[name])}, which is not a percentage"
-    return _problem_of_descriptions(found) or _problem_beside(found)
+    return _problem_of_descriptions(found) or _problem_beside(found) or _problem_of_neighbours(found)
 
 
 def _problem_of_descriptions(found: dict[str, Any]) -> str | None:
@@ -102,6 +106,23 @@ def _problem_of_pools(pools: Any) -> str | None:  # noqa: ANN401  any value of a
     return None
 
 
+def _problem_of_neighbours(found: dict[str, Any]) -> str | None:
+    """Return the problem of the names of classes, or of the neighbours of queries."""
+    names, gallery, copies = (found.get(name) or [] for name in (CLASS_NAMES, GALLERY, "same_content"))
+    if not isinstance(names, list) or not all(map(_is_text, names)):
+        return f"its {CLASS_NAMES} are not a list of words"
+    if not isinstance(gallery, list) or not all(map(_is_labelled, gallery)):
+        return f"not all of its {GALLERY} have a key and a label"
+    if not isinstance(copies, list) or not all(map(_is_pair, copies)):
+        return "not all of its same_content have a query and a gallery"
+    if not _is_count(found.get("keep", 0)):
+        return f"its keep is {_shown(found['keep'])}; it must be a whole number"
+    with_neighbours = [video for video in videos_of(found) if "neighbours" in video or "similarity" in video]
+    if not all(_has_neighbours(video, len(gallery)) for video in with_neighbours):
+        return f"not all neighbours of its {VIDEOS} are numbers of its {GALLERY} with a similarity"
+    return None
+
+
 def videos_of(result: Mapping[str, Any]) -> list[Any]:
     """Return the entries for each video; empty where a result lists none."""
     return next((result[name] for name in PER_VIDEO if isinstance(result.get(name), list)), [])
@@ -152,9 +173,47 @@ def _is_word(value: Any) -> bool:  # noqa: ANN401
     return isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 64)
 
 
+def _is_text(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, str) and _is_word(value)
+
+
 def _is_shallow(value: Any, left: int = DEEPEST) -> bool:  # noqa: ANN401
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return left > 0 and all(_is_shallow(one, left - 1) for one in inner)
+
+
+def _is_labelled(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, dict) and _is_text(value.get("key")) and _is_count(value.get("label"))
+
+
+def _is_pair(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, dict) and all(_is_text(value.get(name)) for name in ("query", "gallery"))
+
+
+def _has_neighbours(video: dict[str, Any], gallery: int) -> bool:
+    """Return whether each clip of a query has numbers of gallery videos, and as many cosines."""
+    if "first" not in video or not _is_count(video.get("label")):
+        return False
+    first, *lists = (video.get(name) for name in ("first", "neighbours", "similarity"))
+    numbers, near = lists if isinstance(first, list) else [[value] for value in lists]
+    if not isinstance(numbers, list) or not isinstance(near, list):
+        return False
+    clips = len(first) if isinstance(first, list) else 1
+    return len(numbers) == len(near) == clips and all(map(_are_neighbours, numbers, near, [gallery] * clips))
+
+
+def _are_neighbours(numbers: Any, near: Any, gallery: int) -> bool:  # noqa: ANN401
+    return (
+        isinstance(numbers, list)
+        and isinstance(near, list)
+        and len(numbers) == len(near)
+        and all(_is_count(number) and number < gallery for number in numbers)
+        and all(map(_is_cosine, near))
+    )
+
+
+def _is_cosine(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1.001
 
 
 def _is_dropped(value: Any) -> bool:  # noqa: ANN401
@@ -167,7 +226,10 @@ def _is_rank(value: Any) -> bool:  # noqa: ANN401
 
 
 def _is_video(value: Any) -> bool:  # noqa: ANN401
-    if not isinstance(value, dict) or not isinstance(value.get("key"), str):
+    if not isinstance(value, dict) or not _is_text(value.get("key")):
+        return False
+    names = [value[name] for name in ("label", "predicted", "class", "named") if value.get(name) is not None]
+    if not all(map(_is_word, names)):
         return False
     if "first" in value:
         pools = value.get("pools", {})

@@ -12,27 +12,28 @@ from veval.results.aggregate import Folds, Gain, Group, gains, groups, pool_by_p
 from veval.results.bootstrap import groups_of, interval, name_of
 from veval.results.check import Over
 from veval.results.match_published import ABOUT, Answer, compare
-from veval.results.published import BACKBONES, METHODS, Published
+from veval.results.published import Published
 from veval.results.result import Result
+from veval.results.runs import FILE, NONE, Run, run_of
 from vprep.errors import UsageError
 from vtrain.data.shard_spec import upscaling_note
 
-NONE = "-"
 ON_TEST = "best-on-test"
-# Entries of a protocol that are printed.
-SHORT = ("fusion", "pool", "level", "few", "k", "selection")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The description of a measurement: the first cells of a line."""
+    """The description of a measurement."""
 
+    run: int  # its number in the report
     task: str
     metric: str
     data: str
     fold: str
     method: str
     backbone: str
+    pretrain: str
+    protocol: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,6 @@ class Line(Measured):
 
     recipe: str
     weights: str
-    protocol: str
     value: float
     interval: tuple[float, float] | None
     deviation: float | None
@@ -57,10 +57,10 @@ class Line(Measured):
 class Against(Measured):
     """The gain from pre-training, in points."""
 
-    protocol: str
     value: float
     over: str  # the seeds and folds that the value is a mean over
     scratch: float
+    scratch_run: int
     scratch_over: str
     points: float
     interval: tuple[float, float] | None
@@ -73,6 +73,7 @@ class Against(Measured):
 class Report:
     lines: list[Line]
     against: list[Against]
+    runs: list[Run]
 
 
 def report(files: Sequence[Path], folds: Folds = "separate", over: Over | None = None) -> Report:
@@ -82,7 +83,7 @@ def report(files: Sequence[Path], folds: Folds = "separate", over: Over | None =
     """
     if not files:
         raise UsageError("no results are named; name some that veval wrote")
-    return of_results([result.read(path) for path in files], folds, over)
+    return of_results([result.read(path) | {FILE: str(path)} for path in files], folds, over)
 
 
 def of_results(results: Sequence[Result], folds: Folds = "separate", over: Over | None = None) -> Report:
@@ -90,8 +91,13 @@ def of_results(results: Sequence[Result], folds: Folds = "separate", over: Over 
     if folds not in get_args(Folds):
         raise UsageError(f"folds is '{folds}'; there are {', '.join(get_args(Folds))}")
     found = groups([entry for several in results for entry in pool_by_pool(several)], folds)
-    lines = [_line(group, metric, over) for group in found for metric in _shown(group.first)]
-    return Report(lines=lines, against=[_against(gain) for gain in gains(found, over) if gain.metric == "top1"])
+    runs = [run_of(group, number) for number, group in enumerate(found, 1)]
+    described = list(zip(found, runs, strict=True))
+    return Report(
+        lines=[_line(group, run, metric, over) for group, run in described for metric in _shown(group.first)],
+        against=[_against(gain, described) for gain in gains(found, over)],
+        runs=runs,
+    )
 
 
 def as_dict(found: Report) -> dict[str, Any]:
@@ -104,16 +110,15 @@ def _shown(entry: Result) -> list[str]:
     return result.metrics(entry) if entry["kind"] == "retrieval" else ["top1"]
 
 
-def _line(group: Group, metric: str, over: Over | None) -> Line:
-    entry = group.first
+def _line(group: Group, run: Run, metric: str, over: Over | None) -> Line:
     folds = ",".join(map(str, group.folds))
     answer = compare(group.results, metric, folds or None)
-    around, drawn = _interval(entry, metric, over) if len(group.results) == 1 else (None, None)
+    around, drawn = _interval(group.first, metric, over) if len(group.results) == 1 else (None, None)
     value = group.value(metric)
     return Line(
-        **_names(group, metric),
-        recipe=str(entry["weights"].get("recipe") or NONE),
-        weights=", ".join(str(each["weights"].get("hash") or NONE)[:8] for each in group.results),
+        **_names(run, metric),
+        recipe=run.recipe,
+        weights=run.weights,
         value=value,
         interval=around,
         bootstrap=drawn,
@@ -140,17 +145,19 @@ def _drawn(over: str | None) -> list[str]:
     return ["the interval is over groups: clips of one film are drawn together"] if over == "groups" else []
 
 
-def _against(gain: Gain) -> Against:
+def _against(gain: Gain, described: list[tuple[Group, Run]]) -> Against:
+    run, scratch = (next(run for group, run in described if group is wanted) for wanted in (gain.group, gain.scratch))
     notes = _drawn(gain.over if gain.interval else None)
     if gain.why:
         notes.append(f"no interval: {gain.why}")
     if gain.others:
         notes.append(f"further networks from scratch that fit, with other numbers: {gain.others}")
     return Against(
-        **_names(gain.group, gain.metric),
+        **_names(run, gain.metric),
         value=gain.group.value(gain.metric),
         over=gain.group.over,
         scratch=gain.scratch.value(gain.metric),
+        scratch_run=scratch.number,
         scratch_over=gain.scratch.over,
         points=gain.points,
         interval=gain.interval,
@@ -166,28 +173,10 @@ def shown_by(interval: tuple[float, float] | None) -> str:
     return "better" if interval[0] > 0 else "worse" if interval[1] < 0 else "neither"
 
 
-def _names(group: Group, metric: str) -> dict[str, str]:
-    """Return the description of a measurement as cells of a table."""
-    entry = group.first
-    method, backbone = str(entry["weights"].get("method")), str(entry["weights"].get("backbone"))
-    return {
-        "task": entry["kind"],
-        "metric": metric,
-        "data": str(entry["data"].get("name") or NONE),
-        "fold": ",".join(map(str, group.folds)) or NONE,
-        "method": METHODS.get(method, method if entry["weights"].get("method") else NONE),
-        "backbone": BACKBONES.get(backbone, backbone),
-        "protocol": _short(entry["protocol"]),
-    }
-
-
-def _short(protocol: dict[str, Any]) -> str:
-    entries = protocol | {"pool": protocol.get("pool") or protocol.get("pools")}
-    entries = {name: value for name, value in entries.items() if value is not None}
-    sizes = "x".join(str(entries[name]) for name in ("clips", "frames", "size") if name in entries)
-    known = {name: entries[name] for name in SHORT if name in entries}
-    words = [f"{name} {value}" if isinstance(value, int) else str(value) for name, value in known.items()]
-    return " ".join(filter(None, [str(entries.get("name") or ""), sizes, *words])) or NONE
+def _names(run: Run, metric: str) -> dict[str, Any]:
+    """Return the description of a measurement."""
+    shared = ("task", "data", "fold", "method", "backbone", "pretrain", "protocol")
+    return {"run": run.number, "metric": metric} | {name: getattr(run, name) for name in shared}
 
 
 def _notes(group: Group, answer: Answer) -> list[str]:

@@ -10,8 +10,11 @@ videos           whether each video was correct: by `label` and `predicted`; by 
                  rank of its first correct neighbour (0: none; a list: one rank for each clip), and `pools` with the
                  ranks by the other pools
 predictions      the same for tests of classifiers: the names of the true `class` and of the predicted one, `named`
+gallery_videos   the neighbours of retrieval's queries, whose entries in `videos` then have `neighbours` and
+                 `similarity`; `keep` says how many (veval.results.neighbours)
+class_names      the name of each label
 
-A result may lack the last five.
+A result may lack all from `intervals` on.
 """
 
 import json
@@ -23,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from veval.results.check import PER_VIDEO, problem, videos_of
+from veval.results.check import LINE_BY_LINE, problem, videos_of
 from vprep.atomic import atomic_write
 from vprep.errors import UsageError, WorkError
 from vprep.json_text import parse_json
@@ -41,7 +44,7 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
     for place, value in _leaves(result):
         if isinstance(value, float) and not math.isfinite(value):
             raise WorkError(f"{place} of the result is {value}, which is not a number; {path} was not written")
-    lists = {name: result[name] for name in PER_VIDEO if isinstance(result.get(name), list)}
+    lists = {name: result[name] for name in LINE_BY_LINE if isinstance(result.get(name), list)}
     text = json.dumps({name: value for name, value in result.items() if name not in lists}, indent=1, allow_nan=False)
     for name, videos in lists.items():
         lines = ",\n".join(f"  {json.dumps(video, allow_nan=False)}" for video in videos)

@@ -26,13 +26,14 @@ from vtrain.data.augment.config import demand_distinct
 from vtrain.data.dataset import By, Videos
 from vtrain.data.shard_set import ShardSet
 from vtrain.meeting import demand_same
+from vtrain.metrics_file import numbers_in
 from vtrain.overrides import as_json, change, listed
 from vtrain.recipes import RECIPES, find, finetuning
 from vtrain.recipes.names import split
 from vtrain.recipes.recipe import Recipe, for_classes
 from vtrain.run_folder import LAST, METRICS, RECIPE, header, is_empty, read_json, weights_file
 from vtrain.training.inputs import Inputs, recipe_in, resolved, selected
-from vtrain.training.log import note, numbers_in
+from vtrain.training.log import note
 from vtrain.training.train import train
 
 BEST_BY = {"held_out_loss": "best-on-held-out", "loss": "best-on-train"}  # what results say of a recipe's best epoch

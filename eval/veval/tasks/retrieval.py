@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from veval.evaluation import Progress, nothing
 from veval.features.table import PART, Features, Ints, by_video, refuse_unusable
+from veval.results.neighbours import Found
 from veval.tasks.neighbours import Nearest, nearest
 from vprep.errors import UsageError
 
@@ -37,6 +38,7 @@ class Retrieved:
     keys: list[str]  # of the queries with a label
     label: Ints
     gallery_keys: list[str]
+    gallery_label: Ints
     clips: int  # K, and 1 on the level of videos
     first: Ints  # rank of the nearest neighbour of the same class, from 1; 0: none among those found
     neighbours: Nearest
@@ -63,6 +65,16 @@ class Retrieved:
             for key, label, rank in zip(self.keys, self.label.tolist(), ranks, strict=True)
         ]
 
+    def with_neighbours(self, keep: int) -> dict[str, Any]:
+        """Return the entries of a result that list the queries, each with its `keep` nearest neighbours."""
+        found = Found(
+            row=self.neighbours.row, similarity=self.neighbours.similarity, clips=self.clips,
+            gallery_keys=self.gallery_keys, gallery_label=self.gallery_label,
+        )  # fmt: skip
+        of_videos, listed = found.entries(keep)
+        pairs = zip(self.videos(), of_videos or [{}] * len(self.keys), strict=True)
+        return {**listed, "videos": [video | more for video, more in pairs]}
+
 
 def retrieve(
     queries: Features,
@@ -71,14 +83,15 @@ def retrieve(
     ks: Sequence[int] = KS,
     level: Level = "video",
     leave_out: LeaveOut = "nothing",
+    keep: int = 0,
     part: int = PART,
     device: str = "cpu",
     progress: Progress = nothing,
 ) -> Retrieved:
     """Search the labelled videos of the gallery for each labelled query.
 
-    With leave_out="same content", a query is not compared with the gallery's video of its key or of its content. A k
-    larger than the gallery counts the complete gallery.
+    At least `keep` neighbours of each query are returned. With leave_out="same content", a query is not compared with
+    the gallery's video of its key or of its content. A k larger than the gallery counts the complete gallery.
     """
     _refuse_impossible(queries, gallery, ks, level, leave_out)
     rows = queries.labelled()
@@ -93,7 +106,7 @@ def retrieve(
     left_out = _pairs_left_out(labelled, gallery, same) if leave_out == "same content" else same[:0]
     left_out_P2 = _of_clips(left_out, clips)
     found = nearest(
-        queries_QD, gallery_GD, min(max(SHOWN, *ks), size), hidden_G=hidden.repeat(clips), left_out=left_out_P2,
+        queries_QD, gallery_GD, min(max(SHOWN, keep, *ks), size), hidden_G=hidden.repeat(clips), left_out=left_out_P2,
         part=part, device=device, progress=progress,
     )  # fmt: skip
     counts = {
@@ -111,6 +124,7 @@ def retrieve(
         keys=labelled.keys,
         label=labelled.label,
         gallery_keys=gallery.keys,
+        gallery_label=gallery.label,
         clips=clips,
         first=_first_correct(found.row, labelled.label.repeat(clips), gallery.label.repeat(clips)),
         neighbours=found,

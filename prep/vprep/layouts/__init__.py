@@ -51,17 +51,25 @@ LAYOUTS = {
 }
 
 
-def read(root: Path, *, layout: str = "auto", splits: Path | None = None, labels: Path | None = None) -> Listing:
+def read(
+    root: Path,
+    *,
+    layout: str = "auto",
+    splits: Path | None = None,
+    labels: Path | None = None,
+    files: Files | None = None,
+) -> Listing:
     """Return the videos below `root` with their classes and splits from its lists; no video is opened.
 
-    `splits` is a list or a folder of lists, `labels` a class list or the csv that names the videos.
+    `splits` is a list or a folder of lists, `labels` a class list or the csv that names the videos. `files` are those
+    below `root` where they are known already.
     """
     named = None if layout == "auto" else find(layout)
     if splits is not None and not splits.exists():
         raise UsageError(f"no '{splits}'; --splits names a list or a folder of lists")
     if labels is not None and not labels.is_file():
         raise UsageError(f"no file '{labels}'; --labels names a class list or a csv")
-    source = Source(root=root, files=walk(root), splits=splits, labels=labels)
+    source = Source(root=root, files=files or walk(root), splits=splits, labels=labels)
     chosen = named or next(known for known in LAYOUTS.values() if known.fits(source))
     _refuse_unread(chosen, source, "the" if named is None else "another")
     listing = chosen.read(source) if chosen.name in LAYOUTS else _read_outside(chosen, source)

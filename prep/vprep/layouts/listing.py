@@ -25,6 +25,8 @@ class Entry:
     splits: Splits = NO_SPLITS
     start: float | None = None  # seconds into the file, when only a part of it is the video
     end: float | None = None
+    etag: str | None = None
+    """Of a video in a store, what the store changes with its content."""
 
 
 def _checked(classes: Iterable[object]) -> list[str]:

@@ -55,7 +55,7 @@ def walk(root: Path) -> Files:
         _count_reached(root, folder, reached)
         folders += _read(root, folder, files)
     if not files.videos:
-        raise UsageError(_no_videos(root, files.ignored))
+        raise UsageError(no_videos(root, files.ignored))
     files.videos = dict(sorted(files.videos.items()))
     files.lists.sort(key=lambda path: (path.parent != root, path))
     return files
@@ -93,7 +93,7 @@ def _read(root: Path, folder: _Folder, files: Files) -> list[_Folder]:
                     inner.append(_inside(folder, item))
                     continue
                 _count(item, folder.below, files)
-                if _suffix(item) in _IS_LIST:
+                if is_list(item.name):
                     lists.append(Path(item.path))
     except OSError as error:
         what = f"'{root / folder.below}' cannot be read ({reason(error)})"
@@ -107,15 +107,21 @@ def _read(root: Path, folder: _Folder, files: Files) -> list[_Folder]:
 
 def _count(item: os.DirEntry[str], below: str, files: Files) -> None:
     """Count one file as a video or as ignored."""
-    size = _size(item) if _suffix(item) in _IS_VIDEO else None
+    size = _size(item) if is_video(item.name) else None
     if size is None:
         files.ignored += 1
     else:
         files.videos[os.fsencode(below + item.name).decode("utf-8", "backslashreplace")] = size
 
 
-def _suffix(item: os.DirEntry[str]) -> str:
-    return os.path.splitext(item.name)[1].lower()
+def is_video(name: str) -> bool:
+    """Return whether a file is a video by its name."""
+    return os.path.splitext(name)[1].lower() in _IS_VIDEO
+
+
+def is_list(name: str) -> bool:
+    """Return whether a file may be a list of videos by its name."""
+    return os.path.splitext(name)[1].lower() in _IS_LIST
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:
@@ -139,6 +145,7 @@ def _size(item: os.DirEntry[str]) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _no_videos(root: Path, others: int) -> str:
+def no_videos(root: object, others: int) -> str:
+    """Return the sentence for a source without a video."""
     files = "1 other file" if others == 1 else f"{others} other files"
     return f"no video below '{root}', only {files}; a video is a file that ends in .{', .'.join(VIDEO_SUFFIXES)}"

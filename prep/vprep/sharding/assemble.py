@@ -4,7 +4,6 @@ finish   turns .work/*.parquet into index.parquet, failures.parquet and dataset.
 reopen   does the reverse, when shards of a finished set have to be made again
 """
 
-import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from types import TracebackType
@@ -31,8 +30,9 @@ from vprep.format import (
 )
 from vprep.hashing import hash_file
 from vprep.index_rows import failures, opened_index
+from vprep.sharding.destination import Destination
 from vprep.sharding.plan import Plan
-from vprep.sharding.shard_writer import WORK, Record, load, make_work_folder, save
+from vprep.sharding.shard_writer import Record, load, make_work_folder, save
 from vprep.tables import by_shard
 
 _OFFSETS, _ = PER_FRAME
@@ -93,14 +93,28 @@ class Totals:
                     self.splits[fold][value["values"]] += value["counts"]
 
 
-def finish(folder: Path, plan: Plan) -> dict[str, Any]:
+def finish(out: Destination, plan: Plan) -> dict[str, Any]:
+    """Write the files that make shards a set; return the content of dataset.json.
+
+    In a store, another writer may have done so in the meantime, and removed the records of the shards.
+    """
+    try:
+        return _finish(out, plan)
+    except (OSError, WorkError):
+        if is_finished(out):
+            return finished(out)
+        raise
+
+
+def _finish(out: Destination, plan: Plan) -> dict[str, Any]:
     """Write index, failures and dataset.json of a set whose shards all exist; return the content of dataset.json."""
+    folder = out.folder
     totals, shards, lost = Totals(), [], [FAILURES_SCHEMA.empty_table()]
     with atomic_write(folder / INDEX) as file, IndexWriter(file) as index:
         for name in plan.shards:
-            found = load(folder, name)
+            found = load(out, name)
             if found is None:
-                raise WorkError(f"{folder / name} changed while the set was being made; run vprep shard again")
+                raise WorkError(f"{out}/{name} changed while the set was being made; run vprep shard again")
             record, table = found
             index.add(table)
             totals.add(table)
@@ -111,7 +125,9 @@ def finish(folder: Path, plan: Plan) -> dict[str, Any]:
     info = dataset_info(folder, plan.settings.as_dict(), plan.classes, shards, totals)
     with atomic_write(folder / DATASET) as file:
         file.write(write_dataset(info))
-    shutil.rmtree(folder / WORK, ignore_errors=True)
+    for name in (INDEX, FAILURES, DATASET):
+        out.keep(name)
+    out.remove_work()
     return info
 
 
@@ -138,19 +154,27 @@ def dataset_info(
     }
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(out: Destination) -> bool:
     """Return whether all files of the set exist with their sizes."""
-    if not (folder / DATASET).exists():
+    if not out.fetch(DATASET).exists():
         return False
-    info = read_dataset(folder)
-    return all(_has_size(folder, file) for file in [*info["files"], *info["shards"]])
+    info, sizes = read_dataset(out.folder), out.sizes()
+    return all(sizes.get(file["name"]) == file["bytes"] for file in [*info["files"], *info["shards"]])
 
 
-def reopen(folder: Path) -> None:
+def finished(out: Destination) -> dict[str, Any]:
+    """Return the content of a finished set's dataset.json, and remove what its writers have left."""
+    out.remove_work()
+    out.fetch(FAILURES)
+    return read_dataset(out.folder)
+
+
+def reopen(out: Destination) -> None:
     """Turn a finished set back into shards with records, so that some of them can be made again."""
+    folder = out.folder
     info = read_dataset(folder)
     for file in info["files"]:
-        path = folder / file["name"]
+        path = out.fetch(file["name"])
         if not path.exists() or hash_file(path) != file["hash"]:
             raise UsageError(f"{path} is not the file that {DATASET} lists; make it again with: vprep index {folder}")
     lost_rows = _failures_by_shard(folder)
@@ -165,8 +189,8 @@ def reopen(folder: Path) -> None:
                 table, held = held[1], next(tables, None)
             if table.num_rows != shard["videos"]:
                 raise UsageError(f"{folder / INDEX} is not of these shards; make it again with: vprep index {folder}")
-            save(folder, Record(name, shard["bytes"], shard["hash"], lost_rows.get(name, [])), table)
-    (folder / DATASET).unlink()
+            save(out, Record(name, shard["bytes"], shard["hash"], lost_rows.get(name, [])), table)
+    out.remove(DATASET)
 
 
 def _failures_by_shard(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -174,10 +198,3 @@ def _failures_by_shard(folder: Path) -> dict[str, list[dict[str, Any]]]:
     for row in failures(folder, FAILURES_SCHEMA.names).to_pylist():
         found[row["shard"]].append(row)
     return found
-
-
-def _has_size(folder: Path, file: dict[str, Any]) -> bool:
-    try:
-        return bool((folder / file["name"]).stat().st_size == file["bytes"])
-    except FileNotFoundError:
-        return False

@@ -1,72 +1,65 @@
 """Make the shards of a set that are not there yet, and retry the videos that failed."""
 
 import contextlib
-import itertools
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from vprep.atomic import DRAFT
 from vprep.errors import UsageError, WorkError, about, advice, reason, writing
-from vprep.format import DATASET, missing_set, read_dataset
+from vprep.format import DATASET, LOCK, PLAN, missing_set
 from vprep.layouts.alike import refuse_alike
-from vprep.layouts.listing import Entry, Listing
+from vprep.layouts.listing import Listing
 from vprep.printing import note
 from vprep.settings import Settings
-from vprep.sharding.assemble import finish, is_finished, reopen
+from vprep.sharding.assemble import finish, finished, is_finished, reopen
+from vprep.sharding.destination import WORK, Destination
+from vprep.sharding.engines import Engine
+from vprep.sharding.engines.local import Result, make_shards, transcode_shards, transcoded
 from vprep.sharding.estimate import shard_count
+from vprep.sharding.job import Job
 from vprep.sharding.lock import only_writer
-from vprep.sharding.plan import Plan, Planned, divide, interleaved, keys_of, planned_videos, read_plan, write_plan
+from vprep.sharding.plan import Plan, Planned, divide, interleaved, keys_of, plan_of, write_plan
 from vprep.sharding.progress import VideoProgress
-from vprep.sharding.shard_writer import WORK, ShardWriter, load, make_work_folder
-from vprep.sharding.worker_pool import in_order
+from vprep.sharding.same_plan import refuse_listing, refuse_settings
+from vprep.sharding.shard_writer import load
 from vprep.video.failures import Failure
-from vprep.video.ffmpeg import Ffmpeg
-from vprep.video.transcode import Video, transcode
+from vprep.video.transcode import Video
 
-Result = Video | Failure
-# A folder that holds only these counts as empty.
-HARMLESS = {"README.md", ".gitignore", ".gitkeep", ".DS_Store", ".lock", WORK}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """Where and how a set is made; its bytes depend on none of this."""
-
-    out: Path
-    root: Path
-    ffmpeg: Ffmpeg
-    workers: int
-    timeout: float
-    stop: threading.Event = field(default_factory=threading.Event)
+Lock = Callable[[Path], contextlib.AbstractContextManager[None]]
+SEEN_LATE = 60.0  # seconds for which a file system may remember that a file was not there
+# A folder that holds only these, and drafts, counts as empty.
+HARMLESS = {"README.md", ".gitignore", ".gitkeep", ".DS_Store", LOCK, WORK}
 
 
-def shard(job: Job, read_listing: Callable[[], Listing], settings: Settings) -> dict[str, Any]:
+def shard(
+    job: Job, read_listing: Callable[[], Listing], settings: Settings, engine: Engine = transcode_shards
+) -> dict[str, Any]:
     """Make the set of `settings`, or continue it; return the content of its dataset.json."""
-    with _writing(job.out):
-        plan = _new_or_same_plan(job, read_listing, settings)
-        if (job.out / DATASET).exists():
+    with locked(job.out, only_writer):
+        plan = new_or_same_plan(job, read_listing, settings)
+        if job.out.fetch(DATASET).exists():
             if is_finished(job.out):
-                shutil.rmtree(job.out / WORK, ignore_errors=True)
-                return read_dataset(job.out)
+                return finished(job.out)
             reopen(job.out)
-        pending = {name for name in plan.shards if load(job.out, name) is None}
-        _make_shards(job, plan, pending, lambda _, planned: _transcode(job, plan.settings, planned))
+        pending = pending_shards(job.out, plan.shards)
+        with progress_of(plan, set(plan.shards), pending) as progress:
+            engine(job, plan, pending, progress)
         return finish(job.out, plan)
 
 
 def retry(job: Job, cause: str | None) -> dict[str, Any]:
     """Retry the videos that failed, or those of one cause; the other videos are copied as they are."""
-    with _writing(job.out):
-        plan = read_plan(job.out)
-        if plan is None or not (job.out / DATASET).exists():
-            raise UsageError(missing_set(job.out))
+    with locked(job.out, only_writer):
+        plan = plan_of(job.out)
+        if plan is None or not job.out.fetch(DATASET).exists():
+            raise UsageError(missing_set(job.out.folder))
         if not is_finished(job.out):
             raise UsageError(f"{job.out} lacks some of its files; vprep verify {job.out} lists them")
-        _refuse_settings(job.out, plan.settings, replace(plan.settings, ffmpeg=job.ffmpeg.version))
+        refuse_settings(str(job.out), plan.settings, replace(plan.settings, ffmpeg=job.ffmpeg.version))
         reopen(job.out)
         chosen = {name for name in plan.shards if _has_failed(job.out, name, cause)}
         if not chosen:
@@ -74,83 +67,52 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
         kept = lru_cache(maxsize=4)(lambda name: _kept_results(job.out, name, cause))
 
         def kept_or_retried(name: str, planned: Planned) -> Result:
-            return kept(name).get(planned.key) or _transcode(job, plan.settings, planned)
+            now = Planned(planned.key, replace(planned.entry, etag=None))  # as it is by now
+            return kept(name).get(planned.key) or transcoded(job, plan.settings, now)
 
-        _make_shards(job, plan, chosen, kept_or_retried)
+        with progress_of(plan, set(plan.shards), chosen) as progress:
+            make_shards(job, chosen, kept_or_retried, progress, replace=True)
         return finish(job.out, plan)
 
 
-def _new_or_same_plan(job: Job, read_listing: Callable[[], Listing], settings: Settings) -> Plan:
+def new_or_same_plan(job: Job, read_listing: Callable[[], Listing], settings: Settings) -> Plan:
     """Return the set's plan, or make one; refuse a plan of other settings or lists.
 
-    The listing, which may be large, is in memory only here.
+    The listing, which may be large, is in memory only here. Where several parts make a plan at the same moment, the
+    first one's becomes the set's, and the others compare.
     """
     listing = read_listing()
     settings = replace(settings, layout=listing.layout, ffmpeg=job.ffmpeg.version)
-    plan = read_plan(job.out)
-    if plan is not None:
-        _refuse_settings(job.out, plan.settings, settings)
-        _refuse_listing(job.out, listing)
-        return plan
-    _refuse_foreign(job.out)
-    refuse_alike(listing.classes)
-    keys = keys_of(listing.entries)
-    ordered = interleaved(map(Planned, keys, listing.entries), settings.seed)
-    entries = [video.entry for video in ordered]
-    shards = settings.shards or shard_count(
-        entries, job.root, settings, job.ffmpeg, workers=job.workers, timeout=job.timeout
-    )
-    return write_plan(job.out, settings, job.root, listing.classes, divide(ordered, shards))
+    plan = plan_of(job.out)
+    if plan is None:
+        with contextlib.suppress(FileExistsError):
+            return _new_plan(job, listing, settings)
+        plan = _plan_of_another(job.out)
+    refuse_settings(str(job.out), plan.settings, settings)
+    refuse_listing(job.out, listing)
+    return plan
 
 
-def _make_shards(job: Job, plan: Plan, names: set[str], result_of: Callable[[str, Planned], Result]) -> None:
-    """Make the named shards one after the other, with several videos at once."""
-    make_work_folder(job.out)
-    items = ((name, planned) for name, videos in planned_videos(job.out, names) for planned in videos)
-    results = in_order(lambda item: (*item, result_of(*item)), items, workers=job.workers, size=_size, stop=job.stop)
-    done = plan.videos - sum(plan.shards[name] for name in names)
-    with contextlib.closing(results), VideoProgress(plan.videos, done) as progress:
-        for name, triples in itertools.groupby(results, key=lambda triple: triple[0]):
-            _make_shard(job.out, name, triples, progress)
+def pending_shards(out: Destination, names: Iterable[str]) -> set[str]:
+    """Return those of the named shards that are not complete."""
+    there = out.sizes()
+    return {name for name in names if name not in there or load(out, name) is None}
 
 
-def _make_shard(out: Path, name: str, triples: Iterator[tuple[str, Planned, Result]], progress: VideoProgress) -> None:
-    writer = ShardWriter(out, name)
-    try:
-        for _, planned, result in triples:
-            writer.add(planned, result)
-            progress.video(result.cause if isinstance(result, Failure) else None)
-        writer.finish()
-    finally:
-        writer.discard()
-
-
-def _transcode(job: Job, settings: Settings, planned: Planned) -> Result:
-    result = transcode(job.root, planned.entry, settings, job.ffmpeg, timeout=job.timeout, stop=job.stop)
-    if (isinstance(result, Failure) or result.columns["damaged"]) and not _has_files(job.root):
-        raise WorkError(f"{job.root} is gone or empty; restore it and run the same command again to continue")
-    return result
-
-
-def _has_files(root: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return any(True for _ in root.iterdir())
-    return False
-
-
-def _size(triple: tuple[str, Planned, Result]) -> int:
-    result = triple[2]
-    return len(result.mjpeg) if isinstance(result, Video) else 0
+def progress_of(plan: Plan, names: set[str], pending: set[str]) -> VideoProgress:
+    """Return the progress of making the shards `names`, of which only `pending` are not complete."""
+    videos = sum(plan.shards[name] for name in names)
+    return VideoProgress(videos, videos - sum(plan.shards[name] for name in pending))
 
 
 @contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
+def locked(out: Destination, lock: Lock) -> Iterator[None]:
     """Lock the folder of a set for this process, and turn an error of the disk into one sentence."""
-    lock = contextlib.ExitStack()
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock.enter_context(only_writer(out))
-    with lock:
+    stack = contextlib.ExitStack()
+    with writing(out.folder):
+        out.folder.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(lock(out.folder))
+    with stack:
         try:
             yield
         except OSError as error:
@@ -160,68 +122,55 @@ def _writing(out: Path) -> Iterator[None]:
             ) from error
 
 
-def _refuse_foreign(out: Path) -> None:
+def _new_plan(job: Job, listing: Listing, settings: Settings) -> Plan:
+    _refuse_foreign(job.out)
+    refuse_alike(listing.classes)
+    keys = keys_of(listing.entries)
+    ordered = interleaved(map(Planned, keys, listing.entries), settings.seed)
+    entries = [video.entry for video in ordered]
+    shards = settings.shards or shard_count(
+        entries, job.videos, settings, job.ffmpeg, workers=job.workers, timeout=job.timeout
+    )
+    return write_plan(job.out, settings, str(job.videos), listing.classes, divide(ordered, shards))
+
+
+def _plan_of_another(out: Destination) -> Plan:
+    """Return the plan that another writer was first to write; a network file system may show it late."""
+    until = time.monotonic() + SEEN_LATE
+    while (plan := plan_of(out)) is None:
+        if time.monotonic() > until:
+            raise WorkError(f"{out}/{PLAN} is gone; run the same command again")
+        time.sleep(0.5)
+    return plan
+
+
+def _refuse_foreign(out: Destination) -> None:
     """Refuse a folder with files that do not belong to a set."""
-    others = sorted(path.name for path in out.iterdir() if path.name not in HARMLESS)
-    if others:
+    others = [name for name in out.names() if name not in HARMLESS and not (name[0] == "." and name.endswith(DRAFT))]
+    if others and out.size(PLAN) is None:  # another part may have made the plan meanwhile
         raise UsageError(f"{out} holds '{others[0]}' and is no set; choose an empty folder for --out")
 
 
-def _refuse_settings(out: Path, old: Settings, new: Settings) -> None:
-    before, now = old.as_dict(), new.as_dict()
-    for name, value in before.items():
-        if now[name] == value:
-            continue
-        what = name.replace("_", "-")
-        if name == "ffmpeg":
-            raise UsageError(
-                f"{out} was made with ffmpeg {value}, and this is ffmpeg {now[name]}; name the same one in "
-                f"VPREP_FFMPEG, or choose another --out"
-            )
-        made, here = ("none" if each is None else each for each in (value, now[name]))
-        raise UsageError(f"{out} was made with {what} {made}, and this command has {here}; choose another --out")
-
-
-def _refuse_listing(out: Path, listing: Listing) -> None:
-    """Refuse lists that differ from the plan's. Videos that have disappeared since fail when their turn comes."""
-    listed = {_identity(entry): entry for entry in listing.entries}
-    for _, videos in planned_videos(out):
-        for old in (video.entry for video in videos):
-            entry = listed.pop(_identity(old), old)
-            if (entry.label, entry.class_name, entry.splits) != (old.label, old.class_name, old.splits):
-                raise UsageError(
-                    f"the label or split of '{entry.source}' is not the one in {out}; choose another --out, "
-                    f"or name the lists that the set was made with"
-                )
-    for entry in listed.values():
-        raise UsageError(
-            f"the source has {len(listed)} videos that the plan in {out} lacks ('{entry.source}'); "
-            f"choose another --out for them"
-        )
-
-
-def _identity(entry: Entry) -> tuple[str, float | None, float | None]:
-    return entry.source, entry.start, entry.end
-
-
-def _has_failed(out: Path, name: str, cause: str | None) -> bool:
+def _has_failed(out: Destination, name: str, cause: str | None) -> bool:
     found = load(out, name)
     return found is not None and any(cause in (None, failure["cause"]) for failure in found[0].failures)
 
 
-def _kept_results(out: Path, name: str, cause: str | None) -> dict[str, Result]:
+def _kept_results(out: Destination, name: str, cause: str | None) -> dict[str, Result]:
     """Return the videos of a finished shard by their keys, and its failures that are not retried."""
     found = load(out, name)
     if found is None:
-        raise WorkError(f"{out / name} changed while it was being read; run vprep shard again")
+        raise WorkError(f"{out}/{name} changed while it was being read; run vprep shard again")
     record, table = found
     results: dict[str, Result] = {
         failure["key"]: Failure(failure["cause"], failure["detail"])
         for failure in record.failures
         if cause not in (None, failure["cause"])
     }
-    with about(out / name), (out / name).open("rb") as tar:
+    path = out.fetch(name)
+    with about(path), path.open("rb") as tar:
         for row in table.to_pylist():
             tar.seek(row["offset"])
             results[row["key"]] = Video(row, tar.read(row["size"]))
+    out.forget(name)
     return results

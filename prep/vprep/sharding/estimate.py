@@ -5,7 +5,6 @@ sample and discards the frames.
 """
 
 import math
-import os
 import threading
 import time
 from collections import Counter, defaultdict
@@ -13,12 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vprep.hashing import hash_file, hash_of
 from vprep.layouts.listing import Entry, Listing
 from vprep.layouts.walk import path_of
+from vprep.progress import tracked
 from vprep.settings import NATIVE, RATES, Settings
 from vprep.sharding.plan import Planned, interleaved, keys_of
+from vprep.sharding.videos import Videos
 from vprep.sharding.worker_pool import in_order
+from vprep.store import MissingError
 from vprep.summary import class_sizes
 from vprep.video import ffmpeg_log
 from vprep.video.failures import Failure
@@ -28,24 +29,22 @@ from vprep.video.transcode import CONTAINERS, Video, transcode
 HEADERS = 32  # videos whose headers are read for the number of shards
 BYTES_PER_PIXEL = 0.24  # of JPEG at quality 3, over real clips; see benchmarks/LOG.md
 BYTES_PER_SECOND = 60_000  # of a source whose header has no duration
-ENDS = 64 << 10  # bytes at the beginning and at the end of a file, compared before the entire files are
 
 
 def shard_count(
-    ordered: Sequence[Entry], root: Path, settings: Settings, ffmpeg: Ffmpeg, *, workers: int, timeout: float
+    ordered: Sequence[Entry], videos: Videos, settings: Settings, ffmpeg: Ffmpeg, *, workers: int, timeout: float
 ) -> int:
     """Return how many shards of about `settings.shard_mb` the videos will fill."""
     sample = ordered[:HEADERS]
     stop = threading.Event()
-    reports = list(
-        in_order(
-            lambda entry: _header(path_of(root, entry.source), ffmpeg, timeout, stop),
-            sample,
-            workers=workers,
-            size=lambda _: 0,
-            stop=stop,
-        )
+    headers = in_order(
+        lambda entry: _header(videos, entry, ffmpeg, timeout, stop),
+        sample,
+        workers=workers,
+        size=lambda _: 0,
+        stop=stop,
     )
+    reports = list(tracked(headers, len(sample), "headers"))
     pairs = list(zip(sample, reports, strict=True))
     lengths = [_length(entry, report) for entry, report in pairs]
     seconds = sum(lengths)
@@ -58,7 +57,7 @@ def shard_count(
 
 def plan_report(
     listing: Listing,
-    root: Path,
+    videos: Videos,
     settings: Settings,
     ffmpeg: Ffmpeg,
     *,
@@ -69,25 +68,25 @@ def plan_report(
     """Return what `vprep shard` with the same options would find and make."""
     ordered = interleaved(map(Planned, keys_of(listing.entries), listing.entries), settings.seed)
     entries = [video.entry for video in ordered]
-    shards = settings.shards or shard_count(entries, root, settings, ffmpeg, workers=workers, timeout=timeout)
+    shards = settings.shards or shard_count(entries, videos, settings, ffmpeg, workers=workers, timeout=timeout)
     sampled, began = entries[:sample], time.monotonic()
-    results = _transcode_all(sampled, root, settings, ffmpeg, workers=workers, timeout=timeout)
+    results = _transcode_all(sampled, videos, settings, ffmpeg, workers=workers, timeout=timeout)
     took, scale = time.monotonic() - began, len(entries) / len(sampled)
-    videos = [info for info in results if isinstance(info, dict)]
-    return _listing_info(listing, root) | {
-        "sample": _sample_info(results, videos) | {"seconds": round(took, 2)},
-        "hours": round(sum(info["frames"] / info["fps"] for info in videos) * scale / 3600, 3),
+    stored = [info for info in results if isinstance(info, dict)]
+    return _listing_info(listing, videos) | {
+        "sample": _sample_info(results, stored) | {"seconds": round(took, 2)},
+        "hours": round(sum(info["frames"] / info["fps"] for info in stored) * scale / 3600, 3),
         "shards": shards,
-        "disk_bytes": round(sum(info["stored"] for info in videos) * scale),
+        "disk_bytes": round(sum(info["stored"] for info in stored) * scale),
         "seconds": round(took * scale, 1),
         "workers": workers,
     }
 
 
-def _listing_info(listing: Listing, root: Path) -> dict[str, Any]:
+def _listing_info(listing: Listing, videos: Videos) -> dict[str, Any]:
     """Return the counts that are known without opening a video."""
     return {
-        "source": str(root),
+        "source": str(videos),
         "layout": listing.layout,
         "videos": len(listing.entries),
         "classes": len(listing.classes),
@@ -100,21 +99,23 @@ def _listing_info(listing: Listing, root: Path) -> dict[str, Any]:
         "unlisted": len(listing.unlisted),
         "unlisted_examples": listing.unlisted[:5],
         "ignored_files": listing.ignored,
-        "duplicates": duplicates(listing.entries, root),
+        "duplicates": duplicates(listing.entries, videos),
     }
 
 
 def _transcode_all(
-    entries: Sequence[Entry], root: Path, settings: Settings, ffmpeg: Ffmpeg, *, workers: int, timeout: float
+    entries: Sequence[Entry], videos: Videos, settings: Settings, ffmpeg: Ffmpeg, *, workers: int, timeout: float
 ) -> list[dict[str, Any] | Failure]:
     """Return for each video its columns of the index and the bytes that it would take, or its failure."""
     stop = threading.Event()
 
     def info_of(entry: Entry) -> dict[str, Any] | Failure:
-        result = transcode(root, entry, settings, ffmpeg, timeout=timeout, stop=stop)
+        with videos.at_hand(entry) as (root, local):
+            result = transcode(root, local, settings, ffmpeg, timeout=timeout, stop=stop)
         return result.columns | {"stored": len(result.mjpeg)} if isinstance(result, Video) else result
 
-    return list(in_order(info_of, entries, workers=workers, size=lambda _: 0, stop=stop))
+    results = in_order(info_of, entries, workers=workers, size=lambda _: 0, stop=stop)
+    return list(tracked(results, len(entries), "videos"))
 
 
 def _sample_info(results: Sequence[dict[str, Any] | Failure], videos: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -128,32 +129,30 @@ def _sample_info(results: Sequence[dict[str, Any] | Failure], videos: Sequence[d
     }
 
 
-def duplicates(entries: Sequence[Entry], root: Path) -> list[list[str]]:
+def duplicates(entries: Sequence[Entry], videos: Videos) -> list[list[str]]:
     """Return the groups of videos with the same content. Only files of the same size are read, and their ends first."""
     groups: dict[Any, list[str]] = defaultdict(list)
     for source, size in {entry.source: entry.bytes for entry in entries}.items():
         if size > 0:
             groups[size].append(source)
-    for fingerprint in (_ends, hash_file):
+    for fingerprint in (videos.ends, videos.content):
         finer: dict[Any, list[str]] = defaultdict(list)
         for size, sources in groups.items():
             for source in sources if len(sources) > 1 else ():
                 try:
-                    finer[size, fingerprint(path_of(root, source))].append(source)
-                except OSError:
+                    finer[size, fingerprint(source)].append(source)
+                except (OSError, MissingError):
                     continue
         groups = finer
     return sorted(sorted(sources) for sources in groups.values() if len(sources) > 1)
 
 
-def _ends(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(ENDS)
-        file.seek(max(0, os.fstat(file.fileno()).st_size - ENDS))
-        return hash_of(head + file.read(ENDS))
+def _header(videos: Videos, entry: Entry, ffmpeg: Ffmpeg, timeout: float, stop: threading.Event) -> ffmpeg_log.Report:
+    with videos.at_hand(entry) as (root, local):
+        return _header_of(path_of(root, local.source), ffmpeg, timeout, stop)
 
 
-def _header(path: Path, ffmpeg: Ffmpeg, timeout: float, stop: threading.Event) -> ffmpeg_log.Report:
+def _header_of(path: Path, ffmpeg: Ffmpeg, timeout: float, stop: threading.Event) -> ffmpeg_log.Report:
     argv = [ffmpeg.path, "-hide_banner", "-nostdin", "-v", "repeat+level+verbose"]
     argv += ["-format_whitelist", CONTAINERS, "-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
     return ffmpeg_log.read(run(argv, timeout=timeout, stop=stop).log)

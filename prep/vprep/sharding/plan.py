@@ -14,15 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from vprep.atomic import atomic_write
+from vprep.atomic import atomic_create
 from vprep.errors import UsageError
 from vprep.format import PLAN, PLAN_SCHEMA, ROWS_PER_GROUP, shard_name
 from vprep.json_text import parse_json
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings
+from vprep.sharding.destination import Destination
+from vprep.store import Location, place
 from vprep.tables import by_shard, opened
 from vprep.text import brief
 
+ETAG = pa.field("etag", pa.string())  # a column of a plan whose videos are in a store
 LONGEST_KEY = 93  # with `.mjpeg` it fits the 100 bytes of a tar header
 STEM = 60  # characters kept of a name to which a hash is added
 
@@ -40,7 +43,7 @@ class Plan:
     """The plan of a set without its videos, which stay in the plan's file and are read shard by shard."""
 
     settings: Settings
-    root: Path
+    root: Path | Location
     classes: list[str]
     shards: dict[str, int]
     """Number of videos of each shard by its name, in order."""
@@ -92,17 +95,23 @@ def divide(ordered: list[Planned], shards: int) -> list[list[Planned]]:
     return [ordered[begin:end] for begin, end in itertools.pairwise(cuts)]
 
 
-def write_plan(folder: Path, settings: Settings, root: Path, classes: list[str], shards: list[list[Planned]]) -> Plan:
-    """Write the plan of a set into its folder."""
-    notes = {"settings": settings.as_dict(), "root": str(root), "classes": classes}
+def write_plan(
+    out: Destination, settings: Settings, root: str, classes: list[str], shards: list[list[Planned]]
+) -> Plan:
+    """Write the plan of a set; raise FileExistsError if there is one by then."""
+    notes = {"settings": settings.as_dict(), "root": root, "classes": classes}
     # Bytes of the folder's name that are not UTF-8 become escapes, which json reads back.
     text = json.dumps(notes, ensure_ascii=False).encode(errors="backslashreplace")
-    schema = PLAN_SCHEMA.with_metadata({"plan": text})
-    with atomic_write(folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    of_store = any(video.entry.etag is not None for videos in shards for video in videos)
+    schema = (PLAN_SCHEMA.append(ETAG) if of_store else PLAN_SCHEMA).with_metadata({"plan": text})
+    with atomic_create(out.folder / PLAN) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for rows in _batches(shards):
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    if not out.keep(PLAN, create=True):
+        (out.folder / PLAN).unlink()
+        raise FileExistsError(f"{out} has a plan")
     sizes = {shard_name(number, len(shards)): len(videos) for number, videos in enumerate(shards)}
-    return Plan(settings, root, classes, sizes)
+    return Plan(settings, place(root), classes, sizes)
 
 
 def read_plan(folder: Path) -> Plan | None:
@@ -114,7 +123,7 @@ def read_plan(folder: Path) -> Plan | None:
         with opened(path, PLAN_SCHEMA, _lost(folder)) as table:
             notes = parse_json(table.metadata[b"plan"])
             shards = Counter(table.read(["shard"])["shard"].to_pylist())
-        plan = Plan(Settings(**notes["settings"]), Path(notes["root"]), notes["classes"], dict(shards))
+        plan = Plan(Settings(**notes["settings"]), place(notes["root"]), notes["classes"], dict(shards))
         _check(plan)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -122,9 +131,18 @@ def read_plan(folder: Path) -> Plan | None:
     return plan
 
 
+def plan_of(out: Destination) -> Plan | None:
+    """Return the plan of a set that is written; None when there is none yet."""
+    out.fetch(PLAN)
+    return read_plan(out.folder)
+
+
 def planned_videos(folder: Path, shards: set[str] | None = None) -> Iterator[tuple[str, list[Planned]]]:
     """Yield each shard's name and videos from the plan's file: all shards, or those in `shards`."""
-    with opened(folder / PLAN, PLAN_SCHEMA, _lost(folder)) as plan:
+    path = folder / PLAN
+    with opened(path, PLAN_SCHEMA, _lost(folder)) as plan:
+        schema = PLAN_SCHEMA.append(ETAG) if ETAG.name in plan.names else PLAN_SCHEMA
+    with opened(path, schema, _lost(folder)) as plan:
         for name, table in by_shard(plan.batches()):
             if shards is None or name in shards:
                 yield name, [_planned(folder, row) for row in table.to_pylist()]
@@ -178,6 +196,7 @@ def entry_of(row: dict[str, Any]) -> Entry:
         splits=(row["split1"], row["split2"], row["split3"]),
         start=row["start"],
         end=row["end"],
+        etag=row.get("etag"),
     )
 
 
@@ -185,7 +204,10 @@ def _batches(shards: list[list[Planned]]) -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     for number, shard in enumerate(shards):
         name = shard_name(number, len(shards))
-        rows += [known_columns(video) | {"shard": name, "source_bytes": video.entry.bytes} for video in shard]
+        rows += [
+            known_columns(video) | {"shard": name, "source_bytes": video.entry.bytes, "etag": video.entry.etag}
+            for video in shard
+        ]
         if len(rows) >= ROWS_PER_GROUP:
             yield rows
             rows = []

@@ -11,17 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from vprep.atomic import atomic_write, move_into_place
+from vprep.atomic import atomic_write, draft_of, open_draft, remove_left
 from vprep.errors import UsageError
 from vprep.format import FAILURES_SCHEMA, INDEX_SCHEMA, TRAILER, member, sample_json
 from vprep.json_text import parse_json
 from vprep.row_check import row_faults
+from vprep.sharding.destination import WORK, Destination
 from vprep.sharding.plan import Planned, known_columns
+from vprep.store import MissingError
 from vprep.tables import opened
 from vprep.video.failures import Failure
 from vprep.video.transcode import Video
-
-WORK = ".work"  # in the set's folder, until the set is finished
 
 
 def make_work_folder(folder: Path) -> None:
@@ -43,15 +43,16 @@ class Record:
 
 
 class ShardWriter:
-    """Writes a draft of `folder/name`; `finish` gives it that name."""
+    """Writes a draft of the shard `name`; `finish` makes it a part of the set."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.draft = folder / WORK / name
+    def __init__(self, out: Destination, name: str, *, replaces: bool = False) -> None:
+        self.out = out
+        self._replaces = replaces
+        self.draft = draft_of(out.folder / WORK / name)
         self.record = Record(name, 0, "")
         self._rows: list[dict[str, Any]] = []
-        self.draft.unlink(missing_ok=True)  # of a writer that was killed; were it a link, another file would be written
-        self._file = self.draft.open("xb")
+        remove_left(out.folder / WORK / name)
+        self._file = open_draft(self.draft)
         self._state = xxhash.xxh3_128()
 
     def add(self, planned: Planned, result: Video | Failure) -> None:
@@ -67,14 +68,20 @@ class ShardWriter:
         self._rows.append(row | {"shard": self.record.name, "offset": at, "size": len(result.mjpeg)})
 
     def finish(self) -> Record:
-        """Move the shard into place and return its record, saved first: a shard without a record is made again."""
+        """Move the shard into place and return its record, saved first: a shard without a record is made again.
+
+        Where another writer was first, the shard stays as that one made it, unless it is damaged or replaced.
+        """
         self._write(TRAILER)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self.record.hash = self._state.hexdigest()
-        save(self.folder, self.record, pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA))
-        move_into_place(self.draft, self.folder / self.record.name)
+        save(self.out, self.record, pa.Table.from_pylist(self._rows, schema=INDEX_SCHEMA))
+        name = self.record.name
+        first = self.out.place(self.draft, name, create=not self._replaces)
+        if not first and load(self.out, name) is None:
+            self.out.place(self.draft, name)
         return self.record
 
     def discard(self) -> None:
@@ -97,27 +104,40 @@ class ShardWriter:
         self.record.bytes += len(data)
 
 
-def save(folder: Path, record: Record, table: pa.Table) -> None:
+def save(out: Destination, record: Record, table: pa.Table) -> None:
     """Save the record of a shard; `table` holds its rows of the index."""
     info = {"bytes": record.bytes, "hash": record.hash, "failures": record.failures}
     with_record = table.cast(INDEX_SCHEMA.with_metadata({"shard": json.dumps(info, ensure_ascii=False)}))
-    with atomic_write(_path(folder, record.name)) as file:
+    name = out.record_name(record.name, record.hash)
+    path = out.folder / name
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path) as file:
         pq.write_table(with_record, file, compression="zstd")
+    out.keep(name, create=True)
 
 
-def load(folder: Path, name: str) -> tuple[Record, pa.Table] | None:
+def load(out: Destination, name: str) -> tuple[Record, pa.Table] | None:
     """Return the record of a finished shard and its rows of the index; None when the shard is not complete."""
     try:
-        with opened(_path(folder, name), INDEX_SCHEMA, "") as table:
+        size = out.size(name)
+        pairs = [] if size is None else [_read(path, name) for path in out.records(name)]
+        found = [pair for pair in pairs if pair is not None and pair[0].bytes == size]
+        if len(found) > 1:  # of several writers
+            content = out.hash(name)
+            found = [pair for pair in found if pair[0].hash == content]
+    except (OSError, MissingError):
+        return None
+    return found[0] if found else None
+
+
+def _read(path: Path, name: str) -> tuple[Record, pa.Table] | None:
+    try:
+        with opened(path, INDEX_SCHEMA, "") as table:
             info, rows = parse_json(table.metadata[b"shard"]), table.read(INDEX_SCHEMA.names)
         record = Record(name, info["bytes"], info["hash"], info["failures"])
         pa.Table.from_pylist(record.failures, schema=FAILURES_SCHEMA)
-        if (folder / name).stat().st_size != record.bytes or any(row_faults(rows, record.bytes)):
+        if any(row_faults(rows, record.bytes)):
             return None
     except (UsageError, OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
     return record, rows
-
-
-def _path(folder: Path, name: str) -> Path:
-    return folder / WORK / f"{name.removesuffix('.tar')}.parquet"

@@ -8,6 +8,7 @@ over processors that are busy with other videos (benchmarks/LOG.md).
 import contextlib
 import itertools
 import os
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -36,13 +37,11 @@ def in_order(
     When the caller stops, fails or is interrupted, `stop` is set and no work continues in the background. `size` is
     the bytes of a result; the pool does not run ahead by more than MOST_WAITING.
     """
-    usable = processors()
-    # Two runs with few workers each should not both begin with the same processors.
-    first = os.getpid() % len(usable)
-    next_processor = itertools.cycle(usable[first:] + usable[:first])
     todo = iter(items)
     waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, initializer=lambda: _pin_thread(next(next_processor))) as executor:
+    with contextlib.ExitStack() as claims:
+        seats = itertools.cycle(_seats(workers, claims))
+        executor = claims.enter_context(ThreadPoolExecutor(workers, initializer=lambda: _pin_thread(next(seats))))
         try:
             while True:
                 while len(waiting) < workers or _may_run_ahead(waiting, workers, size):
@@ -56,6 +55,25 @@ def in_order(
         finally:
             stop.set()
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _seats(workers: int, claims: contextlib.ExitStack) -> list[int]:
+    """Return the usable processors, first those that no other pool on this machine has claimed before.
+
+    A claim is a name that only one process can have; it ends with `claims`, or with the process.
+    """
+    usable = processors()
+    first = os.getpid() % len(usable)  # where all are claimed, pools should not all begin with the same one
+    usable, claimed = usable[first:] + usable[:first], list[int]()
+    for number in usable if hasattr(os, "sched_setaffinity") else ():
+        claim = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError):
+            claim.bind(f"\0vprep-processor-{number}")
+            claimed.append(number)
+        claims.enter_context(claim)
+        if len(claimed) == workers:
+            break
+    return [*claimed, *(number for number in usable if number not in claimed)]
 
 
 def _may_run_ahead(waiting: deque[Future[Result]], workers: int, size: Callable[[Result], int]) -> bool:

@@ -1,6 +1,6 @@
 """The causes for which a video cannot be used, each with a message of ffmpeg or the system.
 
-zero_bytes  missing  unreadable         the file
+zero_bytes  missing  unreadable  changed    the file
 not_a_video  truncated  corrupt         its content
 no_video_stream  unknown_codec
 too_short  too_long  no_rate  timeout  crashed   the result of decoding it; unstable comes from comparing two decodes

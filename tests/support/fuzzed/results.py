@@ -11,8 +11,14 @@ from results_on import bases
 from rich.console import Console
 
 from fuzzed import Kind
+from veval.results.by_class import confusion, difference, per_class, predictions
+from veval.results.neighbours import read_neighbours
 from veval.results.report import Report, as_dict, report
-from veval.results.report_tables import markdown, terminal
+from veval.results.result import read
+from veval.results.tables.csv_lines import csv_lines
+from veval.results.tables.latex import latex
+from veval.results.tables.markdown import markdown
+from veval.results.tables.terminal import terminal
 from veval.tasks.best_on_test import TRIED, BestOnTest
 from vtrain.run_folder import KEPT, write_json
 
@@ -35,10 +41,11 @@ def mutate(content: bytes, seed: int) -> bytes:
 
 
 def shown(found: Report) -> str:
-    """Return a report in its three forms; it must be printable."""
-    console = Console(width=240, record=True, file=StringIO())
-    console.print(terminal(found))
-    text = "".join((console.export_text(), markdown(found), json.dumps(as_dict(found), allow_nan=False)))
+    """Return a report in all its forms; it must be printable."""
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(terminal(found, 80))
+    forms = (markdown(found), latex(found), csv_lines(found), json.dumps(as_dict(found), allow_nan=False))
+    text = "".join((console.export_text(), *forms))
     kinds = {unicodedata.category(letter) for letter in text.replace("\n", "")}
     assert not kinds & {"Cc", "Cs", "Zl", "Zp"}, "control characters"
     return text
@@ -50,6 +57,21 @@ def _each(path: Path) -> None:
 
 def _averaged(path: Path) -> None:
     shown(report([path.with_name(BESIDE), path], "averaged", "groups"))
+
+
+def _by_class(path: Path) -> None:
+    found = read(path)
+    matrix = confusion(found)
+    counted = 0 if matrix is None else int(matrix.counts.sum())
+    assert counted == len(predictions(found))
+    per_class(found)
+    if counted:
+        difference(found, read(path.with_name(BESIDE)))
+
+
+def _neighbours(path: Path) -> None:
+    for query in read_neighbours(read(path)).worst_first():
+        assert all(0 <= abs(other.similarity) < 2 for other in query.neighbours)
 
 
 def _make_tried(folder: Path) -> Path:
@@ -65,7 +87,17 @@ def _go_on(path: Path) -> object:
 
 
 RESULTS = [
-    Kind(name=f"result of {name}", make=_make(n), mutate=mutate, readers={"report": _each, "report --folds": _averaged})
+    Kind(
+        name=f"result of {name}",
+        make=_make(n),
+        mutate=mutate,
+        readers={
+            "report": _each,
+            "report --folds": _averaged,
+            "by class": _by_class,
+            **({"neighbours": _neighbours} if "retrieval" in name else {}),
+        },
+    )
     for n, name in enumerate(NAMES)
 ]
 KINDS = [*RESULTS, Kind(name="tried.json", make=_make_tried, mutate=mutate, readers={"go on": _go_on})]

@@ -22,6 +22,7 @@ from vprep.format import FAILURES_SCHEMA, PLAN, write_dataset
 from vprep.index import index
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings
+from vprep.sharding.destination import LocalSet
 from vprep.sharding.plan import Planned, keys_of, planned_videos, read_plan, write_plan
 from vprep.stats import stats
 from vprep.subset import subset
@@ -57,7 +58,7 @@ def _make_plan(folder: Path) -> Path:
     for entry in entries:
         (folder / "videos" / entry.source).write_bytes(b"x")
     planned = [[Planned(key, entry)] for key, entry in zip(keys_of(entries), entries, strict=True)]
-    write_plan(folder, Settings(), folder / "videos", ["a", "b"], planned)
+    write_plan(LocalSet(folder), Settings(), str(folder / "videos"), ["a", "b"], planned)
     return folder / PLAN
 
 

@@ -12,6 +12,8 @@ B batch, T time, H W height and width
 """
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from math import inf, isfinite
 from typing import Any
@@ -31,7 +33,14 @@ TRIAL = (4, 2, 16, 112, 112)  # of `worst_error`: few channels, because only the
 class ExactNorm(_BatchNorm):
     """Batch norm that computes what torch's does. Its class alone is new, so any batch norm can become one."""
 
+    groups = 1  # of the batch, which are normalised one after the other, each on its own
+
     def forward(self, x_BCP: Tensor) -> Tensor:
+        if self.training and self.groups > 1:
+            return torch.cat([self.of_group(part_BCP) for part_BCP in x_BCP.chunk(self.groups)])
+        return self.of_group(x_BCP)
+
+    def of_group(self, x_BCP: Tensor) -> Tensor:
         # A compiled batch norm is torch's own decomposition, which is exact.
         if not (self.training and is_inexact(x_BCP)) or torch.compiler.is_compiling():
             return super().forward(x_BCP)
@@ -65,15 +74,18 @@ class ExactNorm3d(ExactNorm, nn.BatchNorm3d):
     fused = True  # whether Triton's kernels are used where they can be
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
+        return self.fuse(x_BCTHW, None, relu=False) if self.is_fused(x_BCTHW) else super().forward(x_BCTHW)
+
+    def of_group(self, x_BCTHW: Tensor) -> Tensor:
         if self.momentum is None or torch.compiler.is_compiling() or not is_like_picture(x_BCTHW):
-            return super().forward(x_BCTHW)
-        if self.is_fused(x_BCTHW):
-            return self.fuse(x_BCTHW, None, relu=False)
+            return super().of_group(x_BCTHW)
         return of_pictures(self, x_BCTHW)
 
     def is_fused(self, x_BCTHW: Tensor) -> bool:
         """Return whether this step is computed by Triton's kernels."""
-        return is_like_picture(x_BCTHW) and x_BCTHW.numel() > x_BCTHW.shape[1] and self.can_fuse(x_BCTHW.device)
+        positions, rest = divmod(x_BCTHW.numel() // x_BCTHW.shape[1], self.groups)
+        whole = rest == 0 and len(x_BCTHW) % self.groups == 0 and positions > 1
+        return whole and is_like_picture(x_BCTHW) and self.can_fuse(x_BCTHW.device)
 
     def can_fuse(self, device: torch.device) -> bool:
         """Return whether Triton's kernels know these settings, and work on the device."""
@@ -89,12 +101,12 @@ class ExactNorm3d(ExactNorm, nn.BatchNorm3d):
         from vtrain.backbones.fused_norm import FusedNorm
 
         if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+            self.num_batches_tracked.add_(self.groups)
         if added_BCTHW is not None:
             added_BCTHW = added_BCTHW.to(x_BCTHW.dtype).contiguous(memory_format=torch.channels_last_3d)
         y_BCTHW: Tensor = FusedNorm.apply(  # type: ignore[no-untyped-call]
             x_BCTHW, self.weight, self.bias, added_BCTHW, self.running_mean, self.running_var, self.momentum, self.eps,
-            relu,
+            relu, self.groups,
         )  # fmt: skip
         return y_BCTHW
 
@@ -119,6 +131,34 @@ def padding(norm: nn.Module, x_BCTHW: Tensor) -> int:
         return 0
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x_BCTHW.dtype
     return -norm.num_features % 8 if kind in (torch.bfloat16, torch.float16) else 0
+
+
+def is_groupable(net: nn.Module, device: torch.device) -> bool:
+    """Return whether groups of a batch can go through `net` together, faster than one after the other.
+
+    They can where all batch norm is Triton's, and no code from outside may look at the batch as a whole.
+    """
+    half = device.type == "cuda" and torch.is_autocast_enabled("cuda")
+    return half and all(_is_groupable(module, device) for module in net.modules())
+
+
+def _is_groupable(module: nn.Module, device: torch.device) -> bool:
+    if isinstance(module, _BatchNorm):
+        return isinstance(module, ExactNorm3d) and module.can_fuse(device)
+    return type(module).__module__.startswith(("torch.nn.", "vtrain."))
+
+
+@contextmanager
+def grouped(net: nn.Module, groups: int) -> Iterator[None]:
+    """Let the batch norm of `net` normalise each of so many groups of a batch on its own, in the block."""
+    norms = [module for module in net.modules() if isinstance(module, ExactNorm)]
+    for norm in norms:
+        norm.groups = groups
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.groups = 1
 
 
 def use_fused(net: nn.Module, wanted: bool) -> None:

@@ -6,6 +6,7 @@ buffers, and a buffer returns to the pool as soon as nobody holds a tensor of it
 """
 
 import contextlib
+import gc
 import mmap
 import os
 import signal
@@ -163,6 +164,7 @@ def from_workers(
     closing = mmap.mmap(-1, 1)  # shared: not 0 when the workers have to end
 
     def start(_: int) -> None:
+        gc.freeze()  # nothing of the parent is collected here: destructors of its GPU's objects would end this process
         end_with_parent()
         _leave_signals_to_parent(closing)
         cv2.setNumThreads(0)

@@ -27,7 +27,10 @@ class Sampling(Protocol):
 
 
 class MethodConfig(Protocol):
-    """All choices of a method: a frozen dataclass in which every setting has a default."""
+    """All choices of a method: a frozen dataclass in which every setting has a default.
+
+    A config may have `chances`: name of an accuracy that is logged -> how often a guess is correct (`vtrain look`).
+    """
 
     NAME: ClassVar[str]
     """The method's name, as commands and `recipe.json` write it."""

@@ -15,7 +15,8 @@ from vtrain.methods import METHODS
 from vtrain.methods.method import MethodConfig, MethodEntry
 
 KIND = "method"
-RESERVED = ("finetune", "recipes", "doctor", "import", "export", "bench")  # commands, and the first word of recipes
+# Commands, and the first word of recipes.
+RESERVED = ("finetune", "recipes", "doctor", "import", "export", "bench", "look", "follow")
 _ADDED: dict[str, tuple[MethodEntry, str]] = {}  # by name; with the word for the method on the command line
 
 

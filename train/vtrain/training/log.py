@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from vprep import printing
 from vprep.atomic import atomic_write, plain_file
-from vprep.json_text import parse_json
 from vprep.progress import Progress
 from vtrain.distributed import rank
+from vtrain.metrics_file import numbers_in
 
 if TYPE_CHECKING:
     from vtrain.training.board import Board
@@ -59,15 +59,6 @@ def _cut(path: Path, step: int) -> None:
     if kept != lines:
         with atomic_write(path) as file:
             file.writelines(kept)
-
-
-def numbers_in(line: str | bytes) -> dict[str, Any] | None:
-    """Return the numbers in a line of metrics; None where the line is damaged."""
-    try:
-        found = parse_json(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and isinstance(found.get("step"), int) else None
 
 
 def note(message: str) -> None:

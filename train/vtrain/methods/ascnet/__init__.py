@@ -122,6 +122,11 @@ class Config:
         return replace(self.sampling, again=again, looks=(*looks, *looks[-1:] * again) if len(looks) > 1 else looks)
 
     @property
+    def chances(self) -> dict[str, float]:
+        """How often a guess is correct."""
+        return {"sp_accuracy": 1 / len(set(self.sampling.speeds))}
+
+    @property
     def searches(self) -> bool:
         """Whether SCP's other clip is a neighbour's."""
         return self.instances == "similar" and "scp" in self.shares

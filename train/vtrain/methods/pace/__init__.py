@@ -126,6 +126,11 @@ class Config:
     def plan(self) -> Sampling:
         return replace(self.sampling, clips=2) if self.contrast == "same context" else self.sampling
 
+    @property
+    def chances(self) -> dict[str, float]:
+        """How often a guess is correct."""
+        return {"pace_accuracy": 1 / len(self.sampling.paces)}
+
 
 def build(backbone: "Backbone", config: Config) -> "nn.Module":
     """Return the network with its loss; it is imported here, because it needs torch."""

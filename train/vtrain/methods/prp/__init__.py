@@ -146,6 +146,11 @@ class Config:
         return replace(self.sampling, rate=1, mask="none") if self.branches == "DP" else self.sampling
 
     @property
+    def chances(self) -> dict[str, float]:
+        """How often a guess is correct."""
+        return {"rate_accuracy": 1 / len(self.sampling.speeds)}
+
+    @property
     def weights(self) -> dict[str, float]:
         """Weights of the parts of the loss (equation 4)."""
         both = self.branches == "DG-P"

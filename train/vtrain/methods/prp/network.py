@@ -31,7 +31,7 @@ class PRP(nn.Module):
 
     def forward(self, clips_BNCTHW: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         view_BTCHW, speed_B = clips_BNCTHW[:, 0].transpose(1, 2), targets["speed"][:, 0]
-        wanted_BTCHW, real_BT = self._wanted(view_BTCHW, speed_B)
+        wanted_BTCHW, real_BT = self.wanted(view_BTCHW, speed_B)
         seen_BCTHW = wanted_BTCHW[:, :: self.plan.rate].transpose(1, 2)
         map_BCTHW = self.backbone(seen_BCTHW.contiguous(memory_format=torch.channels_last_3d))
         parts, logged = {}, {}
@@ -40,8 +40,8 @@ class PRP(nn.Module):
             parts["rate"] = F.cross_entropy(logits, targets["rate"])  # equation 1
             logged["rate_accuracy"] = (logits.argmax(1) == targets["rate"]).float().mean()
         if self.decoder is not None:
-            made_BTCHW = self._reconstruct(self.decoder, map_BCTHW, wanted_BTCHW)
-            mask_BTCHW = self._mask(view_BTCHW, speed_B)
+            made_BTCHW = self.reconstruct(self.decoder, map_BCTHW, wanted_BTCHW)
+            mask_BTCHW = self.mask(view_BTCHW, speed_B)
             error_BT = (mask_BTCHW * (made_BTCHW - wanted_BTCHW).square()).mean((2, 3, 4))
             # Equation 2; a sample's mean is over its frames that count, as in the authors' code.
             parts["reconstruction"] = ((error_BT * real_BT).sum(1) / real_BT.sum(1)).mean()
@@ -52,7 +52,7 @@ class PRP(nn.Module):
         pass
 
     @torch.no_grad()
-    def _wanted(self, view_BTCHW: Tensor, speed_B: Tensor) -> tuple[Tensor, Tensor]:
+    def wanted(self, view_BTCHW: Tensor, speed_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the frames to reconstruct (the network sees every `rate`-th), and which of them count in the loss."""
         number_T = torch.arange(self.plan.reconstructed, device=speed_B.device)
         real_BT = torch.ones_like(number_T, dtype=torch.float32).expand(len(speed_B), -1)
@@ -65,13 +65,14 @@ class PRP(nn.Module):
         return interpolated(slots_BTCHW, position_BT), real_BT
 
     @torch.no_grad()
-    def _mask(self, view_BTCHW: Tensor, speed_B: Tensor) -> Tensor | float:
+    def mask(self, view_BTCHW: Tensor, speed_B: Tensor) -> Tensor | float:
+        """Return the weights of the reconstruction: [B, T, C or 1, H, W], or 1 for all."""
         if self.plan.mask == "none":
             return 1.0
         motion_BTCHW = at_least_float32(view_BTCHW[:, self.plan.reconstructed :])
         return motion_mask(motion_BTCHW, speed_B, self.plan.mask, self.plan.frames, self.plan.reconstructed)
 
-    def _reconstruct(self, decoder: Decoder, map_BCTHW: Tensor, wanted_BTCHW: Tensor) -> Tensor:
+    def reconstruct(self, decoder: Decoder, map_BCTHW: Tensor, wanted_BTCHW: Tensor) -> Tensor:
         """Return the decoder's output for the map, in the size of the wanted frames."""
         frames, _, height, width = wanted_BTCHW.shape[1:]
         # The size of the map of VCOP's networks, which the decoder expects.

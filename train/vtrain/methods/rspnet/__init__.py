@@ -126,6 +126,11 @@ class Config:
     def plan(self) -> Plan:
         return self.sampling
 
+    @property
+    def chances(self) -> dict[str, float]:
+        """How often a guess is correct."""
+        return {f"{self.motion}_accuracy": 1 / 2, "contrast_accuracy": 1 / (1 + self.queue)}
+
 
 def build(backbone: "Backbone", config: Config) -> "nn.Module":
     """Return the network with its loss; it is imported here, because it needs torch."""

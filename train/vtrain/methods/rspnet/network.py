@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vtrain.backbones import Backbone
+from vtrain.backbones.batch_norm import grouped, is_groupable
 from vtrain.distributed import gather, own, rank, world
 from vtrain.methods.momentum import Queue, ema_update, momentum_copy, unit_noise
 from vtrain.methods.precision import at_least_float32
@@ -91,6 +92,10 @@ class RSPNet(nn.Module):
         batch as a whole, or a device with one group, replaces m: for m = 0.1 and two groups 0.19, and 0.34 instead of
         0.19 in the momentum copy, which sees each key at two speeds.
         """
+        if len(clips_BCTHW) % self.groups == 0 and is_groupable(backbone, clips_BCTHW.device):
+            with grouped(backbone, self.groups), grouped(heads, self.groups):
+                together: tuple[Tensor, Tensor] = heads(backbone(clips_BCTHW))
+            return together
         parts = [heads(backbone(part)) for part in clips_BCTHW.chunk(self.groups)]
         return torch.cat([appearance for appearance, _ in parts]), torch.cat([motion for _, motion in parts])
 

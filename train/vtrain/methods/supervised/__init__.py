@@ -28,6 +28,11 @@ class Config:
     def plan(self) -> Plan:
         return self.sampling
 
+    @property
+    def chances(self) -> dict[str, float]:
+        """How often a guess is correct."""
+        return {"accuracy": 1 / self.classes} if self.classes else {}
+
 
 def build(backbone: "Backbone", config: Config) -> "nn.Module":
     """Return the network with its loss; it is imported here, because it needs torch."""

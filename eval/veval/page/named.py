@@ -1,0 +1,46 @@
+"""Results with the names that the page calls them by."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from veval.results.published import BACKBONES, METHODS
+from veval.results.result import Result
+from veval.results.runs import FILE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A result, and a short name that no other result of its kind has."""
+
+    name: str
+    result: Result
+
+    @property
+    def kind(self) -> str:
+        return str(self.result["kind"])
+
+    @property
+    def data(self) -> str:
+        """The name of the videos, with their fold."""
+        data = self.result["data"]
+        fold = data.get("fold")
+        return f"{data.get('name') or 'videos'}{'' if fold is None else f', fold {fold}'}"
+
+
+def named(results: Sequence[Result]) -> list[Named]:
+    """Return each result with the name of its method; where several share it, with the name of its file."""
+    words = [_network(result) for result in results]
+    taken = Counter((result["kind"], word) for result, word in zip(results, words, strict=True))
+    names = [
+        f"{word} ({Path(result[FILE]).stem})" if taken[result["kind"], word] > 1 else word
+        for result, word in zip(results, words, strict=True)
+    ]
+    return [Named(name=name, result=result) for name, result in zip(names, results, strict=True)]
+
+
+def _network(result: Result) -> str:
+    weights = result["weights"]
+    method, backbone = str(weights.get("method") or "weights"), str(weights.get("backbone") or "")
+    return ", ".join(filter(None, (METHODS.get(method, method), BACKBONES.get(backbone, backbone))))

@@ -1,0 +1,1 @@
+"""Pages: one HTML file that opens from disk, without any network."""

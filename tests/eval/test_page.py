@@ -1,0 +1,265 @@
+"""The page of a report: what it shows, what it leaves out and says so, and how large it becomes."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pages import HOSTILE, features, of_set, report_of, retrieval, written
+from refusals import assert_said_without_torch, ends_by_words
+from results_on import ucf101
+
+from veval.page import films
+from veval.page.build import write
+from veval.page.choice import choose
+from veval.page.embedding import embed
+from veval.page.request import Request
+from veval.results.neighbours import Query, read_neighbours
+from vprep.errors import UsageError
+from vtrain.data.shard_set import ShardSet
+
+LARGEST = 5_000_000  # bytes of a page
+
+
+def made(folder: Path, **options: Any) -> str:  # noqa: ANN401
+    """The page of a request."""
+    request = Request(**options)
+    out = folder / "page.html"
+    assert write(request, request.read_results(), out) == out.stat().st_size
+    return out.read_text()
+
+
+def data_in(page: str, identifier: str) -> Any:  # noqa: ANN401
+    (text,) = re.findall(f'<script type="application/json" id="{identifier}">(.*?)</script>', page, re.DOTALL)
+    return json.loads(text)
+
+
+@pytest.fixture(scope="module")
+def asked(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
+    return report_of(tmp_path_factory.mktemp("results"), shards)
+
+
+def test_a_page_shows_numbers_gallery_map_classes_and_sources(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
+    files, kept = asked
+    page = made(tmp_path, files=files, features=kept)
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+    assert titles == [
+        "Results",
+        "Retrieval gallery",
+        "Map of features",
+        "By class",
+        "Learning curves",
+        "Protocol, recipe and provenance",
+    ]
+    assert page.count('<article class="card"') == 24  # 12 queries of two networks
+    assert len(data_in(page, "film-data")) == 24  # every video of the set
+    assert len(data_in(page, "map-data")["points"]) == 28
+    assert "All 12 queries are shown." in page
+    assert "4 videos are not in the shards and have no picture." in page
+
+
+def test_each_source_stands_below_its_own_title(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
+    page = made(tmp_path, files=asked[0])
+    found = re.findall(r"<summary><b>(\w+).*?<span class=\"name\">([^,]*).*?<dd>([^<]*)\.json</dd>", page)
+    assert [(task, network, Path(file).name) for task, network, file in found] == [
+        ("Retrieval", "Pace", "learned"),
+        ("Accuracy", "Pace", "tuned"),
+        ("Retrieval", "from scratch", "scratch"),
+    ]
+
+
+def test_names_from_files_are_text(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
+    page = made(tmp_path, files=asked[0], features=asked[1])
+    assert HOSTILE not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<img src=x" not in page
+    assert "two\\nlines\\u2028" in page  # shown as escapes, in one line
+    assert page.count("<script") == page.count("</script>") == 3  # films, map, and our own
+    assert HOSTILE in data_in(page, "map-data")["classes"]
+
+
+def test_near_copies_and_right_neighbours_are_marked(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
+    page = made(tmp_path, files=asked[0])
+    assert "same frames" in page
+    assert page.count('<li class="right"') > 0
+    assert page.count("✓") > page.count('<li class="right"')
+    assert page.count("✗") > page.count('<li class="wrong"')
+
+
+def test_clips_of_the_same_source_video_are_marked(tmp_path: Path) -> None:
+    of_one = retrieval([("v_A_g01_c01", 0)], [("v_A_g01_c02", 0), ("v_A_g02_c01", 0)], ["A"], keep=2)
+    of_one["videos"][0]["neighbours"] = [0, 1]
+    page = made(tmp_path, files=written(tmp_path, one=of_one))
+    assert page.count("same source</span>") == 1
+    assert 'data-related=""' in page
+
+
+def test_without_shards_the_page_says_why_it_has_no_pictures(tmp_path: Path) -> None:
+    one = retrieval([("a", 0)], [("b", 0)], ["A"], keep=1, shards="x")
+    one["data"]["shards"] = str(tmp_path / "gone")
+    page = made(tmp_path, files=written(tmp_path, one=one))
+    assert "Pictures are left out: the shards that the results name cannot be opened" in page
+    assert "no picture</div>" in page
+    assert 'id="films"' not in page  # nothing to stop
+    del one["data"]["shards"]
+    page = made(tmp_path, files=written(tmp_path, one=one))
+    assert "Pictures are left out: the results name no shards; add --shards SPEC." in page
+
+
+def test_shards_that_are_named_must_open(tmp_path: Path) -> None:
+    files = written(tmp_path, one=retrieval([("a", 0)], [("b", 0)], ["A"], keep=1))
+    with pytest.raises(UsageError, match="nothing-here"):
+        made(tmp_path, files=files, shards=str(tmp_path / "nothing-here"))
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_damaged_video_is_left_out_and_counted(shards: Path, asked: tuple[list[Path], Path], tmp_path: Path) -> None:
+    copy = tmp_path / "shards"
+    shutil.copytree(shards, copy)
+    row = next(iter(of_set(copy)[0]))[0]
+    videos = ShardSet.open(str(copy)).select()
+    at = videos.keys.to_pylist().index(row)
+    path = videos.paths[int(videos.shard[at])]
+    data = bytearray(path.read_bytes())
+    begin = int(videos.offset[at])
+    data[begin : begin + 4000] = bytes(4000)
+    path.write_bytes(data)
+    page = made(tmp_path, files=asked[0], shards=str(copy))
+    assert f"1 videos could not be read and have no picture: {row}: frame" in page
+
+
+def test_a_result_without_neighbours_says_what_to_do(tmp_path: Path) -> None:
+    older = ucf101("retrieval", top5=50.0) | {"videos": [{"key": "a", "label": 0, "first": 1}]}
+    page = made(tmp_path, files=written(tmp_path, older=older))
+    assert "lists no neighbours; run veval retrieval again" in page
+    assert "<article" not in page
+
+
+def test_the_matrices_of_two_networks_are_compared_cell_by_cell(tmp_path: Path) -> None:
+    def tested(method: str, *predicted: str) -> dict[str, Any]:
+        rows = [
+            {"key": f"v{place}", "class": true, "named": named}
+            for place, (true, named) in enumerate(zip("aabb", predicted, strict=True))
+        ]
+        return ucf101("test", predictions=rows) | {"weights": ucf101()["weights"] | {"method": method}}
+
+    files = written(tmp_path, first=tested("pace", *"aabb"), second=tested("random", *"abab"))
+    page = made(tmp_path, files=files)
+    (part,) = re.findall(r"<summary>What is taken for what: [^<]* beside .*?</details>", page)
+    assert re.findall(r">([+-]\d+)</text>", part) == ["+1", "-1", "-1", "+1"]
+    assert "+2 right predictions." in part
+    assert part.count('class="on shade3"') == part.count('class="off shade3"') == 1
+
+
+def test_of_many_classes_some_are_shown_and_the_page_says_so(tmp_path: Path) -> None:
+    rows = [{"key": f"v{place}", "class": f"class {place}", "named": f"class {place // 2}"} for place in range(1500)]
+    page = made(tmp_path, files=written(tmp_path, one=ucf101("test", predictions=rows)))
+    assert "1000 of 1500 classes" in page
+    assert "There are too many classes for a picture of what is taken for what" in page
+
+
+def test_features_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    files = written(tmp_path, one=retrieval([("a", 0)], [("b", 0)], ["A"], keep=1))
+    kept = features(tmp_path / "f.parquet", [("a", 0), ("b", 0)], ["test", "train"], scale=np.nan)
+    with pytest.raises(UsageError, match="--features: the features of all 2 videos are not finite"):
+        made(tmp_path, files=files, features=kept)
+
+
+def test_films_play_at_the_speed_of_their_video_and_stay_within_a_number_of_bytes(grey: Path, tmp_path: Path) -> None:
+    videos = ShardSet.open(str(grey)).select()
+    found = films.make(videos, videos.keys.to_pylist(), lambda done, total: None)
+    assert len(found.base64) == 9
+    assert found.notes == []
+    few = films.make(videos, videos.keys.to_pylist(), lambda done, total: None, most_bytes=len(found.base64[0]) + 10)
+    assert 0 < sum(map(len, few.base64)) <= len(found.base64[0]) + 10
+    left = 9 - len(few.base64)
+    assert few.notes == [f"{left} videos have no picture, because the page would be too large."]
+
+
+def test_chosen_queries_are_of_all_classes_and_from_the_worst_to_the_best() -> None:
+    ranks = {label: list(range(1, 12)) for label in "ABC"}
+    queries = [
+        Query(key=f"{label}{rank}", label=label, clip=0, first=rank, neighbours=())
+        for label, numbers in ranks.items() for rank in numbers
+    ]  # fmt: skip
+    sides = [{query.key: query for query in queries}]
+    assert choose(sides, most_videos=9) == ["A11", "B11", "C11", "A1", "B1", "C1", "A6", "B6", "C6"]
+    assert sorted(choose(sides, most_videos=1000)) == sorted(sides[0])
+
+
+def test_neighbours_count_among_the_chosen_videos() -> None:
+    one = retrieval([(f"q{n}", 0) for n in range(9)], [(f"g{n}", 0) for n in range(40)], ["A"], keep=5)
+    queries = {query.key: query for query in read_neighbours(one).queries}
+    chosen = choose([queries], most_videos=20)
+    shown = {key for name in chosen for key in (name, *(near.key for near in queries[name].neighbours))}
+    assert 1 < len(chosen) < 9
+    assert len(shown) <= 20
+
+
+def test_pca_finds_the_two_directions_of_the_largest_variance() -> None:
+    rng = np.random.default_rng(0)
+    array = (rng.standard_normal((200, 6)) * [9, 4, 0.1, 0.1, 0.1, 0.1] + 50).astype(np.float32)
+    found = embed(array, "pca")
+    centred = array - array.mean(axis=0)
+    values, axes = np.linalg.eigh(np.cov(centred.T))
+    for place in (0, 1):
+        expected = centred @ axes[:, -1 - place]
+        assert np.allclose(np.abs(found.places[:, place]), np.abs(expected), atol=1e-2)
+    assert f"{values[-2:].sum() / values.sum():.0%}" in found.how
+
+
+@pytest.mark.slow
+def test_a_large_page_is_sampled_says_so_and_takes_bounded_memory(tmp_path: Path) -> None:
+    classes = [f"class {number}" for number in range(101)]
+    queries = [(f"v_q{number}", number % 101) for number in range(3783)]
+    gallery = [(f"v_g{number}", number % 101) for number in range(9537)]
+    files = written(tmp_path, one=retrieval(queries, gallery, classes, keep=10))
+    splits = ["test"] * len(queries) + ["train"] * len(gallery)
+    kept = features(tmp_path / "f.parquet", [*queries, *gallery], splits, dim=128)
+    program = (
+        "import resource, sys\nfrom pathlib import Path\nfrom veval.page.build import write\n"
+        "from veval.page.request import Request\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "asked = Request(files=[Path(sys.argv[1])], features=Path(sys.argv[2]))\n"
+        "size = write(asked, asked.read_results(), Path(sys.argv[3]))\n"
+        "print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    out = tmp_path / "page.html"
+    done = subprocess.run(
+        [sys.executable, "-c", program, files[0], kept, out], capture_output=True, text=True, check=True
+    )
+    size, more = map(int, done.stdout.split())
+    assert size == out.stat().st_size < LARGEST / 5
+    assert more < 600_000  # kB beside what the program itself takes
+    page = out.read_text()
+    assert "of 3783 queries are shown: from all classes in turn" in page
+    assert "2000 of 13320 videos are drawn" in page
+
+
+COMMANDS: list[tuple[str, int, str]] = [
+    ("report one.json --html page.pdf", 2, "--html is 'page.pdf'; it must end in .html or .htm"),
+    ("report one.json --html page.html --map tsne", 2, "--map is tsne, which needs scikit-learn: pip install"),
+    ("report one.json --html page.html --features gone.parquet", 2, "there is no gone.parquet"),
+    ("report gone.json --html page.html", 2, "there is no gone.json"),
+    ("report one.json --shards x", 2, "--shards is about the page of pictures; add --html FILE"),
+    ("report one.json --map umap", 2, "--map is about the page of pictures"),
+]
+
+
+def test_what_no_page_can_be_made_of_is_refused_without_torch(tmp_path: Path) -> None:
+    written(tmp_path, one=retrieval([("a", 0)], [("b", 0)], ["A"], keep=1))
+    for (_, code, said), end in zip(COMMANDS, ends_by_words("veval.cli", COMMANDS, tmp_path).values(), strict=True):
+        assert_said_without_torch(end, code, said)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_command_says_how_to_open_the_page(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
+    out = tmp_path / "a page.html"
+    argv = [sys.executable, "-m", "veval", "report", *asked[0], "--html", out, "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"out": str(out), "bytes": out.stat().st_size, "address": out.as_uri()}

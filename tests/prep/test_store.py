@@ -1,0 +1,152 @@
+"""Objects of a store on loopback: read, written, and waited for while the store is away."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from store_server import SECRET, Bucket
+
+from vprep.errors import UsageError
+from vprep.store import AwayError, ChangedError, Location, MissingError, Store, place
+from vprep.store.retry import Patience
+from vprep.text import without_secrets
+
+DATA = bytes(range(256)) * 80_000  # three pieces
+
+
+@pytest.fixture
+def store(s3_here: Bucket) -> Store:
+    return Store(Location.parse(s3_here.url("set")), Patience(seconds=20, most=0.5))
+
+
+def impatient(store: Store) -> Store:
+    return Store(store.location, Patience(seconds=0.3))
+
+
+def test_a_place_is_a_path_or_a_location() -> None:
+    assert place("a/b") == Path("a/b")
+    assert place("s3://bucket//a b/") == Location("s3", "bucket", "a b")
+    assert str(Location("s3", "bucket") / "a" / "b") == "s3://bucket/a/b"
+    assert (Location("s3", "bucket", "a/b").name, str(Location("s3", "bucket", "a").parent)) == ("b", "s3://bucket")
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://key:hidden@bucket/set", "https://host/set?X-Amz-Signature=hidden", "ftp://me:hidden@host/x"]
+)
+def test_a_url_with_a_secret_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(UsageError) as error:
+        place(url)
+    assert "hidden" not in str(error.value)
+    assert "hidden" not in without_secrets(f"vprep shard '{url}' --out x")
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///set", "s3://bucket/../x", "s3://bucket/a\nb"])
+def test_a_url_that_names_no_place_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match=r"names no place; it must be s3://bucket/folder"):
+        place(url)
+
+
+def test_an_object_is_read_as_it_was_written(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(DATA)
+    assert store.put("a/000.tar", tmp_path / "x", create=True)
+    assert not store.put("a/000.tar", b"other", create=True)
+    head = store.head("a/000.tar")
+    assert head is not None
+    assert (head.size, store.read("a/000.tar")) == (len(DATA), DATA)
+    assert store.read_range("a/000.tar", 300, 310, head.etag) == DATA[300:310]
+    assert store.download("a/000.tar", tmp_path / "y") == head
+    assert (tmp_path / "y").read_bytes() == DATA
+    store.delete("a/000.tar")
+    assert store.head("a/000.tar") is None
+
+
+def test_a_name_may_hold_what_a_url_may_not(s3_here: Bucket) -> None:
+    odd = Store(Location.parse(s3_here.url("my videos 100%25")))
+    for name in ("a b.mp4", "ü/%41.mp4", "c+d.mp4"):
+        odd.put(name, name.encode())
+        assert odd.read(name) == name.encode()
+        assert s3_here.get(f"my videos 100%25/{name}") == name.encode()
+    assert sorted(head.name for head in odd.list()) == ["a b.mp4", "c+d.mp4", "ü/%41.mp4"]
+
+
+def test_a_listing_goes_on_where_it_broke(store: Store, s3_here: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vprep.store.store.PAGE", 3)
+    names = [f"{number:02d}" for number in range(10)]
+    for name in names:
+        store.put(f"below/{name}", b"x")
+    store.put("beside", b"")
+    listing = store.list("below")
+    first = next(listing)
+    s3_here.fault("refuse", "list-type", times=5)
+    assert [first.name, *(head.name for head in listing)] == [f"below/{name}" for name in names]
+
+
+@pytest.mark.parametrize("kind", ["refuse", "cut", "cut_request"])
+def test_an_object_survives_a_store_that_is_busy_or_cuts_connections(store: Store, s3_here: Bucket, kind: str) -> None:
+    s3_here.fault(kind, "set/x", times=5)
+    store.put("x", DATA)
+    assert s3_here.get("set/x") == DATA
+    s3_here.fault(kind, "GET .*set/x", times=5)
+    assert store.read("x") == DATA
+
+
+def test_a_store_may_be_away_for_some_seconds(store: Store, s3_here: Bucket) -> None:
+    store.put("x", DATA)
+    pieces = store.stream("x")
+    first = next(pieces)
+    s3_here.away(2)
+    assert first + b"".join(pieces) == DATA
+
+
+def test_a_store_that_stays_away_is_one_sentence(store: Store, s3_here: Bucket) -> None:
+    s3_here.fault("refuse", times=-1)
+    with pytest.raises(AwayError, match=r"^the store of s3://bucket-\d+/set/x has been away for \d seconds; run the"):
+        impatient(store).read("x")
+
+
+def test_an_object_that_changes_while_it_is_read_is_noticed(store: Store, s3_here: Bucket) -> None:
+    store.put("x", DATA)
+    pieces = store.stream("x")
+    next(pieces)
+    s3_here.put("set/x", DATA[::-1])
+    with pytest.raises(ChangedError, match="set/x changed while it was being read"):
+        list(pieces)
+
+
+def test_what_is_missing_is_named(store: Store) -> None:
+    with pytest.raises(MissingError, match=r"s3://bucket-\d+/set/nope does not exist"):
+        store.read("nope")
+    with pytest.raises(UsageError, match=r"no bucket 'no-bucket' \(s3\); make it, or correct the URL s3://no-bucket"):
+        list(Store(Location.parse("s3://no-bucket/x")).list())
+
+
+def test_refused_keys_are_one_sentence_without_them(store: Store, s3_here: Bucket) -> None:
+    s3_here.fault("forbid", times=-1)
+    with pytest.raises(UsageError, match=r"refuses access to .*\(403\)") as error:
+        store.read("x")
+    assert SECRET not in str(error.value)
+
+
+def test_a_store_is_read_in_forked_processes(store: Store) -> None:
+    store.put("x", DATA)
+
+    def check(depth: int) -> None:
+        assert store.read("x") == DATA
+        if depth:
+            child = multiprocessing.get_context("fork").Process(target=check, args=(depth - 1,))
+            child.start()
+            child.join(60)
+            assert child.exitcode == 0
+
+    check(2)
+
+
+def test_without_obstore_the_sentence_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "obstore.py").write_text("raise ModuleNotFoundError(name='obstore')")
+    program = "from vprep.store import *; Store(place('s3://bucket/x')).read('y')"
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=env)
+    assert "object stores need obstore; install with: pip install 'playspeed[s3]'" in done.stderr
