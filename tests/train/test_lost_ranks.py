@@ -182,3 +182,9 @@ def test_nodes_that_do_not_share_the_folder_of_a_run_do_not_continue_it(shards: 
     with ranks(cli.main, 2, *words, printed=tmp_path / "copied", **here) as found:
         assert found.codes() == [0, 0], found.said(0)
     assert saved(tmp_path / "run")["step"] == 4
+
+
+def test_a_time_that_is_none_is_refused(shards: Path, tmp_path: Path) -> None:
+    with training(2, shards, tmp_path, *LONG, env={"VTRAIN_LOST_AFTER": "soon"}) as found:
+        assert found.codes() == [2, 2]
+        assert found.said(0) == ["vtrain: VTRAIN_LOST_AFTER is 'soon'; write a number of seconds from 1 to 86400"]

@@ -16,6 +16,10 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Protocol, Self
 
+from vprep.errors import UsageError
+
+VARIABLE = "VTRAIN_LOST_AFTER"  # seconds without a sign of life after which a process counts as lost
+LOST_AFTER = 300.0
 TOLD = "told"  # the key of the sentence by which all end
 GRACE = 2.0  # seconds in which the main thread may end by itself, and in order
 ENDING = 20.0  # seconds that it may take when it is ending already
@@ -110,6 +114,18 @@ class Watch:
             with contextlib.suppress(OSError):
                 os.write(2, f"{self._program}: {sentence}\n".encode())
             os._exit(1)
+
+
+def lost_after() -> float:
+    """Return after how many seconds without a sign of life a process counts as lost."""
+    text = os.environ.get(VARIABLE, "")
+    try:
+        seconds = float(text or LOST_AFTER)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 86400:
+        raise UsageError(f"{VARIABLE} is '{text}'; write a number of seconds from 1 to 86400")
+    return seconds
 
 
 class _Awake:
