@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
-from vprep.errors import WorkError, about, writing
+from vprep.errors import UsageError, WorkError, about, writing
 from vprep.hashing import hash_of
 
 DRAFT = ".draft"
@@ -57,9 +57,16 @@ def _drafted(path: Path, into_place: Callable[[Path, Path], None]) -> Iterator[I
             draft.unlink(missing_ok=True)
 
 
-def require_writable(folder: Path) -> None:
+def require_place(out: Path, option: str) -> None:
+    """Refuse at once a file that cannot be written after the work; `option` names it."""
+    if out.is_dir():
+        raise UsageError(f"{option} is '{out}', which is a folder; name a file")
+    require_writable(out.parent, f"choose another {option}")
+
+
+def require_writable(folder: Path, advice: str = "choose another --out") -> None:
     """Make the folder of a file that is written after long work; refuse it at once where no file can be made in it."""
-    with writing(folder):
+    with writing(folder, advice):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

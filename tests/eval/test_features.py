@@ -330,7 +330,8 @@ def test_weights_with_the_normalisation_of_torchvision_get_it(shards: Path, tmp_
 def test_only_files_of_features_are_read_and_written(shards: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         make(shards, tmp_path / "f.csv")
-    assert str(error.value) == f"--out is {tmp_path / 'f.csv'}; the name of a feature file ends in .parquet or .npz"
+    wanted = "the name of a feature file ends in .parquet or .npz"
+    assert str(error.value) == f"{wanted}, and that of {tmp_path / 'f.csv'} does not"
     (tmp_path / "f.parquet").write_bytes(b"no parquet")
     (tmp_path / "f.npz").write_bytes(b"no zip")
     for name in ("f.parquet", "f.npz"):

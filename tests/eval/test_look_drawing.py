@@ -108,17 +108,18 @@ def test_a_picture_that_moves_has_a_picture_for_each_frame_of_the_longest_clip_a
     np.testing.assert_array_equal(values[2], coloured(np.array(0.5)))
 
 
-def marked(mark: Mark) -> npt.NDArray[np.uint8]:
-    clip = np.full((1, 8, 8, 3), 128, np.uint8)
+def marked(mark: Mark, clip: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8]:
     return cv2.cvtColor(still(figure(Tile(clip=clip, mark=mark))), cv2.COLOR_BGR2GRAY).astype(np.uint8)
 
 
-def test_right_and_wrong_differ_without_colour() -> None:
-    right, wrong = marked("right"), marked("wrong")
+@pytest.mark.parametrize("grey", [128, None])  # None: a video without a picture
+def test_right_and_wrong_differ_without_colour(grey: int | None) -> None:
+    clip = None if grey is None else np.full((1, 8, 8, 3), grey, np.uint8)
+    right, wrong = marked("right", clip), marked("wrong", clip)
     top = Layout.of(figure(Tile(clip=np.zeros((1, 8, 8, 3), np.uint8))), moving=False).top + LINE["text"]
     row = slice(60, 160)  # right of the sign
     assert len(set(right[top, row].tolist())) == 1
-    assert {128} < set(wrong[top, row].tolist())  # the border is broken
+    assert {grey or 225} < set(wrong[top, row].tolist())  # the border is broken
     sign = slice(top + 5, top + 32), slice(16, 44)
     shapes = [(picture[sign] < 200) for picture in (right, wrong)]
     assert (shapes[0] != shapes[1]).mean() > 0.05

@@ -113,6 +113,20 @@ def test_without_shards_the_page_says_why_it_has_no_pictures(tmp_path: Path) -> 
     assert "Pictures are left out: the results name no shards; add --shards SPEC." in page
 
 
+def test_pictures_come_from_the_shards_of_the_gallery(shards: Path, tmp_path: Path) -> None:
+    queries, gallery, classes = of_set(shards)
+    shown = retrieval(queries, gallery, classes, data={"name": "synth", "shards": str(shards), "fold": 1})
+    other = ucf101("linear", top1=50.0)
+    other["data"] |= {"shards": str(tmp_path / "of-another-set")}
+    page = made(tmp_path, files=written(tmp_path, a_first=other, b_second=shown))
+    assert "Pictures are left out" not in page
+    assert len(data_in(page, "film-data")) == len(queries) + len({key for key, _ in gallery} & neighbours_of(shown))
+
+
+def neighbours_of(found: dict[str, Any]) -> set[str]:
+    return {found["gallery_videos"][row]["key"] for video in found["videos"] for row in video["neighbours"]}
+
+
 def test_shards_that_are_named_must_open(tmp_path: Path) -> None:
     files = written(tmp_path, one=retrieval([("a", 0)], [("b", 0)], ["A"], keep=1))
     with pytest.raises(UsageError, match="nothing-here"):
@@ -163,6 +177,22 @@ def test_of_many_classes_some_are_shown_and_the_page_says_so(tmp_path: Path) -> 
     page = made(tmp_path, files=written(tmp_path, one=ucf101("test", predictions=rows)))
     assert "1000 of 1500 classes" in page
     assert "There are too many classes for a picture of what is taken for what" in page
+
+
+@pytest.mark.parametrize(
+    ("hash_", "named"), [("d", ["Archery", "Bowling"]), ("of-another-set", ["class 0", "class 1"])]
+)
+def test_the_map_says_whose_features_it_shows_and_names_classes_only_of_their_set(
+    hash_: str, named: list[str], tmp_path: Path
+) -> None:
+    one = retrieval([("a", 0)], [("b", 1)], ["Archery", "Bowling"], keep=1)
+    one["data"]["hash"] = "d"
+    weights = {"method": "prp", "backbone": "c3d", "path": "runs/<b>prp</b>/last.pt"}
+    info = {"weights": weights, "data": {"hash": hash_}}
+    kept = features(tmp_path / "f.parquet", [("a", 0), ("b", 1)], ["test", "train"], info=info)
+    page = made(tmp_path, files=written(tmp_path, one=one), features=kept)
+    assert "Features: pool5 of PRP, C3D (runs/&lt;b&gt;prp&lt;/b&gt;/last.pt)." in page
+    assert data_in(page, "map-data")["classes"] == named
 
 
 def test_features_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
@@ -248,6 +278,8 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("report one.json --html page.html --map tsne", 2, "--map is tsne, which needs scikit-learn: pip install"),
     ("report one.json --html page.html --features gone.parquet", 2, "there is no gone.parquet"),
     ("report gone.json --html page.html", 2, "there is no gone.json"),
+    ("report one.json --html folder.html", 2, "--html is 'folder.html', which is a folder; name a file"),
+    ("report one.json --html one.json/page.html", 2, "cannot write to one.json: "),
     ("report one.json --shards x", 2, "--shards is about the page of pictures; add --html FILE"),
     ("report one.json --map umap", 2, "--map is about the page of pictures"),
 ]
@@ -255,6 +287,7 @@ COMMANDS: list[tuple[str, int, str]] = [
 
 def test_what_no_page_can_be_made_of_is_refused_without_torch(tmp_path: Path) -> None:
     written(tmp_path, one=retrieval([("a", 0)], [("b", 0)], ["A"], keep=1))
+    (tmp_path / "folder.html").mkdir()
     for (_, code, said), end in zip(COMMANDS, ends_by_words("veval.cli", COMMANDS, tmp_path).values(), strict=True):
         assert_said_without_torch(end, code, said)
     assert not (tmp_path / "page.html").exists()

@@ -1,7 +1,7 @@
 """Results, features and a set as a page shows them, without any training: what is near is made up."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from results_on import ucf101
 
 from veval.features import feature_file
 from veval.results import result
+from vtrain.data.shard_set import ShardSet
 
 Result = dict[str, Any]
 Video = tuple[str, int]  # key and label
@@ -59,7 +60,10 @@ def written(folder: Path, **results: Result) -> list[Path]:
     return paths
 
 
-def features(path: Path, videos: Sequence[Video], splits: Sequence[str], *, dim: int = 16, scale: float = 1) -> Path:
+def features(
+    path: Path, videos: Sequence[Video], splits: Sequence[str], *, dim: int = 16, scale: float = 1,
+    info: Mapping[str, object] | None = None,
+) -> Path:  # fmt: skip
     """Write made-up features, in which videos of a class are near each other."""
     rng = np.random.default_rng(0)
     label = np.array([number for _, number in videos], np.int64)
@@ -72,7 +76,7 @@ def features(path: Path, videos: Sequence[Video], splits: Sequence[str], *, dim:
         feature_file.write_part(
             parts[-1], [videos[row][0] for row in rows], label[rows], split, {"pool5": array[rows]}, []
         )
-    feature_file.merge(parts, {"pool5": (dim,)}, {"made": "up"}, path)
+    feature_file.merge(parts, {"pool5": (dim,)}, dict(info or {"made": "up"}), path)
     return path
 
 
@@ -93,7 +97,8 @@ def report_of(folder: Path, shards: Path) -> tuple[list[Path], Path]:
     queries, gallery, classes = of_set(shards)
     classes[0] = HOSTILE
     queries += [(key, number % len(classes)) for number, key in enumerate(HOSTILE_KEYS)]
-    data = {"shards": str(shards), "name": "synth", "split": "test,train", "fold": 1, "hash": "d", "subset": None}
+    data = {"shards": str(shards), "name": "synth", "split": "test,train", "fold": 1, "subset": None}
+    data["hash"] = ShardSet.open(str(shards)).fingerprint
     copies = [{"query": queries[0][0], "gallery": gallery[0][0]}]
     learned = retrieval(queries, gallery, classes, data=data, same_content=copies)
     learned["videos"][0] |= {"neighbours": [0, 1, 2, 3, 4], "first": 1}

@@ -67,7 +67,7 @@ class FeatureTables:
 
 def refuse_kind(out: Path) -> None:
     if out.suffix not in KINDS:
-        raise UsageError(f"--out is {out}; the name of a feature file ends in {' or '.join(KINDS)}")
+        raise UsageError(f"the name of a feature file ends in {' or '.join(KINDS)}, and that of {out} does not")
 
 
 def schema_of(shapes: Shapes, info: Info) -> pa.Schema:

@@ -154,13 +154,14 @@ def neighbours(
     from veval.look.drawn import Drawn
     from veval.look.target import target
     from veval.results import result as results
+    from veval.results.named_shards import open_named
     from veval.results.neighbours import read_neighbours
 
     drawn = Drawn(tile=tile)
     found = results.read(result)
     listed = read_neighbours(found)
     file = target(out, f"neighbours-{result.stem}")
-    data = Data.select(open_shards(shards or found["data"]["shards"]), None)
+    data = Data.select(open_shards(shards) if shards else open_named(found), None)
     from veval.look import neighbours as nearest
 
     asked = nearest.Asked(keys=key or (), classes=class_ or (), count=count, order=order, seed=seed, neighbours=shown)

@@ -45,7 +45,7 @@ def length_of(figure: Figure) -> int:
 def _still(tile: Tile, layout: Layout) -> Pixels:
     """Return the picture of a tile where nothing moves."""
     if tile.clip is None:
-        return _empty(layout)
+        return _bordered(tile, _empty(layout))
     frame = tile.clip[tile.still]
     share_HW = None if tile.fixed is None else scaled(tile.still_map, tile.fixed)
     return _drawn_tile(tile, frame, share_HW, layout)
@@ -54,7 +54,7 @@ def _still(tile: Tile, layout: Layout) -> Pixels:
 def _film(tile: Tile, layout: Layout, frames: int) -> list[Pixels]:
     """Return the pictures of a tile, one for each frame."""
     if tile.clip is None:
-        return [_empty(layout)] * frames
+        return [_bordered(tile, _empty(layout))] * frames
     clip = [tile.clip[number * len(tile.clip) // frames] for number in range(frames)]
     shares: list[Floats | None] = [None] * frames
     if tile.map is not None and tile.fixed is not None:

@@ -3,9 +3,10 @@
 Videos by key; the page holds at most MOST films, and says what it leaves out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from veval.evaluation import nothing
 from veval.features import feature_file
@@ -18,7 +19,8 @@ from veval.page.gallery import Gallery
 from veval.page.named import Named, named
 from veval.page.request import Method, Request
 from veval.results import report
-from veval.results.class_names import name_of
+from veval.results.class_names import CLASS_NAMES, name_of
+from veval.results.named_shards import open_named
 from veval.results.neighbours import Query, read_neighbours
 from veval.results.report import Report
 from veval.results.result import Result
@@ -27,11 +29,8 @@ from vprep.page.document import Page, Section, package_text, save
 from vprep.page.html import Child, el
 from vprep.page.parts import FILMS
 from vprep.page.pictures import spaced
-from vprep.store.location import is_url
 from vprep.text import one_line
-from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import pieces
 
 HERE = "veval.page"
 SCRIPTS = ("gallery.js", "map.js")
@@ -49,8 +48,9 @@ def write(request: Request, results: Sequence[Result], out: Path, progress: Prog
     galleries, notes = _galleries(entries)
     features = None if request.features is None else feature_file.read(request.features)
     chosen = _chosen(galleries, features is not None)
-    drawn = None if features is None else _map(features, results, galleries, chosen, request.method)
-    pictures = _films(request.shards, results, _wanted(galleries, chosen, drawn), progress)
+    ordered = _shown_first(galleries, results)
+    drawn = None if features is None else _map(features, ordered, galleries, chosen, request.method)
+    pictures = _films(request.shards, ordered, _wanted(galleries, chosen, drawn), progress)
     sections = [
         tables.section(found),
         gallery.section(Gallery(results=galleries, chosen=chosen, films=pictures, notes=notes)),
@@ -122,8 +122,22 @@ def _gallery_keys(galleries: Galleries, chosen: Sequence[str]) -> list[str]:
 def _map(
     features: FeatureTables, results: Sequence[Result], galleries: Galleries, chosen: Sequence[str], method: Method
 ) -> FeatureMap:
-    source = galleries[0][0].result if galleries else results[0]
-    return feature_map.make(features, partial(name_of, source), _gallery_keys(galleries, chosen), method)
+    names = partial(name_of, _of_the_same_data(features, results))
+    return feature_map.make(features, names, _gallery_keys(galleries, chosen), method)
+
+
+def _of_the_same_data(features: FeatureTables, results: Sequence[Result]) -> Result:
+    """Return a result on the set that the features are of, which knows the names of its classes; else an empty one."""
+    data = features.info.get("data")
+    if not isinstance(data, dict) or not data.get("hash"):
+        return results[0]
+    return next((result for result in results if _is_set_of(result, data)), {})
+
+
+def _is_set_of(result: Result, data: Mapping[str, Any]) -> bool:
+    """Return whether a result names the classes of the set that `data` describes."""
+    same = (data.get(name) and data[name] == result["data"].get(name) for name in ("hash", "fingerprints"))
+    return bool(result.get(CLASS_NAMES)) and any(same)
 
 
 def _wanted(galleries: Galleries, chosen: Sequence[str], drawn: FeatureMap | None) -> list[str]:
@@ -136,31 +150,21 @@ def _wanted(galleries: Galleries, chosen: Sequence[str], drawn: FeatureMap | Non
     return keys
 
 
+def _shown_first(galleries: Galleries, results: Sequence[Result]) -> list[Result]:
+    """Return the results, those of the gallery first: results of other videos may name other shards."""
+    shown = [entry.result for entry, _ in galleries]
+    return [*shown, *(result for result in results if not any(result is one for one in shown))]
+
+
 def _films(shards: str | None, results: Sequence[Result], keys: Sequence[str], progress: Progress) -> Films:
     if not keys:
         return Films()
     if shards is not None:
         return films.make(ShardSet.open(shards).select(), keys, progress)
     reasons = []
-    for spec in _specs(results):
-        videos = _videos_or_reason(spec)
-        if not isinstance(videos, str):
-            return films.make(videos, keys, progress)
-        reasons.append(videos)
-    return films.without(reasons[0] if reasons else "the results name no shards; add --shards SPEC")
-
-
-def _specs(results: Sequence[Result]) -> Iterator[str]:
-    """Yield the shards that results name, each once."""
-    names = (result["data"].get("shards") for result in results)
-    yield from dict.fromkeys(name for name in names if isinstance(name, str) and name)
-
-
-def _videos_or_reason(spec: str) -> Videos | str:
-    """Return the videos of shards that a result names. A result may be a stranger's, so it opens no network."""
-    if any(map(is_url, pieces(spec))):
-        return "the shards that the results name are in a store; add --shards SPEC"
-    try:
-        return ShardSet.open(spec).select()
-    except (UsageError, WorkError) as error:
-        return f"the shards that the results name cannot be opened ({error}); add --shards SPEC"
+    for result in results:
+        try:
+            return films.make(open_named(result).select(), keys, progress)
+        except (UsageError, WorkError) as error:
+            reasons.append(str(error))
+    return films.without(reasons[0])

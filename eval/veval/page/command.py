@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from veval import output
-from veval.page.request import Request, refuse_name
+from veval.page.request import Request, refuse_place
 from vprep import printing
 from vprep.text import byte_size
 
 
 def write_page(request: Request, out: Path, *, as_json: bool) -> None:
     """Write the page to `out` and print where it is."""
-    refuse_name(out)
     results = request.read_results()
+    refuse_place(out)
     from veval.page.build import write  # imports torch
 
     output.WORK.begin("pictures")

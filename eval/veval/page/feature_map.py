@@ -14,6 +14,7 @@ from veval.features.feature_file import FeatureTables
 from veval.features.table import Features, by_video, refuse_unusable
 from veval.page.embedding import embed
 from veval.page.films import Films
+from veval.page.named import network_of
 from veval.page.request import Method
 from vprep.errors import UsageError
 from vprep.page.document import Section
@@ -42,6 +43,7 @@ class FeatureMap:
     places: NDArray[np.float64]  # [V, 2], in pixels
     total: int  # videos with features
     pool: str
+    network: str  # whose features these are
     how: str
 
 
@@ -63,8 +65,15 @@ def make(tables: FeatureTables, name_of: Callable[[int], str], first: Sequence[s
         places=_in_pixels(places),
         total=len(tables.keys),
         pool=pool,
+        network=_network(tables),
         how=found.how,
     )
+
+
+def _network(tables: FeatureTables) -> str:
+    """Return the network in the words of the page, with its file; empty where the features do not say it."""
+    weights = tables.info.get("weights")
+    return f" of {network_of(weights)} ({weights.get('path')})" if isinstance(weights, dict) else ""
 
 
 def section(found: FeatureMap) -> Section:
@@ -81,7 +90,7 @@ def section(found: FeatureMap) -> Section:
         title="Map of features",
         lead=f"Each point is a video; near points have similar features. {found.how}",
         body=[
-            el("p", sampled, f" Features: {found.pool}.", class_="note"),
+            el("p", one_line(f"{sampled} Features: {found.pool}{found.network}."), class_="note"),
             _controls(order, sorted(set(found.splits))),
             el("div", el("div", _plot(found, order), class_="map-side"), _beside(), class_="map"),
         ],

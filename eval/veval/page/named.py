@@ -1,9 +1,10 @@
 """Results with the names that the page calls them by."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from veval.results.published import BACKBONES, METHODS
 from veval.results.result import Result
@@ -31,7 +32,7 @@ class Named:
 
 def named(results: Sequence[Result]) -> list[Named]:
     """Return each result with the name of its method; where several share it, with the name of its file."""
-    words = [_network(result) for result in results]
+    words = [network_of(result["weights"]) for result in results]
     taken = Counter((result["kind"], word) for result, word in zip(results, words, strict=True))
     names = [
         f"{word} ({Path(result[FILE]).stem})" if taken[result["kind"], word] > 1 else word
@@ -40,7 +41,7 @@ def named(results: Sequence[Result]) -> list[Named]:
     return [Named(name=name, result=result) for name, result in zip(names, results, strict=True)]
 
 
-def _network(result: Result) -> str:
-    weights = result["weights"]
+def network_of(weights: Mapping[str, Any]) -> str:
+    """Return the method and the backbone of weights, as their description in a file says."""
     method, backbone = str(weights.get("method") or "weights"), str(weights.get("backbone") or "")
     return ", ".join(filter(None, (METHODS.get(method, method), BACKBONES.get(backbone, backbone))))

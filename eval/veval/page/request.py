@@ -10,6 +10,7 @@ from veval.results.aggregate import Folds, is_scratch
 from veval.results.check import Over
 from veval.results.result import Result, read
 from veval.results.runs import FILE
+from vprep.atomic import require_place
 from vprep.errors import UsageError
 
 Method = Literal["pca", "tsne", "umap"]
@@ -51,7 +52,8 @@ class Request:
         return sorted((read(path) | {FILE: str(path)} for path in self.files), key=is_scratch)
 
 
-def refuse_name(out: Path) -> None:
-    """Refuse a name that browsers do not open as a page."""
+def refuse_place(out: Path) -> None:
+    """Refuse a name that browsers do not open as a page, and a place where no file can be written."""
     if out.suffix.lower() not in ENDINGS:
         raise UsageError(f"--html is '{out.name}'; it must end in {' or '.join(ENDINGS)}")
+    require_place(out, "--html")

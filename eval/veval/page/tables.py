@@ -6,6 +6,7 @@ from veval.results.report import Against, Line, Report
 from veval.results.rows import Printed, Row, numbered, sections
 from veval.results.rows import Section as Rows
 from veval.results.runs import NONE, Run
+from veval.results.tables.words import as_printed
 from vprep.page.document import Section
 from vprep.page.html import Child, Element, el
 from vprep.text import one_line
@@ -100,7 +101,7 @@ def _published(value: float | None, line: Line | None, *, is_same: bool) -> Elem
     if value is None or line is None:
         return el("td", "", class_="number")
     difference = f"{line.value - value:+.2f} here" if is_same else ""
-    return el("td", f"{value:g}", el("span", difference, class_="small"), class_="number")
+    return el("td", as_printed(value), el("span", difference, class_="small"), class_="number")
 
 
 def _gains(found: Report) -> Child:

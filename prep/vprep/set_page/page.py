@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vprep.errors import UsageError, writing
+from vprep.atomic import require_place
+from vprep.errors import UsageError
 from vprep.format import FAILURES, read_dataset
 from vprep.index_rows import failures
 from vprep.page import svg
@@ -33,6 +34,7 @@ def save_page(folder: Path, out: Path) -> dict[str, Any]:
     if out.suffix.lower() != ".html":
         raise UsageError(f"--html is '{out.name}'; it must end in .html")
     read_dataset(folder)  # refuses a folder without a set before anything is read
+    require_place(out, "--html")
     tally = tallied(folder)
     info = values_of(folder, tally)
     picked = pick(folder)
@@ -46,8 +48,6 @@ def save_page(folder: Path, out: Path) -> dict[str, Any]:
         data={FILMS: lambda: [shown.data for shown in films.films]},
         has_films=True,
     )
-    with writing(out, "choose another --html"):
-        out.parent.mkdir(parents=True, exist_ok=True)
     size = save(page, out)
     written = {"html": str(out), "html_bytes": size, "films": len(films.films), "film_bytes": films.bytes}
     return info | written

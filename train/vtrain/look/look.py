@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.text import Text
 
-from vprep.atomic import atomic_write
-from vprep.errors import UsageError, close_to, writing
+from vprep.atomic import atomic_write, require_place
+from vprep.errors import UsageError, close_to
 from vprep.page.chart import Level, Series, line_chart
 from vprep.page.figure import Figure, stacked
 from vtrain.look import summary, terminal
@@ -114,14 +114,13 @@ def figures(look: Look) -> list[Figure]:
 
 def save(look: Look, out: Path) -> None:
     """Write the charts to a file of the form that its ending names."""
+    require_place(out, "--out")
     if out.suffix.lower() == ".html":
         from vtrain.look.html import save_page
 
         save_page(look, figures(look), out)
         return
     whole = stacked(figures(look), f"Curves of {', '.join(run.name for run in look.runs)}")
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as file:
         file.write(_drawn(whole, out.suffix.lower()))
 

@@ -1,0 +1,43 @@
+"""The shards that a result names. A result may be a stranger's, so it opens no network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vprep.errors import UsageError, WorkError
+from vprep.store.location import is_url
+from vtrain.data.shard_set import ShardSet
+from vtrain.data.shard_spec import pieces
+
+
+def open_named(result: Mapping[str, Any]) -> ShardSet:
+    """Open the shards that a result names; refuse a store, and shards that have changed since the result was made."""
+    data = result["data"]
+    spec = data.get("shards")
+    if not isinstance(spec, str) or not spec:
+        raise UsageError("the results name no shards; add --shards SPEC")
+    if any(map(is_url, pieces(spec))):
+        raise UsageError("the shards that the results name are in a store; add --shards SPEC")
+    try:
+        opened = ShardSet.open(spec)
+    except (UsageError, WorkError) as error:
+        raise UsageError(f"the shards that the results name cannot be opened ({error}); add --shards SPEC") from None
+    if not _are_the_same(opened, data):
+        raise UsageError(f"{spec} holds other videos than those that the results are about; add --shards SPEC")
+    return opened
+
+
+def _are_the_same(opened: ShardSet, data: Mapping[str, Any]) -> bool:
+    """Return whether shards hold the videos that a result was measured on, as far as the result says."""
+    if data.get("hash") in (None, opened.fingerprint):
+        return True
+    known, fold = data.get("fingerprints"), data.get("fold") or 1
+    if not isinstance(known, dict) or not known or data.get("subset"):
+        return False
+    try:
+        return all(opened.select(_split(name), fold=fold).fingerprint == hash_ for name, hash_ in known.items())
+    except UsageError:  # there is no such split any more
+        return False
+
+
+def _split(name: str) -> str | None:
+    return None if name == "all" else name
