@@ -16,6 +16,7 @@ from vprep.format import jpeg_size
 from vprep.index_rows import batches, with_key
 from vprep.page.raster import ascii_text
 from vprep.sample_rows import is_ascending
+from vprep.text import brief
 from vprep.video.encode import encode
 
 COLUMNS, ROWS = 5, 4
@@ -64,7 +65,7 @@ def ending_of(out: Path) -> str:
 def no_video(folder: Path, key: str) -> UsageError:
     """Return the error for a key that the set does not have."""
     known = [name for batch in batches(folder, ["key"]) for name in batch["key"].to_pylist()]
-    return UsageError(f"no video '{key}' in {folder}{close_to(key, known)}")
+    return UsageError(f"no video '{brief(key)}' in {folder}{close_to(key, known)}")
 
 
 def jpegs_of(folder: Path, row: dict[str, Any]) -> list[bytes]:

@@ -18,8 +18,10 @@ from veval.page import films
 from veval.page.build import write
 from veval.page.choice import choose
 from veval.page.embedding import embed
+from veval.page.named import named
 from veval.page.request import Request
 from veval.results.neighbours import Query, read_neighbours
+from veval.results.runs import FILE
 from vprep.errors import UsageError
 from vtrain.data.shard_set import ShardSet
 
@@ -74,6 +76,15 @@ def test_each_source_stands_below_its_own_title(whole: str) -> None:
         ("Accuracy", "Pace", "tuned"),
         ("Retrieval", "from scratch", "scratch"),
     ]
+
+
+def test_results_of_equal_names_in_two_folders_are_told_apart() -> None:
+    one = retrieval([("a", 0)], [("b", 0)], ["A"], keep=1)
+    other = one | {"weights": one["weights"] | {"method": "prp"}}
+    found = named([one | {FILE: "x/r.json"}, one | {FILE: "y/r.json"}, one | {FILE: "y/s.json"}, other | {FILE: "r"}])
+    assert [each.name for each in found] == [
+        "Pace, R(2+1)D (x/r.json)", "Pace, R(2+1)D (y/r.json)", "Pace, R(2+1)D (s)", "PRP, R(2+1)D",
+    ]  # fmt: skip
 
 
 def test_names_from_files_are_text(whole: str) -> None:
@@ -152,7 +163,7 @@ def test_a_damaged_video_is_left_out_and_counted(shards: Path, asked: tuple[list
 def test_a_result_without_neighbours_says_what_to_do(tmp_path: Path) -> None:
     older = ucf101("retrieval", top5=50.0) | {"videos": [{"key": "a", "label": 0, "first": 1}]}
     page = made(tmp_path, files=written(tmp_path, older=older))
-    assert "lists no neighbours; run veval retrieval again" in page
+    assert "lists no neighbours; make one with: veval retrieval" in page
     assert "<article" not in page
 
 

@@ -80,10 +80,14 @@ def test_a_result_that_lists_no_videos_has_no_queries(videos: object, tmp_path: 
 @pytest.mark.parametrize(
     ("found", "what"),
     [
-        (bases()[1], "a result of finetune that does not search lists no neighbours; run veval retrieval again"),
+        (
+            bases()[1],
+            "a result of finetune, which does not search, lists no neighbours; make one with: veval retrieval",
+        ),
         (
             retrieved(0),
-            "a result of retrieval of an older version, or of --keep 0 lists no neighbours; run veval retrieval again",
+            "a result of retrieval of an older version, or of --keep 0, lists no neighbours; make one with: "
+            "veval retrieval",
         ),
     ],
 )

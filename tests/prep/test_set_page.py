@@ -135,7 +135,8 @@ def test_a_set_without_videos_has_a_page(make_set: MakeSet, tmp_path: Path) -> N
     [
         ("set", "page.txt", "--html is 'page.txt'; it must end in .html"),
         ("no", "page.html", "no folder 'no'; a set is made with: vprep shard VIDEOS --out no"),
-        ("set", "file/page.html", "cannot write to file/page.html: file exists; choose another --html"),
+        ("set", "file/page.html", "cannot write to file: file exists; choose another --html"),
+        ("set", "set/page.html", "--html is 'set/page.html', which is a folder; name a file"),
     ],
 )
 def test_what_cannot_be_written_is_said_in_one_sentence(
@@ -144,6 +145,7 @@ def test_what_cannot_be_written_is_said_in_one_sentence(
     monkeypatch.chdir(tmp_path)
     shutil.copytree(small_set, "set")
     Path("file").touch()
+    Path("set/page.html").mkdir()
     with pytest.raises(UsageError) as error:
         page.save_page(Path(folder), Path(out))
     assert str(error.value) == said

@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from browser import browser, opened, violations
 from refusals import ends
 
 from vprep.errors import UsageError
@@ -158,7 +159,8 @@ def test_numbers_that_are_none_are_gaps(tmp_path: Path) -> None:
         ("look run --out a.pdf", "--out is 'a.pdf'; it must end in one of .svg, .png, .html"),
         ("look run --over time", "--over is 'time'; it must be step or epoch"),
         ("look run --smooth 1", "--smooth is 1; it must be at least 0 and less than 1, such as 0.9"),
-        ("look run --out taken/a.svg", "cannot write to taken/a.svg: file exists; choose another --out"),
+        ("look run --out a.svg", "--out is 'a.svg', which is a folder; name a file"),
+        ("look run --out taken/a.svg", "cannot write to taken: file exists; choose another --out"),
     ],
 )
 def test_what_cannot_be_shown_is_said_in_one_sentence(
@@ -167,7 +169,7 @@ def test_what_cannot_be_shown_is_said_in_one_sentence(
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "run", [{"step": 1, "loss": 1.0}])
     write_run(tmp_path / "silent", [])
-    for name in ("empty", "begun"):
+    for name in ("empty", "begun", "a.svg"):
         (tmp_path / name).mkdir()
     (tmp_path / "begun" / "recipe.json").touch()
     (tmp_path / "taken").touch()
@@ -200,6 +202,19 @@ def test_the_page_shows_the_settings_that_differ_and_no_markup_of_strangers(tmp_
     assert "<script>alert" not in text
     assert "<b>" not in text
     assert "method.sampling.paces" in text
+    assert "method.sampling.looks.1.size" in text  # a setting for each line
+    assert "[{" not in text.partition('id="settings"')[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])
+def test_the_page_is_accessible_and_asks_for_nothing(pace: Path, width: int, scheme: str, command: Command) -> None:
+    other = write_run(pace.with_name("prp 2"), [{"step": 10, "loss": 0.5}], "prp")
+    assert command("look", pace, other, "--out", pace.with_name("a page.html"))[0] == 0
+    with browser() as chromium, opened(chromium, pace.with_name("a page.html"), width=width, scheme=scheme) as seen:
+        assert violations(seen.page) == []
+        assert seen.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert seen.troubles == []
 
 
 def test_curves_are_shown_without_torch(pace: Path) -> None:

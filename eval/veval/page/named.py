@@ -31,14 +31,18 @@ class Named:
 
 
 def named(results: Sequence[Result]) -> list[Named]:
-    """Return each result with the name of its method; where several share it, with the name of its file."""
+    """Return each result with the name of its method; where several share it, with the name or path of its file."""
+    files = [Path(result[FILE]) for result in results]
     words = [network_of(result["weights"]) for result in results]
-    taken = Counter((result["kind"], word) for result, word in zip(results, words, strict=True))
-    names = [
-        f"{word} ({Path(result[FILE]).stem})" if taken[result["kind"], word] > 1 else word
-        for result, word in zip(results, words, strict=True)
+    stems = [f"{word} ({file.stem})" for word, file in zip(words, files, strict=True)]
+    paths = [f"{word} ({file})" for word, file in zip(words, files, strict=True)]
+    taken = Counter(
+        (result["kind"], name) for names in (words, stems) for result, name in zip(results, names, strict=True)
+    )
+    return [
+        Named(name=next((name for name in names[:2] if taken[result["kind"], name] == 1), names[2]), result=result)
+        for result, *names in zip(results, words, stems, paths, strict=True)
     ]
-    return [Named(name=name, result=result) for name, result in zip(names, results, strict=True)]
 
 
 def network_of(weights: Mapping[str, Any]) -> str:

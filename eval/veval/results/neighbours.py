@@ -116,8 +116,8 @@ class Neighbours:
 def read_neighbours(result: Mapping[str, Any]) -> Neighbours:
     """Return the neighbours in a result that `veval.results.result.read` returned."""
     if result["kind"] != "retrieval" or not result.get("keep") or not result.get("gallery_videos"):
-        what = "that does not search" if result["kind"] != "retrieval" else "of an older version, or of --keep 0"
-        raise UsageError(f"a result of {result['kind']} {what} lists no neighbours; run veval retrieval again")
+        what = ", which does not search," if result["kind"] != "retrieval" else " of an older version, or of --keep 0,"
+        raise UsageError(f"a result of {result['kind']}{what} lists no neighbours; make one with: veval retrieval")
     gallery = _Gallery(result)
     return Neighbours(
         queries=[query for video in videos_of(result) if "neighbours" in video for query in gallery.queries(video)],

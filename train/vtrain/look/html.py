@@ -66,5 +66,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _flat(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        yield from _flat(dict(enumerate(value, 1)), name)
     else:
         yield name, str(value)
