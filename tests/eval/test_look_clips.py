@@ -1,8 +1,10 @@
 """The clips of a picture are those of test time, chosen by key, class or seed, and drawn as the network saw them."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from random import Random
+from subprocess import CompletedProcess
 from typing import get_args
 
 import numpy as np
@@ -84,7 +86,17 @@ def test_what_cannot_be_shown_is_refused_in_one_sentence(shards: Path) -> None:
         with pytest.raises(UsageError) as caught:
             keys_of(shards, **words)
         assert said in str(caught.value)
-    with pytest.raises(UsageError, match="leave out --class and --count"):
-        Chosen(keys=["a"], count=3)
     with pytest.raises(UsageError, match="at most 50 videos"):
         Chosen(count=51)
+    with pytest.raises(UsageError, match="leave out --class and --count"):
+        Chosen(keys=["a"], count=3)
+
+
+def test_a_set_without_classes_has_none_to_choose(
+    make_video: Callable[..., Path], run_vprep: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    make_video(tmp_path / "videos" / "a.mp4")
+    done = run_vprep("shard", tmp_path / "videos", "--out", tmp_path / "set", "--shards", 1)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(UsageError, match=f"--class is 'nix', but {tmp_path / 'set'} has no classes"):
+        keys_of(tmp_path / "set", split="all", classes=["nix"])

@@ -161,6 +161,8 @@ def test_neighbours_are_a_row_for_each_query_from_the_result_alone(here: Path) -
     assert [one["key"] for one in shown] == names
     assert [one["correct"] for one in shown] == [one["class"] == found["videos"][0]["class"] for one in shown]
     assert size_of(here / "n.png")[1] == 24 + 4 * 182 - 6
+    look("neighbours", "r.json", "--key", query["key"], "--neighbours", 40, "--out", "n.html", cwd=here)
+    assert f"The result keeps {result['keep']} neighbours of each query." in (here / "n.html").read_text()
     look("neighbours", "r.json", "--key", query["key"], "--out", "n.webp", cwd=here)
     assert played(here / "n.webp") == 12
     for words, said in (

@@ -74,7 +74,7 @@ class Chosen:
 
 
 def _label(name: str, videos: Videos, spec: str) -> int:
-    if videos.classes is None:
+    if not videos.classes:
         raise UsageError(f"--class is '{name}', but {spec} has no classes, or several sets with different ones")
     if name not in videos.classes:
         many = f"dataset.json lists the {len(videos.classes)} classes of {spec}"

@@ -98,6 +98,7 @@ def figure(
             f"{EXPLAINED} Below each picture: {near}, class and name.",
             f"weights {weights.get('path')} ({weights.get('method')}, {weights.get('backbone')}), data "
             f"{data.get('name')}, fold {data.get('fold')}, top-1 {result['top1']:.1f} % of {result['queries']} queries",
+            *([f"The result keeps {found.keep} neighbours of each query."] if asked.neighbours > shown else []),
         ],
         tile=tile or TILE,
         seconds=SECONDS,
