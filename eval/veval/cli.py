@@ -55,7 +55,7 @@ def retrieval(
         raise UsageError(f"--duplicates is '{duplicates}'; there are keep and 'leave out'")
     if engine != "exact":
         raise UsageError(f"--engine is '{engine}'; there is exact")
-    output.prepare(out, json)
+    output.prepare(out)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, subset, protocol, settings,
         device, workers, skip_bad,
@@ -81,7 +81,7 @@ def linear(
     bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train a linear layer on frozen features, and test it."""
-    output.prepare(out, json)
+    output.prepare(out)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
         device, workers, skip_bad,
@@ -104,7 +104,7 @@ def knn(
     """Let the nearest labelled videos vote on the class."""
     from veval.tasks.voting import Voting
 
-    output.prepare(out, json)
+    output.prepare(out)
     voting = Voting(k=k, temperature=temperature, votes=votes)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
@@ -128,7 +128,7 @@ def features(
 
     If the command is stopped, run it again to continue.
     """
-    output.prepare(out, json)
+    output.prepare(out)
     words = [word for word in splits.split(",") if word] or None
     evaluation = _evaluation(
         weights, shards, backbone, seed, words, fold, subset, protocol, settings,
@@ -164,7 +164,7 @@ def accuracy(
     from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
-    output.prepare(out, json)
+    output.prepare(out)
     weights = weights or newest_tuned()
     data = early_checks.data_for(
         "testing", shards, (split,), fold=fold, protocol=protocol, settings=settings or [], backbone=backbone,
@@ -206,7 +206,7 @@ def finetune(
     from veval.evaluation import Data
     from vtrain.overrides import change
 
-    output.prepare(out, json)
+    output.prepare(out)
     numbers = _numbers(folds) if folds else [fold]
     test_words = [word.removeprefix("test.") for word in settings or [] if word.startswith("test.")]
     early_checks.demand_tuning(recipe_name, select, [word for word in settings or [] if not word.startswith("test.")])
