@@ -108,7 +108,7 @@ def test_a_shard_that_was_replaced_ends_a_training_with_one_sentence(
     ("url", "code", "said"),
     [
         ("{set}x", 2, "no set in {set}x: it has no dataset.json; one is made with: vprep shard VIDEOS --out {set}x"),
-        ("s3://key:hidden@bucket/set", 2, "the URL s3://bucket/set holds a user or a key; put credentials in the "),
+        ("s3://key:hidden@bucket/set", 2, "the URL s3://bucket/set holds a user or a key"),
         ("{set}/9*.tar", 2, "no shard of the set in {set} matches '9*.tar'; it has 6: 000.tar to 005.tar"),
         ("s3://bucket/*/000.tar", 2, "s3://bucket/* has wildcards in the name of a folder; name each set of a store"),
     ],
