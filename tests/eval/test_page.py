@@ -40,14 +40,18 @@ def data_in(page: str, identifier: str) -> Any:  # noqa: ANN401
 
 
 @pytest.fixture(scope="module")
+def whole(asked: tuple[list[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of two networks' retrieval and one's fine-tuning, with a map."""
+    return made(tmp_path_factory.mktemp("page"), files=asked[0], features=asked[1])
+
+
+@pytest.fixture(scope="module")
 def asked(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
     return report_of(tmp_path_factory.mktemp("results"), shards)
 
 
-def test_a_page_shows_numbers_gallery_map_classes_and_sources(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
-    files, kept = asked
-    page = made(tmp_path, files=files, features=kept)
-    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", page)
+def test_a_page_shows_numbers_gallery_map_classes_and_sources(whole: str) -> None:
+    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", whole)
     assert titles == [
         "Results",
         "Retrieval gallery",
@@ -56,16 +60,15 @@ def test_a_page_shows_numbers_gallery_map_classes_and_sources(asked: tuple[list[
         "Learning curves",
         "Protocol, recipe and provenance",
     ]
-    assert page.count('<article class="card"') == 24  # 12 queries of two networks
-    assert len(data_in(page, "film-data")) == 24  # every video of the set
-    assert len(data_in(page, "map-data")["points"]) == 28
-    assert "All 12 queries are shown." in page
-    assert "4 videos are not in the shards and have no picture." in page
+    assert whole.count('<article class="card"') == 24  # 12 queries of two networks
+    assert len(data_in(whole, "film-data")) == 24  # every video of the set
+    assert len(data_in(whole, "map-data")["points"]) == 28
+    assert "All 12 queries are shown." in whole
+    assert "4 videos are not in the shards and have no picture." in whole
 
 
-def test_each_source_stands_below_its_own_title(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
-    page = made(tmp_path, files=asked[0])
-    found = re.findall(r"<summary><b>(\w+).*?<span class=\"name\">([^,]*).*?<dd>([^<]*)\.json</dd>", page)
+def test_each_source_stands_below_its_own_title(whole: str) -> None:
+    found = re.findall(r"<summary><b>(\w+).*?<span class=\"name\">([^,]*).*?<dd>([^<]*)\.json</dd>", whole)
     assert [(task, network, Path(file).name) for task, network, file in found] == [
         ("Retrieval", "Pace", "learned"),
         ("Accuracy", "Pace", "tuned"),
@@ -73,22 +76,21 @@ def test_each_source_stands_below_its_own_title(asked: tuple[list[Path], Path], 
     ]
 
 
-def test_names_from_files_are_text(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
-    page = made(tmp_path, files=asked[0], features=asked[1])
-    assert HOSTILE not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert "<img src=x" not in page
-    assert "two\\nlines\\u2028" in page  # shown as escapes, in one line
-    assert page.count("<script") == page.count("</script>") == 3  # films, map, and our own
-    assert HOSTILE in data_in(page, "map-data")["classes"]
+def test_names_from_files_are_text(whole: str) -> None:
+    assert HOSTILE not in whole
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in whole
+    assert "<img src=x" not in whole
+    assert "two\\nlines\\u2028" in whole  # shown as escapes, in one line
+    assert whole.count("<script") == whole.count("</script>") == 3  # films, map, and our own
+    assert HOSTILE in data_in(whole, "map-data")["classes"]
 
 
-def test_near_copies_and_right_neighbours_are_marked(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
-    page = made(tmp_path, files=asked[0])
-    assert "same frames" in page
-    assert page.count('<li class="right"') > 0
-    assert page.count("✓") > page.count('<li class="right"')
-    assert page.count("✗") > page.count('<li class="wrong"')
+def test_near_copies_and_right_neighbours_are_marked(whole: str) -> None:
+    assert whole.count('<span class="tag">same frames</span>') == 1
+    for sign, word in (("✓", "right"), ("✗", "wrong")):
+        neighbours = re.findall(f'<li class="{word}" .*?</li>', whole)
+        assert neighbours
+        assert all(f'<span class="sign">{sign} </span>' in one for one in neighbours)
 
 
 def test_clips_of_the_same_source_video_are_marked(tmp_path: Path) -> None:
@@ -258,6 +260,7 @@ def test_what_no_page_can_be_made_of_is_refused_without_torch(tmp_path: Path) ->
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.slow
 def test_the_command_says_how_to_open_the_page(asked: tuple[list[Path], Path], tmp_path: Path) -> None:
     out = tmp_path / "a page.html"
     argv = [sys.executable, "-m", "veval", "report", *asked[0], "--html", out, "--json"]

@@ -104,6 +104,10 @@ def test_parts_one_after_the_other_say_what_is_complete_and_the_last_one_writes_
         done = run_vprep(*late)
         assert (done.returncode, done.stdout.partition(" of ")[0]) == (0, f"{out}: 10 videos"), done.stderr
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
+    (out / "001.tar").unlink()
+    done = run_vprep(*words(source, out, "--part", "1/2"))
+    what = f"vprep: {out} lacks some of its files; run vprep shard on it, without --part or --assemble"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, what)
 
 
 @pytest.mark.slow

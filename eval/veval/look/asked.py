@@ -11,6 +11,7 @@ from veval import early_checks
 from veval.evaluation import RANDOM, Data, DataInfo
 from veval.inputs import LIKE, RUNS, open_shards
 from vprep.errors import UsageError, close_to
+from vtrain.conversion import alternatives
 from vtrain.data.dataset import Videos
 from vtrain.data.order import seed_from
 from vtrain.data.shard_set import FOLDS, ShardSet
@@ -58,7 +59,7 @@ class Chosen:
         if self.keys:
             return np.array([self._row(key, keys, opened) for key in self.keys], np.int64)
         labels = videos.label.tolist()
-        allowed = {_label(name, videos) for name in self.classes}
+        allowed = {_label(name, videos, opened.spec) for name in self.classes}
         rows = [row for row, label in enumerate(labels) if not allowed or label in allowed]
         if not rows:
             raise UsageError(f"split '{self.split}' of {opened.spec} has no video of {', '.join(self.classes)}")
@@ -72,9 +73,12 @@ class Chosen:
         return keys.index(key)
 
 
-def _label(name: str, videos: Videos) -> int:
-    if videos.classes is None or name not in videos.classes:
-        raise UsageError(f"there is no class '{name}'{close_to(name, videos.classes or ())}")
+def _label(name: str, videos: Videos, spec: str) -> int:
+    if videos.classes is None:
+        raise UsageError(f"--class is '{name}', but {spec} has no classes, or several sets with different ones")
+    if name not in videos.classes:
+        many = f"dataset.json lists the {len(videos.classes)} classes of {spec}"
+        raise UsageError(f"there is no class '{name}'; {alternatives(name, videos.classes, many)}")
     return videos.classes.index(name)
 
 

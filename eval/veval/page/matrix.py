@@ -13,7 +13,7 @@ from vprep.page.html import Element, el
 from vprep.text import one_line
 
 LEVELS = 5  # of a cell's shade
-DARK = 0.6  # from which share on a cell's number is light
+DARK = 0.65  # from which share on a cell's number is light
 NUMBERS = 24  # classes up to which cells have numbers and names
 PIXELS = 34  # of such a cell; smaller ones share SIDE
 SIDE = 620

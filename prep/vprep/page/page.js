@@ -69,10 +69,16 @@ page.films = (() => {
     image.src = `data:image/webp;base64,${moves ? films[number] : still(number)}`;
   }
 
+  // Whether the pointer or the focus is on a film, or on the part of the page that plays with it.
+  function isHeld(image) {
+    const part = image.closest("[data-plays]") || image;
+    return part.matches(":hover, :focus-within");
+  }
+
   const seen = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {
       target.dataset.seen = isIntersecting ? "yes" : "";
-      if (isIntersecting || target.dataset.shown) show(target, isIntersecting && playing);
+      if (isIntersecting || target.dataset.shown) show(target, isIntersecting && (playing || isHeld(target)));
     }
   }, { rootMargin: "100px" });
 

@@ -4,8 +4,10 @@ Ray imports these functions on the node by their names. Their arguments and thei
 plan, the videos and the shards are read and written where they are.
 """
 
+import contextlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -52,7 +54,8 @@ def make_shard(order: Order, name: str) -> Made:
     fault, causes = fault_of(order), Counter[str]()
     try:
         if not fault:
-            causes = _failures(order, name)
+            with _opened(order) as job:
+                causes = _failures(job, name)
     except (UsageError, WorkError) as error:
         fault = str(error)
     except OSError as error:
@@ -74,11 +77,12 @@ def fault_of(order: Order) -> str:
         return str(error)
 
 
-def _failures(order: Order, name: str) -> Counter[str]:
-    """Make one shard, unless it is complete, and return how many of its videos failed by each cause."""
+@contextlib.contextmanager
+def _opened(order: Order) -> Iterator[Job]:
+    """Open the places of the set and of its videos on this node."""
     scratch = Path(order["scratch"]) if order["scratch"] else None
     with opened_set(place(order["out"]), scratch) as out, opened_videos(place(order["root"]), scratch) as videos:
-        job = Job(
+        yield Job(
             out=out,
             videos=videos,
             ffmpeg=ffmpeg.find(),
@@ -86,10 +90,10 @@ def _failures(order: Order, name: str) -> Counter[str]:
             timeout=order["timeout"],
             scratch=scratch,
         )
-        return _made(job, name)
 
 
-def _made(job: Job, name: str) -> Counter[str]:
+def _failures(job: Job, name: str) -> Counter[str]:
+    """Make one shard, unless it is complete, and return how many of its videos failed by each cause."""
     plan = plan_of(job.out)
     if plan is None:
         raise WorkError(f"{job.out}/{PLAN} is gone")
@@ -102,11 +106,11 @@ def _made(job: Job, name: str) -> Counter[str]:
 
 def _unseen(order: Order) -> str:
     """Return the sentence for a folder that this node does not see, or sees with another content."""
-    with opened_set(place(order["out"])) as out, opened_videos(place(order["root"])) as videos:
-        plan = out.fetch(PLAN)
+    with _opened(order) as job:
+        plan = job.out.fetch(PLAN)
         if not plan.is_file() or hash_file(plan) != order["plan"]:
             return _elsewhere(order["out"])
-        if videos.are_gone() or (order["video"] and videos.size(order["video"]) != order["video_bytes"]):
+        if job.videos.are_gone() or (order["video"] and job.videos.size(order["video"]) != order["video_bytes"]):
             return _elsewhere(order["root"])
     return ""
 
