@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_a_shard_that_was_replaced_ends_a_training_with_one_sentence(
     ("url", "code", "said"),
     [
         ("{set}x", 2, "no set in {set}x: it has no dataset.json; one is made with: vprep shard VIDEOS --out {set}x"),
-        ("s3://key:hidden@bucket/set", 2, "the URL s3://bucket/set holds a user or a key; put credentials in the "),
+        ("s3://key:hidden@bucket/set", 2, "the URL s3://bucket/set holds a user or a key"),
         ("{set}/9*.tar", 2, "no shard of the set in {set} matches '9*.tar'; it has 6: 000.tar to 005.tar"),
         ("s3://bucket/*/000.tar", 2, "s3://bucket/* has wildcards in the name of a folder; name each set of a store"),
     ],
@@ -190,6 +191,47 @@ def steps_of(run: Path) -> int:
         return len((run / "metrics.jsonl").read_text().splitlines())
     except OSError:
         return 0
+
+
+@pytest.mark.slow
+def test_two_trainings_at_once_share_a_cache(stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path) -> None:
+    words = (*SMALL, "workers=1", "steps=6")
+    processes = []
+    for name, seed in (("a", 0), ("b", 1)):
+        vtrain("pace", "--shards", shards, *words, f"seed={seed}", "--out", f"local-{name}", cwd=tmp_path)
+        (tmp_path / f"printed-{name}").mkdir()
+    for name, seed in (("a", 0), ("b", 1)):
+        more = ("--shards", stored.url("set"), f"seed={seed}", "--out", name)
+        printed = tmp_path / f"printed-{name}"
+        processes.append(begin("pace", *words, *more, cwd=tmp_path, env=env, printed=printed, main=cli.main))
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0], (tmp_path / "printed-a" / "stderr").read_text()
+    for name in "ab":
+        assert losses(tmp_path / name) == losses(tmp_path / f"local-{name}")
+    assert len(list((tmp_path / "xdg" / "playspeed" / "shards").iterdir())) == 6
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_ends_a_training_that_then_goes_on(
+    stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    words = (*SMALL, "workers=2", "save_every=1", "steps=80")
+    process = begin(
+        "pace", "--shards", stored.url("set"), *words, "--out", "run",
+        cwd=tmp_path, env=env, printed=tmp_path, main=cli.main,
+    )  # fmt: skip
+    while process.is_alive() and steps_of(tmp_path / "run") < 3:
+        time.sleep(0.01)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    process.join()
+    said = (tmp_path / "stderr").read_text().splitlines()[-1]
+    assert (process.exitcode, said.startswith("vtrain: a worker of the loader was killed (")) == (1, True), said
+    done = vtrain("pace", "--resume", "run", "workers=1", cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    vtrain("pace", "--shards", shards, *words, "save_every=200", "--out", "local", cwd=tmp_path)
+    assert dict(losses(tmp_path / "run")) == dict(losses(tmp_path / "local"))
 
 
 @pytest.mark.slow
