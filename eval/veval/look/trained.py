@@ -106,7 +106,7 @@ def _of_authors(path: Path, method: str, tensors: Tensors) -> Trained:
 
 
 def _with_queue(module: nn.Module, state: Tensors) -> Tensors:
-    """Add the queue of an untrained RSPNet, which no picture needs."""
+    """Return the state with the queue of an untrained RSPNet, which no picture needs."""
     own = {name: tensor for name, tensor in module.state_dict().items() if name.startswith("queue.")}
     return {**own, **state}
 

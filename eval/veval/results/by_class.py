@@ -125,7 +125,7 @@ def confusion(result: Result) -> Confusion | None:
 
 
 def difference(first: Result, second: Result) -> Difference:
-    """Compare two results on the videos that both list, by top-1."""
+    """Return how two results differ, by top-1, on the videos that both list."""
     ours, theirs = _hits(first), _hits(second)
     shared = [key for key in ours if key in theirs and ours[key][1] == theirs[key][1]]
     if not shared:

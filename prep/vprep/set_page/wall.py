@@ -32,6 +32,7 @@ def lead(picked: Picked, films: Films) -> str:
 
 
 def pictures(picked: Picked, films: Films) -> Iterator[Child]:
+    """Yield the choice of a class, the videos of each class, and the player."""
     unreadable = [f"{one_line(key)} could not be read; vprep verify says more" for key in films.unreadable]
     yield notes(unreadable)
     by_class: dict[str | None, list[tuple[int, Film]]] = {}
