@@ -23,7 +23,7 @@ from vprep.hashing import hash_file
 from vprep.sharding.engines.ray_task import Order, fault_of
 from vprep.video.ffmpeg import bundled, find
 
-MakeVideo = Callable[..., Path]
+MakeVideos = Callable[[Path, int], Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 Content = Callable[[Path], dict[str, bytes]]
 
@@ -32,11 +32,9 @@ NONE = "8cd0a2b7"
 
 
 @pytest.fixture(scope="module")
-def source(make_video: MakeVideo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(make_videos: MakeVideos, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve videos, and one file that is none."""
-    folder = tmp_path_factory.mktemp("on ray") / "source"
-    for number in range(12):
-        make_video(folder / f"v{number:02}.mp4", seconds=(6 + number) / 25)
+    folder = make_videos(tmp_path_factory.mktemp("on ray") / "source", 12)
     (folder / "broken.mp4").write_text("no video")
     return folder
 
