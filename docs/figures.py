@@ -38,7 +38,7 @@ def figures() -> dict[str, tuple[Figure, ...]]:
             Figure(
                 3,
                 "losses of S3D-G in 1000 epochs, and top-1 on UCF101 after each 200",
-                "The losses are in the run's `metrics.jsonl`; the values are not printed. 200 epochs of 240,000 "
+                "`vtrain look RUN` draws the losses of the run; the values are not printed. 200 epochs of 240,000 "
                 "videos are 187,500 steps, and the second command is for each file in `kept/`:",
                 _while_training(),
             ),

@@ -42,6 +42,7 @@ def common(version: Annotated[bool, versions.option("veval", "torch", "webdatase
 @app.command()
 def retrieval(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Queries = "test",
     gallery: opt.Gallery = "train", protocol: opt.Named = None, duplicates: opt.Duplicates = "keep",
     keep: opt.Keep = 10, engine: opt.Engine = "exact", features: opt.Kept = None, subset: opt.Subset = None,
@@ -54,7 +55,7 @@ def retrieval(
         raise UsageError(f"--duplicates is '{duplicates}'; there are keep and 'leave out'")
     if engine != "exact":
         raise UsageError(f"--engine is '{engine}'; there is exact")
-    output.prepare(out, json)
+    output.prepare(out)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, subset, protocol, settings,
         device, workers, skip_bad,
@@ -73,13 +74,14 @@ def retrieval(
 @app.command()
 def linear(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Tested = "test",
     gallery: opt.Learned = "train", protocol: opt.Named = None, few: opt.Few = None, features: opt.Kept = None,
     out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False,
     bootstrap: opt.Bootstrap = None, json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Train a linear layer on frozen features, and test it."""
-    output.prepare(out, json)
+    output.prepare(out)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
         device, workers, skip_bad,
@@ -92,6 +94,7 @@ def linear(
 @app.command()
 def knn(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, split: opt.Tested = "test",
     gallery: opt.Learned = "train", protocol: opt.Named = None, k: opt.Neighbours = 20,
     temperature: opt.Temperature = 0.07, votes: opt.Votes = "similarity", few: opt.Few = None,
@@ -101,7 +104,7 @@ def knn(
     """Let the nearest labelled videos vote on the class."""
     from veval.tasks.voting import Voting
 
-    output.prepare(out, json)
+    output.prepare(out)
     voting = Voting(k=k, temperature=temperature, votes=votes)
     evaluation = _evaluation(
         weights, shards, backbone, seed, (split, gallery), fold, None, protocol, settings,
@@ -116,6 +119,7 @@ def knn(
 @app.command()
 def features(
     settings: opt.Settings = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, seed: opt.Seed = 0, fold: opt.Fold = 1, splits: opt.Splits = "",
     out: opt.FeatureFile = Path("features.parquet"), protocol: opt.Named = None, subset: opt.Subset = None,
     workers: opt.Workers = None, device: opt.Device = "", skip_bad: opt.Skip = False, json: opt.Json = False,
@@ -124,7 +128,7 @@ def features(
 
     If the command is stopped, run it again to continue.
     """
-    output.prepare(out, json)
+    output.prepare(out)
     words = [word for word in splits.split(",") if word] or None
     evaluation = _evaluation(
         weights, shards, backbone, seed, words, fold, subset, protocol, settings,
@@ -145,6 +149,7 @@ def features(
 @app.command("test")
 def accuracy(
     settings: opt.Settings = None, weights: opt.Tuned = None, shards: opt.Shards = None, fold: opt.Fold = 1,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     split: opt.Tested = "test", protocol: opt.Named = None, backbone: opt.OutsideBackbone = None,
     logits: opt.Logits = None, out: opt.Out = None, workers: opt.Workers = None, device: opt.Device = "",
     skip_bad: opt.Skip = False, bootstrap: opt.Bootstrap = None, json: opt.Json = False,
@@ -159,7 +164,7 @@ def accuracy(
     from veval.protocol import crop_note, for_weights
     from vtrain.data.shard_spec import upscaling_note
 
-    output.prepare(out, json)
+    output.prepare(out)
     weights = weights or newest_tuned()
     data = early_checks.data_for(
         "testing", shards, (split,), fold=fold, protocol=protocol, settings=settings or [], backbone=backbone,
@@ -186,6 +191,7 @@ def accuracy(
 @app.command()
 def finetune(
     settings: opt.Tuning = None, weights: opt.FromWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, recipe_name: opt.RecipeName = "", seed: opt.TrainingSeed = None,
     fold: opt.Fold = 1, folds: opt.Folds = "", split: opt.Tested = "test", select: opt.Select = None,
     hold_out: opt.HoldOut = None, val_groups: opt.ValGroups = False, protocol: opt.Named = None,
@@ -200,7 +206,7 @@ def finetune(
     from veval.evaluation import Data
     from vtrain.overrides import change
 
-    output.prepare(out, json)
+    output.prepare(out)
     numbers = _numbers(folds) if folds else [fold]
     test_words = [word.removeprefix("test.") for word in settings or [] if word.startswith("test.")]
     early_checks.demand_tuning(recipe_name, select, [word for word in settings or [] if not word.startswith("test.")])

@@ -9,8 +9,10 @@ from veval.protocol import DEFAULT, Task, preset
 from vprep import plugins
 from vprep.errors import UsageError
 from vtrain import backbones
+from vtrain.conversion import shown
 from vtrain.overrides import change, path_of
 from vtrain.recipes import find, named
+from vtrain.recipes.recipe import Recipe
 from vtrain.weights.location import demand_there
 
 SELECT = ("last", "best-on-test", "best-on-held-out")  # the epoch that a fine-tuning tests
@@ -60,14 +62,24 @@ def demand_distinct_splits(splits: Sequence[str]) -> None:
 
 
 def demand_tuning(recipe: str, select: str | None, settings: Iterable[str]) -> None:
-    """Refuse a recipe or an epoch that does not exist, and settings that no fine-tuning has.
+    """Refuse a recipe or an epoch that does not exist, settings that no fine-tuning has, and values of another type.
 
-    Values are refused later, because the recipe follows from the weights.
+    Other values are refused later, because the recipe follows from the weights.
     """
     demand_selection(select)
     usual = find("supervised", recipe or "released")
     for setting in settings:
         path_of(usual, setting.partition("=")[0])
+        _demand_type(usual, setting)
+
+
+def _demand_type(usual: Recipe, setting: str) -> None:
+    """Refuse a value that is not of its setting's type. Whether it suits the others is not known yet."""
+    try:
+        change(usual, [setting])
+    except UsageError as error:
+        if f" is '{shown(setting.partition('=')[2])}'; " in str(error):
+            raise
 
 
 def demand_selection(select: str | None) -> None:

@@ -8,7 +8,7 @@ import typer
 from vprep.completion import completed
 from vprep.processors import demand_workers
 from vprep.quiet import with_json
-from vtrain import names
+from vtrain import names, options
 
 
 def few_enough(count: int | None) -> int | None:
@@ -38,7 +38,9 @@ FromWeights = Annotated[
 Tuned = Annotated[
     str | None, typer.Option(help="Fine-tuned run. [default: the run saved last in runs/finetuned/ or runs/]")
 ]
-Shards = Annotated[str | None, typer.Option(help="Shards: a folder, glob, list or range. [default: data_shards/]")]
+Shards = Annotated[str | None, typer.Option(help="Shards: a folder, URL, glob, list or range. [default: data_shards/]")]
+Cache = options.Cache
+CacheGb = options.CacheGb
 Backbone = Annotated[
     str | None,
     typer.Option(

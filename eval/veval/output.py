@@ -20,13 +20,9 @@ RESULTS = Path("results")
 
 
 class Work:
-    """Shows how far the work is and how long it still takes: a bar on a terminal, a line now and then elsewhere.
-
-    Of a command with --json nothing is shown.
-    """
+    """Shows how far the work is and how long it still takes: a bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self) -> None:
-        self.is_visible = True
         self._what = "videos"
         self._shown: Progress | None = None
 
@@ -43,7 +39,7 @@ class Work:
             self.close()
             if done >= total:  # there is nothing to wait for
                 return
-            self._shown = Progress(total, done, visible=self.is_visible and is_first())
+            self._shown = Progress(total, done, visible=is_first())
             self._shown.__enter__()
         self._shown.move(done)
         self._shown.show(f"{done}/{total}", f"{self._what}, {self._shown.per_second:.3g} a second")
@@ -94,9 +90,8 @@ def fresh(folder: Path, begin: str, end: str = "") -> Path:
     return next(path for number in count(1) if not (path := folder / f"{begin}-{number}{end}").exists())
 
 
-def prepare(out: Path | None, as_json: bool) -> None:
-    """Check that the result can be written, before it is computed; with --json no progress is shown."""
-    WORK.is_visible = not as_json
+def prepare(out: Path | None) -> None:
+    """Check that the result can be written, before it is computed."""
     if out is not None and out.is_dir():
         raise UsageError(f"--out is {out}, which is a folder; name a file")
     require_writable(RESULTS if out is None else out.parent)

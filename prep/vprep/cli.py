@@ -8,7 +8,7 @@ import typer
 
 from vprep import plugins, printing, quiet, versions
 from vprep.completion import completed
-from vprep.errors import UsageError, exit_code
+from vprep.errors import UsageError, exit_code, refuse_secrets
 from vprep.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -354,7 +354,12 @@ def doctor_command(
 
 def main(argv: list[str] | None = None) -> Never:
     """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
-    sys.exit(exit_code("vprep", lambda: app(argv, prog_name="vprep", standalone_mode=True)))
+
+    def command() -> None:
+        refuse_secrets(sys.argv[1:] if argv is None else argv)
+        app(argv, prog_name="vprep", standalone_mode=True)
+
+    sys.exit(exit_code("vprep", command))
 
 
 def _show_set(out: "Destination", info: dict[str, Any], limit: float, json: bool) -> None:

@@ -136,6 +136,16 @@ def writing(out: Path, advice: str = "choose another --out") -> Iterator[None]:
         raise UsageError(f"cannot write to {out}: {reason(error)}; {advice}") from None
 
 
+def refuse_secrets(words: Iterable[str]) -> None:
+    """Refuse a URL with a user, a key or a query, before it can be printed or written."""
+    for word in words:
+        if (shown := without_secrets(word)) != word:
+            raise UsageError(
+                f"the URL {shown} holds a user or a key, or goes on with ? or #; leave that out, and put credentials "
+                "in the environment"
+            )
+
+
 def close_to(word: str, words: Iterable[str]) -> str:
     """Return the end of a sentence about `word`: which of `words` may have been meant; empty when none is close."""
     known = list(words)

@@ -29,6 +29,7 @@ from vprep.summary import counted
 FRAMES = 8  # in a row of the sheet
 HEIGHT, WIDTH = 96, 128  # pixels of a frame, and at least of a video beside others
 MOST_ROWS, MOST_BESIDE = 50, 16  # videos in a sheet, and in one video
+MOST_FRAMES = 3000  # of a video in which several play: two minutes at 25 fps
 MOST_KEYS = 1 << 20  # bytes of a file of keys
 QUALITY = 92
 
@@ -57,16 +58,20 @@ def choose(folder: Path, keys: Sequence[str], class_name: str | None, file: Path
 def show_many(folder: Path, chosen: Chosen, out: Path) -> dict[str, Any]:
     """Write the videos of the set in `folder` to `out`, in the form that the ending of `out` names."""
     rows = rows_of(folder, chosen.keys)
+    seconds: float | None = None
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         if ending_of(out) in PICTURES:
             write_picture(np.vstack([_row(folder, row) for row in rows]), out)
         else:
             fps = max(row["fps"] for row in rows)
-            write_video(b"".join(_frames(folder, rows, fps)), fps, out)
+            seconds = min(max(row["frames"] / row["fps"] for row in rows), MOST_FRAMES / fps)
+            write_video(b"".join(_frames(folder, rows, fps, seconds)), fps, out)
+    whole = seconds is None or all(row["frames"] / row["fps"] <= seconds for row in rows)
     names = ("key", "shard", "source", "class_name", "label", "frames", "fps", "damaged")
     videos = [{name: row[name] for name in names} for row in rows]
-    return {"videos": videos, "of": chosen.of, "out": str(out), "bytes": out.stat().st_size}
+    cut = None if whole else seconds
+    return {"videos": videos, "of": chosen.of, "seconds": cut, "out": str(out), "bytes": out.stat().st_size}
 
 
 def of_class(folder: Path, name: str, out: Path) -> Chosen:
@@ -132,7 +137,8 @@ def rows_of(folder: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
 def as_text(info: dict[str, Any]) -> str:
     """Return what was written as a sentence."""
     shown = counted(len(info["videos"]), "video")
-    return f"{info['out']}: {shown}" + (f" of {info['of']:,}" if info["of"] > len(info["videos"]) else "")
+    of = f" of {info['of']:,}" if info["of"] > len(info["videos"]) else ""
+    return f"{info['out']}: {shown}{of}" + (f", their first {info['seconds']:g} s" if info["seconds"] else "")
 
 
 def _row(folder: Path, row: dict[str, Any]) -> MatLike:
@@ -147,15 +153,14 @@ def _row(folder: Path, row: dict[str, Any]) -> MatLike:
     return np.vstack([caption([about], strip.shape[1]), strip])
 
 
-def _frames(folder: Path, rows: Sequence[dict[str, Any]], fps: float) -> Iterator[bytes]:
+def _frames(folder: Path, rows: Sequence[dict[str, Any]], fps: float, seconds: float) -> Iterator[bytes]:
     """Yield the pictures of a video in which all play side by side at their own speed; one that has ended stands."""
     columns = math.ceil(math.sqrt(len(rows)))
-    films = [jpegs_of(folder, row) for row in rows]
+    films = [jpegs_of(folder, row)[: math.ceil(seconds * row["fps"]) + 1] for row in rows]
     size = max(HEIGHT, *(row["height"] for row in rows)), max(WIDTH, *(row["width"] for row in rows))
     names = [caption([row["key"]], size[1]) for row in rows]
     height, width = size[0] + names[0].shape[0], size[1] + GAP
     canvas = np.full((math.ceil(len(rows) / columns) * height, columns * width + GAP, 3), BACKGROUND, np.uint8)
-    seconds = max(row["frames"] / row["fps"] for row in rows)
     shown = [-1] * len(rows)
     for number in range(max(1, round(seconds * fps))):
         for place, (row, film) in enumerate(zip(rows, films, strict=True)):

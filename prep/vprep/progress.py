@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from vprep.quiet import is_quiet
 
@@ -29,8 +30,9 @@ class Progress:
         self._printed = self._began
         self._bar: Bar | None = None
         if visible and sys.stderr.isatty():
-            text = TextColumn("{task.fields[text]}")
-            self._bar = Bar(BarColumn(BAR), MofNCompleteColumn(), text, console=Console(stderr=True))
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # of the line: bar and count are never cut
+            text = TextColumn("{task.fields[text]}", markup=False, table_column=rest)
+            self._bar = Bar(BarColumn(BAR), MofNCompleteColumn(), text, console=Console(stderr=True), expand=True)
             self._task = self._bar.add_task("", total=total, completed=done, text="")
 
     def __enter__(self) -> Self:

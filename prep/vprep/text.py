@@ -32,7 +32,14 @@ def json_line(value: object) -> str:
 
 def without_secrets(text: str) -> str:
     """Return `text` in which no URL has a user, a password or a query."""
-    return _URL.sub(lambda found: found[1] + re.split("[?#]", found[2].rpartition("@")[2])[0], text)
+    return _URL.sub(lambda found: found[1] + _place_of(found[2]), text)
+
+
+def _place_of(rest: str) -> str:
+    user, at, place = rest.rpartition("@")
+    # A key may have a slash; a folder may have an @.
+    bare = place if at and (":" in user or "/" not in user) else rest
+    return re.split("[?#]", bare)[0]
 
 
 def shortened(text: str, most: int = 2000) -> str:

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from terminals import BAR, on_terminal
 
 from veval.features import feature_file
+from veval.results import neighbours, result
 from veval.results.neighbours import read_neighbours
 
 pytestmark = pytest.mark.slow
@@ -166,15 +167,26 @@ def test_a_report_has_one_form(here: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["retrieval", "linear", "knn", "features", "test"])
+@pytest.mark.parametrize("command", ["retrieval", "linear", "knn", "features", "test", "finetune"])
 def test_a_terminal_shows_a_bar_and_with_json_nothing(command: str, here: Path) -> None:
-    words = (command, *PLACE, "--shards", "data_shards", "clips=1")
+    words = (command, *PLACE, "--shards", "data_shards", *(FEW_STEPS if command == "finetune" else ()))
+    words += ("test.clips=1" if command == "finetune" else "clips=1",)
     shown = on_terminal(*words, cwd=here, columns=100)
     assert shown.returncode == 0, shown.stdout
-    assert re.search(rf"{BAR}.* \d+/\d+ (tested videos|features of videos), .* left", shown.stdout)
+    assert re.search(rf"{BAR}.* \d+/\d+ .* left, (tested videos|features of videos), ", shown.stdout)
     (here / "features.parquet").unlink(missing_ok=True)
     plain = on_terminal(*words, "--json", cwd=here, columns=100)
-    assert (plain.returncode, BAR in plain.stdout) == (0, False)
+    assert (plain.returncode, BAR in plain.stdout, " left" in plain.stdout) == (0, False, False)
+
+
+def test_retrieval_says_that_it_keeps_fewer_neighbours_where_a_result_cannot_hold_them(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "LARGEST", 1500)
+    done = veval("retrieval", *PLACE, "clips=1", "--out", "r.json", cwd=here)
+    kept = result.read(here / "r.json")["keep"]
+    assert 0 < kept < 10
+    assert f"{kept} neighbours of each query are kept; 10 would be too large for a result\n" in done.stderr
 
 
 def test_retrieval_keeps_as_many_neighbours_as_the_user_says(here: Path) -> None:

@@ -79,9 +79,14 @@ def test_attention_has_a_column_for_each_pace_of_the_run_and_shows_last_frames(h
     assert [clip["pace"] for clip in clips] == ["1", "2"]
     assert [clip["shown"] - clip["frames"][0] for clip in clips] == [3, 6]
     assert played(here / "a.webp") == 4
-    given = look("attention", "--count", 1, "--out", "a.gif", "--paces", "1/2,4", "--json", cwd=here).json
+    words = ("attention", "--count", 1, "--paces", "1/2,4", "--json", "--out")
+    given = look(*words, "a.webp", cwd=here).json
     assert [clip["frames"] for clip in given["videos"][0]["clips"]] == [[3, 3, 4, 4], [3, 7, 11, 15]]
-    assert played(here / "a.gif") == 4
+    gif = look(*words, "a.gif", cwd=here)
+    if cv2.haveImageWriter("a.gif"):
+        assert played(here / "a.gif") == 4
+    else:  # OpenCV 4.11
+        assert (gif.returncode, "writes no GIF; choose .webp" in gif.stderr) == (2, True)
 
 
 def test_activation_sets_several_networks_beside_each_other(here: Path) -> None:

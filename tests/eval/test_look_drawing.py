@@ -90,6 +90,7 @@ def test_a_caption_or_the_legend_says_what_the_colours_stand_for() -> None:
     shared = replace(made, scale="shared")
     assert captions(shared) == ["cosine", ""]
     assert Layout.of(shared, moving=False).legend == ("0.5", "3, as in all maps here")
+    assert captions(figure(tile(-0.01234, 1024.4))) == ["-0.0123 to 1024"]
     fixed = figure(tile(0.8, 1, fixed=(0.8, 2.0)))
     assert captions(fixed) == [""]
 

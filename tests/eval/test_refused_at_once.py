@@ -33,6 +33,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("finetune --select nix", 2, "--select is 'nix'"),
     ("finetune --recipe nix", 2, "no recipe 'nix'"),
     ("finetune nix=1", 2, "no setting 'nix'"),
+    ("finetune batch=many", 2, "batch is 'many'; it must be a whole number"),
     ("finetune test.nix=1", 2, "no setting 'nix'"),
     ("finetune --folds a", 2, "--folds is 'a'"),
     ("finetune --shards missing --weights random", 2, "no folder 'missing'"),

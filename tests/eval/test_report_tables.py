@@ -244,6 +244,7 @@ def test_latex_prints_every_character_and_obeys_none() -> None:
     assert commented == [line for line in text.splitlines() if line.startswith("% ")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path: Path) -> None:
     ascii_only = HOSTILE.replace("漢字", "")

@@ -13,7 +13,7 @@ import pytest
 from vprep.errors import UsageError
 from vprep.index_rows import with_keys
 from vprep.preview import show
-from vprep.preview_many import Chosen, choose, show_many
+from vprep.preview_many import Chosen, as_text, choose, show_many
 
 MakeSet = Callable[..., Path]
 WALK, RUN = "v_Walk_g01_c01", "v_Run_g01_c01"  # 40 and 50 frames of 32x48; frame i is grey with level 5 i
@@ -47,6 +47,13 @@ def test_videos_play_side_by_side_and_a_shorter_one_stands_at_its_end(small_set:
     middles = [(int(frame[BAND + 48, 70].mean()), int(frame[BAND + 48, 204].mean())) for frame in frames]
     expected = [(5 * min(39, number), 5 * number) for number in range(50)]
     assert np.abs(np.subtract(middles, expected)).max() <= 6
+
+
+def test_of_long_videos_the_beginning_plays(small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vprep.preview_many.MOST_FRAMES", 20)
+    info = show_many(small_set, Chosen(keys=[WALK, RUN], of=2), tmp_path / "film.mp4")
+    assert len(film(tmp_path / "film.mp4")) == 20
+    assert as_text(info) == f"{tmp_path / 'film.mp4'}: 2 videos, their first 0.8 s"
 
 
 @pytest.mark.parametrize("ending", ["gif", "webp"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from store_server import SECRET, Bucket
 
-from vprep.errors import UsageError
+from vprep.errors import UsageError, WorkError
 from vprep.store import AwayError, ChangedError, Location, MissingError, Store, place
 from vprep.store.retry import Patience
 from vprep.text import without_secrets
@@ -30,11 +30,18 @@ def test_a_place_is_a_path_or_a_location() -> None:
     assert place("a/b") == Path("a/b")
     assert place("s3://bucket//a b/") == Location("s3", "bucket", "a b")
     assert str(Location("s3", "bucket") / "a" / "b") == "s3://bucket/a/b"
+    assert place("s3://bucket/me@work") == Location("s3", "bucket", "me@work")
     assert (Location("s3", "bucket", "a/b").name, str(Location("s3", "bucket", "a").parent)) == ("b", "s3://bucket")
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://key:hidden@bucket/set", "https://host/set?X-Amz-Signature=hidden", "ftp://me:hidden@host/x"]
+    "url",
+    [
+        "s3://key:hidden@bucket/set",
+        "s3://key:hid/hidden@bucket",
+        "https://host/set?X-Amz-Signature=hidden",
+        "ftp://me:hidden@host/x",
+    ],
 )
 def test_a_url_with_a_secret_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(UsageError) as error:
@@ -82,6 +89,23 @@ def test_a_listing_goes_on_where_it_broke(store: Store, s3_here: Bucket, monkeyp
     first = next(listing)
     s3_here.fault("refuse", "list-type", times=5)
     assert [first.name, *(head.name for head in listing)] == [f"below/{name}" for name in names]
+
+
+def test_more_than_a_store_takes_at_once_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vprep.store.store.MOST_OBJECT", 3)
+    assert store.put("x", b"abcd")
+    with pytest.raises(WorkError, match="would have 4 bytes, and a store takes 3 at once; use more --shards"):
+        store.put("y", b"abcd", create=True)
+    assert store.head("y") is None
+
+
+def test_what_tools_put_for_folders_is_no_object(store: Store, s3_here: Bucket) -> None:
+    for name in ("set/", "set/a/", "set/a/x"):
+        s3_here.put(name, b"")
+    assert [head.name for head in store.list()] == ["a", "a/x"]
+    s3_here.put("set//x", b"")
+    with pytest.raises(UsageError, match=r"/set holds an object with an empty part, \. or \.\. in its name; rename or"):
+        list(store.list())
 
 
 @pytest.mark.parametrize("kind", ["refuse", "cut", "cut_request"])

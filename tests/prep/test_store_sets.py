@@ -116,8 +116,9 @@ def test_no_key_is_in_what_is_written(few: Path, shard: RunVprep, s3: Bucket) ->
     ("words", "message"),
     [
         (("{few}", "--out", "s3://no-such-bucket/set"), "no bucket 'no-such-bucket' (s3); make it"),
-        (("{few}", "--out", "s3://key:hidden@bucket/set"), "holds a user or a key; put credentials in the environment"),
-        (("{few}", "--out", "https://host/set?X-Amz-Signature=hidden"), "goes on with ? or #; leave that out"),
+        (("{few}", "--out", "s3://key:hidden@bucket/set"), "the URL s3://bucket/set holds a user or a key, or"),
+        (("{few}", "--out", "https://host/set?X-Amz-Signature=hidden"), "the URL https://host/set holds a user or a"),
+        (("{few}", "unexpected", "s3://key:hid/den@bucket"), "the URL s3://bucket holds a user or a key, or goes on"),
         (("{few}", "--out", "{http}/set"), "cannot be written to, as http has no way to; name a bucket"),
         (("{http}/set", "--out", "set"), "cannot be listed, as http has no way to; name a bucket"),
         (("{few}", "--out", "{bucket}/foreign"), "holds 'paper.pdf' and is no set; choose an empty folder"),
@@ -198,6 +199,7 @@ def test_a_killed_writer_is_continued_by_the_same_command(
     few: Path, local: dict[str, bytes], shard: RunVprep, s3: Bucket, tmp_path: Path
 ) -> None:
     s3.put_folder("in", few)
+    s3.fault("slow", "PUT .*001.tar", seconds=4)
     process = started(s3, s3.url("in"), s3.url("set"), TMPDIR=str(tmp_path))
     wait_for(lambda: s3.names("set/000.tar"))
     process.kill()

@@ -170,13 +170,14 @@ def test_what_a_killed_follower_may_have_sent_is_said_and_not_sent_again(
 def test_a_stopped_follower_says_how_to_go_on(run: Path, sink: FileSink) -> None:
     with run_folder.alone(run):
         follower = started(run, sink.path)
-        while len(sink.steps) < 3:
-            assert follower.poll() is None
-            time.sleep(0.02)
+        assert follower.stderr is not None
+        said = follower.stderr.readline()
         follower.send_signal(signal.SIGINT)
         _, err = follower.communicate(timeout=60)
-    assert (follower.returncode, err) == (
-        130, "vtrain: stopped; 3 lines were sent: run the same command again to go on\n",
+    assert (follower.returncode, said + err) == (
+        130,
+        "3 lines sent to file; following until the run ends, or until Ctrl-C\n"
+        "vtrain: stopped; 3 lines were sent: run the same command again to go on\n",
     )  # fmt: skip
     with Journal(journal_path(run, "file")) as journal:
         assert journal.sent == 30

@@ -36,10 +36,10 @@ def training(
 
 
 def test_when_one_of_four_is_killed_two_go_on_from_the_last_checkpoint(shards: Path, tmp_path: Path) -> None:
-    with training(4, shards, tmp_path, *LONG) as found:
+    with training(4, shards, tmp_path, *LONG, env={"VTRAIN_LOST_AFTER": "20"}) as found:
         until((tmp_path / "run" / "last.pt").exists)
         found.send(signal.SIGKILL, 2)
-        assert found.codes(0, 1, 3, seconds=20) == [1, 1, 1]
+        assert found.codes(0, 1, 3) == [1, 1, 1]
         for rank in (0, 1, 3):
             (said,) = found.said(rank)
             assert said.startswith("vtrain: another process is gone or cannot be reached (")
@@ -182,3 +182,9 @@ def test_nodes_that_do_not_share_the_folder_of_a_run_do_not_continue_it(shards: 
     with ranks(cli.main, 2, *words, printed=tmp_path / "copied", **here) as found:
         assert found.codes() == [0, 0], found.said(0)
     assert saved(tmp_path / "run")["step"] == 4
+
+
+def test_a_time_that_is_none_is_refused(shards: Path, tmp_path: Path) -> None:
+    with training(2, shards, tmp_path, *LONG, env={"VTRAIN_LOST_AFTER": "soon"}) as found:
+        assert found.codes() == [2, 2]
+        assert found.said(0) == ["vtrain: VTRAIN_LOST_AFTER is 'soon'; write a number of seconds from 1 to 86400"]

@@ -62,7 +62,10 @@ def test_a_glob_of_folders_takes_only_sets(shards: Path, tmp_path: Path) -> None
         ("{}/<0..9>.tar", "no shard of the set in {} matches '<0..9>.tar'; it has 6: 000.tar to 005.tar"),
         ("{}/nowhere", "no folder '{}/nowhere'; a set is made with: vprep shard VIDEOS --out {}/nowhere"),
         ("", "no shards are named; --shards takes a folder, a glob, or 'data_shards/<000..999>.tar'"),
-        ("s3://bucket/000.tar", "'s3://bucket/000.tar' is remote; shards are read from folders: copy them here first"),
+        (
+            "s3://bucket/*/000.tar",
+            "s3://bucket/* has wildcards in the name of a folder; name each set of a store, joined by commas",
+        ),
         (
             "{}/x*/000.tar",
             "no folder with a set matches '{}/x*'; make a set with: vprep shard VIDEOS --out DIR",

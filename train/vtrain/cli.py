@@ -15,6 +15,8 @@ from vtrain import names
 from vtrain.methods import NAMES, summary
 from vtrain.options import (
     Backbone,
+    Cache,
+    CacheGb,
     Device,
     Fold,
     Json,
@@ -125,6 +127,8 @@ def bench_loader(
     subset: Subset = None,
     split: Split = None,
     fold: Fold = 1,
+    cache: Cache = None,
+    cache_gb: CacheGb = None,
     json: Json = False,
 ) -> None:
     """Measure loading, from shards to the device. Shows the time of each stage and how many workers help."""
@@ -170,6 +174,8 @@ def bench_all(
     seconds: Seconds = 10.0,
     device: Device = "",
     subset: Subset = None,
+    cache: Cache = None,
+    cache_gb: CacheGb = None,
     json: Json = False,
 ) -> None:
     """Measure model and loader, alone and together. Shows which of the two waits for the other."""

@@ -20,10 +20,8 @@ from vprep.json_text import parse_json
 from vprep.signals import Stop, heard_while_waiting, when_parent_ends
 from vprep.text import json_line
 from vtrain.network_errors import AGAIN, is_of_network, said, sentence_of
-from vtrain.signs_of_life import TOLD, Store, Watch
+from vtrain.signs_of_life import TOLD, Store, Watch, lost_after
 
-VARIABLE = "VTRAIN_LOST_AFTER"  # seconds without a sign of life after which a process counts as lost
-LOST_AFTER = 300.0
 STUCK = 6  # times as long, an exchange may wait for a process that lives but does not go on
 POLL = 0.1  # seconds between two looks into the store
 LINGER = 5.0  # seconds for which a process that fails waits until the others know
@@ -246,18 +244,6 @@ def not_together(limit: float, why: str) -> str:
         f"the processes did not come together within {limit:g} s ({why}); see that all nodes are up and reach each "
         "other, and start all processes again"
     )
-
-
-def lost_after() -> float:
-    """Return after how many seconds without a sign of life a process counts as lost."""
-    text = os.environ.get(VARIABLE, "")
-    try:
-        seconds = float(text or LOST_AFTER)
-    except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 86400:
-        raise UsageError(f"{VARIABLE} is '{text}'; write a number of seconds from 1 to 86400")
-    return seconds
 
 
 def _shown(value: object) -> str:

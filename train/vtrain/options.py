@@ -8,6 +8,7 @@ import typer
 from vprep.completion import completed
 from vprep.quiet import with_json
 from vtrain import names
+from vtrain.data.cache.place import choose_folder, choose_gb
 
 
 def allow(word: str | None) -> str | None:
@@ -20,8 +21,23 @@ def allow(word: str | None) -> str | None:
 
 
 SETS = "data_shards"  # the set that commands take where none is named
-SHARDS = "Shards to read: a folder, a glob, a list, or 'data_shards/<000..999>.tar'."
+SHARDS = "Shards to read: a folder, a URL such as s3://bucket/set, a glob, a list, or 'data_shards/<000..999>.tar'."
 Shards = Annotated[str, typer.Option(help=SHARDS)]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for copies of shards in a store. [default: ~/.cache/playspeed, or below XDG_CACHE_HOME]",
+        callback=choose_folder,
+    ),
+]
+CacheGb = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        help="Gigabytes of shards that the cache may hold. [default: half of the disk's free space]",
+        callback=choose_gb,
+    ),
+]
 Subset = Annotated[Path | None, typer.Option(help="File of vprep subset that lists the videos to use.")]
 Split = Annotated[str | None, typer.Option(help="Split to read, such as train or test. [default: all videos]")]
 Fold = Annotated[int, typer.Option(help="Fold of the split: 1, 2 or 3.")]

@@ -8,12 +8,18 @@ Two threads do this, so that it works while the main thread waits for a GPU, for
 """
 
 import contextlib
+import faulthandler
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event, Thread
 from typing import Protocol, Self
 
+from vprep.errors import UsageError
+
+VARIABLE = "VTRAIN_LOST_AFTER"  # seconds without a sign of life after which a process counts as lost
+LOST_AFTER = 300.0
 TOLD = "told"  # the key of the sentence by which all end
 GRACE = 2.0  # seconds in which the main thread may end by itself, and in order
 ENDING = 20.0  # seconds that it may take when it is ending already
@@ -44,6 +50,7 @@ class Watch:
         self._grace = min(GRACE, lost_after)
         self._left = Event()
         self._ending = ""
+        self._nowhere = Path(os.devnull).open("w")  # noqa: SIM115  until `leave`
         self._unanswered = 0.0  # seconds since the store has answered
         self._is_broken = False  # the connection with the store
         self._threads = [Thread(target=work, daemon=True) for work in (self._give_signs, self._judge)]
@@ -53,10 +60,15 @@ class Watch:
     def main_thread_ends(self, sentence: str) -> None:
         """Note that the main thread is ending with an error, which may hang, too, before it can say so."""
         self._ending = sentence
+        # Should torch hang with Python's lock, no thread here could end the process.
+        faulthandler.dump_traceback_later(2 * ENDING, exit=True, file=self._nowhere)
 
     def leave(self) -> None:
         """Watch no longer."""
         self._left.set()
+        if self._ending:
+            faulthandler.cancel_dump_traceback_later()
+        self._nowhere.close()
         for thread in self._threads:
             thread.join(self._grace)
 
@@ -102,6 +114,18 @@ class Watch:
             with contextlib.suppress(OSError):
                 os.write(2, f"{self._program}: {sentence}\n".encode())
             os._exit(1)
+
+
+def lost_after() -> float:
+    """Return after how many seconds without a sign of life a process counts as lost."""
+    text = os.environ.get(VARIABLE, "")
+    try:
+        seconds = float(text or LOST_AFTER)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 86400:
+        raise UsageError(f"{VARIABLE} is '{text}'; write a number of seconds from 1 to 86400")
+    return seconds
 
 
 class _Awake:

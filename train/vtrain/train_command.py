@@ -15,7 +15,7 @@ from vprep import plugins, signals
 from vprep.errors import UsageError
 from vprep.printing import show
 from vtrain.meeting import joined
-from vtrain.options import SETS, SHARDS, Backbone, Json, Recipe, Settings, Subset
+from vtrain.options import SETS, SHARDS, Backbone, Cache, CacheGb, Json, Recipe, Settings, Subset
 
 RUNS = Path("runs")
 SHOWN = 3  # changed settings in the last line
@@ -91,6 +91,8 @@ def training_by(word: str) -> Callable[..., None]:
             Path | None, typer.Option(help="Initial backbone weights: a run's folder or a file.")
         ] = None,
         subset: Subset = None,
+        cache: Cache = None,
+        cache_gb: CacheGb = None,
         json: Json = False,
     ) -> None:
         words = settings or []

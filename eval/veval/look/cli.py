@@ -29,6 +29,7 @@ app = typer.Typer(
 @app.command()
 def roi(
     settings: opt.Settings = None, weights: of.Weights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.OutsideBackbone = None, seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test",
     key: of.Key = None, class_: of.Class = None, count: of.Count = None, speed: of.Step = 1,
     threshold: of.Threshold = 0.5, scale: of.Scale = "clip", alpha: of.Alpha = 0.5, tile: of.Tile = None,
@@ -56,6 +57,7 @@ def roi(
 @app.command()
 def attention(
     settings: opt.Settings = None, weights: of.AnyWeights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.Backbone = None, seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test",
     key: of.Key = None, class_: of.Class = None, count: of.Count = None, paces: of.Paces = "",
     scale: of.Scale = "clip", alpha: of.Alpha = 0.5, tile: of.Tile = None, out: of.Out = None,
@@ -84,6 +86,7 @@ def attention(
 @app.command()
 def activation(
     settings: opt.Settings = None, weights: of.Several = None, shards: opt.Shards = None, backbone: opt.Backbone = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test", key: of.Key = None, class_: of.Class = None,
     count: of.Count = None, scale: of.Scale = "clip", alpha: of.Alpha = 0.5, tile: of.Tile = None, out: of.Out = None,
     device: opt.Device = "", json: opt.Json = False,
@@ -115,6 +118,7 @@ def activation(
 @app.command()
 def reconstruction(
     settings: opt.Settings = None, weights: of.Weights = None, shards: opt.Shards = None,
+    cache: opt.Cache = None, cache_gb: opt.CacheGb = None,
     backbone: opt.OutsideBackbone = None, seed: of.Seed = 0, fold: opt.Fold = 1, split: of.Split = "test",
     key: of.Key = None, class_: of.Class = None, count: of.Count = None, speed: of.Speed = None,
     tile: of.Tile = None, out: of.Out = None, device: opt.Device = "", json: opt.Json = False,

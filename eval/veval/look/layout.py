@@ -23,7 +23,7 @@ class Layout:
     @classmethod
     def of(cls, figure: Figure, *, moving: bool) -> "Layout":
         shared = shared_range(figure, moving=moving)
-        legend = figure.legend if shared is None else (f"{shared[0]:.3g}", f"{shared[1]:.3g}, as in all maps here")
+        legend = figure.legend if shared is None else (short(shared[0]), f"{short(shared[1])}, as in all maps here")
         sizes = [tile.clip.shape[1:3] for tile in figure.tiles() if tile.clip is not None] or [(1, 1)]
         widest = max(width for _, width in sizes)
         side = figure.tile or min(MOST_TILE, widest * -(-LEAST_TILE // widest))
@@ -95,6 +95,11 @@ def _settled(tile: Tile, shared: Range | None, moving: bool) -> Tile:
     if tile.map is None or tile.fixed is not None:
         return tile
     low, high = shared or range_of([_drawn(tile, moving)])
-    own = f"{low:.3g} to {high:.3g}" if high > low else f"{low:.3g} everywhere"
+    own = f"{short(low)} to {short(high)}" if high > low else f"{short(low)} everywhere"
     caption = tile.caption if shared else "\n".join(filter(None, (tile.caption, own)))
     return replace(tile, fixed=(low, high), caption=caption)
+
+
+def short(value: float) -> str:
+    """Return a number with three digits, or a large one in whole."""
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"

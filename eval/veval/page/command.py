@@ -15,7 +15,6 @@ def write_page(request: Request, out: Path, *, as_json: bool) -> None:
     results = request.read_results()
     from veval.page.build import write  # imports torch
 
-    output.WORK.is_visible = not as_json
     output.WORK.begin("pictures")
     size = write(request, results, out, output.WORK.progress)
     info = {"out": str(out), "bytes": size, "address": out.resolve().as_uri()}

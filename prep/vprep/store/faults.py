@@ -46,6 +46,8 @@ def fault(error: Exception, location: Location) -> Exception:
     code = _CODE.search(text)
     if "NoSuchBucket" in text or "ContainerNotFound" in text or "The specified bucket does not exist" in text:
         return UsageError(f"no bucket '{location.host}' ({location.scheme}); make it, or correct the URL {location}")
+    if "invalid path" in text:
+        return UsageError(f"{location} holds an object with an empty part, . or .. in its name; rename or move it")
     if kind == "AlreadyExistsError" or isinstance(error, FileExistsError):
         return ExistsError(f"{location} exists already")
     if kind == "PreconditionError" or _status(text) == 412:

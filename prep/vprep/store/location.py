@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import quote
 
-from vprep.errors import UsageError
-from vprep.text import brief, without_secrets
+from vprep.errors import UsageError, refuse_secrets
+from vprep.text import brief
 
 SCHEMES = ("s3", "gs", "az", "http", "https")
 LISTED = ("s3", "gs", "az")  # those that tell what they hold, and take new objects
@@ -28,21 +28,15 @@ class Location:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the place that a URL names; refuse one with credentials or a query, without repeating them."""
+        refuse_secrets([text])
         found = _URL.fullmatch(text)
         scheme = found[1].lower() if found else ""
         if found is None or scheme not in SCHEMES:
-            raise UsageError(
-                f"'{brief(without_secrets(text))}' is no URL of a store; it must begin with {_beginnings()}"
-            )
+            raise UsageError(f"'{brief(text)}' is no URL of a store; it must begin with {_beginnings()}")
         host, _, path = found[2].partition("/")
-        shown = brief(without_secrets(text))
-        if "@" in host:
-            raise UsageError(f"the URL {shown} holds a user or a key; put credentials in the environment, as in AWS_*")
-        if "?" in found[2] or "#" in found[2]:
-            raise UsageError(f"the URL {shown} goes on with ? or #; leave that out, and put keys in the environment")
         parts = [part for part in path.split("/") if part]
         if not host or {".", ".."} & set(parts) or not f"{host}{path}".isprintable():
-            raise UsageError(f"the URL {shown} names no place; it must be {scheme}://{_host_word(scheme)}/folder")
+            raise UsageError(f"the URL {brief(text)} names no place; it must be {scheme}://{_host_word(scheme)}/folder")
         return cls(scheme, host, "/".join(parts))
 
     def __str__(self) -> str:

@@ -117,7 +117,7 @@ class Store:
             )
         pages = _Pages(below)
         while page := self._tried(below, pages.next):
-            yield from page
+            yield from (head for head in page if head.name)  # without one is what some tools put for a folder
 
     def delete(self, name: str) -> None:
         """Remove an object, if it is there."""

@@ -105,7 +105,7 @@ def _imagined(plan: Plan, count: int) -> Videos:
     numbers |= {"height": height, "width": round(height / STORED[0] * STORED[1])}
     columns = {name: np.full(count, number) for name, number in numbers.items()}
     keys = pa.array([str(row) for row in range(count)])
-    return Videos(paths=[], sizes=[], keys=keys, classes=None, frame_index=None, **columns)
+    return Videos(paths=[], sizes=[], keys=keys, classes=None, frame_index=None, remote=None, **columns)
 
 
 def _noise(plan: Plan, recipe: Recipe, device: torch.device) -> Batch:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from vprep.errors import WorkError
 from vtrain.data.batch import Bad, SampleInfo, sample_info
+from vtrain.data.cache.ahead import Ahead
 from vtrain.data.dataset import Videos
 from vtrain.data.order import Order
 from vtrain.data.sampler import Pixels, PlannedSample, Sampler
@@ -58,6 +59,7 @@ class SampleMaker:
     def _samples(self, videos: Sequence[tuple[object, int]], slots: Sequence[Pixels]) -> list[PlannedSample]:
         """Make several samples; the system is asked for the bytes of all of them before the first is read."""
         samples = [self._sampler.plan(epoch, row) for epoch, row in videos]
+        self._sampler.begin([planned.row for planned in samples])
         located = [self._sampler.locate(planned) for planned in samples]
         for planned, where, slot in zip(samples, located, slots, strict=True):
             self._sampler.fill(planned, self._sampler.read(where), slot)
@@ -68,14 +70,16 @@ class SampleMaker:
         try:
             return self._samples([(epoch, row)], [slot])[0], None
         except BadSampleError as error:
-            path, key = self._videos.paths[self._videos.shard[row]], self._videos.keys[row].as_py()
+            number, key = int(self._videos.shard[row]), self._videos.keys[row].as_py()
+            name = self._videos.name_of(number)
             if self._on_error == "raise":
                 raise WorkError(
-                    f"{path}, video '{key}': {error}; find what is damaged with: vprep verify {path.parent}, "
+                    f"{name}, video '{key}': {error}; find what is damaged with: vprep verify "
+                    f"{self._videos.set_of(number)}, "
                     "or skip bad videos with: data.on_error=skip (veval: --skip-bad)"
                 ) from None
             planned = self._substitute(epoch, row, slot)
-            return planned, Bad(str(path), key, str(error), planned.video.key)
+            return planned, Bad(name, key, str(error), planned.video.key)
 
     def _substitute(self, epoch: object, row: int, slot: Pixels) -> PlannedSample:
         for number in range(MOST_SUBSTITUTES):
@@ -83,7 +87,7 @@ class SampleMaker:
                 return self._samples([(epoch, self._sampler.substitute(epoch, row, number))], [slot])[0]
             except BadSampleError:
                 continue
-        folder = self._videos.paths[self._videos.shard[row]].parent
+        folder = self._videos.set_of(int(self._videos.shard[row]))
         raise WorkError(
             f"{MOST_SUBSTITUTES} videos in a row cannot be used; find what is damaged with: vprep verify {folder}"
         )
@@ -92,12 +96,17 @@ class SampleMaker:
 class ChunkMaker:
     """Makes chunks of the videos at given positions of `order`."""
 
-    def __init__(self, videos: Videos, sampler: Sampler, order: Order, on_error: OnError) -> None:
+    def __init__(
+        self, videos: Videos, sampler: Sampler, order: Order, on_error: OnError, ahead: Ahead | None = None
+    ) -> None:
         self._samples = SampleMaker(videos, sampler, on_error)
         self._order = order
+        self._ahead = ahead
 
     def make(self, task: Task, pixels_MNTHWC: Pixels) -> tuple[SampleInfo, list[Bad]]:
         """Write the pixels of the task's M samples; return everything else about them, and the bad videos."""
+        if self._ahead is not None:
+            self._ahead.reach(task.positions.start)
         videos = [self._order.at(position) for position in task.positions]  # epoch and row of each
         samples, faults = self._samples.make(videos, list(pixels_MNTHWC))
         wanted = [task.end is None or position < task.end for position in task.positions]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from vprep.errors import UsageError
 from vprep.hashing import hash_of
+from vtrain.data.cache.remote import Remote
 from vtrain.data.order import seed_from
 from vtrain.data.sampling import Video
 from vtrain.data.shard_spec import Part
@@ -59,6 +60,7 @@ class Videos:
     width: npt.NDArray[np.int16]
     classes: list[str] | None  # names by label; None if the sets have different classes
     frame_index: FrameIndex | None  # None when the shards hold these themselves
+    remote: Remote | None = None  # None when all shards are on this machine
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -75,11 +77,21 @@ class Videos:
         """Each height and width of frames in pixels, once."""
         return [(tall, wide) for tall, wide in np.unique(np.stack([self.height, self.width]), axis=1).T.tolist()]
 
+    def name_of(self, shard: int) -> str:
+        """Return the path of a shard, or its URL."""
+        found = None if self.remote is None else self.remote.shards[shard]
+        return str(self.paths[shard]) if found is None else found.url
+
+    def set_of(self, shard: int) -> str:
+        """Return the path or the URL of the folder that a shard is in."""
+        return folder_of(self.name_of(shard))
+
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> "Videos":
         """Return the videos `rows`, in that order."""
         chosen = {name: getattr(self, name)[rows] for name in PER_VIDEO}
         frame_index = None if self.frame_index is None else self.frame_index.take(rows)
-        return replace(self, keys=self.keys.take(pa.array(rows)), frame_index=frame_index, **chosen)
+        remote = None if self.remote is None else self.remote.take(rows)
+        return replace(self, keys=self.keys.take(pa.array(rows)), frame_index=frame_index, remote=remote, **chosen)
 
     def __getitem__(self, row: int) -> Video:
         label = int(self.label[row])
@@ -110,7 +122,22 @@ def videos_of(parts: list[Part], tables: list[pa.Table], classes: list[str] | No
         width=as_array(rows["width"], 0, np.int16),
         classes=classes,
         frame_index=_frame_index(rows),
+        remote=_remote(parts, rows),
     )
+
+
+def folder_of(shard: str) -> str:
+    """Return the folder in the path or the URL of a shard."""
+    return shard.rpartition("/")[0]
+
+
+def _remote(parts: list[Part], rows: pa.Table) -> Remote | None:
+    """Return what is to be known of shards in stores; None when no part has any."""
+    place = next((part.remote.place for part in parts if part.remote is not None), None)
+    if place is None:
+        return None
+    shards = [None if part.remote is None else part.remote.shard(shard) for part in parts for shard in part.shards]
+    return Remote(shards, as_array(rows["size"], 0, np.int64), pa.concat_arrays(rows["hash"].chunks), place)
 
 
 def _shard_numbers(parts: list[Part], tables: list[pa.Table]) -> npt.NDArray[np.int32]:

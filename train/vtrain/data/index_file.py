@@ -22,7 +22,7 @@ from vtrain.data.shard_spec import DUPLICATES, Part
 def open_index(part: Part) -> Table:
     """Open the index of a set. It must be the one that `dataset.json` listed when the set was opened."""
     path = part.folder / INDEX
-    again = f"make it again with: vprep index {part.folder}"
+    again = f"make it again with: vprep index {part.place}"
     _refuse_old(path, again)
     index = Table(path, INDEX_SCHEMA, again)
     _refuse_changed(part, path)
@@ -50,8 +50,8 @@ def _refuse_changed(part: Part, path: Path) -> None:
         same = hash_file(path) == listed["hash"]
     if not same:
         raise UsageError(
-            f"the set in {part.folder} changed while it was opened, or {INDEX} is not the file that it was finished "
-            f"with; wait until nobody writes to it, then find out with: vprep verify {part.folder}"
+            f"the set in {part.place} changed while it was opened, or {INDEX} is not the file that it was finished "
+            f"with; wait until nobody writes to it, then find out with: vprep verify {part.place}"
         )
 
 
@@ -97,7 +97,7 @@ def refuse_wrong_offsets(part: Part, rows: pa.Table) -> None:
 
 def _wrong(part: Part, key: str, what: str) -> UsageError:
     return UsageError(
-        f"{part.folder / INDEX}, video '{key}': {what}; find what is wrong with: vprep verify {part.folder}"
+        f"{part.place}/{INDEX}, video '{key}': {what}; find what is wrong with: vprep verify {part.place}"
     )
 
 
@@ -136,10 +136,10 @@ class Comparison:
         if self._complete:
             return
         for part, table in zip(self._parts, tables, strict=True):
-            _refuse_key(table["key"], f"{part.folder / INDEX} has", f"vprep verify {part.folder}")
+            _refuse_key(table["key"], f"{part.place}/{INDEX} has", f"vprep verify {part.place}")
         for (one, first), (other, second) in combinations(zip(self._parts, tables, strict=True), 2):
             both = pa.chunked_array([*first["key"].chunks, *second["key"].chunks], pa.string())
-            _refuse_key(both, f"{one.folder} and {other.folder} both have", "")
+            _refuse_key(both, f"{one.place} and {other.place} both have", "")
             if self._contents:
                 _refuse_content(one, first, other, second)
         self._complete = True
@@ -164,9 +164,9 @@ def _refuse_content(one: Part, first: pa.Table, other: Part, second: pa.Table) -
         return
     names = [_key_of(table, of, int(shared[0])) for table, of in ((first, ours), (second, theirs))]
     raise UsageError(
-        f"{len(shared)} videos of {one.folder} are in {other.folder}, too, with the same content ('{names[0]}' is "
+        f"{len(shared)} videos of {one.place} are in {other.place}, too, with the same content ('{names[0]}' is "
         f"'{names[1]}'); name one of the two sets, or allow it with the word {DUPLICATES}: --shards "
-        f"'{one.folder},{other.folder},{DUPLICATES}'"
+        f"'{one.place},{other.place},{DUPLICATES}'"
     )
 
 

@@ -25,8 +25,10 @@ from vprep.errors import UsageError, WorkError
 from vprep.processors import demand_workers
 from vtrain.data.batch import Bad, Batch, SampleInfo, batch_of
 from vtrain.data.buffers import MOST_BORROWED, PER_WORKER, PREFETCHED, Buffers
+from vtrain.data.cache.ahead import ahead_of
+from vtrain.data.cache.place import CachePlace
 from vtrain.data.chunks import ChunkMaker, OnError, Task
-from vtrain.data.dataset import Videos
+from vtrain.data.dataset import Videos, folder_of
 from vtrain.data.order import Order, share
 from vtrain.data.prefetch import on_device
 from vtrain.data.sampler import Sampler
@@ -91,7 +93,9 @@ class Loader:
         self.workers = workers  # may change before the next iterator is made
         self._device = torch.device(device)
         sampler = Sampler(videos, plan, seed)
-        self._maker = ChunkMaker(videos, sampler, Order(videos.shard, seed, shuffled=shuffled), on_error)
+        order = Order(videos.shard, seed, shuffled=shuffled)
+        self._ahead = None if videos.remote is None else ahead_of(videos.remote, videos.shard, order, self.end)
+        self._maker = ChunkMaker(videos, sampler, order, on_error, self._ahead)
         self._shape = (plan.views, plan.length, *sampler.canvas, 3)
         self._buffers = Buffers(batch // world, self._shape, workers)
         self._buffers.demand_memory()
@@ -121,7 +125,11 @@ class Loader:
         pools = [SharedBufferPool(PER_WORKER, MOST_BORROWED, self._buffers.chunk) for _ in range(self.workers)]
         pipeline = wds.DataPipeline(self._tasks_of_this_worker, partial(self._make_chunks, pools))
         if not pools:
-            yield from self._collect(iter(pipeline), pools)
+            try:
+                yield from self._collect(iter(pipeline), pools)
+            finally:
+                if self._ahead is not None:
+                    self._ahead.close()
             return
         chunks = from_workers(pipeline, PREFETCHED, pools)
         try:
@@ -204,7 +212,7 @@ class Loader:
             raise WorkError(
                 f"{len(self.bad)} of {len(self.videos)} videos are bad, and {self._most_bad} were allowed; the last: "
                 f"{last.shard}, video '{last.key}': {last.what}; list them all with: vprep verify "
-                f"{Path(last.shard).parent}"
+                f"{folder_of(last.shard)}"
             )
 
 
@@ -216,13 +224,15 @@ def open_shards(
     subset: Path | None = None,
     split: str | None = None,
     fold: int = 1,
+    cache: CachePlace | None = None,
     **options: Unpack[Options],
 ) -> Loader:
     """Return a loader of the shards that `spec` names; each video of a batch has the clips that `plan` chooses.
 
-    `split`, `fold` and `subset` select videos as `ShardSet.select` does; the other options are those of `Loader`.
+    `split`, `fold` and `subset` select videos as `ShardSet.select` does; `cache` is where shards of a store are copied
+    to; the other options are those of `Loader`.
     """
-    videos = ShardSet.open(spec).select(split, fold=fold, subset=subset)
+    videos = ShardSet.open(spec, cache).select(split, fold=fold, subset=subset)
     return Loader(videos, plan, batch=batch, **options)
 
 

@@ -35,13 +35,18 @@ def _random_keys(count: int, *seeds: object) -> npt.NDArray[np.uint64]:
 
 def epoch_order(shards: npt.NDArray[np.integer], seed: int, epoch: int, block: int = BLOCK) -> Ints:
     """Return the rows of an index in the order of one epoch; `shards[row]` is the number of the row's shard."""
-    sizes = np.bincount(shards)
-    permuted = np.argsort(_random_keys(len(sizes), seed, epoch, "shards"), kind="stable")
-    before = np.empty(len(sizes), np.int64)  # for each shard, the number of videos in the shards before it
-    before[permuted] = np.cumsum(sizes[permuted]) - sizes[permuted]
-    blocks = max(1, len(shards) // block)  # of equal size, none smaller than `block`
-    block_of = (before * blocks // len(shards)).astype(np.int32)
+    block_of = block_of_shards(np.bincount(shards), seed, epoch, block)
     return np.lexsort((_random_keys(len(shards), seed, epoch, "videos"), block_of[shards])).astype(np.int32)
+
+
+def block_of_shards(videos: npt.NDArray[np.integer], seed: int, epoch: int, block: int = BLOCK) -> Ints:
+    """Return the number of the block that each shard is in; `videos` has the number of videos in each shard."""
+    permuted = np.argsort(_random_keys(len(videos), seed, epoch, "shards"), kind="stable")
+    before = np.empty(len(videos), np.int64)  # for each shard, the number of videos in the shards before it
+    before[permuted] = np.cumsum(videos[permuted]) - videos[permuted]
+    total = int(videos.sum())
+    blocks = max(1, total // block)  # of equal size, none smaller than `block`
+    return (before * blocks // total).astype(np.int32)
 
 
 class Order:
@@ -53,10 +58,25 @@ class Order:
         self._shuffled = shuffled
         self._epochs: dict[int, Ints] = {}
 
+    def __len__(self) -> int:
+        """Return the number of videos of an epoch."""
+        return len(self._shards)
+
     def at(self, position: int) -> tuple[int, int]:
         """Return the epoch and the row of the video at `position`."""
         epoch, index = divmod(position, len(self._shards))
         return epoch, int(self._rows(epoch)[index])
+
+    def block(self, position: int) -> tuple[range, Ints]:
+        """Return the positions from `position` to the end of its block, and the shards of their videos.
+
+        Without shuffling, a block is a shard.
+        """
+        epoch, first = divmod(position, len(self._shards))
+        shards = self._shards[self._rows(epoch)[first:]]
+        blocks = block_of_shards(np.bincount(self._shards), self._seed, epoch)[shards] if self._shuffled else shards
+        length = int(np.searchsorted(blocks, blocks[0], side="right")) if self._shuffled else _run(blocks)
+        return range(position, position + length), shards[:length].astype(np.int32)
 
     def _rows(self, epoch: int) -> Ints:
         if epoch not in self._epochs:
@@ -67,6 +87,12 @@ class Order:
             else:
                 self._epochs[epoch] = np.arange(len(self._shards), dtype=np.int32)
         return self._epochs[epoch]
+
+
+def _run(values: npt.NDArray[np.integer]) -> int:
+    """Return how many values at the beginning are equal."""
+    other = values != values[0]
+    return int(other.argmax()) if other.any() else len(values)
 
 
 def share(first: int, batch: int, end: int | None, rank: int, world: int) -> range:

@@ -3,6 +3,7 @@
 All randomness of a sample comes from (seed, epoch, key), so it is the same in any worker on any rank.
 """
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,6 +84,10 @@ class Sampler:
     def substitute(self, epoch: object, row: int, number: int) -> int:
         """Return the row of a video that replaces a bad one; each `number` gives another row."""
         return seed_from(self._seed, epoch, self._videos.keys[row], "substitute", number) % len(self._videos)
+
+    def begin(self, rows: Sequence[int]) -> None:
+        """Begin to fetch those of the videos that have to be read from a store."""
+        self._reader.begin(rows)
 
     def locate(self, planned: PlannedSample) -> Located:
         """Find the bytes of the frames, each frame once, and ask the system to read them from disk."""

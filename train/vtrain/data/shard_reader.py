@@ -7,9 +7,9 @@ So the offsets need not be held in memory, and a shard that does not belong to t
 import os
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +17,20 @@ import numpy.typing as npt
 from vprep.errors import WorkError
 from vprep.format import BLOCK, CHECK_DIGITS, check_of
 from vprep.json_text import parse_json
+from vtrain.data.cache.store_reader import StoreReader, json_size
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_spec import size_fault
 
 MOST_OPEN = 64  # files at once
 GAP = 4 << 10  # bytes between two frames that are read and not used: a second read costs as much as copying them
 NEAR = 1 << 20  # bytes: the system is asked to read a shorter stretch from disk completely, used or not
-JSON_BYTES, JSON_BYTES_PER_FRAME = 2048, 20  # expected size of a json; more is read when it is larger
 MAGIC, MAGIC_AT = b"ustar\x0000", 257  # of a tar header, and its offset there
 NAME_BYTES, SIZE_AT, SIZE_DIGITS = 100, 124, 11  # in a tar header: the name comes first; the size is octal
 BAD_JSON = "its json differs from what was written"
 
 FADVISE = getattr(os, "posix_fadvise", None)  # some systems do not have it
 Bytes = npt.NDArray[np.uint8]
+Found = TypeVar("Found")
 Span = tuple[int, int, list[int]]  # begin and end of a stretch of bytes, and the frames in it
 
 
@@ -48,17 +49,51 @@ class Located:
 
 
 class ShardReader:
-    """Reads from the shards of `videos`. It keeps up to `most_open` files open, and one buffer for the bytes."""
+    """Reads from the shards of `videos`. It keeps up to `most_open` files open, and one buffer for the bytes.
+
+    A shard in a store is read from its copy in the cache, and without one from the store.
+    """
 
     def __init__(self, videos: Videos, most_open: int = MOST_OPEN) -> None:
         self._videos = videos
         self._most_open = most_open
+        remote = videos.remote
+        self._store = None if remote is None else StoreReader(remote, videos.shard, videos.offset, videos.frames)
         self._files: OrderedDict[int, int] = OrderedDict()
         weakref.finalize(self, _close, self._files)
         self._allocate(1 << 20)
 
+    def begin(self, rows: Sequence[int]) -> None:
+        """Begin to fetch those of the videos that have to be read from a store."""
+        if self._store is not None:
+            self._store.begin([row for row in rows if self._file(row) is None])
+
     def locate(self, row: int, numbers: Sequence[int]) -> Located:
         """Find the frames `numbers`, which are sorted and distinct, and ask the system to read them from disk."""
+        if self._store is None:
+            return self._located(row, numbers)
+        return self._from_intact_copy(row, lambda: self._located(row, numbers))
+
+    def frames(self, located: Located) -> list[tuple[int, Bytes]]:
+        """Return the JPEG bytes of the frames with their numbers. They are valid until the next call."""
+        if self._store is None:
+            return self._frames(located)
+        return self._from_intact_copy(located.row, lambda: self._frames(located))
+
+    def _from_intact_copy(self, row: int, read: Callable[[], Found]) -> Found:
+        """Return what `read` returns; where a copy in the cache is damaged, remove it and read from the store."""
+        number = int(self._videos.shard[row])
+        try:
+            return read()
+        except (BadSampleError, WorkError):
+            if self._store is None or number not in self._files or not self._store.has(number):
+                raise
+            if not self._store.drop_if_damaged(number):
+                raise
+        os.close(self._files.pop(number))
+        return read()
+
+    def _located(self, row: int, numbers: Sequence[int]) -> Located:
         offsets, checks = self._layout(row)
         base = int(self._videos.offset[row])
         limit = self._size(row) - base
@@ -66,14 +101,14 @@ class ShardReader:
         first, last = parts[0][0], parts[-1][1]
         if any(not 0 <= begin < end <= limit for begin, end, _ in parts):
             raise BadSampleError(BAD_JSON)
-        if FADVISE is not None:
+        file = self._file(row)
+        if FADVISE is not None and file is not None:
             near = [(first, last)] if last - first <= NEAR else [(begin, end) for begin, end, _ in parts]
             for begin, end in near:
-                FADVISE(self._file(row), base + begin, end - begin, os.POSIX_FADV_WILLNEED)
+                FADVISE(file, base + begin, end - begin, os.POSIX_FADV_WILLNEED)
         return Located(row, offsets, checks, parts)
 
-    def frames(self, located: Located) -> list[tuple[int, Bytes]]:
-        """Return the JPEG bytes of the frames with their numbers. They are valid until the next call."""
+    def _frames(self, located: Located) -> list[tuple[int, Bytes]]:
         offsets, checks = located.offsets, located.checks
         base = int(self._videos.offset[located.row])
         file = self._file(located.row)
@@ -91,6 +126,8 @@ class ShardReader:
                 if check_of(view[first:last]) != checks[number * CHECK_DIGITS : (number + 1) * CHECK_DIGITS]:
                     raise BadSampleError(f"frame {number} differs from what was written")
                 found.append((number, buffer[first:last]))
+        if file is None and self._store is not None:
+            self._store.refuse_altered(located.row)
         return found
 
     def _allocate(self, size: int) -> None:
@@ -114,7 +151,7 @@ class ShardReader:
     def _json(self, row: int) -> bytearray:
         """Return the json of a video, searching back from its first frame."""
         key, offset = self._videos.keys[row].as_py(), int(self._videos.offset[row])
-        size = JSON_BYTES + JSON_BYTES_PER_FRAME * int(self._videos.frames[row])
+        size = json_size(int(self._videos.frames[row]))
         while True:
             begin = max(0, offset - size)
             data = bytearray(offset - begin)
@@ -128,43 +165,56 @@ class ShardReader:
         return data[at + BLOCK : at + BLOCK + int(data[at + SIZE_AT : at + SIZE_AT + SIZE_DIGITS], 8)]
 
     def _not_in_index(self, row: int, key: str) -> WorkError:
-        path = self._path(row)
+        number = int(self._videos.shard[row])
         return WorkError(
-            f"{path} does not hold video '{key}' where the index says: the shard was altered, or the index is of other "
-            f"shards; find out with: vprep verify {path.parent}"
+            f"{self._videos.name_of(number)} does not hold video '{key}' where the index says: the shard was altered, "
+            f"or the index is of other shards; find out with: vprep verify {self._videos.set_of(number)}"
         )
 
-    def _read(self, row: int, file: int, begin: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the bytes of a file from `begin` on."""
+    def _read(self, row: int, file: int | None, begin: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the bytes of a shard from `begin` on; None stands for a shard that is only in a store."""
+        if file is None and self._store is not None:
+            return self._store.read(row, begin, buffer)
         try:
-            size = os.preadv(file, [buffer], begin)
+            size = os.preadv(cast(int, file), [buffer], begin)
         except OSError as error:
             raise self._unreadable(row, error) from None
         if size != len(buffer):
             raise self._unreadable(row, f"it ends at byte {begin + size}, and the index says that it is longer")
+        return None
 
-    def _file(self, row: int) -> int:
-        """Return the open file of a video's shard; close the file that was opened first when there are too many."""
+    def _file(self, row: int) -> int | None:
+        """Return the open file of a video's shard; None when it is only in a store.
+
+        Close the file that was opened first when there are too many.
+        """
         number = int(self._videos.shard[row])
         file = self._files.get(number)
         if file is None:
+            remote = self._store is not None and self._store.has(number)
+            file = self._store.open(number) if self._store is not None and remote else self._opened(row, number)
+            if file is None:
+                return None
             if len(self._files) == self._most_open:
                 os.close(self._files.popitem(last=False)[1])
-            try:
-                file = self._files[number] = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)
-            except OSError as error:
-                raise self._unreadable(row, error) from None
-            if os.fstat(file).st_size != self._size(row):  # it was replaced after the set was opened
-                raise self._unreadable(row, "it changed while it was read")
+            self._files[number] = file
+        return file
+
+    def _opened(self, row: int, number: int) -> int:
+        """Open the file of a shard on this machine."""
+        try:
+            file = os.open(self._videos.paths[number], os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._unreadable(row, error) from None
+        if os.fstat(file).st_size != self._size(row):  # it was replaced after the set was opened
+            os.close(file)
+            raise self._unreadable(row, "it changed while it was read")
         return file
 
     def _unreadable(self, row: int, why: OSError | str) -> WorkError:
-        path = self._path(row)
+        path = self._videos.paths[int(self._videos.shard[row])]
         reason = why if isinstance(why, str) else (why.strerror or str(why)).lower()
         return WorkError(size_fault(path, self._size(row)) or f"{path} cannot be read: {reason}")
-
-    def _path(self, row: int) -> Path:
-        return self._videos.paths[int(self._videos.shard[row])]
 
     def _size(self, row: int) -> int:
         return self._videos.sizes[int(self._videos.shard[row])]

@@ -15,6 +15,7 @@ from vprep.hashing import hash_of
 from vprep.limits import MOST_LABEL
 from vprep.set_name import set_name
 from vprep.tables import Table, opened
+from vtrain.data.cache.place import CachePlace
 from vtrain.data.dataset import Videos, as_array, videos_of
 from vtrain.data.index_file import Comparison, of_named_shards, open_index, refuse_wrong_offsets, refuse_wrong_rows
 from vtrain.data.shard_spec import DUPLICATES, Part, Spec, pieces, read_spec
@@ -39,9 +40,12 @@ class ShardSet:
     parts: list[Part]  # one for each set
 
     @classmethod
-    def open(cls, spec: Spec) -> "ShardSet":
-        """Open the shards that `spec` names; each must exist with the size that it was written with."""
-        return cls(spec if isinstance(spec, str) else ",".join(pieces(spec)), read_spec(spec))
+    def open(cls, spec: Spec, cache: CachePlace | None = None) -> "ShardSet":
+        """Open the shards that `spec` names; each must exist with the size that it was written with.
+
+        What is in a store goes through `cache`; None stands for the place that the command names, or the default.
+        """
+        return cls(spec if isinstance(spec, str) else ",".join(pieces(spec)), read_spec(spec, cache))
 
     @property
     def name(self) -> str:
@@ -94,9 +98,9 @@ class ShardSet:
         compared, tables = [], []
         for part, index in zip(self.parts, self._indexes, strict=True):
             columns = self._comparison.columns
-            rows, keep = _rows(part, index, [*COLUMNS, *columns], split, fold, listed)
+            rows, keep = _rows(part, index, [*self._columns, *columns], split, fold, listed)
             compared.append(rows.select(columns))
-            tables.append(_selected(part, index, rows.select(COLUMNS), keep, listed))
+            tables.append(_selected(part, index, rows.select(self._columns), keep, listed))
             del rows, keep
         self._comparison.compare(compared)
         del compared
@@ -135,8 +139,13 @@ class ShardSet:
         return Comparison(self.parts, duplicates=DUPLICATES in pieces(self.spec))
 
     @property
+    def _columns(self) -> list[str]:
+        """The columns that a selection reads; of sets in stores also the hash of each video."""
+        return [*COLUMNS, *(["hash"] if any(part.remote is not None for part in self.parts) else [])]
+
+    @property
     def _folders(self) -> str:
-        return ", ".join(str(part.folder) for part in self.parts)
+        return ", ".join(part.place for part in self.parts)
 
     def _asked_for(self, split: str | None, fold: int, subset: Path | None) -> str:
         """Return a description of the videos that were asked for, and of the splits that exist."""
@@ -155,7 +164,8 @@ def _demand_fold(fold: int) -> None:
 
 def _name(part: Part) -> str:
     """Return the name of a set's data set, or of its folder."""
-    return set_name(part.settings.get("layout", ""), part.info["classes"]) or part.folder.name
+    folder = part.folder.name if part.remote is None else part.remote.store.location.name
+    return set_name(part.settings.get("layout", ""), part.info["classes"]) or folder
 
 
 def _selected(part: Part, index: Table, rows: pa.Table, keep: pa.ChunkedArray, listed: pa.Table | None) -> pa.Table:

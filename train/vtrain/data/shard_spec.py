@@ -1,6 +1,7 @@
 """SPEC, the value of --shards: which shards of which sets.
 
 data_shards/                     all shards of a set
+s3://bucket/set                  the same in an object store; also gs://, az://, https://
 'data_shards/*.tar'              a glob
 'data_shards/<000..099>.tar'     a range; also {000..099}, which shells expand unless it is quoted
 a,b                              several of the above, joined by commas or as several words
@@ -14,16 +15,20 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vprep.errors import UsageError
 from vprep.format import DATASET, PLAN, read_dataset
+from vprep.store.location import Location, is_url
+
+if TYPE_CHECKING:
+    from vtrain.data.cache.place import CachePlace
+    from vtrain.data.cache.remote_set import RemoteSet
 
 Spec = str | Path | Iterable[str | Path]
 
 RANGE = re.compile(r"[<{](\d+)\.\.(\d+)[>}]")
 COMMA = re.compile(r",(?![^{]*})")
-REMOTE = re.compile(r"^[a-z0-9]+://")
 DUPLICATES = "+duplicates"  # the word of a SPEC that allows the same content in several sets
 
 
@@ -31,9 +36,15 @@ DUPLICATES = "+duplicates"  # the word of a SPEC that allows the same content in
 class Part:
     """The shards of one set that were named."""
 
-    folder: Path
+    folder: Path  # of a set in a store: of the local copies of its dataset.json and index
     info: dict[str, Any]  # the contents of dataset.json
     shards: list[dict[str, Any]]  # their entries in dataset.json, in its order
+    remote: "RemoteSet | None" = None  # None: the set is on this machine
+
+    @property
+    def place(self) -> str:
+        """The folder or the URL of the set, for messages."""
+        return str(self.folder) if self.remote is None else self.remote.url
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -61,20 +72,25 @@ class Part:
         return dict(self.info.get("splits", {}).get(f"split{fold}", {}))
 
 
-def read_spec(spec: Spec) -> list[Part]:
+def read_spec(spec: Spec, place: "CachePlace | None" = None) -> list[Part]:
     """Return the shards that `spec` names, by set; raise if one is missing or has another size than when written."""
     sets: dict[Path, dict[str, Any]] = {}  # folder -> dataset.json
+    remotes: dict[Path, RemoteSet] = {}
     names_of: dict[Path, Path] = {}  # folder without links -> folder as it was named first
     names: dict[Path, set[str]] = {}  # folder -> names of the shards
     for pattern in pieces(spec):
-        for named, name in [] if pattern == DUPLICATES else _resolved(pattern):
-            folder = names_of.setdefault(named.resolve(), named)
+        for named, name in [] if pattern == DUPLICATES else _resolved(pattern, place):
+            local = named if isinstance(named, Path) else named.folder
+            folder = names_of.setdefault(local.resolve(), local)
+            if not isinstance(named, Path):
+                remotes.setdefault(folder, named)
             if folder not in sets:
                 sets[folder] = read_dataset(folder)
-            names.setdefault(folder, set()).update(_matching(folder, sets[folder], name))
+            where = str(named) if isinstance(named, Path) else named.url
+            names.setdefault(folder, set()).update(_matching(where, sets[folder], name))
     if not sets:
         raise UsageError("no shards are named; --shards takes a folder, a glob, or 'data_shards/<000..999>.tar'")
-    return [_part(folder, info, names[folder]) for folder, info in sets.items()]
+    return [_part(folder, info, names[folder], remotes.get(folder)) for folder, info in sets.items()]
 
 
 def pieces(spec: Spec) -> list[str]:
@@ -87,8 +103,7 @@ def pieces(spec: Spec) -> list[str]:
 def absolute(spec: Spec) -> str:
     """Return `spec` with absolute paths, so that it names the same shards from any folder."""
     return ",".join(
-        pattern if pattern == DUPLICATES or REMOTE.match(pattern) else os.path.abspath(pattern)
-        for pattern in pieces(spec)
+        pattern if pattern == DUPLICATES or is_url(pattern) else os.path.abspath(pattern) for pattern in pieces(spec)
     )
 
 
@@ -102,10 +117,10 @@ def upscaling_note(side: int | None, size: int) -> str:
     )
 
 
-def _resolved(pattern: str) -> list[tuple[Path, str]]:
-    """Return the folders that a pattern of a SPEC names, each with the pattern for the names of its shards."""
-    if REMOTE.match(pattern):
-        raise UsageError(f"'{pattern}' is remote; shards are read from folders: copy them here first")
+def _resolved(pattern: str, place: "CachePlace | None") -> list[tuple["Path | RemoteSet", str]]:
+    """Return the sets that a pattern of a SPEC names, each with the pattern for the names of its shards."""
+    if is_url(pattern):
+        return [_in_store(pattern, place)]
     path = Path(pattern)
     if path.is_dir():
         return [(path, "*")]
@@ -114,7 +129,20 @@ def _resolved(pattern: str) -> list[tuple[Path, str]]:
     return _folders(str(path.parent), path.name)
 
 
-def _folders(pattern: str, name: str) -> list[tuple[Path, str]]:
+def _in_store(pattern: str, place: "CachePlace | None") -> tuple["RemoteSet", str]:
+    """Open the set of a URL; return it with the pattern for the names of its shards."""
+    from vtrain.data.cache.place import chosen
+    from vtrain.data.cache.remote_set import open_remote
+
+    location = Location.parse(pattern)
+    named = location.path.endswith(".tar")
+    folder = location.parent if named else location
+    if glob.has_magic(folder.path):
+        raise UsageError(f"{folder} has wildcards in the name of a folder; name each set of a store, joined by commas")
+    return open_remote(folder, place or chosen()), location.name if named else "*"
+
+
+def _folders(pattern: str, name: str) -> list[tuple["Path | RemoteSet", str]]:
     """Return the folders that match a glob and hold a set; a folder without wildcards is taken as it is."""
     if not glob.has_magic(pattern):
         return [(Path(pattern), name)]
@@ -124,13 +152,13 @@ def _folders(pattern: str, name: str) -> list[tuple[Path, str]]:
     return [(path, name) for path in found]
 
 
-def _matching(folder: Path, info: dict[str, Any], pattern: str) -> list[str]:
+def _matching(where: str, info: dict[str, Any], pattern: str) -> list[str]:
     """Return the shards of a set whose names match; other files in its folder do not count."""
     known = [shard["name"] for shard in info["shards"]]
     matches = [name for name in known if pattern == "*" or _fits(name, pattern)]
     if not matches:
         shards = f"it has {len(known)}: {known[0]} to {known[-1]}" if known else "it has none"
-        raise UsageError(f"no shard of the set in {folder} matches '{pattern}'; {shards}")
+        raise UsageError(f"no shard of the set in {where} matches '{pattern}'; {shards}")
     return matches
 
 
@@ -146,9 +174,12 @@ def _fits(name: str, pattern: str) -> bool:
     )
 
 
-def _part(folder: Path, info: dict[str, Any], names: set[str]) -> Part:
+def _part(folder: Path, info: dict[str, Any], names: set[str], remote: "RemoteSet | None") -> Part:
     """Return the named shards of a set; raise if one of them, or the index, is not as it was written."""
     shards = [shard for shard in info["shards"] if shard["name"] in names]
+    if remote is not None:
+        remote.refuse_missing(shards)
+        return Part(folder, info, shards, remote)
     for file in [*info["files"], *shards]:
         fault = size_fault(folder / file["name"], file["bytes"])
         if fault:

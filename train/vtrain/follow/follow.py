@@ -151,9 +151,13 @@ def as_line(info: dict[str, Any]) -> str:
 
 def _until_the_end(folder: Path, tail: Tail, follower: Follower, *, once: bool, every: float) -> bool:
     """Send new lines as they come; return whether the run has ended."""
+    is_first = True
     while True:
         is_going_on = is_training(folder)  # asked before the lines are read, so that none of the last is missed
         follower.send(tail.lines())
         if not is_going_on or once:
             return not is_going_on
+        if is_first:
+            note(f"{follower.sent} lines sent to {follower.service}; following until the run ends, or until Ctrl-C")
+            is_first = False
         follower.pause(every)

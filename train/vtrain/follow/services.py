@@ -14,6 +14,7 @@ from vprep.errors import UsageError
 from vtrain.follow.sink import FollowedRun, Sink, flat, sink_error
 from vtrain.follow.wandb_files import last_step
 
+TIMEOUT = 30.0  # seconds that wandb may take to begin a run
 MOST_PARAMS, MOST_TEXT = 100, 500  # of MLflow: settings in one request, and characters of one
 
 
@@ -30,7 +31,9 @@ class Wandb:
             if self._failed:
                 self._wandb.teardown()  # else the run that could not begin counts as one in use
             self._failed = True
-            settings = self._wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True)
+            settings = self._wandb.Settings(
+                silent=True, console="off", disable_git=True, disable_code=True, init_timeout=TIMEOUT
+            )
             self._run = self._wandb.init(
                 project=run.project, name=run.name, id=run.identifier, config=run.config, resume="allow",
                 reinit="finish_previous", settings=settings,

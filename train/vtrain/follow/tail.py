@@ -25,11 +25,9 @@ class Tail:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Yield the complete lines that are new; a line in half is read when it is complete."""
-        try:
-            file = self.path.open("rb")
-        except FileNotFoundError:
+        if not self.path.is_file():  # not there yet, or a pipe, which would never end
             return
-        with file:
+        with self.path.open("rb") as file:
             found = _identity(self.path)
             begin = self._at[2] if self._at[:2] == found and self._at[2] <= self.path.stat().st_size else 0
             file.seek(begin)
@@ -45,8 +43,11 @@ class Tail:
 
 def is_training(folder: Path) -> bool:
     """Return whether a process holds the lock of the run; the lock itself is not touched."""
+    path = folder / run_folder.LOCK
+    if not path.is_file():
+        return False
     try:
-        with (folder / run_folder.LOCK).open("rb") as file:
+        with path.open("rb") as file:
             asked = fcntl.fcntl(file, fcntl.F_GETLK, _flock(fcntl.F_RDLCK))
     except OSError:
         return False

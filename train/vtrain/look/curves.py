@@ -86,30 +86,30 @@ def read_run(folder: Path) -> RunCurves:
 def _add(curves: dict[str, Curve], found: dict[str, object]) -> None:
     step, epoch = (_number(found.get(name)) for name in AXES)
     for name, value in found.items():
-        if name in AXES or not (value is None or _is_number(value)):
+        number = None if name in AXES else _number(value)
+        curve = curves.get(name)
+        if number is None or step is None or (curve is None and len(curves) == MOST_METRICS):
             continue
-        if name not in curves and len(curves) == MOST_METRICS:
-            continue
-        curve = curves.setdefault(name, Curve())
+        if curve is None:
+            curve = curves[name] = Curve()
         while curve.steps and curve.steps[-1] >= step:  # a part of the training was repeated
             for values in (curve.steps, curve.epochs, curve.values):
                 values.pop()
         curve.steps.append(step)
-        curve.epochs.append(epoch)
-        curve.values.append(_number(value))
+        curve.epochs.append(nan if epoch is None else epoch)
+        curve.values.append(number)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _number(value: object) -> float:
-    """Return a value as a float; NaN where it is not a finite number."""
+def _number(value: object) -> float | None:
+    """Return a number as a float, NaN where it is not finite, as null is; None for what is no number."""
+    if type(value) is float:
+        return value if isfinite(value) else nan
+    if value is None:
+        return nan
     try:
-        number = float(value) if _is_number(value) else nan  # type: ignore[arg-type]
+        return float(value) if type(value) is int else None
     except OverflowError:
         return nan
-    return number if isfinite(number) else nan
 
 
 def _missing(folder: Path, path: Path) -> str:

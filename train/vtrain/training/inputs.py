@@ -10,7 +10,9 @@ from pathlib import Path
 
 from vprep.errors import UsageError
 from vprep.processors import demand_workers
+from vprep.store.location import is_url
 from vtrain import run_folder
+from vtrain.data.cache.room import demand_room
 from vtrain.data.dataset import Videos, held_out
 from vtrain.data.shard_set import ShardSet
 from vtrain.data.shard_spec import absolute, pieces
@@ -40,6 +42,7 @@ class Inputs:
         note = split_note(recipe.data, shards)
         recipe = resolved(recipe, shards)
         videos, validated = selected(recipe, shards)
+        demand_room(videos, recipe.seed)
         watch = recipe.watch
         sides = [shards.select(split, fold=recipe.data.fold) for split in (watch.gallery, watch.queries) if watch.every]
         return cls(
@@ -83,6 +86,8 @@ def shards_of(recipe: Recipe, folder: Path) -> ShardSet:
 
 def is_gone(piece: str) -> bool:
     """Return whether a pattern of shards finds no file."""
+    if is_url(piece):
+        return False
     path = Path(piece)
     place = path.parent if path.suffix == ".tar" and not path.is_dir() else path
     return not place.exists() and not glob.glob(str(place))

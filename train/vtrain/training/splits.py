@@ -42,7 +42,7 @@ def split_note(data: Data, shards: ShardSet) -> str:
     if data.split != "auto":
         return ""
     if shards.has_split("train", data.fold):
-        without = [str(part.folder) for part in shards.parts if not part.splits(data.fold).get("train")]
+        without = [part.place for part in shards.parts if not part.splits(data.fold).get("train")]
         left_out = f"no video of {', '.join(without)} is used, which has no train split; data.split=all uses all videos"
         return left_out if without else ""
     counts = _counts(data, shards)
