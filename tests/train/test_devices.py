@@ -21,7 +21,7 @@ from vtrain.recipes.recipe import Recipe
 
 STEPS, BATCH = 4, 16
 RELATIVE, HALF = {"cpu": 1e-5, "cuda": 1e-3}, (0.05, 0.1)
-# A rounding to bf16 changes which neighbours ASCNet's bank finds: with torch's own operations on a CPU, up to 11 % of scp.
+# A rounding to bf16 changes which neighbours the bank of ASCNet finds: by torch on a CPU, up to 11 % of `scp`.
 OF_BANK = (0.15, 0.25)
 LR = ("schedule.lr=0.001", "schedule.warmup=0")  # small: else a rounding is a hundred times as large some steps later
 SMOOTH = ("size=24", "tau=1", "margin=4")  # the published temperature makes a rounding of RSPNet 14 times as large
