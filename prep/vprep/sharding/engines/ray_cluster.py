@@ -73,6 +73,8 @@ def require_able(ray: Any, nodes: list[dict[str, Any]], order: Order) -> None:  
     for answer in answered:
         try:
             fault = ray.get(answer)
+        except ray.exceptions.TaskUnschedulableError:  # a node that was lost just now
+            fault = ""
         except ray.exceptions.RayError as error:
             fault = f"it cannot run playspeed ({first_line(error)})"
         if fault:
