@@ -1,9 +1,10 @@
 """What a command is asked for, and what is refused before torch is imported: options, then shards, then weights."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,12 @@ from veval import early_checks
 from veval.evaluation import RANDOM, Data, DataInfo
 from veval.inputs import LIKE, RUNS, open_shards
 from vprep.errors import UsageError, close_to
+from vprep.text import brief
 from vtrain.conversion import alternatives
 from vtrain.data.dataset import Videos
 from vtrain.data.order import seed_from
 from vtrain.data.shard_set import FOLDS, ShardSet
+from vtrain.data.shard_spec import is_in_store
 from vtrain.recipes import named
 from vtrain.recipes.recipe import Recipe
 from vtrain.run_folder import RECIPE, newest
@@ -101,6 +104,14 @@ class Ready:
     videos: Videos  # that are shown
     info: DataInfo  # about all videos of the split
     settings: Sequence[str]  # of the protocol, key=value
+
+
+def shards_of(result: Mapping[str, Any], shards: str | None) -> str:
+    """Return the shards to open: those that the user names, or those of a result, which opens no network."""
+    found = str(result["data"]["shards"])
+    if shards is None and is_in_store(found):
+        raise UsageError(f"the shards that the result names are in a store: {brief(found)}; name them with --shards")
+    return shards or found
 
 
 def weights_word(word: str | None, method: str) -> str:
