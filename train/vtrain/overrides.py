@@ -43,8 +43,8 @@ def flat(value: object, name: str = "") -> Iterator[tuple[str, str]]:
         for key, item in value.items():
             yield from flat(item, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for place, item in enumerate(value):
-            yield from flat(item, f"{name}.{place}")
+        for index, item in enumerate(value):
+            yield from flat(item, f"{name}.{index}")
     else:
         yield name, str(value)
 

@@ -26,7 +26,7 @@ def section(found: Report) -> Section:
     """Return all tables as a part of the page."""
     tables = sections(found)
     notes = numbered([row for table in tables for row in table.rows])
-    number = {note: place for place, note in enumerate(notes, 1)}
+    number = {note: index for index, note in enumerate(notes, 1)}
     return Section(
         identifier="results",
         title="Results",

@@ -113,7 +113,7 @@ def per_class(result: Result) -> list[ClassAccuracy]:
 
 def confusion(result: Result) -> Confusion | None:
     """Return the confusion matrix over all classes that occur; None where the result lists no predictions."""
-    pairs = Counter((one.label, one.predicted) for one in predictions(result))
+    pairs = Counter((video.label, video.predicted) for video in predictions(result))
     if not pairs:
         return None
     classes = in_order(result, (name for pair in pairs for name in pair))
@@ -139,7 +139,7 @@ def difference(first: Result, second: Result) -> Difference:
         for keys in [by_class[name]]
     ]
     return Difference(
-        classes=sorted(found, key=lambda one: -one.points),
+        classes=sorted(found, key=lambda each: -each.points),
         shared=len(shared),
         gained=[key for key in shared if theirs[key][0] > ours[key][0]],
         lost=[key for key in shared if theirs[key][0] < ours[key][0]],
