@@ -198,7 +198,7 @@ def test_a_folder_without_a_plan_cannot_be_assembled(run_vprep: RunVprep, tmp_pa
     assert not (tmp_path / "none").exists()
     done = run_vprep("shard")
     assert (done.returncode, done.stderr) == (
-        2, "vprep: name the folder of videos, as in: vprep shard VIDEOS --out SET\n"
+        2, "vprep: SOURCE is missing; name the folder of videos, as in: vprep shard VIDEOS --out SET\n"
     )  # fmt: skip
 
 

@@ -128,7 +128,9 @@ def _key_backbone(path: Path, backbone: str, tensors: Tensors) -> Tensors:
     rest, _, _ = table.sort(tensors)
     state, _, wrong = as_backbone(backbone, table.renames[backbone], rest)
     if wrong:
-        raise UsageError(f"{path} holds no complete momentum copy of the network: {as_sentence(wrong)}")
+        raise UsageError(
+            f"{path} holds no complete momentum copy of the network: {as_sentence(wrong)}; take another state of it"
+        )
     return state
 
 

@@ -129,7 +129,7 @@ def difference(first: Result, second: Result) -> Difference:
     ours, theirs = _hits(first), _hits(second)
     shared = [key for key in ours if key in theirs and ours[key][1] == theirs[key][1]]
     if not shared:
-        raise UsageError("the two results list no videos in common, so they cannot be compared by class")
+        raise UsageError("the two results list no videos in common; compare results on the same split of the same set")
     by_class: defaultdict[str, list[str]] = defaultdict(list)
     for key in shared:
         by_class[ours[key][1]].append(key)

@@ -70,5 +70,5 @@ def spaced(count: int, most: int) -> list[int]:
 def _encoded(ending: str, picture: MatLike, options: list[int]) -> bytes:
     done, data = cv2.imencode(ending, picture, options)
     if not done:
-        raise WorkError(f"OpenCV could not write a picture as {ending}")
+        raise WorkError(f"OpenCV could not write a picture as {ending}; `vprep doctor` says more about this machine")
     return data.tobytes()

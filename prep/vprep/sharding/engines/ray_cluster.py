@@ -80,7 +80,9 @@ def require_able(ray: Any, nodes: list[dict[str, Any]], order: Order) -> None:  
         if fault:
             raise UsageError(f"node {asked[answer]} of the cluster cannot take part: {fault}")
     if silent:
-        raise UsageError(f"node {asked[silent[0]]} of the cluster does not answer within {ANSWERS:g} seconds")
+        raise UsageError(
+            f"node {asked[silent[0]]} of the cluster does not answer within {ANSWERS:g} seconds; restart Ray on it"
+        )
 
 
 def first_line(error: BaseException) -> str:

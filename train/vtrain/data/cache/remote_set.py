@@ -99,7 +99,9 @@ def _fetched(store: Store, sets: Path, name: str) -> Path:
             f"{store.location}"
         )
     if head.size > MOST_DATASET:
-        raise UsageError(f"{store.location / DATASET} has {head.size} bytes and is not the {DATASET} of a set")
+        raise UsageError(
+            f"{store.location / DATASET} has {head.size} bytes and is not the {DATASET} of a set; name another place"
+        )
     text = store.read(DATASET, head.etag)
     info = _checked(store, text, sets / f".{name}")
     folder = sets / str(info["hash"])
