@@ -19,9 +19,9 @@ def about(**data: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ({}, "the results name no shards"),
-        ({"shards": None}, "the results name no shards"),
-        ({"shards": 5}, "the results name no shards"),
+        ({}, "the result names no shards"),
+        ({"shards": None}, "the result names no shards"),
+        ({"shards": 5}, "the result names no shards"),
         ({"shards": "s3://bucket/set"}, "are in a store"),
         ({"shards": "here http://127.0.0.1:9/set"}, "cannot be opened|are in a store"),
         ({"shards": "http://127.0.0.1:9/set"}, "are in a store"),
@@ -32,7 +32,7 @@ def test_what_a_result_cannot_be_shown_with_is_said_and_no_network_is_asked(
     named: dict[str, object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=f"({said}).*; add --shards SPEC"):
+    with pytest.raises(UsageError, match=f"({said}).*; name them with --shards"):
         open_named(about(**named))
 
 
@@ -46,5 +46,5 @@ def test_the_same_videos_open_also_where_the_set_was_made_again(shards: Path) ->
 def test_other_videos_at_the_same_place_are_refused(shards: Path) -> None:
     info = Data.select(ShardSet.open(str(shards)), ["test"]).info.as_dict() | {"hash": "other"}
     for changed in ({"fingerprints": {"test": "other"}}, {"fingerprints": {"val": "x"}}, {"fingerprints": 3}):
-        with pytest.raises(UsageError, match="holds other videos than those that the results are about"):
+        with pytest.raises(UsageError, match="holds other videos than those that the result is about"):
             open_named(about(**(info | changed)))

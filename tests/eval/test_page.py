@@ -108,7 +108,7 @@ def test_clips_of_the_same_source_video_are_marked(tmp_path: Path) -> None:
     of_one = retrieval([("v_A_g01_c01", 0)], [("v_A_g01_c02", 0), ("v_A_g02_c01", 0)], ["A"], keep=2)
     of_one["videos"][0]["neighbours"] = [0, 1]
     page = made(tmp_path, files=written(tmp_path, one=of_one))
-    assert page.count("same source</span>") == 1
+    assert page.count("same film</span>") == 1
     assert 'data-related=""' in page
 
 
@@ -116,12 +116,12 @@ def test_without_shards_the_page_says_why_it_has_no_pictures(tmp_path: Path) -> 
     one = retrieval([("a", 0)], [("b", 0)], ["A"], keep=1, shards="x")
     one["data"]["shards"] = str(tmp_path / "gone")
     page = made(tmp_path, files=written(tmp_path, one=one))
-    assert "Pictures are left out: the shards that the results name cannot be opened" in page
+    assert "Pictures are left out: the shards that the result names cannot be opened" in page
     assert "no picture</div>" in page
     assert 'id="films"' not in page  # nothing to stop
     del one["data"]["shards"]
     page = made(tmp_path, files=written(tmp_path, one=one))
-    assert "Pictures are left out: the results name no shards; add --shards SPEC." in page
+    assert "Pictures are left out: the result names no shards; name them with --shards." in page
 
 
 def test_pictures_come_from_the_shards_of_the_gallery(shards: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from store_server import SECRET, Bucket
 
-from vprep.errors import UsageError
+from vprep.errors import UsageError, WorkError
 from vprep.store import AwayError, ChangedError, Location, MissingError, Store, place
 from vprep.store.retry import Patience
 from vprep.text import without_secrets
@@ -89,6 +89,14 @@ def test_a_listing_goes_on_where_it_broke(store: Store, s3_here: Bucket, monkeyp
     first = next(listing)
     s3_here.fault("refuse", "list-type", times=5)
     assert [first.name, *(head.name for head in listing)] == [f"below/{name}" for name in names]
+
+
+def test_more_than_a_store_takes_at_once_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vprep.store.store.MOST_OBJECT", 3)
+    assert store.put("x", b"abcd")
+    with pytest.raises(WorkError, match="would have 4 bytes, and a store takes 3 at once; use more --shards"):
+        store.put("y", b"abcd", create=True)
+    assert store.head("y") is None
 
 
 def test_what_tools_put_for_folders_is_no_object(store: Store, s3_here: Bucket) -> None:

@@ -199,6 +199,7 @@ def test_a_killed_writer_is_continued_by_the_same_command(
     few: Path, local: dict[str, bytes], shard: RunVprep, s3: Bucket, tmp_path: Path
 ) -> None:
     s3.put_folder("in", few)
+    s3.fault("slow", "PUT .*001.tar", seconds=4)
     process = started(s3, s3.url("in"), s3.url("set"), TMPDIR=str(tmp_path))
     wait_for(lambda: s3.names("set/000.tar"))
     process.kill()

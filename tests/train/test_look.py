@@ -202,7 +202,7 @@ def test_the_page_shows_the_settings_that_differ_and_no_markup_of_strangers(tmp_
     assert "<script>alert" not in text
     assert "<b>" not in text
     assert "method.sampling.paces" in text
-    assert "method.sampling.looks.1.size" in text  # a setting for each line
+    assert "method.sampling.looks.0.size" in text  # a setting for each line
     assert "[{" not in text.partition('id="settings"')[2]
 
 

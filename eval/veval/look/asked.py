@@ -62,7 +62,8 @@ class Chosen:
         allowed = {_label(name, videos, opened.spec) for name in self.classes}
         rows = [row for row, label in enumerate(labels) if not allowed or label in allowed]
         if not rows:
-            raise UsageError(f"split '{self.split}' of {opened.spec} has no video of {', '.join(self.classes)}")
+            what = f"split '{self.split}' of {opened.spec} has no video of {', '.join(self.classes)}"
+            raise UsageError(f"{what}; name another --class or --split")
         rows.sort(key=lambda row: seed_from(self.seed, "look", keys[row]))
         return np.array(_mixed(rows, labels)[: self.count or COUNT], np.int64)
 
@@ -75,7 +76,8 @@ class Chosen:
 
 def _label(name: str, videos: Videos, spec: str) -> int:
     if not videos.classes:
-        raise UsageError(f"--class is '{name}', but {spec} has no classes, or several sets with different ones")
+        why = f"{spec} has no classes, or several sets with different ones"
+        raise UsageError(f"--class is '{name}', but {why}; name videos with --key")
     if name not in videos.classes:
         many = f"dataset.json lists the {len(videos.classes)} classes of {spec}"
         raise UsageError(f"there is no class '{name}'; {alternatives(name, videos.classes, many)}")

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from vprep.errors import UsageError, WorkError
-from vprep.store.location import is_url
+from vprep.text import brief
 from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import pieces
+from vtrain.data.shard_spec import is_in_store
 
 
 def open_named(result: Mapping[str, Any]) -> ShardSet:
@@ -14,15 +14,17 @@ def open_named(result: Mapping[str, Any]) -> ShardSet:
     data = result["data"]
     spec = data.get("shards")
     if not isinstance(spec, str) or not spec:
-        raise UsageError("the results name no shards; add --shards SPEC")
-    if any(map(is_url, pieces(spec))):
-        raise UsageError("the shards that the results name are in a store; add --shards SPEC")
+        raise UsageError("the result names no shards; name them with --shards")
+    if is_in_store(spec):
+        raise UsageError(f"the shards that the result names are in a store: {brief(spec)}; name them with --shards")
     try:
         opened = ShardSet.open(spec)
     except (UsageError, WorkError) as error:
-        raise UsageError(f"the shards that the results name cannot be opened ({error}); add --shards SPEC") from None
+        why = f"the shards that the result names cannot be opened ({error})"
+        raise UsageError(f"{why}; name them with --shards") from None
     if not _are_the_same(opened, data):
-        raise UsageError(f"{spec} holds other videos than those that the results are about; add --shards SPEC")
+        why = f"{spec} holds other videos than those that the result is about"
+        raise UsageError(f"{why}; name its shards with --shards")
     return opened
 
 

@@ -1,6 +1,7 @@
 """Make the shards of a set that are not there yet, and retry the videos that failed."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -64,11 +65,14 @@ def retry(job: Job, cause: str | None) -> dict[str, Any]:
         chosen = {name for name in plan.shards if _has_failed(job.out, name, cause)}
         if not chosen:
             note(f"nothing to retry: no video failed{f' by {cause}' if cause else ''}")
+        reading = threading.Lock()
         kept = lru_cache(maxsize=4)(lambda name: _kept_results(job.out, name, cause))
 
         def kept_or_retried(name: str, planned: Planned) -> Result:
             now = Planned(planned.key, replace(planned.entry, etag=None))  # as it is by now
-            return kept(name).get(planned.key) or transcoded(job, plan.settings, now)
+            with reading:  # several videos of a shard come at once
+                found = kept(name).get(planned.key)
+            return found or transcoded(job, plan.settings, now)
 
         with progress_of(plan, set(plan.shards), chosen) as progress:
             make_shards(job, chosen, kept_or_retried, progress, replace=True)
