@@ -78,6 +78,15 @@ def test_each_source_stands_below_its_own_title(whole: str) -> None:
     ]
 
 
+def test_published_values_have_the_digits_of_the_paper(tmp_path: Path) -> None:
+    one = retrieval([("a", 0)], [("b", 0)], ["A"], keep=1)
+    one["weights"]["backbone"] = "c3d"
+    page = made(tmp_path, files=written(tmp_path, one=one))
+    (row,) = re.findall(r'<tr class="published">.*?</tr>', page)
+    assert "Pace table 4" in row
+    assert re.findall(r'<td class="number">([^<]+)<', row)[0] == "20.0"
+
+
 def test_results_of_equal_names_in_two_folders_are_told_apart() -> None:
     one = retrieval([("a", 0)], [("b", 0)], ["A"], keep=1)
     other = one | {"weights": one["weights"] | {"method": "prp"}}

@@ -94,6 +94,7 @@ def test_rows_of_keys_are_found_in_all_groups(small_set: Path) -> None:
     ("words", "said"),
     [
         ([WALK, "v_Run"], "no video 'v_Run' in SET; close to it: 'v_Run_g01_c01'"),
+        (["x" * 9000], f"no video '{'x' * 200}' in SET"),
         (["--class", "run"], "no video of class 'run' in SET; close to it: 'Run'"),
         (["--class", "Run", WALK], "KEY and --class both name videos; use one of them"),
         (["--keys", "none.txt"],
