@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from veval.protocol import Protocol, Task
+from veval.results.check import OF_TENSORS
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from vtrain.inference import Precision
 
 KEPT = ("kept", "kept_step")  # only in results about the weights of a best epoch
-OF_TENSORS = "tensors"  # what the hash of weights is of
 RANDOM = "random"  # the path of a network without training
 
 Info = dict[str, Any]  # JSON in the form of results and feature files

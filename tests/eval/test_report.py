@@ -1,6 +1,8 @@
 """Results beside published numbers: never a number of another protocol; what differs is said in words."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -407,3 +409,19 @@ def test_what_cannot_be_reported_is_refused_in_one_sentence(call: Callable[[], o
     with pytest.raises(UsageError) as error:
         call()
     assert str(error.value) == message
+
+
+def test_the_command_loads_nothing_that_trains(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(json.dumps(made()))
+    program = f"""
+import sys
+from veval import cli
+try:
+    cli.main(["report", {str(tmp_path)!r}])
+except SystemExit as end:
+    assert not end.code
+assert "veval.results.report" in sys.modules
+assert not {{"torch", "cv2", "pyarrow.compute", "vtrain.recipes"}} & set(sys.modules), sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

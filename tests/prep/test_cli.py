@@ -37,6 +37,21 @@ assert not {"pyarrow", "cv2", "numpy", "torch", "rich.progress"} & set(sys.modul
     assert done.returncode == 0, done.stderr
 
 
+def test_a_command_in_a_log_loads_no_bar(small_shards: Path) -> None:
+    program = f"""
+import sys
+from vprep import cli
+try:
+    cli.main(["verify", {str(small_shards)!r}])
+except SystemExit as end:
+    assert not end.code
+assert "vprep.progress" in sys.modules
+assert "rich" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_json_prints_one_object_and_no_progress(run_vprep: RunVprep, videos: Path, tmp_path: Path) -> None:
     done = run_vprep("shard", videos, "--out", tmp_path / "out", "--json")
     info = json.loads(done.stdout)

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from veval.evaluation import OF_TENSORS
 from veval.results import bootstrap, result
-from veval.results.check import VIDEOS, Over, videos_of
+from veval.results.check import OF_TENSORS, VIDEOS, Over, videos_of
 from veval.results.published import METHODS
 from veval.results.result import Result
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from veval.results.class_names import CLASS_NAMES
 
 SCHEMA = 1
+OF_TENSORS = "tensors"  # what the hash of weights is of; in version 0.1 it was of their file
 KINDS = ("finetune", "test", "retrieval", "linear", "knn")
 VIDEOS = "videos"
 PER_VIDEO = (VIDEOS, "predictions")  # lists with an entry for each video
@@ -169,7 +170,7 @@ def _is_object(value: Any) -> bool:  # noqa: ANN401
 def _is_word(value: Any) -> bool:  # noqa: ANN401
     """Return whether this is a number, a truth value, or a text of bearable length that can be printed as UTF-8."""
     if isinstance(value, str):
-        return len(value) <= LONGEST and not any("\ud800" <= letter <= "\udfff" for letter in value)
+        return len(value) <= LONGEST and (value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value))
     return isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 64)
 
 
