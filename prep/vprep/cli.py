@@ -8,7 +8,7 @@ import typer
 
 from vprep import plugins, printing, quiet, versions
 from vprep.completion import completed
-from vprep.errors import UsageError, exit_code, refuse_secrets
+from vprep.errors import UsageError, exit_code, refuse_secrets, refuse_stores
 from vprep.layouts import LAYOUTS
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ def layout_names() -> list[str]:
     """Return the names that --layout takes."""
     return ["auto", *LAYOUTS, *plugins.installed("layout")]
 
+
+LOCAL = ("--scratch", "--html")  # options that take no URL
 
 app = typer.Typer(
     help="Turn a folder of videos into shards, and check them.",
@@ -356,7 +358,10 @@ def main(argv: list[str] | None = None) -> Never:
     """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
 
     def command() -> None:
-        refuse_secrets(sys.argv[1:] if argv is None else argv)
+        words = sys.argv[1:] if argv is None else argv
+        refuse_secrets(words)
+        writes_to_stores = words[:1] in (["shard"], ["retry"])
+        refuse_stores(words, lambda option: option in LOCAL or (option == "--out" and not writes_to_stores))
         app(argv, prog_name="vprep", standalone_mode=True)
 
     sys.exit(exit_code("vprep", command))
