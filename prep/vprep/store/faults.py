@@ -4,9 +4,11 @@ import re
 
 from vprep.errors import UsageError, WorkError
 from vprep.store.location import Location
+from vprep.text import brief
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+_OBJECT = re.compile(r'with invalid path: .*?Path "(.*?)"(?:: | contained)')
 _LATER = (408, 409, 425, 429)  # of 4xx, those that ask to try again
 _NO_KEYS = ("169.254.", "metadata.google", "fd00:ec2")  # where a machine of a cloud is asked for its keys
 _BROKEN = ("HTTP error", "error sending request", "error decoding response body", "timed out", "connection")
@@ -53,7 +55,11 @@ def fault(error: Exception, location: Location) -> Exception:
     if "NoSuchBucket" in text or "ContainerNotFound" in text or "The specified bucket does not exist" in text:
         return UsageError(f"no bucket '{location.host}' ({location.scheme}); make it, or correct the URL {location}")
     if "invalid path" in text:
-        return UsageError(f"{location} holds an object with an empty part, . or .. in its name; rename or move it")
+        found = _OBJECT.search(text)
+        return UsageError(
+            f"{location} holds an object with an empty part, . or .., or a control character in its name"
+            f"{f' ({brief(found[1])})' if found else ''}; rename or move it"
+        )
     if kind == "AlreadyExistsError" or isinstance(error, FileExistsError):
         return ExistsError(f"{location} exists already")
     if kind == "PreconditionError" or _status(text) == 412:
