@@ -253,9 +253,11 @@ def test_without_an_address_a_cluster_of_this_machine_serves_the_one_command(
 ) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'playspeed[ray]'")
     out = tmp_path / "out"
-    done = run_vprep(*words(source, out, "--engine", "ray", "--json"), env={"RAY_ADDRESS": ""})
+    env = {"RAY_ADDRESS": "", "HOME": str(tmp_path / "home")}
+    done = run_vprep(*words(source, out, "--engine", "ray", "--json"), env=env)
     assert (done.returncode, json.loads(done.stdout)["causes"]) == (0, {"not_a_video": 1}), done.stderr
     assert content(out) == content(whole)
+    assert not (tmp_path / "home" / ".ray").exists()  # a token in it would be asked for by the user's own clusters
 
 
 @pytest.mark.slow

@@ -267,5 +267,7 @@ def test_the_options_choose_the_place(tmp_path: Path, monkeypatch: pytest.Monkey
     choose_folder(tmp_path / "here")
     choose_gb(0.5)
     assert (chosen().path, chosen().limit) == (tmp_path / "here", 500_000_000)
+    choose_gb(float("inf"))
+    assert (chosen().limit or 0) >= 10**18
     choose_folder(None)
     choose_gb(None)

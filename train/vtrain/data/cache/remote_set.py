@@ -18,6 +18,7 @@ from vprep.format import DATASET, INDEX, read_dataset
 from vprep.hashing import hash_file, hash_of
 from vprep.limits import MOST_DATASET
 from vprep.store import Location, MissingError, Store
+from vprep.store.named import in_store
 from vprep.text import brief
 from vtrain.data.cache import locks
 from vtrain.data.cache.place import CachePlace
@@ -45,7 +46,7 @@ class RemoteSet:
         if not HASH.fullmatch(entry["hash"]):
             raise UsageError(
                 f"{self.url}/{DATASET} has no usable hash of {brief(entry['name'])}; make it again with: "
-                f"vprep index {self.url}"
+                f"vprep index on a copy of {self.url}"
             )
         return RemoteShard(self.store, entry["name"], entry["bytes"], entry["hash"], entry["videos"])
 
@@ -122,7 +123,7 @@ def _checked(store: Store, text: bytes, draft: Path) -> dict[str, Any]:
         (draft / DATASET).write_bytes(text)
         return read_dataset(draft)
     except UsageError as error:
-        raise UsageError(str(error).replace(str(draft), str(store.location))) from None
+        raise UsageError(in_store(str(error), draft, store.location)) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -134,7 +135,7 @@ def _fetch_index(store: Store, folder: Path, info: dict[str, Any]) -> None:
             store.download(INDEX, folder / INDEX)
         except MissingError:
             raise UsageError(
-                f"{store.location / INDEX} is missing; make it again: vprep index {store.location}"
+                f"{store.location / INDEX} is missing; make it again: vprep index on a copy of {store.location}"
             ) from None
         if _has_index(folder, info):
             return
