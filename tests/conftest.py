@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from store_server import s3, s3_here, s3_server  # noqa: F401  fixtures
+from store_server import s3, s3_here, s3_server, set_in_bucket, store_env  # noqa: F401  fixtures
 
 from vprep.video.ffmpeg import bundled
 
@@ -42,6 +42,18 @@ def run_vprep(
 @pytest.fixture(scope="session", name="make_video")
 def make_video_fixture() -> MakeVideo:
     return make_video
+
+
+@pytest.fixture(scope="session")
+def make_videos() -> Callable[[Path, int], Path]:
+    """A function that writes v00.mp4, v01.mp4, ... of 6, 7, ... frames, and returns their folder."""
+
+    def write(folder: Path, count: int) -> Path:
+        for number in range(count):
+            make_video(folder / f"v{number:02}.mp4", seconds=(6 + number) / 25)
+        return folder
+
+    return write
 
 
 @pytest.fixture(scope="session", name="run_vprep")

@@ -87,7 +87,7 @@ def test_a_wrong_arrow_is_found(package: str, line: str, tmp_path: Path) -> None
     assert len(wrong_arrows(tmp_path, package)) == 1
 
 
-def test_sharding_does_not_load_torch(videos: Path, tmp_path: Path) -> None:
+def test_sharding_on_a_disk_loads_neither_torch_nor_what_an_extra_installs(videos: Path, tmp_path: Path) -> None:
     program = f"""
 import sys
 from vprep import cli
@@ -96,7 +96,7 @@ try:
 except SystemExit as end:
     assert not end.code, end.code
 assert "vprep.sharding.build" in sys.modules
-assert not {{"torch", "webdataset"}} & set(sys.modules)
+assert not {{"torch", "webdataset", "ray", "obstore"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

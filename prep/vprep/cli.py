@@ -2,23 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
+from typing import TYPE_CHECKING, Annotated, Any, Never
 
 import typer
 
-from vprep import plugins, printing, quiet, versions
-from vprep.completion import completed
+from vprep import options as opt
+from vprep import printing, versions
 from vprep.errors import UsageError, exit_code, refuse_secrets, refuse_stores
-from vprep.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from vprep.layouts.listing import Listing
     from vprep.sharding.destination import Destination
-
-
-def layout_names() -> list[str]:
-    """Return the names that --layout takes."""
-    return ["auto", *LAYOUTS, *plugins.installed("layout")]
 
 
 LOCAL = ("--scratch", "--html")  # options that take no URL
@@ -31,39 +25,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Source = Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of videos, or a URL as s3://bucket/videos.")]
-Scratch = Annotated[
-    Path | None, typer.Option(help="Folder for files on their way to a store or from it. [default: $TMPDIR]")
-]
-Set = Annotated[str, typer.Argument(metavar="SET", help="Folder of the set, or its URL.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.", callback=quiet.with_json)]
-Workers = Annotated[
-    int | None,
-    typer.Option(min=1, help="Number of videos processed at once, each on one processor. [default: all processors]"),
-]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Most seconds that one video may take.")]
-Size = Annotated[str, typer.Option(help="Height x width of the stored frames, in pixels.")]
-ShortSide = Annotated[
-    int | None, typer.Option(help="Length of the shorter side; keeps the aspect ratio and replaces --size.")
-]
-Fps = Annotated[
-    str, typer.Option(help="Stored frames per second; native keeps every frame of a video at its own rate.")
-]
-Quality = Annotated[int, typer.Option(help="JPEG quality on ffmpeg's scale, from 2 (best) to 31.")]
-Shards = Annotated[int | None, typer.Option(help="Number of shards; replaces --shard-mb.")]
-ShardMb = Annotated[int, typer.Option(help="Approximate size of a shard, in MB.")]
-Seed = Annotated[int, typer.Option(help="Seed of the order in which videos are stored.")]
-Layout = Annotated[
-    str,
-    typer.Option(
-        help=f"Layout of SOURCE: auto, {', '.join(LAYOUTS)}; or module:name for your own layout; or a name that an "
-        f"installed package offers.",
-        autocompletion=completed(layout_names),
-    ),
-]
-Labels = Annotated[str | None, typer.Option(help="Class list, or csv with the columns path,label[,split][,start,end].")]
-SplitLists = Annotated[str | None, typer.Option("--splits", help="Folder (or file) of the official split lists.")]
-
 
 @app.callback()
 def common(version: Annotated[bool, versions.option("vprep", "imageio-ffmpeg", "pyarrow")] = False) -> None:
@@ -72,54 +33,27 @@ def common(version: Annotated[bool, versions.option("vprep", "imageio-ffmpeg", "
 
 @app.command()
 def shard(
-    source: Annotated[
-        str | None, typer.Argument(metavar="SOURCE", help="Folder of videos, or a URL as s3://bucket/videos.")
-    ] = None,
-    out: Annotated[
-        str, typer.Option(help="Folder or URL of the set; a set that was interrupted is continued.")
-    ] = "data_shards",
-    size: Size = "128x171",
-    short_side: ShortSide = None,
-    fps: Fps = "25",
-    quality: Quality = 3,
-    shards: Shards = None,
-    shard_mb: ShardMb = 256,
-    seed: Seed = 0,
-    layout: Layout = "auto",
-    labels: Labels = None,
-    splits: SplitLists = None,
-    workers: Workers = None,
-    timeout: Timeout = 300.0,
-    max_failures: Annotated[
-        str, typer.Option(help="Largest share of videos that may fail; above it, exit code 1.")
-    ] = "5%",
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(
-            help="What makes the shards: this machine, or the nodes of a Ray cluster, by a task for each shard on "
-            "--workers processors (then 1 by default)."
-        ),
-    ] = "local",
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Head of the Ray cluster, or auto for the one of this machine. [default: $RAY_ADDRESS, or else a "
-            "cluster of this machine alone]",
-        ),
-    ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N", help="Make only part I, from 0, of N parts; other processes make the others. See --assemble."
-        ),
-    ] = None,
-    assemble: Annotated[
-        str | None,
-        typer.Option(metavar="SET", help="Instead of making shards, write the index of a set whose parts are made."),
-    ] = None,
-    scratch: Scratch = None,
-    json: Json = False,
+    source: opt.SourceOrNone = None,
+    out: opt.NewSet = "data_shards",
+    size: opt.Size = "128x171",
+    short_side: opt.ShortSide = None,
+    fps: opt.Fps = "25",
+    quality: opt.Quality = 3,
+    shards: opt.Shards = None,
+    shard_mb: opt.ShardMb = 256,
+    seed: opt.Seed = 0,
+    layout: opt.Layout = "auto",
+    labels: opt.Labels = None,
+    splits: opt.SplitLists = None,
+    workers: opt.Workers = None,
+    timeout: opt.Timeout = 300.0,
+    max_failures: opt.MaxFailures = "5%",
+    engine: opt.EngineName = "local",
+    ray_address: opt.RayAddress = None,
+    part: opt.Part = None,
+    assemble: opt.Assemble = None,
+    scratch: opt.Scratch = None,
+    json: opt.Json = False,
 ) -> None:
     """Make shards from a folder of videos. Run it again to continue where it stopped."""
     from vprep import summary
@@ -160,15 +94,15 @@ def shard(
 
 @app.command()
 def retry(
-    out: Set,
+    out: opt.Set,
     cause: Annotated[
         str | None, typer.Option(help="Cause of the failures to retry, such as timeout. [default: every cause]")
     ] = None,
     source: Annotated[str | None, typer.Option(help="Place of the videos now, if they were moved.")] = None,
-    workers: Workers = None,
-    timeout: Timeout = 300.0,
-    scratch: Scratch = None,
-    json: Json = False,
+    workers: opt.Workers = None,
+    timeout: opt.Timeout = 300.0,
+    scratch: opt.Scratch = None,
+    json: opt.Json = False,
 ) -> None:
     """Retry the videos that failed. The rest of the set stays as it is."""
     from vprep import summary
@@ -188,22 +122,22 @@ def retry(
 
 @app.command()
 def plan(
-    source: Source,
-    size: Size = "128x171",
-    short_side: ShortSide = None,
-    fps: Fps = "25",
-    quality: Quality = 3,
-    shards: Shards = None,
-    shard_mb: ShardMb = 256,
-    seed: Seed = 0,
-    layout: Layout = "auto",
-    labels: Labels = None,
-    splits: SplitLists = None,
+    source: opt.Source,
+    size: opt.Size = "128x171",
+    short_side: opt.ShortSide = None,
+    fps: opt.Fps = "25",
+    quality: opt.Quality = 3,
+    shards: opt.Shards = None,
+    shard_mb: opt.ShardMb = 256,
+    seed: opt.Seed = 0,
+    layout: opt.Layout = "auto",
+    labels: opt.Labels = None,
+    splits: opt.SplitLists = None,
     sample: Annotated[int, typer.Option(min=1, help="Number of videos transcoded for the estimate.")] = 64,
-    workers: Workers = None,
-    timeout: Timeout = 300.0,
-    scratch: Scratch = None,
-    json: Json = False,
+    workers: opt.Workers = None,
+    timeout: opt.Timeout = 300.0,
+    scratch: opt.Scratch = None,
+    json: opt.Json = False,
 ) -> None:
     """Estimate the shards, disk space and time of vprep shard. Writes nothing."""
     from vprep import summary
@@ -227,13 +161,13 @@ def plan(
 
 @app.command()
 def verify(
-    out: Set,
+    out: opt.Set,
     depth: Annotated[
         str, typer.Option(help="Depth of the check: sizes, hashes (all bytes) or frames (decodes all).")
     ] = "hashes",
-    workers: Workers = None,
-    scratch: Scratch = None,
-    json: Json = False,
+    workers: opt.Workers = None,
+    scratch: opt.Scratch = None,
+    json: opt.Json = False,
 ) -> None:
     """Check that a set is as it was written. If not, list what differs and exit with code 1."""
     from vprep import set_files, summary
@@ -248,9 +182,9 @@ def verify(
 
 @app.command()
 def stats(
-    out: Set,
-    html: Annotated[Path | None, typer.Option(help="Page to write, with charts and playing videos: .html.")] = None,
-    json: Json = False,
+    out: opt.Set,
+    html: Annotated[Path | None, typer.Option(help="HTML page to write, with charts and moving pictures.")] = None,
+    json: opt.Json = False,
 ) -> None:
     """Count the videos, classes, splits, duplicates and damage of a set."""
     from vprep import set_files
@@ -267,7 +201,7 @@ def stats(
 
 @app.command(context_settings={"ignore_unknown_options": True})  # a key may begin with a dash
 def show(
-    folder: Set,
+    folder: opt.Set,
     keys: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY]...", help="Keys of videos. [default: the first]", show_default=False),
@@ -277,7 +211,7 @@ def show(
     out: Annotated[
         Path, typer.Option(help="File to write: png or jpg for a contact sheet, mp4, gif or webp for a video.")
     ] = Path("sheet.png"),
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Show stored videos, as a contact sheet or as a video file. Several are a row each, or play side by side."""
     from vprep import index_rows, preview, preview_many, set_files
@@ -295,7 +229,7 @@ def show(
 
 
 @app.command()
-def index(out: Set, json: Json = False) -> None:
+def index(out: opt.Set, json: opt.Json = False) -> None:
     """Rebuild the index of a set, or make one for other WebDataset tars."""
     from vprep import index as indexer
     from vprep import set_files, summary
@@ -306,13 +240,13 @@ def index(out: Set, json: Json = False) -> None:
 
 @app.command()
 def subset(
-    folder: Set,
+    folder: opt.Set,
     rule: Annotated[str, typer.Option(help="Rule: kinetics100, mini-kinetics200, classes:FILE or keys:FILE.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")] = Path("subset.parquet"),
     ids: Annotated[
         Path | None, typer.Option(help="File or folder of the authors' id lists, for mini-kinetics200.")
     ] = None,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Select a part of a set by a rule, for vtrain's --subset."""
     from vprep import set_files, summary
@@ -330,7 +264,7 @@ def synth(
     per_class: Annotated[int, typer.Option(help="Videos per class.")] = 20,
     seconds: Annotated[float, typer.Option(help="Length of each video, in seconds.")] = 4.0,
     seed: Annotated[int, typer.Option(help="Seed of the videos; the same seed gives the same bytes.")] = 0,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Make small labelled videos for trials, in the layout of UCF101."""
     from vprep import summary
@@ -343,7 +277,7 @@ def synth(
 @app.command("doctor")
 def doctor_command(
     out: Annotated[Path | None, typer.Option(help="Folder whose disk is checked. [default: the current one]")] = None,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Check this machine: versions, ffmpeg, processors, memory, disk."""
     from vprep import checks, doctor

@@ -144,10 +144,10 @@ def as_text(info: dict[str, Any]) -> str:
 def _row(folder: Path, row: dict[str, Any]) -> MatLike:
     """Return a caption and evenly spaced frames of a video."""
     jpegs = jpegs_of(folder, row)
-    numbers = sorted({round(place * (len(jpegs) - 1) / (FRAMES - 1)) for place in range(FRAMES)})
+    numbers = sorted({round(index * (len(jpegs) - 1) / (FRAMES - 1)) for index in range(FRAMES)})
     strip = np.full((HEIGHT + GAP, FRAMES * (WIDTH + GAP) + GAP, 3), BACKGROUND, np.uint8)
-    for place, number in enumerate(numbers):
-        left = GAP + place * (WIDTH + GAP)
+    for index, number in enumerate(numbers):
+        left = GAP + index * (WIDTH + GAP)
         _put(strip, picture_of(jpegs[number], row), (0, left), (HEIGHT, WIDTH))
     about = f"{row['key']}   class {row['class_name'] or '-'}, {row['frames'] / row['fps']:.2f} s"
     return np.vstack([caption([about], strip.shape[1]), strip])
@@ -163,13 +163,13 @@ def _frames(folder: Path, rows: Sequence[dict[str, Any]], fps: float, seconds: f
     canvas = np.full((math.ceil(len(rows) / columns) * height, columns * width + GAP, 3), BACKGROUND, np.uint8)
     shown = [-1] * len(rows)
     for number in range(max(1, round(seconds * fps))):
-        for place, (row, film) in enumerate(zip(rows, films, strict=True)):
+        for index, (row, film) in enumerate(zip(rows, films, strict=True)):
             frame = min(len(film) - 1, int(number / fps * row["fps"] + 1e-6))
-            if frame != shown[place]:
-                top, left = place // columns * height, GAP + place % columns * width
-                canvas[top : top + names[place].shape[0], left : left + size[1]] = names[place]
-                _put(canvas, picture_of(film[frame], row), (top + names[place].shape[0], left), size)
-                shown[place] = frame
+            if frame != shown[index]:
+                top, left = index // columns * height, GAP + index % columns * width
+                canvas[top : top + names[index].shape[0], left : left + size[1]] = names[index]
+                _put(canvas, picture_of(film[frame], row), (top + names[index].shape[0], left), size)
+                shown[index] = frame
         yield cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 

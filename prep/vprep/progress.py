@@ -5,14 +5,12 @@ import sys
 import time
 from collections.abc import Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Self, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
-from rich.table import Column
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from vprep.quiet import is_quiet
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
 
 Item = TypeVar("Item")
 BAR = 20  # characters
@@ -30,9 +28,7 @@ class Progress:
         self._printed = self._began
         self._bar: Bar | None = None
         if visible and sys.stderr.isatty():
-            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # of the line: bar and count are never cut
-            text = TextColumn("{task.fields[text]}", markup=False, table_column=rest)
-            self._bar = Bar(BarColumn(BAR), MofNCompleteColumn(), text, console=Console(stderr=True), expand=True)
+            self._bar = _bar()
             self._task = self._bar.add_task("", total=total, completed=done, text="")
 
     def __enter__(self) -> Self:
@@ -82,6 +78,17 @@ def tracked(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
             progress.move(number)
             progress.show(f"{number}/{total} {what}", f"{progress.per_second:.1f} {what}/s")
             yield item
+
+
+def _bar() -> "Bar":
+    from rich.console import Console  # here, because it takes longer to import than a small set to verify
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # of the line: bar and count are never cut
+    text = TextColumn("{task.fields[text]}", markup=False, table_column=rest)
+    return Bar(BarColumn(BAR), MofNCompleteColumn(), text, console=Console(stderr=True), expand=True)
 
 
 def clock(seconds: float) -> str:

@@ -172,6 +172,15 @@ def test_neighbours_are_a_row_for_each_query_from_the_result_alone(here: Path) -
         assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
 
 
+def test_shards_in_a_store_are_opened_only_where_the_command_names_them(here: Path) -> None:
+    result = json.loads((here / "r.json").read_text())
+    result["data"]["shards"] = "s3://elsewhere/set"
+    (here / "remote.json").write_text(json.dumps(result))
+    refused = look("neighbours", "remote.json", "--out", "n.png", cwd=here)
+    words = "the shards that the result names are in a store: s3://elsewhere/set; name them with --shards"
+    assert (refused.returncode, refused.stderr) == (2, f"veval: {words}\n")
+
+
 def test_the_same_command_writes_the_same_picture(here: Path) -> None:
     words = ("attention", "--weights", "random:pace-tiny", "--count", 1, "--seed", 3, "--out")
     first, again = ((look(*words, name, cwd=here), (here / name).read_bytes())[1] for name in ("1.png", "2.png"))

@@ -97,7 +97,7 @@ def test_clips_of_the_same_source_video_are_marked(tmp_path: Path) -> None:
     of_one = retrieval([("v_A_g01_c01", 0)], [("v_A_g01_c02", 0), ("v_A_g02_c01", 0)], ["A"], keep=2)
     of_one["videos"][0]["neighbours"] = [0, 1]
     page = made(tmp_path, files=written(tmp_path, one=of_one))
-    assert page.count("same source</span>") == 1
+    assert page.count("same film</span>") == 1
     assert 'data-related=""' in page
 
 

@@ -14,18 +14,6 @@ from veval.results.result import metrics
 WORDS = ("clips=2", "--workers", "1")
 
 
-@pytest.fixture
-def stored(s3: Bucket, shards: Path) -> Bucket:
-    s3.put_folder("set", shards)
-    s3.seen()
-    return s3
-
-
-@pytest.fixture
-def env(stored: Bucket, tmp_path: Path) -> dict[str, str]:
-    return stored.env | {"XDG_CACHE_HOME": str(tmp_path / "xdg")}
-
-
 def numbers(found: dict[str, Any]) -> dict[str, Any]:
     """Return what does not depend on where the shards are, on when they were read, and on names of files."""
     data = {name: value for name, value in found["data"].items() if name != "shards"}
@@ -33,26 +21,26 @@ def numbers(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_retrieval_on_a_store_is_that_on_a_disk(
-    stored: Bucket, shards: Path, env: dict[str, str], place: Path, tmp_path: Path
+    stored: Bucket, shards: Path, store_env: dict[str, str], place: Path, tmp_path: Path
 ) -> None:
     words = ("retrieval", "--weights", place / "runs" / "newer", *WORDS, "--json")
     local = veval(*words, "--shards", shards, "--out", "local.json", cwd=tmp_path).json
-    done = veval(*words, "--shards", stored.url("set"), "--out", "remote.json", cwd=tmp_path, env=env)
+    done = veval(*words, "--shards", stored.url("set"), "--out", "remote.json", cwd=tmp_path, env=store_env)
     assert numbers(done.json) == numbers(local)
     assert done.json["data"]["shards"] == stored.url("set")
     assert SECRET not in done.stderr + (tmp_path / "remote.json").read_text()
     stored.seen()
-    page = veval("report", "remote.json", "--html", "page.html", cwd=tmp_path, env=env)
+    page = veval("report", "remote.json", "--html", "page.html", cwd=tmp_path, env=store_env)
     assert page.returncode == 0, page.stderr
     assert stored.seen() == [], "a result, which may be a stranger's, opens no network"
 
 
 def test_a_shard_that_is_gone_ends_an_evaluation_with_one_sentence(
-    stored: Bucket, env: dict[str, str], place: Path, tmp_path: Path
+    stored: Bucket, store_env: dict[str, str], place: Path, tmp_path: Path
 ) -> None:
     stored.delete("set/001.tar")
     words = ("features", "--weights", place / "runs" / "newer", *WORDS)
-    done = veval(*words, "--shards", stored.url("set"), cwd=tmp_path, env=env)
+    done = veval(*words, "--shards", stored.url("set"), cwd=tmp_path, env=store_env)
     assert (done.returncode, done.stderr) == (
         2, f"veval: {stored.url('set/001.tar')} is missing; copy it there again\n"
     )  # fmt: skip
@@ -60,14 +48,14 @@ def test_a_shard_that_is_gone_ends_an_evaluation_with_one_sentence(
 
 @pytest.mark.slow
 def test_a_store_that_is_away_while_features_are_computed_changes_nothing(
-    stored: Bucket, shards: Path, env: dict[str, str], place: Path, tmp_path: Path
+    stored: Bucket, shards: Path, store_env: dict[str, str], place: Path, tmp_path: Path
 ) -> None:
     words = ("retrieval", "--weights", place / "runs" / "newer", *WORDS, "--json")
     local = veval(*words, "--shards", shards, "--out", "local.json", cwd=tmp_path).json
     printed = tmp_path / "printed"
     printed.mkdir()
     more = ("--shards", stored.url("set"), "--out", "remote.json")
-    process = begin(*words, *more, cwd=tmp_path, env=env, printed=printed)
+    process = begin(*words, *more, cwd=tmp_path, env=store_env, printed=printed)
     while not any("index.parquet" in line for line in stored.seen()):
         time.sleep(0.01)
     began = time.monotonic()
@@ -80,13 +68,15 @@ def test_a_store_that_is_away_while_features_are_computed_changes_nothing(
 
 @pytest.mark.slow
 def test_a_network_is_fine_tuned_and_tested_on_a_store_as_on_a_disk(
-    stored: Bucket, shards: Path, env: dict[str, str], place: Path, tmp_path: Path
+    stored: Bucket, shards: Path, store_env: dict[str, str], place: Path, tmp_path: Path
 ) -> None:
     few = ("steps=4", "batch=4", "test.clips=2", "--recipe", "finetune-tiny")
     words = ("finetune", "--weights", place / "runs" / "newer", *few, "--workers", "1", "--json")
     found = {}
     for name, spec in (("local", str(shards)), ("remote", stored.url("set"))):
-        tuned = veval(*words, "--shards", spec, "--into", name, "--out", f"{name}.json", cwd=tmp_path, env=env).json
+        tuned = veval(
+            *words, "--shards", spec, "--into", name, "--out", f"{name}.json", cwd=tmp_path, env=store_env
+        ).json
         tested = ("test", "--weights", name, "clips=2", "--workers", "1", "--json", "--out", f"{name}2.json")
-        found[name] = [numbers(tuned), numbers(veval(*tested, "--shards", spec, cwd=tmp_path, env=env).json)]
+        found[name] = [numbers(tuned), numbers(veval(*tested, "--shards", spec, cwd=tmp_path, env=store_env).json)]
     assert found["remote"] == found["local"]

@@ -16,7 +16,7 @@ import pytest
 
 from vprep.video.ffmpeg import bundled
 
-MakeVideo = Callable[..., Path]
+MakeVideos = Callable[[Path, int], Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 Content = Callable[[Path], dict[str, bytes]]
 Wrap = Callable[..., dict[str, str]]
@@ -26,12 +26,9 @@ VPREP = (sys.executable, "-m", "vprep.cli")
 
 
 @pytest.fixture(scope="module")
-def source(make_video: MakeVideo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(make_videos: MakeVideos, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dozen videos of 6 to 17 frames. Tests that change the folder restore it."""
-    folder = tmp_path_factory.mktemp("faults") / "source"
-    for number in range(12):
-        make_video(folder / f"v{number:02}.mp4", seconds=(6 + number) / 25)
-    return folder
+    return make_videos(tmp_path_factory.mktemp("faults") / "source", 12)
 
 
 @pytest.fixture(scope="module")

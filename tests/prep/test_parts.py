@@ -16,7 +16,7 @@ from store_server import Bucket
 from vprep.sharding.lock import one_of_many, only_writer
 from vprep.video.ffmpeg import bundled
 
-MakeVideo = Callable[..., Path]
+MakeVideos = Callable[[Path, int], Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 Content = Callable[[Path], dict[str, bytes]]
 
@@ -25,11 +25,9 @@ SHARDS = 5
 
 
 @pytest.fixture(scope="module")
-def source(make_video: MakeVideo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(make_videos: MakeVideos, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten videos of 6 to 15 frames, and one file that is none."""
-    folder = tmp_path_factory.mktemp("parts of") / "source"
-    for number in range(10):
-        make_video(folder / f"v{number:02}.mp4", seconds=(6 + number) / 25)
+    folder = make_videos(tmp_path_factory.mktemp("parts of") / "source", 10)
     (folder / "broken.mp4").write_text("no video")
     return folder
 
@@ -200,7 +198,7 @@ def test_a_folder_without_a_plan_cannot_be_assembled(run_vprep: RunVprep, tmp_pa
     assert not (tmp_path / "none").exists()
     done = run_vprep("shard")
     assert (done.returncode, done.stderr) == (
-        2, "vprep: name the folder of videos, as in: vprep shard VIDEOS --out SET\n"
+        2, "vprep: SOURCE is missing; name the folder of videos, as in: vprep shard VIDEOS --out SET\n"
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from store_server import SECRET, Bucket
 from vprep.errors import UsageError, WorkError
 from vprep.signals import GRACE
 from vprep.store import AwayError, ChangedError, Location, MissingError, Store, place
+from vprep.store.faults import fault
 from vprep.store.retry import Patience
 from vprep.text import without_secrets
 
@@ -208,6 +209,11 @@ def test_refused_keys_are_one_sentence_without_them(store: Store, s3_here: Bucke
     with pytest.raises(UsageError, match=r"refuses access to .*\(403\)") as error:
         store.read("x")
     assert SECRET not in str(error.value)
+
+
+def test_a_clock_that_is_wrong_is_said() -> None:
+    error = Exception("status code: 403 <Error><Code>RequestTimeTooSkewed</Code></Error>")
+    assert str(fault(error, Location("s3", "bucket", "x"))).endswith("clock and this machine's differ: set the clock")
 
 
 def test_a_store_is_read_in_forked_processes(store: Store) -> None:

@@ -143,6 +143,20 @@ def s3_here(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     return s3
 
 
+@pytest.fixture(name="stored")
+def set_in_bucket(s3: Bucket, shards: Path) -> Bucket:
+    """The bucket with the set of the fixture `shards`, as s3://BUCKET/set."""
+    s3.put_folder("set", shards)
+    s3.seen()
+    return s3
+
+
+@pytest.fixture
+def store_env(s3: Bucket, tmp_path: Path) -> dict[str, str]:
+    """The environment of a command that reads the bucket, with a cache of its own."""
+    return s3.env | {"XDG_CACHE_HOME": str(tmp_path / "xdg")}
+
+
 def _sent(method: str, url: str, data: bytes | None = None) -> bytes:
     credential = f"AWS4-HMAC-SHA256 Credential={KEY}/20260101/us-east-1/s3/aws4_request"
     signed = {"Authorization": credential, "Content-Type": "application/octet-stream"}

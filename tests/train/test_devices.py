@@ -21,6 +21,8 @@ from vtrain.recipes.recipe import Recipe
 
 STEPS, BATCH = 4, 16
 RELATIVE, HALF = {"cpu": 1e-5, "cuda": 1e-3}, (0.05, 0.1)
+# A rounding to bf16 changes which neighbours the bank of ASCNet finds: by torch on a CPU, up to 11 % of `scp`.
+OF_BANK = (0.15, 0.25)
 LR = ("schedule.lr=0.001", "schedule.warmup=0")  # small: else a rounding is a hundred times as large some steps later
 SMOOTH = ("size=24", "tau=1", "margin=4")  # the published temperature makes a rounding of RSPNet 14 times as large
 SAME = {"supervised": ("dropout=0",), "rspnet": SMOOTH}  # a GPU draws other random numbers
@@ -68,7 +70,7 @@ def test_the_losses_in_bf16_are_near_those_in_float32(
     wanted = Trained(recipe_of(settings, shards), CPU).go().numbers
     trained = Trained(recipe_of(settings, shards, "workers=1"), device).go()
     assert trained.training.place.precision == torch.bfloat16
-    assert_near(trained.numbers, wanted, HALF)
+    assert_near(trained.numbers, wanted, OF_BANK if settings == ("ascnet",) else HALF)
 
 
 @pytest.mark.parametrize(

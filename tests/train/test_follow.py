@@ -17,9 +17,10 @@ from vtrain import run_folder
 from vtrain.follow.follow import follow
 from vtrain.follow.journal import Journal, journal_path
 from vtrain.follow.services import SERVICES, service
-from vtrain.follow.sink import config_of, flat, redacted
+from vtrain.follow.sink import config_of, redacted
 from vtrain.follow.tail import Tail, is_training
 from vtrain.follow.wandb_files import records
+from vtrain.overrides import flat
 
 Command = Callable[..., tuple[int, str, str]]
 PROGRAM = Path(__file__).parent.parent / "support" / "file_sink.py"

@@ -273,7 +273,7 @@ def test_a_hash_that_is_a_path_is_refused(s3_here: Bucket, shards: Path, place: 
     info["shards"][0]["hash"] = "../../outside"
     (hostile / "dataset.json").write_bytes(write_dataset(info))
     s3_here.put_folder("set", hostile)
-    with pytest.raises(UsageError, match=r"^s3://bucket-\d+/set/dataset.json has no usable hash of 000.tar; make it"):
+    with pytest.raises(UsageError, match=r"^s3://bucket-\d+/set/dataset.json has no usable hash of 000.tar; copy it"):
         batches(s3_here.url("set"), place=place)
 
 

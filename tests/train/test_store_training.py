@@ -22,19 +22,6 @@ SMALL = ("--recipe", "tiny", "backbone_settings.width=4", "frames=4", "size=16",
 SETTINGS = (*SMALL, "workers=0", "save_every=2", "steps=4")
 
 
-@pytest.fixture
-def stored(s3: Bucket, shards: Path) -> Bucket:
-    """The set of 30 videos in 6 shards, as s3://BUCKET/set."""
-    s3.put_folder("set", shards)
-    s3.seen()
-    return s3
-
-
-@pytest.fixture
-def env(stored: Bucket, tmp_path: Path) -> dict[str, str]:
-    return stored.env | {"XDG_CACHE_HOME": str(tmp_path / "xdg")}
-
-
 def losses(run: Path) -> list[tuple[int, float]]:
     """Return step and loss of each line of the log."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
@@ -49,12 +36,12 @@ def holds_secret(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("method", ["pace", pytest.param("ascnet", marks=pytest.mark.slow)])
 def test_a_training_on_a_store_is_that_on_a_disk(
-    method: str, stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
+    method: str, stored: Bucket, shards: Path, store_env: dict[str, str], tmp_path: Path
 ) -> None:
     """ASCNet chooses further clips within a step."""
     spec = stored.url("set/<000..005>.tar")
     vtrain(method, "--shards", shards, *SETTINGS, "--out", "local", cwd=tmp_path)
-    done = vtrain(method, "--shards", spec, *SETTINGS, "--out", "run", cwd=tmp_path, env=env)
+    done = vtrain(method, "--shards", spec, *SETTINGS, "--out", "run", cwd=tmp_path, env=store_env)
     assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "run") == losses(tmp_path / "local")
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["data"]["shards"] == spec
@@ -66,38 +53,38 @@ def test_a_training_on_a_store_is_that_on_a_disk(
 
 @pytest.mark.slow
 def test_a_run_goes_on_where_the_same_shards_are(
-    stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
+    stored: Bucket, shards: Path, store_env: dict[str, str], tmp_path: Path
 ) -> None:
     """From a disk to a store and from a store to a disk, with the batches of neither move."""
     url = stored.url("set")
     vtrain("pace", "--shards", shards, *SETTINGS, "--out", "a", cwd=tmp_path)
     shutil.copytree(tmp_path / "a", tmp_path / "stayed")
     vtrain("pace", "--resume", "stayed", "steps=8", cwd=tmp_path)
-    moved = vtrain("pace", "--resume", "a", "--shards", url, "steps=8", cwd=tmp_path, env=env)
+    moved = vtrain("pace", "--resume", "a", "--shards", url, "steps=8", cwd=tmp_path, env=store_env)
     assert moved.returncode == 0, moved.stderr
     assert json.loads((tmp_path / "a" / "recipe.json").read_text())["data"]["shards"] == url
-    vtrain("pace", "--shards", url, *SETTINGS, "--out", "b", cwd=tmp_path, env=env)
+    vtrain("pace", "--shards", url, *SETTINGS, "--out", "b", cwd=tmp_path, env=store_env)
     back = vtrain("pace", "--resume", "b", "--shards", shards, "steps=8", cwd=tmp_path)
     assert back.returncode == 0, back.stderr
     assert losses(tmp_path / "a") == losses(tmp_path / "b") == losses(tmp_path / "stayed")
 
 
-def test_a_run_does_not_go_on_with_other_shards(stored: Bucket, env: dict[str, str], tmp_path: Path) -> None:
-    vtrain("pace", "--shards", stored.url("set"), *SETTINGS, "--out", "run", cwd=tmp_path, env=env)
+def test_a_run_does_not_go_on_with_other_shards(stored: Bucket, store_env: dict[str, str], tmp_path: Path) -> None:
+    vtrain("pace", "--shards", stored.url("set"), *SETTINGS, "--out", "run", cwd=tmp_path, env=store_env)
     done = vtrain(
-        "pace", "--resume", "run", "--shards", stored.url("set/<000..003>.tar"), "steps=8", cwd=tmp_path, env=env
+        "pace", "--resume", "run", "--shards", stored.url("set/<000..003>.tar"), "steps=8", cwd=tmp_path, env=store_env
     )
     assert done.returncode == 2
     assert "was trained on" in done.stderr
 
 
 def test_a_shard_that_was_replaced_ends_a_training_with_one_sentence(
-    stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
+    stored: Bucket, shards: Path, store_env: dict[str, str], tmp_path: Path
 ) -> None:
     data = bytearray((shards / "003.tar").read_bytes())
     data[-5000] ^= 1
     stored.put("set/003.tar", bytes(data))
-    done = vtrain("pace", "--shards", stored.url("set"), *SETTINGS, "steps=200", cwd=tmp_path, env=env)
+    done = vtrain("pace", "--shards", stored.url("set"), *SETTINGS, "steps=200", cwd=tmp_path, env=store_env)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"vtrain: {stored.url('set/003.tar')}")
     assert "Traceback" not in done.stderr
@@ -114,10 +101,10 @@ def test_a_shard_that_was_replaced_ends_a_training_with_one_sentence(
     ],
 )
 def test_a_url_that_names_no_shards_is_one_sentence(
-    stored: Bucket, env: dict[str, str], tmp_path: Path, url: str, code: int, said: str
+    stored: Bucket, store_env: dict[str, str], tmp_path: Path, url: str, code: int, said: str
 ) -> None:
     place = stored.url("set")
-    done = vtrain("pace", "--shards", url.format(set=place), *SETTINGS, cwd=tmp_path, env=env)
+    done = vtrain("pace", "--shards", url.format(set=place), *SETTINGS, cwd=tmp_path, env=store_env)
     assert done.returncode == code
     assert done.stderr.startswith(f"vtrain: {said.format(set=place)}"), done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -125,14 +112,14 @@ def test_a_url_that_names_no_shards_is_one_sentence(
 
 
 def test_a_cache_that_cannot_hold_a_block_is_refused_at_the_start(
-    stored: Bucket, env: dict[str, str], tmp_path: Path
+    stored: Bucket, store_env: dict[str, str], tmp_path: Path
 ) -> None:
     words = ("pace", "--shards", stored.url("set"), *SETTINGS, "--cache", "here")
-    done = vtrain(*words, "--cache-gb", "0.001", "batch=6", cwd=tmp_path, env=env)
+    done = vtrain(*words, "--cache-gb", "0.001", "batch=6", cwd=tmp_path, env=store_env)
     assert done.returncode == 0, done.stderr
 
     def on_small_disk(mount: Callable[[str], None]) -> list[object]:
-        run = vtrain(*words[:-1], "disk", "--cache-gb", "5", cwd=tmp_path, env=env)
+        run = vtrain(*words[:-1], "disk", "--cache-gb", "5", cwd=tmp_path, env=store_env)
         return [run.returncode, run.stderr]
 
     code, said = on_a_disk(tmp_path / "disk", 400 << 10, on_small_disk)
@@ -143,12 +130,12 @@ def test_a_cache_that_cannot_hold_a_block_is_refused_at_the_start(
 
 @pytest.mark.slow
 def test_a_store_that_is_away_for_ten_seconds_changes_nothing(
-    stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
+    stored: Bucket, shards: Path, store_env: dict[str, str], tmp_path: Path
 ) -> None:
     vtrain("pace", "--shards", shards, *SETTINGS, "--out", "local", cwd=tmp_path)
     process = begin(
         "pace", "--shards", stored.url("set"), *SETTINGS, "workers=2", "--out", "run",
-        cwd=tmp_path, env=env, printed=tmp_path, main=cli.main,
+        cwd=tmp_path, env=store_env, printed=tmp_path, main=cli.main,
     )  # fmt: skip
     while not any("index.parquet" in line for line in stored.seen()):
         time.sleep(0.01)
@@ -162,14 +149,14 @@ def test_a_store_that_is_away_for_ten_seconds_changes_nothing(
 
 @pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_with_the_batches_of_an_undisturbed_one(
-    stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
+    stored: Bucket, shards: Path, store_env: dict[str, str], tmp_path: Path
 ) -> None:
     words = (*SMALL, "workers=1", "save_every=1", "steps=12", "--out", "run")
     vtrain("pace", "--shards", shards, *words[:-1], "local", cwd=tmp_path)
     small = ("--cache-gb", "0.001")  # evicts nothing, yet counts
     first, kills = ("--shards", stored.url("set"), *words), 0
     for wanted in (0, 2, 5):
-        process = begin("pace", *first, *small, cwd=tmp_path, env=env, printed=tmp_path, main=cli.main)
+        process = begin("pace", *first, *small, cwd=tmp_path, env=store_env, printed=tmp_path, main=cli.main)
         while process.is_alive() and steps_of(tmp_path / "run") < wanted:
             time.sleep(0.01)
         if process.is_alive() and process.pid is not None:
@@ -178,7 +165,7 @@ def test_a_training_that_is_killed_goes_on_with_the_batches_of_an_undisturbed_on
         process.join()
         if (tmp_path / "run" / "last.pt").exists():
             first = ("--resume", "run")
-    done = vtrain("pace", *first, *small, cwd=tmp_path, env=env)
+    done = vtrain("pace", *first, *small, cwd=tmp_path, env=store_env)
     assert done.returncode == 0, done.stderr
     assert kills >= 2
     assert dict(losses(tmp_path / "run")) == dict(losses(tmp_path / "local"))
@@ -194,7 +181,9 @@ def steps_of(run: Path) -> int:
 
 
 @pytest.mark.slow
-def test_two_trainings_at_once_share_a_cache(stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_two_trainings_at_once_share_a_cache(
+    stored: Bucket, shards: Path, store_env: dict[str, str], tmp_path: Path
+) -> None:
     words = (*SMALL, "workers=1", "steps=6")
     processes = []
     for name, seed in (("a", 0), ("b", 1)):
@@ -203,7 +192,7 @@ def test_two_trainings_at_once_share_a_cache(stored: Bucket, shards: Path, env: 
     for name, seed in (("a", 0), ("b", 1)):
         more = ("--shards", stored.url("set"), f"seed={seed}", "--out", name)
         printed = tmp_path / f"printed-{name}"
-        processes.append(begin("pace", *words, *more, cwd=tmp_path, env=env, printed=printed, main=cli.main))
+        processes.append(begin("pace", *words, *more, cwd=tmp_path, env=store_env, printed=printed, main=cli.main))
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0], (tmp_path / "printed-a" / "stderr").read_text()
@@ -214,12 +203,12 @@ def test_two_trainings_at_once_share_a_cache(stored: Bucket, shards: Path, env: 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_ends_a_training_that_then_goes_on(
-    stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
+    stored: Bucket, shards: Path, store_env: dict[str, str], tmp_path: Path
 ) -> None:
     words = (*SMALL, "workers=2", "save_every=1", "steps=80")
     process = begin(
         "pace", "--shards", stored.url("set"), *words, "--out", "run",
-        cwd=tmp_path, env=env, printed=tmp_path, main=cli.main,
+        cwd=tmp_path, env=store_env, printed=tmp_path, main=cli.main,
     )  # fmt: skip
     while process.is_alive() and steps_of(tmp_path / "run") < 3:
         time.sleep(0.01)
@@ -228,7 +217,7 @@ def test_a_worker_that_is_killed_ends_a_training_that_then_goes_on(
     process.join()
     said = (tmp_path / "stderr").read_text().splitlines()[-1]
     assert (process.exitcode, said.startswith("vtrain: a worker of the loader was killed (")) == (1, True), said
-    done = vtrain("pace", "--resume", "run", "workers=1", cwd=tmp_path, env=env)
+    done = vtrain("pace", "--resume", "run", "workers=1", cwd=tmp_path, env=store_env)
     assert done.returncode == 0, done.stderr
     vtrain("pace", "--shards", shards, *words, "save_every=200", "--out", "local", cwd=tmp_path)
     assert dict(losses(tmp_path / "run")) == dict(losses(tmp_path / "local"))
@@ -236,7 +225,7 @@ def test_a_worker_that_is_killed_ends_a_training_that_then_goes_on(
 
 @pytest.mark.slow
 def test_two_ranks_share_a_cache_and_train_as_on_a_disk(
-    stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path
+    stored: Bucket, shards: Path, store_env: dict[str, str], tmp_path: Path
 ) -> None:
     def train(spec: object, out: str) -> list[tuple[int, float]]:
         with socket.socket() as free:
@@ -248,7 +237,9 @@ def test_two_ranks_share_a_cache_and_train_as_on_a_disk(
             ranked = {"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2", "GLOO_SOCKET_IFNAME": "lo"}
             words = ("pace", "--shards", spec, *SETTINGS, "workers=1", "--out", f"{out}/run")
             processes.append(
-                begin(*words, cwd=tmp_path, env=env | meeting | ranked, printed=tmp_path / out / rank, main=cli.main)
+                begin(
+                    *words, cwd=tmp_path, env=store_env | meeting | ranked, printed=tmp_path / out / rank, main=cli.main
+                )
             )
         for process in processes:
             process.join()
@@ -260,7 +251,7 @@ def test_two_ranks_share_a_cache_and_train_as_on_a_disk(
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_run(stored: Bucket, shards: Path, env: dict[str, str], tmp_path: Path) -> None:
+def test_the_commands_of_the_page_run(stored: Bucket, shards: Path, store_env: dict[str, str], tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
     section = page.partition("## Training and evaluation from a store")[2].partition("\n## ")[0]
     lines = [line.strip() for line in section.splitlines() if line.startswith(("    vtrain ", "    veval "))]
@@ -268,6 +259,6 @@ def test_the_commands_of_the_page_run(stored: Bucket, shards: Path, env: dict[st
     (tmp_path / "data_shards").symlink_to(shards)
     for line in lines:
         command, *words = shlex.split(line.replace("s3://bucket/set", stored.url("set")))
-        done = {"vtrain": vtrain, "veval": veval}[command](*words, cwd=tmp_path, env=env)
+        done = {"vtrain": vtrain, "veval": veval}[command](*words, cwd=tmp_path, env=store_env)
         assert done.returncode == 0, done.stderr
     assert losses(tmp_path / "runs" / "pace")[-1][0] == 40

@@ -202,7 +202,7 @@ def look(
         list[str] | None,
         typer.Option(help="Metric to draw; may be given several times. [default: losses and accuracies]"),
     ] = None,
-    over: Annotated[str, typer.Option(help="Axis across: step or epoch.")] = "step",
+    over: Annotated[str, typer.Option(help="Horizontal axis: step or epoch.")] = "step",
     smooth: Annotated[float, typer.Option(help="Smoothing of the lines: 0 (none) to below 1, such as 0.9.")] = 0.0,
     out: Annotated[
         Path | None, typer.Option(help="File to write: .svg, .png, or .html for a page; it is replaced.")

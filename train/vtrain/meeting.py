@@ -172,10 +172,9 @@ def demand_same(words: Words, advice: str) -> None:
 
 @contextlib.contextmanager
 def joined(program: str = "vtrain") -> Iterator[Meeting | None]:
-    """Join the processes that torchrun has started, and leave them when all have finished; in a single process, do
-    nothing.
+    """Join the processes that torchrun has started, for the length of a block; a single process does nothing.
 
-    If the block ends with an error, all other processes end with a sentence that names it.
+    They leave when all have finished. An error in the block ends the others with a sentence that names it.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or MEETINGS:
         yield meeting()
@@ -240,10 +239,9 @@ def _met(program: str) -> Meeting:
 
 
 def not_together(limit: float, why: str) -> str:
-    return (
-        f"the processes did not come together within {limit:g} s ({why}); see that all nodes are up and reach each "
-        "other, and start all processes again"
-    )
+    """Return what is said when not all processes have come."""
+    advice = "see that all nodes are up and reach each other, and start all processes again"
+    return f"the processes did not come together within {limit:g} s ({why}); {advice}"
 
 
 def _shown(value: object) -> str:

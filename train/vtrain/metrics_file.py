@@ -4,6 +4,8 @@ from typing import Any
 
 from vprep.json_text import parse_json
 
+MOST_LINE = 1 << 20  # bytes of a line; a longer one is damaged
+
 
 def numbers_in(line: str | bytes) -> dict[str, Any] | None:
     """Return the numbers in a line of metrics; None where the line is damaged."""

@@ -4,7 +4,7 @@ A key is a path, as in `method.sampling.speeds`, or the last words of a path, wh
 tuple of groups a number chooses one group (`looks.0.blur`); without a number, all groups are changed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from fractions import Fraction
@@ -35,6 +35,18 @@ def as_json(config: Any) -> Any:  # noqa: ANN401  what JSON holds
     if isinstance(config, Fraction):
         return int(config) if config.denominator == 1 else str(config)
     return config
+
+
+def flat(value: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the settings in a config that is JSON, as in recipe.schedule.lr, with their values as text."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from flat(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for index, item in enumerate(value):
+            yield from flat(item, f"{name}.{index}")
+    else:
+        yield name, str(value)
 
 
 def from_json(kind: type[Config], found: Any, where: str = "") -> Config:  # noqa: ANN401

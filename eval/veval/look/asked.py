@@ -1,9 +1,10 @@
 """What a command is asked for, and what is refused before torch is imported: options, then shards, then weights."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +12,12 @@ from veval import early_checks
 from veval.evaluation import RANDOM, Data, DataInfo
 from veval.inputs import LIKE, RUNS, open_shards
 from vprep.errors import UsageError, close_to
+from vprep.text import brief
 from vtrain.conversion import alternatives
 from vtrain.data.dataset import Videos
 from vtrain.data.order import seed_from
 from vtrain.data.shard_set import FOLDS, ShardSet
+from vtrain.data.shard_spec import is_in_store
 from vtrain.recipes import named
 from vtrain.recipes.recipe import Recipe
 from vtrain.run_folder import RECIPE, newest
@@ -62,7 +65,8 @@ class Chosen:
         allowed = {_label(name, videos, opened.spec) for name in self.classes}
         rows = [row for row, label in enumerate(labels) if not allowed or label in allowed]
         if not rows:
-            raise UsageError(f"split '{self.split}' of {opened.spec} has no video of {', '.join(self.classes)}")
+            what = f"split '{self.split}' of {opened.spec} has no video of {', '.join(self.classes)}"
+            raise UsageError(f"{what}; name another --class or --split")
         rows.sort(key=lambda row: seed_from(self.seed, "look", keys[row]))
         return np.array(_mixed(rows, labels)[: self.count or COUNT], np.int64)
 
@@ -75,7 +79,8 @@ class Chosen:
 
 def _label(name: str, videos: Videos, spec: str) -> int:
     if videos.classes is None:
-        raise UsageError(f"--class is '{name}', but {spec} has no classes, or several sets with different ones")
+        why = f"{spec} has no classes, or several sets with different ones"
+        raise UsageError(f"--class is '{name}', but {why}; name videos with --key")
     if name not in videos.classes:
         many = f"dataset.json lists the {len(videos.classes)} classes of {spec}"
         raise UsageError(f"there is no class '{name}'; {alternatives(name, videos.classes, many)}")
@@ -101,6 +106,14 @@ class Ready:
     videos: Videos  # that are shown
     info: DataInfo  # about all videos of the split
     settings: Sequence[str]  # of the protocol, key=value
+
+
+def shards_of(result: Mapping[str, Any], shards: str | None) -> str:
+    """Return the shards to open: those that the user names, or those of a result, which opens no network."""
+    found = str(result["data"]["shards"])
+    if shards is None and is_in_store(found):
+        raise UsageError(f"the shards that the result names are in a store: {brief(found)}; name them with --shards")
+    return shards or found
 
 
 def weights_word(word: str | None, method: str) -> str:

@@ -151,6 +151,7 @@ def neighbours(
     """Show the nearest videos of queries."""
     from veval.evaluation import Data
     from veval.inputs import open_shards
+    from veval.look.asked import shards_of
     from veval.look.drawn import Drawn
     from veval.look.target import target
     from veval.results import result as results
@@ -160,7 +161,7 @@ def neighbours(
     found = results.read(result)
     listed = read_neighbours(found)
     file = target(out, f"neighbours-{result.stem}")
-    data = Data.select(open_shards(shards or found["data"]["shards"]), None)
+    data = Data.select(open_shards(shards_of(found, shards)), None)
     from veval.look import neighbours as nearest
 
     asked = nearest.Asked(keys=key or (), classes=class_ or (), count=count, order=order, seed=seed, neighbours=shown)

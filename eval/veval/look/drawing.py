@@ -87,7 +87,7 @@ def _empty(layout: Layout) -> Pixels:
 
 
 def _outlined(tile: Tile, picture: Pixels, seen: int) -> Pixels:
-    """Draw the box around the high part of the still map, in white with dark edges."""
+    """Return the picture with a box around the high part of the still map, in white with dark edges."""
     box = box_of(tile, seen)
     if box is not None:
         scale = len(picture) / seen
@@ -99,22 +99,22 @@ def _outlined(tile: Tile, picture: Pixels, seen: int) -> Pixels:
 
 
 def _bordered(tile: Tile, picture: Pixels) -> Pixels:
-    """Draw whether a tile is right: a whole border and a tick, or a broken border and a cross."""
+    """Return the picture with a solid border and a tick where the tile is right, or a dashed border and a cross."""
     if not tile.mark:
         return picture
     colour, (end, last) = RIGHT if tile.mark == "right" else WRONG, (len(picture) - 1, picture.shape[1] - 1)
     corners = [(0, 0), (last, 0), (last, end), (0, end), (0, 0)]
     for first, second in pairwise(corners):
-        _side(picture, first, second, colour, is_broken=tile.mark == "wrong")
+        _side(picture, first, second, colour, is_dashed=tile.mark == "wrong")
     _sign(tile, picture, colour)
     return picture
 
 
-def _side(picture: Pixels, first: Point, last: Point, colour: Colour, *, is_broken: bool) -> None:
+def _side(picture: Pixels, first: Point, last: Point, colour: Colour, *, is_dashed: bool) -> None:
     """Draw a side of a border, as a line or as dashes."""
-    count = max(1, math.dist(first, last) // DASH) if is_broken else 1
+    count = max(1, math.dist(first, last) // DASH) if is_dashed else 1
     for number in range(int(count)):
-        ends = (number / count, (number + (0.5 if is_broken else 1)) / count)
+        ends = (number / count, (number + (0.5 if is_dashed else 1)) / count)
         begin, stop = (tuple(round(a + share * (b - a)) for a, b in zip(first, last, strict=True)) for share in ends)
         cv2.line(picture, begin, stop, colour, 2 * BORDER)
 

@@ -20,7 +20,7 @@ from vtrain.data.shard_reader import BadSampleError, ShardReader
 Order = Literal["random", "worst"]
 FRAMES, SECONDS = 12, 2.0  # of a tile that plays, from the middle of the video
 TILE = 176
-EXPLAINED = "A tick and a whole border: the query's class. A cross and a broken border: another class."
+EXPLAINED = "A tick and a solid border: the query's class. A cross and a dashed border: another class."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

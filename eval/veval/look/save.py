@@ -2,7 +2,6 @@
 
 import base64
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import cv2
 
 from veval.look.drawing import length_of, moving, still
-from veval.look.figure import Figure, Pixels, one_by_one
+from veval.look.figure import Figure, one_by_one
 from veval.look.layout import Layout
 from veval.look.target import MOVING, PAGE
 from vprep.atomic import atomic_write
@@ -28,7 +27,7 @@ Make = Callable[[bool], Figure]  # the figure; True: for pictures that move
 
 
 def save(make: Make, out: Path) -> tuple[list[Path], Figure]:
-    """Write the figure to `out`; to a folder, as a PNG of each video. Return the files and the figure."""
+    """Return the files and the figure that were written to `out`; to a folder, as a PNG of each video."""
     if out.is_dir():
         figure = make(False)
         return [_one(out, number, part) for number, part in enumerate(one_by_one(figure), 1)], figure
@@ -58,7 +57,8 @@ def encoded(figure: Figure, ending: str) -> bytes:
     if ending == ".webp":
         return pictures.animation(moving(figure), seconds=figure.seconds, quality=QUALITY)
     if ending == ".gif":
-        return _gif(moving(figure), figure.seconds)
+        options = [demand_gif(), GIF_QUALITY]
+        return pictures.animated(moving(figure), ending, options, seconds=figure.seconds, shortest=20)
     if ending == ".png":
         return pictures.png(still(figure))
     done, data = cv2.imencode(ending, still(figure), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
@@ -82,22 +82,9 @@ def demand_size(figure: Figure, ending: str) -> None:
 def demand_gif() -> int:
     """Return OpenCV's option for the quality of a GIF; refuse a version that writes none."""
     option: int | None = getattr(cv2, "IMWRITE_GIF_QUALITY", None)
-    if option is None or not cv2.haveImageWriter("film.gif"):
+    if option is None or not cv2.haveImageWriter("x.gif"):
         raise UsageError(f"OpenCV {cv2.__version__} writes no GIF; choose .webp, or install version 4.12 or later")
     return option
-
-
-def _gif(frames: Sequence[Pixels], seconds: float) -> bytes:
-    """Return frames as an animated GIF."""
-    played = cv2.Animation()
-    played.loop_count = 0
-    played.frames = list(frames)
-    played.durations = [max(20, round(1000 * seconds / len(frames)))] * len(frames)
-    with tempfile.TemporaryDirectory() as folder:  # as for WebP
-        path = Path(folder) / "film.gif"
-        if not cv2.imwriteanimation(str(path), played, [demand_gif(), GIF_QUALITY]):
-            raise WorkError("OpenCV could not write a GIF; choose another ending")
-        return path.read_bytes()
 
 
 def page(figure: Figure, moves: Figure) -> document.Page:

@@ -106,7 +106,7 @@ def _of_authors(path: Path, method: str, tensors: Tensors) -> Trained:
 
 
 def _with_queue(module: nn.Module, state: Tensors) -> Tensors:
-    """Add the queue of an untrained RSPNet, which no picture needs."""
+    """Return the state with the queue of an untrained RSPNet, which no picture needs."""
     own = {name: tensor for name, tensor in module.state_dict().items() if name.startswith("queue.")}
     return {**own, **state}
 
@@ -128,7 +128,9 @@ def _key_backbone(path: Path, backbone: str, tensors: Tensors) -> Tensors:
     rest, _, _ = table.sort(tensors)
     state, _, wrong = as_backbone(backbone, table.renames[backbone], rest)
     if wrong:
-        raise UsageError(f"{path} holds no complete momentum copy of the network: {as_sentence(wrong)}")
+        raise UsageError(
+            f"{path} holds no complete momentum copy of the network: {as_sentence(wrong)}; take another state of it"
+        )
     return state
 
 

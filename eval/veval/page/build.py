@@ -27,11 +27,10 @@ from vprep.page.document import Page, Section, package_text, save
 from vprep.page.html import Child, el
 from vprep.page.parts import FILMS
 from vprep.page.pictures import spaced
-from vprep.store.location import is_url
 from vprep.text import one_line
 from vtrain.data.dataset import Videos
 from vtrain.data.shard_set import ShardSet
-from vtrain.data.shard_spec import pieces
+from vtrain.data.shard_spec import is_in_store
 
 HERE = "veval.page"
 SCRIPTS = ("gallery.js", "map.js")
@@ -158,7 +157,7 @@ def _specs(results: Sequence[Result]) -> Iterator[str]:
 
 def _videos_or_reason(spec: str) -> Videos | str:
     """Return the videos of shards that a result names. A result may be a stranger's, so it opens no network."""
-    if any(map(is_url, pieces(spec))):
+    if is_in_store(spec):
         return "the shards that the results name are in a store; add --shards SPEC"
     try:
         return ShardSet.open(spec).select()

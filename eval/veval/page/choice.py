@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
-from veval.results.neighbours import Query
+from veval.results.neighbours import Query, lateness
 
 SHOWN = 5  # neighbours of a query on the page
 MOST_QUERIES = 300
@@ -35,14 +35,9 @@ def videos_of(key: str, results: Sequence[Mapping[str, Query]]) -> Iterator[str]
             yield from (neighbour.key for neighbour in queries[key].neighbours[:SHOWN])
 
 
-def worst_first(query: Query) -> float:
-    """Return a number by which the queries with the latest correct neighbour come first."""
-    return -query.first if query.first else float("-inf")
-
-
 def _in_turns(queries: Sequence[Query]) -> Iterator[Query]:
     classes: defaultdict[str, list[Query]] = defaultdict(list)
-    for query in sorted(queries, key=lambda query: (worst_first(query), query.key)):
+    for query in sorted(queries, key=lambda query: (lateness(query), query.key)):
         classes[query.label].append(query)
     turns = zip_longest(*(_ends_first(members) for members in classes.values()))
     return (query for turn in turns for query in turn if query is not None)

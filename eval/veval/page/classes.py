@@ -44,10 +44,10 @@ def section(results: Sequence[Named]) -> Section | None:
 
 def _kinds(results: Sequence[Named]) -> list[Kind]:
     together: dict[tuple[str, str], list[Named]] = {}
-    for one in results:
-        if per_class(one.result):
-            together.setdefault((one.kind, one.data), []).append(one)
-    ordered = {key: sorted(found, key=lambda one: is_scratch(one.result)) for key, found in together.items()}
+    for entry in results:
+        if per_class(entry.result):
+            together.setdefault((entry.kind, entry.data), []).append(entry)
+    ordered = {key: sorted(found, key=lambda entry: is_scratch(entry.result)) for key, found in together.items()}
     return [Kind(task=task, data=data, results=found) for (task, data), found in ordered.items()]
 
 
@@ -66,18 +66,18 @@ def _blocks(kind: Kind) -> Iterator[Child]:
 
 def _accuracy(shown: Sequence[Named]) -> Child:
     """Return the table of percentages by class: with two results or more, the largest difference to the last first."""
-    percent = [{one.name: one.percent for one in per_class(named.result)} for named in shown]
-    counts = {one.name: one.videos for one in per_class(shown[0].result)}
+    percent = [{found.name: found.percent for found in per_class(entry.result)} for entry in shown]
+    counts = {found.name: found.videos for found in per_class(shown[0].result)}
     compared = _difference(shown[-1], shown[0]) if len(shown) > 1 else None
     if compared is None:
         order = sorted(counts, key=lambda name: percent[0][name])
         words = "the worst class first"
     else:
-        points = {one.name: one.points for one in compared.classes}
+        points = {found.name: found.points for found in compared.classes}
         order = sorted(counts, key=lambda name: -points.get(name, 0.0))
         words = f"the largest gain of {shown[0].name} over {shown[-1].name} first"
     columns = [parts.Column("Class", is_head=True), parts.Column("Videos", is_number=True)]
-    columns += [parts.Column(one_line(one.name), is_number=True) for one in shown]
+    columns += [parts.Column(one_line(entry.name), is_number=True) for entry in shown]
     columns += [parts.Column("Points", is_number=True), parts.Column("")] if compared else []
     rows = [[one_line(name), str(counts[name]), *_cells(name, percent), *_points(name, compared)] for name in order]
     caption = one_line(f"Percent right by class, {words}")
@@ -113,7 +113,7 @@ def _cells(name: str, percent: Sequence[Mapping[str, float]]) -> list[Child]:
 def _points(name: str, compared: Difference | None) -> list[Child]:
     if compared is None:
         return []
-    points = next((one.points for one in compared.classes if one.name == name), None)
+    points = next((found.points for found in compared.classes if found.name == name), None)
     return ["", ""] if points is None else [f"{points:+.1f}", _bar(points)]
 
 
@@ -131,9 +131,9 @@ def _bar(points: float) -> Element:
 
 
 def _confusions(shown: Sequence[Named]) -> Iterator[Child]:
-    found = [(one.name, matrix_of) for one in shown if (matrix_of := confusion(one.result)) is not None]
-    for name, one in found:
-        yield parts.folded(f"What is taken for what: {one_line(name)}", _confusion(one, name))
+    found = [(entry.name, counts) for entry in shown if (counts := confusion(entry.result)) is not None]
+    for name, counts in found:
+        yield parts.folded(f"What is taken for what: {one_line(name)}", _confusion(counts, name))
     if len(found) > 1:
         (first, ours), (last, theirs) = found[0], found[-1]
         if ours.classes == theirs.classes:

@@ -98,7 +98,7 @@ def absent() -> Section:
 def data(found: FeatureMap, films: Films) -> dict[str, object]:
     """Return what the script needs of each point, beside its place."""
     order = sorted(set(found.classes))
-    number = {name: place for place, name in enumerate(order)}
+    number = {name: index for index, name in enumerate(order)}
     return {
         "classes": [one_line(name) for name in order],
         "points": [
@@ -124,8 +124,8 @@ def _controls(classes: Sequence[str], splits: Sequence[str]) -> Element:
 
 def _plot(found: FeatureMap, order: Sequence[str]) -> Iterator[Element]:
     has_colours = len(order) <= MOST_COLOURS
-    number = {name: place for place, name in enumerate(order)}
-    shapes = (el("path", id=f"shape-{place}", d=shape) for place, shape in enumerate(SHAPES))
+    number = {name: index for index, name in enumerate(order)}
+    shapes = (el("path", id=f"shape-{index}", d=shape) for index, shape in enumerate(SHAPES))
     points = (_point(place, number[name], has_colours) for place, name in zip(found.places, found.classes, strict=True))
     picture = el(
         "svg",

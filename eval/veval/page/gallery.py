@@ -17,7 +17,7 @@ FILTERS = {
     "all": "All queries",
     "wrong": "Nearest neighbour wrong",
     "right": "Nearest neighbour right",
-    "related": "A copy or the same source is near",
+    "related": "A copy or the same film is near",
 }
 
 
@@ -133,7 +133,7 @@ def _neighbour(neighbour: Neighbour, films: Films) -> Element:
         el("span", text, class_="tag")
         for text, is_so in (
             ("same frames", neighbour.same_content),
-            ("same source", neighbour.same_film and not neighbour.same_content),
+            ("same film", neighbour.same_film and not neighbour.same_content),
         )
         if is_so
     ]

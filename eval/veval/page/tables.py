@@ -6,6 +6,7 @@ from veval.results.report import Against, Line, Report
 from veval.results.rows import Printed, Row, numbered, sections
 from veval.results.rows import Section as Rows
 from veval.results.runs import NONE, Run
+from veval.results.tables.words import metric_name
 from vprep.page.document import Section
 from vprep.page.html import Child, Element, el
 from vprep.text import one_line
@@ -25,7 +26,7 @@ def section(found: Report) -> Section:
     """Return all tables as a part of the page."""
     tables = sections(found)
     notes = numbered([row for table in tables for row in table.rows])
-    number = {note: place for place, note in enumerate(notes, 1)}
+    number = {note: index for index, note in enumerate(notes, 1)}
     return Section(
         identifier="results",
         title="Results",
@@ -60,7 +61,7 @@ def _table(table: Rows, number: Mapping[str, int]) -> list[Element]:
 
 
 def _head(metric: str) -> Element:
-    return el("th", f"top-{metric.removeprefix('top')}", scope="col", class_="number")
+    return el("th", metric_name(metric), scope="col", class_="number")
 
 
 def _lines(row: Row, table: Rows, number: Mapping[str, int]) -> Iterator[Element]:

@@ -113,7 +113,7 @@ def per_class(result: Result) -> list[ClassAccuracy]:
 
 def confusion(result: Result) -> Confusion | None:
     """Return the confusion matrix over all classes that occur; None where the result lists no predictions."""
-    pairs = Counter((one.label, one.predicted) for one in predictions(result))
+    pairs = Counter((video.label, video.predicted) for video in predictions(result))
     if not pairs:
         return None
     classes = in_order(result, (name for pair in pairs for name in pair))
@@ -125,11 +125,11 @@ def confusion(result: Result) -> Confusion | None:
 
 
 def difference(first: Result, second: Result) -> Difference:
-    """Compare two results on the videos that both list, by top-1."""
+    """Return how two results differ, by top-1, on the videos that both list."""
     ours, theirs = _hits(first), _hits(second)
     shared = [key for key in ours if key in theirs and ours[key][1] == theirs[key][1]]
     if not shared:
-        raise UsageError("the two results list no videos in common, so they cannot be compared by class")
+        raise UsageError("the two results list no videos in common; compare results on the same split of the same set")
     by_class: defaultdict[str, list[str]] = defaultdict(list)
     for key in shared:
         by_class[ours[key][1]].append(key)
@@ -139,7 +139,7 @@ def difference(first: Result, second: Result) -> Difference:
         for keys in [by_class[name]]
     ]
     return Difference(
-        classes=sorted(found, key=lambda one: -one.points),
+        classes=sorted(found, key=lambda each: -each.points),
         shared=len(shared),
         gained=[key for key in shared if theirs[key][0] > ours[key][0]],
         lost=[key for key in shared if theirs[key][0] < ours[key][0]],

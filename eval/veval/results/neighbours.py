@@ -98,6 +98,11 @@ class Query:
         return self.first == 1
 
 
+def lateness(query: Query) -> float:
+    """Return a number that is lowest for the queries with the latest correct neighbour, or none."""
+    return -query.first if query.first else float("-inf")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
     """All queries of a result of retrieval."""
@@ -110,7 +115,7 @@ class Neighbours:
 
     def worst_first(self) -> list[Query]:
         """Return the queries in the order of their rank, those with the latest correct neighbour first."""
-        return sorted(self.queries, key=lambda query: -query.first if query.first else float("-inf"))
+        return sorted(self.queries, key=lateness)
 
 
 def read_neighbours(result: Mapping[str, Any]) -> Neighbours:

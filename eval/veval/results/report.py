@@ -71,13 +71,15 @@ class Against(Measured):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
+    """All numbers, the gains over networks from scratch, and the runs that both are about."""
+
     lines: list[Line]
     against: list[Against]
     runs: list[Run]
 
 
 def report(files: Sequence[Path], folds: Folds = "separate", over: Over | None = None) -> Report:
-    """Read results, and compare them with the published numbers and with the network from scratch.
+    """Return the results of files, compared with the published numbers and with the network from scratch.
 
     `over` is what intervals draw: groups, which are films, or videos; None: as in each result, and groups for gains.
     """
@@ -87,7 +89,7 @@ def report(files: Sequence[Path], folds: Folds = "separate", over: Over | None =
 
 
 def of_results(results: Sequence[Result], folds: Folds = "separate", over: Over | None = None) -> Report:
-    """Compare results as `report` does."""
+    """Return the report of results that were read, as `report` does."""
     if folds not in get_args(Folds):
         raise UsageError(f"folds is '{folds}'; there are {', '.join(get_args(Folds))}")
     found = groups([entry for several in results for entry in pool_by_pool(several)], folds)

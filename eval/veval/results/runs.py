@@ -58,7 +58,7 @@ class Run:
 
 
 def run_of(group: Group, number: int) -> Run:
-    """Describe a group of results."""
+    """Return the description of a group of results."""
     entry = group.first
     method, backbone = str(entry["weights"].get("method")), str(entry["weights"].get("backbone"))
     return Run(

@@ -41,8 +41,8 @@ def bar_chart(bars: Sequence[Bar], *, title: str, value_label: str, about: str =
     bottom = top + ROW * len(bars)
     plot = Plot(left, top, max(right, left + 60), bottom, x, axis([0, 1], exact=True))
     marks = [*draw_title(title, width), *_value_axis(plot, value_label)]
-    for place, bar in enumerate(bars):
-        marks += _bar(plot, bar, top + ROW * place)
+    for index, bar in enumerate(bars):
+        marks += _bar(plot, bar, top + ROW * index)
     spoken = about or f"{value_label}: " + "; ".join(f"{bar.name} {bar.text}" for bar in bars) + "."
     return Figure(title, spoken, width, bottom + 2 * LINE + GAP, marks)
 
@@ -56,8 +56,8 @@ def histogram(
     left = max(map(text_width, map(number, y.ticks))) + 2 * GAP
     plot = Plot(left, 2 * LINE + GAP + (LINE if levels else 0.0), width - 3 * GAP, height - 2 * LINE - GAP, x, y)
     marks = [*draw_title(title, width), *draw_axes(plot, x_label, y_label)]
-    for place, count in enumerate(counts):
-        begin, end = edges[place], edges[place + 1]
+    for index, count in enumerate(counts):
+        begin, end = edges[index], edges[index + 1]
         (x0, top), (x1, bottom) = plot.point(begin, count), plot.point(end, 0)
         words = f"{number(begin)} to {number(end)}: {number(count)}"
         marks.append(Box(at=(x0 + 0.5, top), width=max(x1 - x0 - 1, 0.5), height=bottom - top, colour=0, about=words))

@@ -1,5 +1,6 @@
-"""Charts: lines, bars and histograms. `svg.element` puts a chart into a page, `svg.document`
-and `raster.png` make files of it.
+"""Line charts, and what all charts share.
+
+`svg.element` puts a chart into a page; `svg.document` and `raster.png` make files of it.
 
     figure = line_chart([Series(name="a", x=[1, 2], y=[0.5, None])], title="Loss", x_label="step", y_label="loss")
     page.append(svg.element(figure))
@@ -111,6 +112,7 @@ def smoothed(values: Sequence[float | None], weight: float) -> list[float | None
 
 
 def draw_title(title: str, width: float) -> list[Mark]:
+    """Return the title of a figure, in bold."""
     return [label((0, LINE - 4), title, width, bold=True)]
 
 
@@ -130,6 +132,7 @@ def _legend(names: Mapping[int, str], width: float) -> tuple[list[Mark], float]:
 
 
 def draw_axes(plot: Plot, x_label: str, y_label: str) -> Iterator[Mark]:
+    """Yield both axes with their values and labels."""
     for value in plot.y.ticks:
         left, y = plot.point(plot.x.low, value)
         yield Line(points=[(left, y), (plot.right, y)], opacity=0.18)

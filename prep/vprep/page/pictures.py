@@ -19,14 +19,21 @@ Kind = Literal["png", "jpeg", "webp"]
 
 def animation(frames: Sequence[MatLike], *, seconds: float, quality: int = 50) -> bytes:
     """Return frames of one size as an animated WebP that plays in `seconds` and loops for ever."""
-    film = cv2.Animation()
-    film.loop_count = 0
-    film.frames = list(frames)
-    film.durations = [max(1, round(1000 * seconds / len(frames)))] * len(frames)
+    return animated(frames, ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality], seconds=seconds)
+
+
+def animated(
+    frames: Sequence[MatLike], ending: str, options: Sequence[int], *, seconds: float, shortest: int = 1
+) -> bytes:
+    """Return frames as an animation that plays in `seconds`, each frame for at least `shortest` milliseconds."""
+    played = cv2.Animation()
+    played.loop_count = 0
+    played.frames = list(frames)
+    played.durations = [max(shortest, round(1000 * seconds / len(frames)))] * len(frames)
     with tempfile.TemporaryDirectory() as folder:  # OpenCV 4.11 writes animations to files only
-        path = Path(folder) / "film.webp"
-        if not cv2.imwriteanimation(str(path), film, [cv2.IMWRITE_WEBP_QUALITY, quality]):
-            raise WorkError("OpenCV could not write an animated WebP; `vprep doctor` says more about this machine")
+        path = Path(folder) / f"animation{ending}"
+        if not cv2.imwriteanimation(str(path), played, options):
+            raise WorkError(f"OpenCV could not write an animation as {ending}; choose another ending")
         return path.read_bytes()
 
 
@@ -63,5 +70,5 @@ def spaced(count: int, most: int) -> list[int]:
 def _encoded(ending: str, picture: MatLike, options: list[int]) -> bytes:
     done, data = cv2.imencode(ending, picture, options)
     if not done:
-        raise WorkError(f"OpenCV could not write a picture as {ending}")
+        raise WorkError(f"OpenCV could not write a picture as {ending}; `vprep doctor` says more about this machine")
     return data.tobytes()

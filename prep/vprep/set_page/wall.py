@@ -32,6 +32,7 @@ def lead(picked: Picked, films: Films) -> str:
 
 
 def pictures(picked: Picked, films: Films) -> Iterator[Child]:
+    """Yield the choice of a class, the videos of each class, and the player."""
     unreadable = [f"{one_line(key)} could not be read; vprep verify says more" for key in films.unreadable]
     yield notes(unreadable)
     by_class: dict[str | None, list[tuple[int, Film]]] = {}
@@ -39,12 +40,12 @@ def pictures(picked: Picked, films: Films) -> Iterator[Child]:
         by_class.setdefault(shown.row["class_name"], []).append((number, shown))
     options = [el("option", "all classes", value="")]
     names = [name for name in picked.classes if name in by_class]
-    options += [el("option", class_name(name), value=str(place)) for place, name in enumerate(names)]
+    options += [el("option", class_name(name), value=str(index)) for index, name in enumerate(names)]
     yield el("p", el("label", "Class ", el("select", options, id="class")), class_="filter", hidden=True)
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         buttons = [_button(number, shown) for number, shown in by_class[name]]
         heading = el("h3", class_name(name), el("span", f" {picked.counts[name]:,}", class_="note"))
-        yield el("div", heading, el("div", buttons, class_="wall"), class_="sheet", data_class=place)
+        yield el("div", heading, el("div", buttons, class_="wall"), class_="sheet", data_class=index)
     yield _player()
 
 

@@ -24,7 +24,7 @@ def refuse_beside_assemble(source: str | None, engine: str, part: str | None) ->
 def required(source: str | None) -> str:
     """Return the source; refuse a command without one."""
     if source is None:
-        raise UsageError("name the folder of videos, as in: vprep shard VIDEOS --out SET")
+        raise UsageError("SOURCE is missing; name the folder of videos, as in: vprep shard VIDEOS --out SET")
     return source
 
 

@@ -13,7 +13,7 @@ _LATER = (408, 409, 425, 429)  # of 4xx, those that ask to try again
 _NO_KEYS = ("169.254.", "metadata.google", "fd00:ec2")  # where a machine of a cloud is asked for its keys
 _BROKEN = ("HTTP error", "error sending request", "error decoding response body", "timed out", "connection")
 SETTINGS = "correct the settings of the store in the environment (AWS_*, GOOGLE_*, AZURE_*)"
-_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed")
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired")
 KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what the store uses in their place"
 
 
@@ -66,6 +66,8 @@ def fault(error: Exception, location: Location) -> Exception:
         return ChangedError(f"{location} changed while it was being read; run the same command again")
     if isinstance(error, FileNotFoundError) or _status(text) == 404:
         return MissingError(f"{location} does not exist")
+    if "RequestTimeTooSkewed" in text:
+        return WorkError(f"the store refuses {location}, because its clock and this machine's differ: set the clock")
     if any(word in text for word in _EXPIRED):
         return WorkError(f"the store refuses {location} ({code[1] if code else 'expired'}): renew the credentials")
     if "BadScheme" in text:

@@ -100,6 +100,11 @@ def pieces(spec: Spec) -> list[str]:
     return list(filter(None, patterns))
 
 
+def is_in_store(spec: Spec) -> bool:
+    """Return whether any of the shards that a SPEC names is in a store."""
+    return any(map(is_url, pieces(spec)))
+
+
 def absolute(spec: Spec) -> str:
     """Return `spec` with absolute paths, so that it names the same shards from any folder."""
     return ",".join(

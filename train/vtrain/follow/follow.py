@@ -105,7 +105,7 @@ def follow(
     folder: Path, service: str, sink: Sink, *, project: str, name: str, once: bool, every: float,
     waits: tuple[float, ...] = WAITS,
 ) -> dict[str, Any]:  # fmt: skip
-    """Send the metrics of the run in `folder` to `sink`, until the run ends or, with `once`, those that are there."""
+    """Send the metrics of a run to `sink` until it ends, or with `once` those that are there; return what was sent."""
     refuse_no_run(folder)
     tail = Tail(folder / run_folder.METRICS)
     with Journal(journal_path(folder, service)) as journal, signals.deferred() as asked:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vprep.errors import UsageError
-from vtrain.follow.sink import FollowedRun, Sink, flat, sink_error
+from vtrain.follow.sink import FollowedRun, Sink, sink_error
 from vtrain.follow.wandb_files import last_step
+from vtrain.overrides import flat
 
 TIMEOUT = 30.0  # seconds that wandb may take to begin a run
 MOST_PARAMS, MOST_TEXT = 100, 500  # of MLflow: settings in one request, and characters of one

@@ -1,7 +1,7 @@
 """What a service for experiments must do for the follower, and what it is told of a run."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from os import environ
@@ -73,18 +73,6 @@ def config_of(folder: Path) -> dict[str, Any]:
                 continue
             config[name] = found[-1] if isinstance(found, list) and found else found
     return dict(_without_credentials(config))
-
-
-def flat(value: object, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the settings in a config, as in recipe.schedule.lr, with their values as text."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from flat(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for place, item in enumerate(value):
-            yield from flat(item, f"{name}.{place}")
-    else:
-        yield name, str(value)
 
 
 def numbers_of(line: Mapping[str, object]) -> dict[str, float]:

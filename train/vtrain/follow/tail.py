@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vtrain import run_folder
-from vtrain.metrics_file import numbers_in
+from vtrain.metrics_file import MOST_LINE, numbers_in
 
-MOST_LINE = 1 << 20  # bytes of a line of metrics; a longer one is damaged
 # The system's struct flock, with its fields in the order of each system.
 FLOCK = "qqihh" if sys.platform == "darwin" else "hhqqi"
 

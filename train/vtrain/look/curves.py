@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from pathlib import Path
 from typing import TypeAlias
@@ -10,9 +10,8 @@ from typing import TypeAlias
 from vprep.errors import UsageError, reason
 from vtrain import run_folder
 from vtrain.look.chance import chances_of
-from vtrain.metrics_file import numbers_in
+from vtrain.metrics_file import MOST_LINE, numbers_in
 
-MOST_LINE = 1 << 20  # bytes of a line of metrics; a longer one is damaged
 MOST_METRICS = 200  # a training has some twenty
 Floats: TypeAlias = "array[float]"
 AXES = ("step", "epoch")  # what curves are drawn over
@@ -122,7 +121,5 @@ def _missing(folder: Path, path: Path) -> str:
 
 def _distinct(runs: list[RunCurves]) -> list[RunCurves]:
     """Return the runs with names that differ: with their folders where the last parts are the same."""
-    from dataclasses import replace
-
     names = [run.name for run in runs]
     return [replace(run, name=str(run.path.parent)) if names.count(run.name) > 1 else run for run in runs]

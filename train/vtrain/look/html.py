@@ -16,6 +16,7 @@ from vtrain.look import summary
 from vtrain.look.curves import RunCurves
 from vtrain.look.look import Look
 from vtrain.look.terminal import LETTERS
+from vtrain.overrides import flat
 
 BEST = "Best is the highest value of an accuracy, and the lowest of all others. Chance is how often a guess is correct."
 
@@ -48,7 +49,7 @@ def _numbers(look: Look) -> Child:
 
 def _differences(runs: Sequence[RunCurves]) -> Iterator[list[str]]:
     """Yield the settings that are not the same in all recipes, with their values."""
-    recipes = [dict(_flat(_recipe(run))) for run in runs]
+    recipes = [dict(flat(_recipe(run))) for run in runs]
     for key in dict.fromkeys(key for recipe in recipes for key in recipe):
         values = [recipe.get(key, "") for recipe in recipes]
         if len(set(values)) > 1:
@@ -60,11 +61,3 @@ def _recipe(run: RunCurves) -> Any:  # noqa: ANN401  any value of a file
         return run_folder.read_json(run.path.parent / run_folder.RECIPE)
     except UsageError:
         return {}
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:  # noqa: ANN401
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, str(value)

@@ -45,10 +45,10 @@ def chart(
     for level in levels:
         canvas.level(plot.down(level.value))
     ends: dict[int, list[int]] = {}
-    for place, line in enumerate(series):
-        points = plot.draw(line, place)
+    for index, line in enumerate(series):
+        points = plot.draw(line, index)
         if points and len(series) > 1:
-            ends.setdefault(canvas.row_of(points[-1][1]), []).append(place)
+            ends.setdefault(canvas.row_of(points[-1][1]), []).append(index)
     text = Text(_headed(one_line(title), levels, width), style="bold")
     labels = {canvas.row_of(plot.down(value)): words for value, words in marks.items()}
     for row in range(height):
@@ -59,8 +59,8 @@ def chart(
 def legend(names: Sequence[str], width: int) -> Text:
     """Return the letters of runs and their names, a line each."""
     text = Text()
-    for place, name in enumerate(names):
-        text.append(f"{LETTERS[place]} ", style=STYLES[place % len(STYLES)])
+    for index, name in enumerate(names):
+        text.append(f"{LETTERS[index]} ", style=STYLES[index % len(STYLES)])
         text.append(f"{one_line(name)[: width - 2]}\n")
     return text
 

@@ -13,6 +13,7 @@ def left(text: str, width: int) -> str:
 
 
 def right(text: str, width: int) -> str:
+    """Return a text at the right end of `width` columns."""
     return " " * (width - cell_len(text)) + text
 
 

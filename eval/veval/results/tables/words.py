@@ -81,6 +81,7 @@ def as_printed(value: float) -> str:
 
 
 def around(interval: tuple[float, float] | None, form: str = ".2f") -> str:
+    """Return an interval in brackets; nothing where there is none."""
     return "" if interval is None else f"[{interval[0]:{form}}, {interval[1]:{form}}]"
 
 

@@ -84,12 +84,16 @@ def require_able(ray: Any, nodes: list[dict[str, Any]], order: Order) -> None:  
     for answer in answered:
         try:
             fault = ray.get(answer)
+        except ray.exceptions.TaskUnschedulableError:  # a node that was lost just now
+            fault = ""
         except ray.exceptions.RayError as error:
             fault = f"it cannot run playspeed ({first_line(error)})"
         if fault:
             raise UsageError(f"node {asked[answer]} of the cluster cannot take part: {fault}")
     if silent:
-        raise UsageError(f"node {asked[silent[0]]} of the cluster does not answer within {ANSWERS:g} seconds")
+        raise UsageError(
+            f"node {asked[silent[0]]} of the cluster does not answer within {ANSWERS:g} seconds; restart Ray on it"
+        )
 
 
 def first_line(error: BaseException) -> str:

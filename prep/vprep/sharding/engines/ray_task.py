@@ -110,7 +110,9 @@ def _unseen(order: Order) -> str:
         plan = job.out.fetch(PLAN)
         if not plan.is_file() or hash_file(plan) != order["plan"]:
             return _elsewhere(order["out"])
-        if job.videos.are_gone() or (order["video"] and job.videos.size(order["video"]) != order["video_bytes"]):
+        if job.videos.are_gone():
+            return f"{order['root']} is gone or empty there"
+        if order["video"] and job.videos.size(order["video"]) != order["video_bytes"]:
             return _elsewhere(order["root"])
     return ""
 

@@ -26,6 +26,7 @@ from vtrain.data.cache.remote import ATTEMPTS, RemoteShard
 
 SETS = "sets"
 HASH = re.compile("[0-9a-f]{32}")
+COPIED = "copy it there again, or make it in a local copy of the set with vprep index, and copy that"
 OTHERS = 10_000  # further objects of a folder that are looked through for shards
 
 
@@ -44,10 +45,7 @@ class RemoteSet:
     def shard(self, entry: dict[str, Any]) -> RemoteShard:
         """Return the shard that an entry of dataset.json describes; its hash is to be a name in the cache."""
         if not HASH.fullmatch(entry["hash"]):
-            raise UsageError(
-                f"{self.url}/{DATASET} has no usable hash of {brief(entry['name'])}; make it again with: "
-                f"vprep index on a copy of {self.url}"
-            )
+            raise UsageError(f"{self.url}/{DATASET} has no usable hash of {brief(entry['name'])}; {COPIED}")
         return RemoteShard(self.store, entry["name"], entry["bytes"], entry["hash"], entry["videos"])
 
     def refuse_missing(self, shards: Sequence[dict[str, Any]]) -> None:
@@ -102,7 +100,9 @@ def _fetched(store: Store, sets: Path, name: str) -> Path:
             f"{store.location}"
         )
     if head.size > MOST_DATASET:
-        raise UsageError(f"{store.location / DATASET} has {head.size} bytes and is not the {DATASET} of a set")
+        raise UsageError(
+            f"{store.location / DATASET} has {head.size} bytes and is not the {DATASET} of a set; name another place"
+        )
     text = store.read(DATASET, head.etag)
     info = _checked(store, text, sets / f".{name}")
     folder = sets / str(info["hash"])
@@ -134,9 +134,7 @@ def _fetch_index(store: Store, folder: Path, info: dict[str, Any]) -> None:
         try:
             store.download(INDEX, folder / INDEX)
         except MissingError:
-            raise UsageError(
-                f"{store.location / INDEX} is missing; make it again: vprep index on a copy of {store.location}"
-            ) from None
+            raise UsageError(f"{store.location / INDEX} is missing; {COPIED}") from None
         if _has_index(folder, info):
             return
     (folder / INDEX).unlink(missing_ok=True)

@@ -103,14 +103,14 @@ class ShardCache:
         return True
 
     def lease(self, needs: Needs, lease: Lease | None = None) -> Lease:
-        """Note what a reader needs, instead of what it needed before."""
+        """Return the lease that notes what a reader needs, instead of what it needed before."""
         with self._alone():
             lease = self._with_space(lambda: lease or Lease(self._leases))
             self._with_space(lambda: lease.write(needs))
             return lease
 
     def reserve(self, wanted: Sequence[Wanted]) -> Reservation:
-        """Make room for the first of these shards that nobody fetches, and return its draft.
+        """Return a draft of the first of these shards that nobody fetches, after making room for it.
 
         What is needed soon takes no room from what is needed now.
         """
@@ -140,8 +140,7 @@ class ShardCache:
             self._free_one()
 
     def _made_room(self, files: dict[str, int], shard: Wanted) -> bool:
-        """Remove unneeded shards until another one is within the limit; remove none, and return False, if it cannot
-        be."""
+        """Return whether there is room for a shard; unneeded ones are removed, unless that would not be enough."""
         needs = leases.of_the_living(self._leases)
         wanted = sum(files.values()) + shard.size
         if shard.soon:
@@ -181,13 +180,10 @@ class ShardCache:
         unneeded = self._unneeded(files, needs)
         if not unneeded:
             missing = sum(size for name, size in needs.now.items() if name not in files)
-            more = (
-                f"{byte_size(missing)} more are needed for the shards that are read now" if missing else "it needs more"
-            )
-            raise WorkError(
-                f"the disk of the cache {self.folder} is full: {more}; free some space, or name a folder on another "
-                "disk: --cache DIR"
-            )
+            needed = f"{byte_size(missing)} more are needed for the shards that are read now"
+            more = needed if missing else "it needs more"
+            advice = "free some space, or name a folder on another disk: --cache DIR"
+            raise WorkError(f"the disk of the cache {self.folder} is full: {more}; {advice}")
         self.path(unneeded[0]).unlink(missing_ok=True)
 
     def _unneeded(self, files: dict[str, int], needs: Needs) -> list[str]:
