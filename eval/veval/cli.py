@@ -15,7 +15,7 @@ from veval import options as opt
 from veval import output
 from veval.look.cli import app as look
 from vprep import printing, signals, versions
-from vprep.errors import UsageError, exit_code
+from vprep.errors import UsageError, exit_code, refuse_secrets, refuse_stores
 from vprep.text import json_line
 from vtrain.meeting import joined
 
@@ -288,6 +288,9 @@ def main(argv: list[str] | None = None) -> Never:
 
 
 def _run(argv: list[str] | None) -> None:
+    words = sys.argv[1:] if argv is None else argv
+    refuse_secrets(words)
+    refuse_stores(words, lambda option: option != "--shards")
     try:
         with joined("veval") if "MASTER_ADDR" in os.environ else nullcontext():
             app(argv, prog_name="veval", standalone_mode=True)

@@ -8,12 +8,14 @@ import typer
 
 from vprep import options as opt
 from vprep import printing, versions
-from vprep.errors import UsageError, exit_code, refuse_secrets
+from vprep.errors import UsageError, exit_code, refuse_secrets, refuse_stores
 
 if TYPE_CHECKING:
     from vprep.layouts.listing import Listing
     from vprep.sharding.destination import Destination
 
+
+LOCAL = ("--scratch", "--html")  # options that take no URL
 
 app = typer.Typer(
     help="Turn a folder of videos into shards, and check them.",
@@ -290,7 +292,10 @@ def main(argv: list[str] | None = None) -> Never:
     """Run a command and exit with 0 when it is done, 1 when its work failed, 2 when it cannot be done as asked."""
 
     def command() -> None:
-        refuse_secrets(sys.argv[1:] if argv is None else argv)
+        words = sys.argv[1:] if argv is None else argv
+        refuse_secrets(words)
+        writes_to_stores = words[:1] in (["shard"], ["retry"])
+        refuse_stores(words, lambda option: option in LOCAL or (option == "--out" and not writes_to_stores))
         app(argv, prog_name="vprep", standalone_mode=True)
 
     sys.exit(exit_code("vprep", command))

@@ -9,13 +9,15 @@ StoppedError 130, 143 or 129   the work was stopped by SIGINT (Ctrl-C), SIGTERM 
 import contextlib
 import difflib
 import errno
+import itertools
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from vprep import signals, streams
-from vprep.text import one_line, shortened, without_secrets
+from vprep.text import brief, one_line, shortened, without_secrets
 
 ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space"),
@@ -144,6 +146,16 @@ def refuse_secrets(words: Iterable[str]) -> None:
                 f"the URL {shown} holds a user or a key, or goes on with ? or #; leave that out, and put credentials "
                 "in the environment"
             )
+
+
+def refuse_stores(words: Iterable[str], stays: Callable[[str], bool]) -> None:
+    """Refuse the URL of a store where a local path is wanted: after each option that `stays` on this machine."""
+    for before, word in itertools.pairwise(["", *words]):
+        option, _, value = word.partition("=") if word.startswith("-") else (before, "", word)
+        option = option if option.startswith("-") else ""
+        if re.match("(s3|gs|az)://", value, re.IGNORECASE) and stays(option):
+            where = f"{option} names a place" if option else "this must be a place"
+            raise UsageError(f"{brief(value)} is in a store, and {where} on this machine: name a local path")
 
 
 def close_to(word: str, words: Iterable[str]) -> str:

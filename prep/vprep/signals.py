@@ -18,6 +18,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 TWICE = 0.2  # seconds in which the same wish may come again: from `timeout`, a terminal and a launcher, for example
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 GRACE = 10.0  # seconds that a stopped command may take to end in order
+_stopping = False  # since a signal has raised `Stop`
 UNFINISHED = "stopped before it was done; no half-written file is left: run the same command again"
 
 Handler = Callable[[int, FrameType | None], object] | int | None
@@ -52,6 +53,7 @@ class Ending:
                 self.end(number)
             return
         self._began = now
+        _note_stopping(True)
         if self._at_once or _importing(frame):  # an import that is broken off may crash at the end of the process
             self.end(number)
         _thread.start_new_thread(self._end_late, (number,))
@@ -81,6 +83,16 @@ class Ending:
         os._exit(128 + number)
 
 
+def is_stopping() -> bool:
+    """Return whether a signal is ending this command, for threads that wait."""
+    return _stopping
+
+
+def _note_stopping(is_so: bool) -> None:
+    global _stopping
+    _stopping = is_so
+
+
 def speaks() -> bool:
     """Return whether this process says that it was stopped: of the ranks that one launcher starts, only the first."""
     return os.environ.get("RANK", "0") == "0" or os.environ.get("WORLD_SIZE", "1") == "1"
@@ -94,6 +106,7 @@ def end_at_once(program: str) -> None:
 @contextlib.contextmanager
 def handled(program: str) -> Iterator[None]:
     """Raise `Stop` in this block when a signal comes. After the last command of a process, signals are ignored."""
+    _note_stopping(False)
     ending = Ending(program)
     before, hook = _install(ending), sys.unraisablehook
     sys.unraisablehook = ending.lost

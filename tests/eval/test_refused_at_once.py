@@ -18,6 +18,7 @@ COMMANDS: list[tuple[str, int, str]] = [
     ("retrieval --shards SHARDS --split val --weights random", 2, "has no video"),
     ("retrieval --shards SHARDS --split train --weights random", 2, "split 'train' is named twice"),
     ("retrieval --shards SHARDS --fold 4 --weights random", 2, "--fold is 4"),
+    ("retrieval --shards SHARDS --weights random --out s3://b/r", 2, "s3://b/r is in a store, and --out names a place"),
     ("retrieval --shards SHARDS --weights missing.pt", 2, "there is no missing.pt"),
     ("retrieval --shards SHARDS --weights TAKEN", 2, "TAKEN holds no last.pt"),
     ("retrieval --shards SHARDS --weights random:nix", 2, "no recipe 'nix'"),

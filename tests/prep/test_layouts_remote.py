@@ -51,6 +51,16 @@ def test_lists_may_be_elsewhere_here_or_there(videos: Path, s3_here: Bucket) -> 
     assert found == [facts(remote.read(videos, splits=lists))] * 2
 
 
+def test_lists_that_lie_beside_each_video_are_not_downloaded(s3_here: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "MOST_LISTS", 3)
+    for number in range(4):
+        s3_here.put(f"in/Run/{number}.mp4", b"x")
+        s3_here.put(f"in/Run/{number}.json", b"{}")
+    s3_here.seen()
+    assert len(remote.read(place(s3_here.url("in"))).entries) == 4
+    assert not [request for request in s3_here.seen() if "json" in request]
+
+
 def test_a_csv_in_a_store_names_the_videos(tmp_path: Path, s3_here: Bucket) -> None:
     s3_here.put("labels.csv", b"path,label,split,start,end\na.mp4,jump,train,0,2.5\n")
     s3_here.put("in/a.mp4", b"x")

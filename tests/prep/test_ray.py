@@ -20,6 +20,7 @@ from store_server import Bucket, Server
 from vprep import versions
 from vprep.format import PLAN
 from vprep.hashing import hash_file
+from vprep.sharding.engines.ray_cluster import no_cluster
 from vprep.sharding.engines.ray_task import Order, fault_of
 from vprep.video.ffmpeg import bundled, find
 
@@ -115,7 +116,7 @@ def start(argv: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-m", "vprep.cli", *argv], stdout=-1, stderr=-1, text=True)
 
 
-def until(condition: Callable[[], object], seconds: float = 40) -> None:
+def until(condition: Callable[[], object], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -250,9 +251,11 @@ def test_without_an_address_a_cluster_of_this_machine_serves_the_one_command(
 ) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'playspeed[ray]'")
     out = tmp_path / "out"
-    done = run_vprep(*words(source, out, "--engine", "ray", "--json"), env={"RAY_ADDRESS": ""})
+    env = {"RAY_ADDRESS": "", "HOME": str(tmp_path / "home")}
+    done = run_vprep(*words(source, out, "--engine", "ray", "--json"), env=env)
     assert (done.returncode, json.loads(done.stdout)["causes"]) == (0, {"not_a_video": 1}), done.stderr
     assert content(out) == content(whole)
+    assert not (tmp_path / "home" / ".ray").exists()  # a token in it would be asked for by the user's own clusters
 
 
 @pytest.mark.slow
@@ -363,6 +366,12 @@ def test_an_address_of_another_form_is_refused(address: str, source: Path, run_v
         f"vprep: --ray-address is '{address}'; it must be HOST:PORT of the cluster's head, as in 10.0.0.5:6379, or "
         "auto for the cluster that this machine belongs to",
     )
+
+
+def test_a_cluster_with_a_token_says_how_to_bring_it() -> None:
+    said = no_cluster("head:6379", "RPC error: InvalidAuthToken: Authentication token is missing or incorrect\nNote")
+    assert "head:6379 asks for its token; set RAY_AUTH_MODE=token" in said
+    assert "no Ray cluster answers at head:6379 (refused)" in no_cluster("head:6379", "refused\nx")
 
 
 def test_an_address_where_nobody_answers_is_refused(source: Path, run_vprep: RunVprep, tmp_path: Path) -> None:

@@ -272,6 +272,16 @@ def test_a_set_in_a_store_is_read_as_a_local_one(local: dict[str, bytes], s3_her
     assert [len(requests), "bytes=512-" in requests[0]] == [1, False]
 
 
+def test_a_damaged_description_in_a_store_is_mended_on_a_copy(
+    local: dict[str, bytes], s3_here: Bucket, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, data in local.items():
+        s3_here.put(f"set/{name}", b"{" if name == "dataset.json" else data)
+    with pytest.raises(SystemExit):
+        cli.main(["stats", s3_here.url("set")])
+    assert f"make it again with: vprep index on a copy of {s3_here.url('set')}\n" in capsys.readouterr().err
+
+
 def test_an_index_is_not_rebuilt_in_a_store(s3_here: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["index", s3_here.url("set")])

@@ -16,7 +16,7 @@ from vprep.errors import UsageError, WorkError
 from vprep.hashing import hash_of
 from vtrain.data.cache.leases import Needs
 from vtrain.data.cache.place import CachePlace, choose_folder, choose_gb, chosen
-from vtrain.data.cache.shard_cache import Draft, ShardCache, Wanted
+from vtrain.data.cache.shard_cache import Draft, ShardCache, Wanted, usable
 
 SIZE = 1000
 DATA = memoryview(bytes(range(250)) * 4)
@@ -27,8 +27,13 @@ def cache_in(folder: Path, shards: float) -> ShardCache:
     return ShardCache(CachePlace(folder, int(shards * SIZE)))
 
 
+def file_of(name: str) -> str:
+    """Return the name of a shard's file: 32 digits for its hash, and its size."""
+    return f"{name.encode().hex():0>32}-{SIZE}.tar"
+
+
 def wanted(name: str, *, soon: bool = False) -> Wanted:
-    return Wanted(f"{name}.tar", SIZE, soon)
+    return Wanted(file_of(name), SIZE, soon)
 
 
 def fetch(cache: ShardCache, *names: str) -> None:
@@ -41,11 +46,12 @@ def fetch(cache: ShardCache, *names: str) -> None:
 
 
 def there(cache: ShardCache) -> str:
-    return "".join(sorted(path.stem for path in cache.path("x").parent.glob("*.tar")))
+    names = [path.name.partition("-")[0].lstrip("0") for path in cache.path("x").parent.glob("*.tar")]
+    return "".join(sorted(bytes.fromhex(name).decode() for name in names))
 
 
 def needs(now: str, soon: str = "") -> Needs:
-    return Needs({f"{name}.tar": SIZE for name in now}, {f"{name}.tar": SIZE for name in soon})
+    return Needs({file_of(name): SIZE for name in now}, {file_of(name): SIZE for name in soon})
 
 
 @contextmanager
@@ -78,7 +84,7 @@ def killed(pid: int) -> None:
 def test_the_least_recently_used_shard_goes_first(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, 3)
     fetch(cache, "a", "b", "c")
-    file = cache.open("a.tar", SIZE)
+    file = cache.open(file_of("a"), SIZE)
     assert file is not None
     os.close(file)
     fetch(cache, "d")
@@ -123,7 +129,7 @@ def test_what_is_needed_soon_is_kept_as_well(tmp_path: Path) -> None:
 def test_nothing_is_removed_for_a_shard_that_cannot_have_room(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, 2)
     fetch(cache, "a", "b")
-    assert cache.reserve([Wanted("large.tar", 3 * SIZE, soon=False)]).full
+    assert cache.reserve([Wanted(file_of("large"), 3 * SIZE, soon=False)]).full
     assert there(cache) == "ab"
 
 
@@ -136,13 +142,13 @@ def test_a_shard_is_fetched_by_one_of_many_and_for_all(tmp_path: Path) -> None:
     with another_process(fetch_a) as other:
         answer = cache.reserve([wanted("a"), wanted("b")])
         assert answer.draft is not None
-        assert answer.draft.name == "b.tar", "a is being fetched, so b is next"
+        assert answer.draft.name == file_of("b"), "a is being fetched, so b is next"
         answer.draft.discard()
         assert cache.reserve([wanted("a")]).draft is None
         killed(other)
         fetch(cache, "a")
     assert there(cache) == "a"
-    assert cache.reserve([wanted("a"), wanted("b")]).there == {"a.tar"}
+    assert cache.reserve([wanted("a"), wanted("b")]).there == {file_of("a")}
 
 
 def test_a_fetch_that_is_killed_leaves_nothing_that_anyone_waits_for(tmp_path: Path) -> None:
@@ -155,10 +161,10 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_anyone_waits_for(tmp_path: P
         return draft
 
     with another_process(half) as other:
-        assert cache.open("a.tar", SIZE) is None, "half a shard has no name"
+        assert cache.open(file_of("a"), SIZE) is None, "half a shard has no name"
         killed(other)
     fetch(cache, "b")
-    assert {path.name for path in tmp_path.glob("shards/*")} == {"b.tar"}, "its draft is gone, and so is its room"
+    assert {path.name for path in tmp_path.glob("shards/*")} == {file_of("b")}, "its draft is gone, and so is its room"
 
 
 def test_a_lock_ends_with_its_process_at_any_moment(tmp_path: Path) -> None:
@@ -187,13 +193,13 @@ def test_a_lock_ends_with_its_process_at_any_moment(tmp_path: Path) -> None:
         assert all(path.stat().st_size == SIZE for path in files)
         assert all(path.read_bytes() == DATA for path in files if path.suffix == ".tar")
         assert list(tmp_path.glob("leases/*")) == []
-        cache.path("z.tar").unlink()
+        cache.path(file_of("z")).unlink()
 
 
 def test_fetching_again_never_removes_a_complete_shard(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, 2)
     fetch(cache, "a")
-    assert not cache.drop_if_damaged("a.tar", hash_of(DATA))
+    assert not cache.drop_if_damaged(file_of("a"), hash_of(DATA))
     assert cache.reserve([wanted("a")]).draft is None
     assert there(cache) == "a"
 
@@ -201,10 +207,10 @@ def test_fetching_again_never_removes_a_complete_shard(tmp_path: Path) -> None:
 def test_a_copy_that_was_cut_or_damaged_is_removed(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, 2)
     fetch(cache, "a", "b")
-    os.truncate(cache.path("a.tar"), 10)
-    assert cache.open("a.tar", SIZE) is None
-    cache.path("b.tar").write_bytes(bytes(SIZE))
-    assert cache.drop_if_damaged("b.tar", hash_of(DATA))
+    os.truncate(cache.path(file_of("a")), 10)
+    assert cache.open(file_of("a"), SIZE) is None
+    cache.path(file_of("b")).write_bytes(bytes(SIZE))
+    assert cache.drop_if_damaged(file_of("b"), hash_of(DATA))
     assert there(cache) == ""
 
 
@@ -216,15 +222,15 @@ def test_a_full_disk_costs_unneeded_shards_and_is_then_one_sentence(tmp_path: Pa
         cache = ShardCache(CachePlace(folder, 10**9))
         data = memoryview(bytes(size))
         for name in "abc":
-            draft = cache.reserve([Wanted(f"{name}.tar", size, soon=False)]).draft
+            draft = cache.reserve([Wanted(file_of(name), size, soon=False)]).draft
             assert draft is not None
             draft.write(0, data)
             draft.finish()
         unneeded = there(cache)
-        cache.lease(Needs({"c.tar": size, "d.tar": size}, {}))
+        cache.lease(Needs({file_of("c"): size, file_of("d"): size}, {}))
         with pytest.raises(WorkError) as full:
-            cache.reserve([Wanted("e.tar", 4 * size, soon=False)])
-        soon = cache.reserve([Wanted("f.tar", 4 * size, soon=True)])
+            cache.reserve([Wanted(file_of("e"), 4 * size, soon=False)])
+        soon = cache.reserve([Wanted(file_of("f"), 4 * size, soon=True)])
         return {"before": unneeded, "after": there(cache), "said": str(full.value), "soon": soon.draft is None}
 
     found = on_a_disk(tmp_path / "disk", 4 * size, fill)
@@ -267,5 +273,30 @@ def test_the_options_choose_the_place(tmp_path: Path, monkeypatch: pytest.Monkey
     choose_folder(tmp_path / "here")
     choose_gb(0.5)
     assert (chosen().path, chosen().limit) == (tmp_path / "here", 500_000_000)
+    choose_gb(float("inf"))
+    assert (chosen().limit or 0) >= 10**18
     choose_folder(None)
     choose_gb(None)
+
+
+def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path: Path) -> None:
+    cache_in(tmp_path, 2)
+    kept = [tmp_path / "shards" / "000.tar", tmp_path / "shards" / "photo.draft", tmp_path / "leases" / "contract"]
+    for path in kept:
+        path.write_bytes(bytes(5 * SIZE))
+    (tmp_path / "leases" / "folder").mkdir()
+    cache = cache_in(tmp_path, 2)
+    with_lease = cache.lease(needs("c"))
+    fetch(cache, "a", "b", "c")
+    with_lease.close()
+    assert [path.read_bytes() for path in kept] == [bytes(5 * SIZE)] * 3
+    assert {path.name for path in tmp_path.glob("shards/*-*.tar")} == {file_of("b"), file_of("c")}
+
+
+def test_an_error_of_the_disk_is_one_sentence(tmp_path: Path) -> None:
+    place = CachePlace(tmp_path, 2 * SIZE)
+    folder = ShardCache(place).path("x")
+    folder.mkdir()
+    said = r"cannot be used: .*: is a directory; mend that, or name another folder"
+    with pytest.raises(WorkError, match=said), usable(place):
+        folder.read_bytes()

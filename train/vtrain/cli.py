@@ -9,7 +9,7 @@ import typer
 
 from vprep import versions
 from vprep.completion import completed
-from vprep.errors import UsageError, exit_code
+from vprep.errors import UsageError, exit_code, refuse_secrets, refuse_stores
 from vprep.printing import show
 from vtrain import names
 from vtrain.methods import NAMES, summary
@@ -298,7 +298,14 @@ def main(argv: list[str] | None = None) -> Never:
     # A thread of torch that waits for others must leave its processor to them and to the loader's workers: with all
     # processors busy, augmentation on the CPU took 50 times as long (benchmarks/LOG.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(exit_code("vtrain", lambda: app(argv, prog_name="vtrain", standalone_mode=True)))
+
+    def command() -> None:
+        words = sys.argv[1:] if argv is None else argv
+        refuse_secrets(words)
+        refuse_stores(words, lambda option: option != "--shards")
+        app(argv, prog_name="vtrain", standalone_mode=True)
+
+    sys.exit(exit_code("vtrain", command))
 
 
 if __name__ == "__main__":

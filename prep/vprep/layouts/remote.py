@@ -1,15 +1,18 @@
 """Read a layout from a store: its objects are listed, and only lists of videos are downloaded."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 from vprep import layouts
 from vprep.errors import UsageError
 from vprep.layouts.listing import Listing
-from vprep.layouts.walk import Files, is_list, is_video, no_videos
+from vprep.layouts.walk import LISTS_PER_FOLDER, Files, is_list, is_video, no_videos
 from vprep.store import Head, Location, Store, is_url, place
 from vprep.store.named import named
 from vprep.store.scratch import scratch_folder
+
+MOST_LISTS = 1000  # in folders; more of them describe a video each, and all would be downloaded
 
 
 def read(
@@ -41,10 +44,11 @@ def _path(word: str | None) -> Path | None:
 
 def _files(store: Store, root: Path) -> tuple[Files, dict[str, str | None]]:
     """Return the files below a location with the etags of its videos; its lists are downloaded to `root`."""
-    files, lists, etags = Files(), list[Head](), {}
+    files, lists, etags, entries = Files(), list[Head](), {}, Counter[str]()
     for head in store.list():
         if any(part.startswith(".") for part in head.name.split("/")):
             continue
+        entries[head.name.rpartition("/")[0]] += 1
         if is_video(head.name):
             files.videos[head.name], etags[head.name] = head.size, head.etag
             continue
@@ -54,9 +58,17 @@ def _files(store: Store, root: Path) -> tuple[Files, dict[str, str | None]]:
     if not files.videos:
         raise UsageError(no_videos(store.location, files.ignored))
     files.videos = dict(sorted(files.videos.items()))
-    files.lists = [_downloaded(store, head, root / head.name) for head in lists if head.name.count("/") <= 1]
+    files.lists = [_downloaded(store, head, root / head.name) for head in _near_the_top(lists, entries)]
     files.lists.sort(key=lambda path: (path.parent != root, path))
     return files, etags
+
+
+def _near_the_top(lists: list[Head], entries: Counter[str]) -> list[Head]:
+    """Return the lists in the root and in its folders, but for folders of data; where there are many, of the root."""
+    found = [head for head in lists if "/" not in head.name]
+    below = [head for head in lists if head.name.count("/") == 1]
+    few = [head for head in below if entries[head.name.partition("/")[0]] <= LISTS_PER_FOLDER]
+    return found + (few if len(few) <= MOST_LISTS else [])
 
 
 def _local(word: str | None, folder: Path) -> Path | None:

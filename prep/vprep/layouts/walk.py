@@ -147,5 +147,5 @@ def _size(item: os.DirEntry[str]) -> int | None:
 
 def no_videos(root: object, others: int) -> str:
     """Return the sentence for a source without a video."""
-    files = "1 other file" if others == 1 else f"{others} other files"
-    return f"no video below '{root}', only {files}; a video is a file that ends in .{', .'.join(VIDEO_SUFFIXES)}"
+    files = ("nothing at all", "only 1 other file")[others] if others < 2 else f"only {others} other files"
+    return f"no video below '{root}', {files}; a video is a file that ends in .{', .'.join(VIDEO_SUFFIXES)}"

@@ -74,6 +74,10 @@ def is_url(text: str) -> bool:
 
 def place(text: str | Path | Location) -> Path | Location:
     """Return the place that a user names: a local path, or the location of a URL."""
+    if isinstance(text, str) and (half := re.match(r"(s3|gs|az|https?):/*([^/].*)", text)) and "://" not in text:
+        raise UsageError(
+            f"'{brief(text)}' is no URL; write {half[1]}://{brief(half[2])}, or ./{brief(text)} for a folder"
+        )
     return Location.parse(text) if isinstance(text, str) and is_url(text) else _as_path(text)
 
 

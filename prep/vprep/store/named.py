@@ -15,8 +15,13 @@ def named(folder: Path, place: Location) -> Iterator[None]:
     try:
         yield
     except (UsageError, WorkError) as error:
-        error.args = (str(error).replace(str(folder), str(place)), *error.args[1:])
+        error.args = (in_store(str(error), folder, place), *error.args[1:])
         raise
+
+
+def in_store(text: str, folder: Path, place: Location) -> str:
+    """Return a text that names `place` where it named `folder`; vprep index works on local folders alone."""
+    return text.replace(f"vprep index {folder}", f"vprep index on a copy of {place}").replace(str(folder), str(place))
 
 
 def renamed(value: Any, folder: Path, place: Location) -> Any:  # noqa: ANN401  what JSON holds
@@ -25,4 +30,4 @@ def renamed(value: Any, folder: Path, place: Location) -> Any:  # noqa: ANN401  
         return {name: renamed(part, folder, place) for name, part in value.items()}
     if isinstance(value, list):
         return [renamed(part, folder, place) for part in value]
-    return value.replace(str(folder), str(place)) if isinstance(value, str) else value
+    return in_store(value, folder, place) if isinstance(value, str) else value

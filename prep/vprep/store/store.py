@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from vprep.store.faults import ChangedError, ExistsError, MissingError, fault
 from vprep.store.library import obstore
 from vprep.store.location import Location
 from vprep.store.retry import OF_REQUEST, Patience, tried
+from vprep.text import brief, without_secrets
 
 Result = TypeVar("Result")
 PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}  # of the settings in the environment
@@ -27,6 +29,8 @@ MOST_UPLOADS = 4  # at once in one process; many more time out
 MOST_OBJECT = 5_000_000_000  # bytes that a store takes in one request, which is what a first-wins write needs
 READS = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "10min"}
 WRITES = {"connect_timeout": "5s", "timeout": "10min"}  # an answer comes only when all bytes are there
+SMALL_WRITES = WRITES | {"timeout": "1min"}  # up to PIECE
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,9 @@ class Store:
         try:
             with _uploads(os.getpid()):
                 self._tried(
-                    name, lambda library, handle: library.put(handle, name, content, mode=mode, **limit), WRITES
+                    name,
+                    lambda library, handle: library.put(handle, name, content, mode=mode, **limit),
+                    SMALL_WRITES if len(content) <= PIECE else WRITES,
                 )
         except ExistsError:
             return False
@@ -180,11 +186,20 @@ def _keys() -> tuple[tuple[str, str], ...]:
 @lru_cache(maxsize=64)
 def _opened(process: int, location: Location, options: tuple[tuple[str, str], ...], keys: object) -> Any:  # noqa: ANN401
     """Return a store that is open in this process, with the settings that obstore reads from the environment."""
+    _refuse_endpoint()
     client = {**dict(options), **_client_settings(location)}
     try:
         return obstore().store.from_url(location.address, client_options=client, retry_config=OF_REQUEST)
     except Exception as error:  # obstore's, about the settings
         raise fault(error, location) from None
+
+
+def _refuse_endpoint() -> None:
+    """Refuse an address that is none, with which obstore would end the process."""
+    for name in ENDPOINTS:
+        value = os.environ.get(name, "")
+        if value and not re.match(r"https?://[^/\s]+(/\S*)?$", value):
+            raise UsageError(f"{name} is {brief(without_secrets(value))!r}; it must begin with https:// or http://")
 
 
 def _client_settings(location: Location) -> dict[str, str]:

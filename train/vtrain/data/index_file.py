@@ -22,7 +22,8 @@ from vtrain.data.shard_spec import DUPLICATES, Part
 def open_index(part: Part) -> Table:
     """Open the index of a set. It must be the one that `dataset.json` listed when the set was opened."""
     path = part.folder / INDEX
-    again = f"make it again with: vprep index {part.place}"
+    copy = "" if part.remote is None else "on a copy of "
+    again = f"make it again with: vprep index {copy}{part.place}"
     _refuse_old(path, again)
     index = Table(path, INDEX_SCHEMA, again)
     _refuse_changed(part, path)

@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Iterator
@@ -25,10 +26,13 @@ _OBJECT_STORE = 80 << 20  # bytes; nothing but names and numbers goes through it
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": str(RETRIES), "RAY_worker_niceness": "0"}
 
 
+_OF_TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
+
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[Any]:
     """Yield the module `ray`, connected to the cluster at `address` or to one of this machine for this block alone."""
-    for name, value in _SETTINGS.items():
+    for name, value in (_SETTINGS if address else _SETTINGS | _own_token()).items():
         os.environ.setdefault(name, value)
     ray = importlib.import_module("ray")
     importlib.import_module("ray.util.scheduling_strategies")
@@ -43,6 +47,13 @@ def connected(address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
+def _own_token() -> dict[str, str]:
+    """Return a token for a cluster of this command alone, where Ray would write one into the home folder."""
+    if any(name in os.environ for name in _OF_TOKENS):
+        return {}
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
 def _connect(ray: Any, address: str | None) -> None:  # noqa: ANN401  the module
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     alone = {
@@ -53,7 +64,7 @@ def _connect(ray: Any, address: str | None) -> None:  # noqa: ANN401  the module
     try:
         ray.init(address=address or "local", **quiet, **({} if address else alone))
     except (OSError, RuntimeError, ValueError, AssertionError, SystemExit, ray.exceptions.RayError) as error:
-        raise UsageError(_no_cluster(address, str(error))) from None
+        raise UsageError(no_cluster(address, str(error))) from None
 
 
 def nodes_with(ray: Any, processors: int) -> list[dict[str, Any]]:  # noqa: ANN401
@@ -109,12 +120,18 @@ def require_cluster(address: str | None) -> None:
             connection.sendall(_GRPC_BEGINS)
             kind = connection.recv(4)[3:]
     except (OSError, OverflowError) as error:
-        raise UsageError(_no_cluster(address, str(error))) from None
+        raise UsageError(no_cluster(address, str(error))) from None
     if kind != _SETTINGS_FRAME:
-        raise UsageError(_no_cluster(address, "what answers there is not Ray"))
+        raise UsageError(no_cluster(address, "what answers there is not Ray"))
 
 
-def _no_cluster(address: str | None, why: str) -> str:
+def no_cluster(address: str | None, why: str) -> str:
+    """Return the sentence for an address that Ray cannot connect to."""
+    if address and "token" in why.lower():
+        return (
+            f"the Ray cluster at {address} asks for its token; set RAY_AUTH_MODE=token, and copy the "
+            "file ~/.ray/auth_token of its head to this machine"
+        )
     why = (why.strip().splitlines() or ["no reason given"])[0]
     if not address:
         return f"Ray cannot be started on this machine ({why}); use --engine local"

@@ -19,8 +19,9 @@ import xxhash
 from vprep.store import AwayError
 from vprep.text import byte_size
 from vtrain.data.cache.leases import Lease, Needs
+from vtrain.data.cache.place import CachePlace
 from vtrain.data.cache.remote import ATTEMPTS, Remote, RemoteShard
-from vtrain.data.cache.shard_cache import Draft, Reservation, ShardCache, Wanted
+from vtrain.data.cache.shard_cache import Draft, Reservation, ShardCache, Wanted, usable
 from vtrain.data.order import Order
 
 log = logging.getLogger("vtrain.data")
@@ -41,6 +42,7 @@ class State:
     """What the threads of a reader share. It belongs to the process that made it."""
 
     cache: ShardCache
+    place: CachePlace
     process: int = field(default_factory=os.getpid)
     changed: threading.Condition = field(default_factory=threading.Condition)
     turn: threading.Lock = field(default_factory=threading.Lock)
@@ -70,11 +72,12 @@ class Ahead:
             return
         state = self._state
         if state is None or state.process != os.getpid():
-            state = self._state = State(ShardCache(self._remote.place))
+            state = self._state = State(ShardCache(self._remote.place), self._remote.place)
         if state.failure is not None:
             raise state.failure
         if position >= state.until:
-            self._move(state, position)
+            with usable(self._remote.place):
+                self._move(state, position)
 
     def close(self) -> None:
         """Need nothing any more; what is being fetched is given up."""
@@ -128,11 +131,12 @@ def _sizes(shards: Shards) -> dict[str, int]:
 def _work(state: State) -> None:
     """Fetch what is needed until the reader needs nothing any more."""
     try:
-        while (found := _next(state)) is not None:
-            try:
-                _fetch(state, *found)
-            except AwayError as error:  # whoever needs a video of it now waits for the store, and raises
-                log.warning("%s", error)
+        with usable(state.place):
+            while (found := _next(state)) is not None:
+                try:
+                    _fetch(state, *found)
+                except AwayError as error:  # whoever needs a video of it now waits for the store, and raises
+                    log.warning("%s", error)
     except Exception as error:  # raised again in the thread that reads
         state.failure = error
 

@@ -5,6 +5,7 @@ All of this is done by whoever is alone in the cache.
 """
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from vtrain.data.cache import locks
 
 NOW, SOON = "now", "soon"
+_OURS = re.compile("[0-9]+-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ def of_the_living(folder: Path) -> Needs:
     """Return the needs of all living readers together, and remove the files of the dead."""
     found = Needs({}, {})
     for path in list(folder.iterdir()):
+        if not _OURS.fullmatch(path.name):
+            continue  # somebody else's
         if not locks.is_held(path):
             path.unlink(missing_ok=True)
             continue

@@ -12,6 +12,7 @@ from vprep.errors import UsageError
 
 NAME = "playspeed"
 GB = 10**9
+MOST_GB = 10**9  # more than any disk has
 DEFAULT_SHARE = 0.5  # of the disk's free space, to which counts what the cache holds already
 
 
@@ -51,7 +52,7 @@ def choose_folder(folder: Path | None) -> Path | None:
 def choose_gb(gb: float | None) -> float | None:
     """Take the value of --cache-gb."""
     global _chosen
-    _chosen = replace(_chosen, limit=None if gb is None else int(gb * GB))
+    _chosen = replace(_chosen, limit=None if gb is None else int(min(gb, MOST_GB) * GB))
     return gb
 
 

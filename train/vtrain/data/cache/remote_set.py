@@ -18,6 +18,7 @@ from vprep.format import DATASET, INDEX, read_dataset
 from vprep.hashing import hash_file, hash_of
 from vprep.limits import MOST_DATASET
 from vprep.store import Location, MissingError, Store
+from vprep.store.named import in_store
 from vprep.text import brief
 from vtrain.data.cache import locks
 from vtrain.data.cache.place import CachePlace
@@ -122,7 +123,7 @@ def _checked(store: Store, text: bytes, draft: Path) -> dict[str, Any]:
         (draft / DATASET).write_bytes(text)
         return read_dataset(draft)
     except UsageError as error:
-        raise UsageError(str(error).replace(str(draft), str(store.location))) from None
+        raise UsageError(in_store(str(error), draft, store.location)) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -25,7 +25,7 @@ def demand_room(videos: Videos, seed: int) -> None:
         f"hold {byte_size(there)}"
     )
     enough = -(-needed * 100 // GB) / 100
-    if cache.limit > there:
+    if cache.disk_space() < needed:
         raise UsageError(f"{begin}, for its disk has no more space; name a folder on another disk: --cache DIR")
     raise UsageError(f"{begin}; this would do: --cache-gb {enough:g}")
 

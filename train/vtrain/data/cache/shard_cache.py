@@ -12,13 +12,14 @@ room for others, the least recently used first, and never while a living reader 
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from vprep.atomic import move_into_place
-from vprep.errors import WorkError, writing
+from vprep.errors import WorkError, reason, writing
 from vprep.hashing import hash_file
 from vprep.text import byte_size
 from vtrain.data.cache import leases, locks
@@ -26,6 +27,7 @@ from vtrain.data.cache.leases import Lease, Needs
 from vtrain.data.cache.place import CachePlace
 
 SUFFIX, DRAFT = ".tar", ".draft"
+OURS = re.compile(rf"[0-9a-f]{{32}}-\d+\{SUFFIX}|\.[0-9a-f]{{32}}-\d+\{SUFFIX}\{DRAFT}")  # all else belongs to others
 MOST_DRAFTS = 16  # shards that all processes of a machine fetch at once
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 ALLOCATE = getattr(os, "posix_fallocate", None)  # some systems do not have it
@@ -51,6 +53,18 @@ class Reservation:
     full: bool = False  # no room is left for the others
 
 
+@contextlib.contextmanager
+def usable(place: CachePlace) -> Iterator[None]:
+    """Turn an error of the system about the cache into one sentence, which also a loader's worker passes on."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"the cache {place.path} cannot be used: {error.filename or 'a file'}: {reason(error)}; mend that, or name "
+            "another folder: --cache DIR"
+        ) from None
+
+
 class ShardCache:
     """The cache at a place, which any number of processes and threads may use at once."""
 
@@ -72,7 +86,7 @@ class ShardCache:
             file = os.open(self.path(name), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        if os.fstat(file).st_size != size:  # somebody has cut it
+        if os.fstat(file).st_size != size and self.path(name).is_file():  # somebody has cut it
             os.close(file)
             self.path(name).unlink(missing_ok=True)
             return None
@@ -111,10 +125,14 @@ class ShardCache:
 
     def capacity(self) -> int:
         """Return how many bytes of shards can be here: up to the limit, and as the disk has space."""
+        return min(self.limit, self.disk_space())
+
+    def disk_space(self) -> int:
+        """Return how many bytes of shards the disk can hold, with those that are here."""
         with self._alone():
             held = sum(self._files().values())
         stats = os.statvfs(self.folder)
-        return min(self.limit, held + stats.f_bavail * stats.f_frsize)
+        return held + stats.f_bavail * stats.f_frsize
 
     def free_one(self) -> None:
         """Remove the least recently used shard that nobody needs, because the disk is full."""
@@ -181,6 +199,8 @@ class ShardCache:
         """Return the sizes of all shards and drafts by name, after the drafts of the dead are removed."""
         found: dict[str, int] = {}
         for entry in list(os.scandir(self._shards)):
+            if not OURS.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+                continue
             if _is_draft(entry.name) and not locks.is_held(Path(entry.path)):
                 Path(entry.path).unlink(missing_ok=True)
             else:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vprep.hashing import hash_of
 from vtrain.data.cache.remote import ATTEMPTS, Remote, RemoteShard
-from vtrain.data.cache.shard_cache import ShardCache
+from vtrain.data.cache.shard_cache import ShardCache, usable
 
 MOST_HELD = 8  # videos whose bytes are kept, unless more are asked for at once
 JSON_BYTES, JSON_BYTES_PER_FRAME = 2048, 20  # expected size of a video's json; more is read when it is larger
@@ -41,12 +41,14 @@ class StoreReader:
     def open(self, number: int) -> int | None:
         """Open the copy of a shard in the cache; return None when there is none."""
         shard = self._of(number)
-        return self._cache.open(shard.cached, shard.bytes)
+        with usable(self._remote.place):
+            return self._cache.open(shard.cached, shard.bytes)
 
     def drop_if_damaged(self, number: int) -> bool:
         """Remove the copy of a shard from the cache if it is damaged; return whether it was."""
         shard = self._of(number)
-        return self._cache.drop_if_damaged(shard.cached, shard.hash)
+        with usable(self._remote.place):
+            return self._cache.drop_if_damaged(shard.cached, shard.hash)
 
     def begin(self, rows: Sequence[int]) -> None:
         """Begin to fetch several videos at once."""
