@@ -20,6 +20,7 @@ from vprep.errors import UsageError
 from vprep.layouts.listing import Entry
 from vprep.settings import Settings, read_fps
 from vprep.sharding.estimate import shard_count
+from vprep.sharding.videos import LocalVideos
 from vprep.video.failures import MAX_FRAMES, Failure, most_frames
 from vprep.video.ffmpeg import find
 from vprep.video.transcode import Video, transcode
@@ -139,7 +140,7 @@ def test_the_number_of_shards_is_estimated_from_the_videos_rates(make_video: Mak
 
     def shards(fps: float | str) -> int:
         settings = Settings(fps=fps, shard_mb=1)  # type: ignore[arg-type]
-        return shard_count(entries, tmp_path, settings, find(), workers=1, timeout=60)
+        return shard_count(entries, LocalVideos(tmp_path), settings, find(), workers=1, timeout=60)
 
     assert shards(25.0) == pytest.approx(5 * shards("native"), abs=5)
 

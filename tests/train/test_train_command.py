@@ -39,11 +39,14 @@ def test_json_is_one_object(shards: Path, tmp_path: Path) -> None:
 
 def test_a_terminal_shows_a_bar_with_loss_speed_waiting_and_the_time_left(shards: Path, tmp_path: Path) -> None:
     words = ("pace", "--shards", shards, *SMALL, "log_every=2")
-    shown, narrow = (on_terminal(*words, cwd=tmp_path, columns=columns, main=cli.main).stdout for columns in (160, 80))
+    shown, narrow = (
+        on_terminal(*words, "--out", str(columns), cwd=tmp_path, columns=columns, main=cli.main).stdout
+        for columns in (160, 80)
+    )
     assert BAR in shown
     assert re.search(r"4/4 0:00 left, epoch \d\.\d, loss \d+\.\d{3}, .*\d+ clips/s, waiting \d+%", shown), shown
     assert re.search(r"4/4 0:00 left, epoch \d\.\d, loss \d+\.\d{3}", narrow), narrow
-    assert BAR not in on_terminal(*words, "--json", cwd=tmp_path, columns=160, main=cli.main).stdout
+    assert BAR not in on_terminal(*words, "--out", "json", "--json", cwd=tmp_path, columns=160, main=cli.main).stdout
 
 
 def test_the_best_epoch_is_printed_where_it_is_kept(shards: Path, tmp_path: Path) -> None:

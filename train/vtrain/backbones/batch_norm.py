@@ -83,9 +83,11 @@ class ExactNorm3d(ExactNorm, nn.BatchNorm3d):
 
     def is_fused(self, x_BCTHW: Tensor) -> bool:
         """Return whether this step is computed by Triton's kernels."""
+        if not is_like_picture(x_BCTHW):
+            return False
         positions, rest = divmod(x_BCTHW.numel() // x_BCTHW.shape[1], self.groups)
         whole = rest == 0 and len(x_BCTHW) % self.groups == 0 and positions > 1
-        return whole and is_like_picture(x_BCTHW) and self.can_fuse(x_BCTHW.device)
+        return whole and self.can_fuse(x_BCTHW.device)
 
     def can_fuse(self, device: torch.device) -> bool:
         """Return whether Triton's kernels know these settings, and work on the device."""
