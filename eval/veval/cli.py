@@ -256,7 +256,7 @@ def report(
     files: opt.Files = None, folds: opt.AverageFolds = False, bootstrap: opt.Bootstrap = None,
     markdown: opt.Markdown = False, latex: opt.Latex = False, csv: opt.Csv = False, html: opt.Html = None,
     shards: opt.PageShards = None, features: opt.PageFeatures = None, runs: opt.PageRuns = None,
-    method: opt.Map = "pca", json: opt.Json = False,
+    maps: opt.PageMaps = None, method: opt.Map = "pca", json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Compare results with published ones and with scratch.
 
@@ -270,7 +270,7 @@ def report(
     form = command.form_of(asked | {"--json": json and html is None, "--html": html is not None})
     paths = command.result_files(files or (), output.RESULTS)
     request = Request(
-        files=paths, shards=shards, features=features, runs=runs or (), method=method,
+        files=paths, shards=shards, features=features, runs=runs or (), maps=maps or (), method=method,
         folds="averaged" if folds else "separate", over=bootstrap,
     )  # fmt: skip
     if html is not None:

@@ -125,6 +125,9 @@ PageFeatures = Annotated[
 PageRuns = Annotated[
     list[Path] | None, typer.Option("--runs", help="Run for the page's curves. [default: those that the results name]")
 ]
+PageMaps = Annotated[
+    list[Path] | None, typer.Option("--maps", help="Picture of veval look to put into the page; may be named again.")
+]
 Map = Annotated[Literal["pca", "tsne", "umap"], typer.Option("--map", help="Method of the page's map.")]
 AverageFolds = Annotated[bool, typer.Option("--folds", help="Average the folds of the same measurement.")]
 HoldOut = Annotated[

@@ -1,5 +1,6 @@
 """The page of a report: what it shows, what it leaves out and says so, and how large it becomes."""
 
+import base64
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from pages import HOSTILE, features, of_set, report_of, retrieval, written
@@ -26,6 +28,9 @@ from vprep.errors import UsageError
 from vtrain.data.shard_set import ShardSet
 
 LARGEST = 5_000_000  # bytes of a page
+GIF = (
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+)
 
 
 def made(folder: Path, **options: Any) -> str:  # noqa: ANN401
@@ -85,6 +90,40 @@ def test_published_values_have_the_digits_of_the_paper(tmp_path: Path) -> None:
     (row,) = re.findall(r'<tr class="published">.*?</tr>', page)
     assert "Pace table 4" in row
     assert re.findall(r'<td class="number">([^<]+)<', row)[0] == "20.0"
+
+
+def test_pictures_of_veval_look_stand_on_the_page_as_their_files_have_them(tmp_path: Path) -> None:
+    picture = np.full((8, 8, 3), 90, np.uint8)
+    paths = [tmp_path / "<b>.png", tmp_path / "roi.webp", tmp_path / "at.jpg", tmp_path / "at.gif"]
+    for path in paths:
+        encoded = cv2.imencode(path.suffix, picture)[1] if path.suffix != ".gif" else np.frombuffer(GIF, np.uint8)
+        path.write_bytes(encoded.tobytes())
+    results = written(tmp_path, one=retrieval([("a", 0)], [("b", 0)], ["A"], keep=1))
+    page = made(tmp_path, files=results, maps=paths)
+    assert "What the networks look at</h2>" in page
+    for path, kind in zip(paths, ("png", "webp", "jpeg", "gif"), strict=True):
+        assert f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}" in page
+    assert "drawn by veval look: &lt;b&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"^--maps: there is no file .*map\.png; make it with: veval look roi --out .*map\.png$"),
+        (b"<svg>", r"^--maps names .*map\.png, which is no PNG, JPEG, GIF or WebP; veval look --out writes these$"),
+        (b"RIFF0000WAVE", "which is no PNG, JPEG, GIF or WebP"),
+        (bytes(1_300_000), r"^the pictures of --maps have 1\.3 MB, and a page holds 1\.2 MB of them: name fewer, "),
+    ],
+    ids=["absent", "markup", "sound", "too large"],
+)
+def test_what_is_no_picture_of_veval_look_is_refused(content: bytes | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "map.png"
+    if content is not None:
+        path.write_bytes(content)
+    results = written(tmp_path, one=retrieval([("a", 0)], [("b", 0)], ["A"], keep=1))
+    with pytest.raises(UsageError, match=message):
+        made(tmp_path, files=results, maps=[path])
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_results_of_equal_names_in_two_folders_are_told_apart() -> None:

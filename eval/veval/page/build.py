@@ -11,7 +11,7 @@ from typing import Any
 from veval.evaluation import nothing
 from veval.features import feature_file
 from veval.features.feature_file import FeatureTables
-from veval.page import classes, curves, feature_map, films, gallery, provenance, tables
+from veval.page import classes, curves, feature_map, films, gallery, maps, provenance, tables
 from veval.page.choice import choose, videos_of
 from veval.page.feature_map import FeatureMap
 from veval.page.films import Films
@@ -43,6 +43,7 @@ Galleries = list[tuple[Named, dict[str, Query]]]
 
 def write(request: Request, results: Sequence[Result], out: Path, progress: Progress = nothing) -> int:
     """Write the page of the results that `request.read_results` returned to `out`, and return its bytes."""
+    looked = maps.read_maps(request.maps)
     found = report.of_results(results, request.folds, request.over)
     entries = named(results)
     galleries, notes = _galleries(entries)
@@ -55,6 +56,7 @@ def write(request: Request, results: Sequence[Result], out: Path, progress: Prog
         tables.section(found),
         gallery.section(Gallery(results=galleries, chosen=chosen, films=pictures, notes=notes)),
         feature_map.section(drawn) if drawn else feature_map.absent(),
+        maps.section(looked),
         classes.section(entries),
         curves.section(request.runs, results),
         provenance.section(found),

@@ -26,6 +26,7 @@ class Request:
     shards: str | None = None
     features: Path | None = None  # without them there is no map
     runs: Sequence[Path] = ()
+    maps: Sequence[Path] = ()  # pictures of veval look
     method: Method = "pca"  # of the map
     folds: Folds = "separate"
     over: Over | None = None
@@ -33,7 +34,8 @@ class Request:
     def refuse_without_page(self) -> None:
         """Refuse what only a page can show, where none is asked for."""
         options = {
-            "--shards": self.shards, "--features": self.features, "--runs": self.runs, "--map": self.method != "pca",
+            "--shards": self.shards, "--features": self.features, "--runs": self.runs, "--maps": self.maps,
+            "--map": self.method != "pca",
         }  # fmt: skip
         for name, value in options.items():
             if value:

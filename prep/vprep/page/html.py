@@ -24,7 +24,7 @@ _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
 _SPECIAL = re.compile("[&<>\"'\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9:-]*")
 _ADDRESSES = ("href", "src", "srcset", "action", "formaction", "poster", "data", "xlink:href")
-_SAFE_ADDRESS = re.compile(r"#|https://|data:image/(?:png|jpeg|webp);base64,")
+_SAFE_ADDRESS = re.compile(r"#|https://|data:image/(?:png|jpeg|gif|webp);base64,")
 _ENDS_SCRIPT = re.compile("</(?:script|style)|<!--", re.IGNORECASE)
 
 

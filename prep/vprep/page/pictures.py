@@ -14,7 +14,7 @@ from cv2.typing import MatLike
 
 from vprep.errors import WorkError
 
-Kind = Literal["png", "jpeg", "webp"]
+Kind = Literal["png", "jpeg", "gif", "webp"]
 
 
 def animation(frames: Sequence[MatLike], *, seconds: float, quality: int = 50) -> bytes:
