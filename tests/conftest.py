@@ -14,6 +14,10 @@ from store_server import s3, s3_here, s3_server, set_in_bucket, store_env  # noq
 
 from vprep.video.ffmpeg import bundled
 
+# The size of a terminal is that of each test's own. Python's readline, once imported, tells children another.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 MakeVideo = Callable[..., Path]
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 
