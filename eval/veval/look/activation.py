@@ -39,14 +39,12 @@ def figure(
     rows = [_row(of_video, labels, drawn) for of_video in zip(*columns, strict=True)]
     notes = [f"{label}: {weights_line(network.info)}" for label, network in zip(labels, networks, strict=True)]
     protocols = dict.fromkeys(protocol_line(_protocol(network, ready)) for network in networks)
-    shape = rows[0][0].tiles[1].map
-    assert shape is not None  # noqa: S101  every tile but the first has a map
     return Figure(
         title="Activation of conv5",
         columns=["frame", *labels],
         rows=[row for row, _ in rows],
         about=[about for _, about in rows],
-        notes=[FORMULA, *protocols, drawn.sentence(shape.shape), *notes],
+        notes=[FORMULA, *protocols, drawn.sentence(rows[0][0].map_shape), *notes],
         seconds=_protocol(networks[0], ready).frames / 10,
         **drawn.settings(),
     )

@@ -41,14 +41,12 @@ def figure(
     found = []
     for clips in read(ready.videos, plan, protocol.normalise):
         found.append(_row(clips, [maps.attention(each) for each in mapped(net, clips.given, device)], paces, drawn))
-    shape = found[0][0].tiles[0].map
-    assert shape is not None  # noqa: S101  every tile has a map
     return Figure(
         title="Attention of conv5 at each pace",
         columns=[f"pace {pace}" for pace in paces],
         rows=[row for row, _ in found],
         about=[about for _, about in found],
-        notes=[weights_line(network.info), FORMULA, protocol_line(protocol), drawn.sentence(shape.shape)],
+        notes=[weights_line(network.info), FORMULA, protocol_line(protocol), drawn.sentence(found[0][0].map_shape)],
         seconds=protocol.frames / 10,
         **drawn.settings(),
     )

@@ -44,6 +44,11 @@ class Row:
     label: str
     tiles: Sequence[Tile]
 
+    @property
+    def map_shape(self) -> tuple[int, ...]:
+        """The shape [t, H, W] of the first map."""
+        return next(tile.map.shape for tile in self.tiles if tile.map is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Figure:

@@ -138,11 +138,10 @@ def _row(
 
 
 def _notes(net: Trained, protocol: Protocol, drawn: Drawn, row: Row, step: int) -> list[str]:
-    map_tHW = next(tile.map for tile in row.tiles if tile.map is not None)
     speed = f" Both clips play at {step}x." if step > 1 else ""
     return [
         weights_line(net.info),
         FORMULA,
         f"{protocol_line(protocol)}{speed}",
-        drawn.sentence(map_tHW.shape),
+        drawn.sentence(row.map_shape),
     ]

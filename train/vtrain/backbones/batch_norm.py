@@ -41,6 +41,7 @@ class ExactNorm(_BatchNorm):
         return self.of_group(x_BCP)
 
     def of_group(self, x_BCP: Tensor) -> Tensor:
+        """Return the batch norm of one group."""
         # A compiled batch norm is torch's own decomposition, which is exact.
         if not (self.training and is_inexact(x_BCP)) or torch.compiler.is_compiling():
             return super().forward(x_BCP)
