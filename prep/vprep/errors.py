@@ -14,6 +14,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from pathlib import Path
 
 from vprep import signals, streams
@@ -66,7 +67,7 @@ def _ended(program: str, command: Callable[[], object]) -> int:
 def _exit_code(program: str, command: Callable[[], object]) -> int:
     """Run `command` and return its exit code; say what went wrong."""
     try:
-        command()
+        copy_context().run(command)  # what a command notes for itself, such as --json, ends with it
     except SystemExit as end:  # the parser of the arguments has printed its own message
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except UsageError as error:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from vprep.errors import exit_code
+from vprep.quiet import is_quiet, with_json
+
 RunVprep = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -189,3 +192,8 @@ def test_an_error_of_the_disk_is_one_sentence(run_vprep: RunVprep, small_shards:
     done = run_vprep("index", out)
     assert done.returncode == 1
     assert re.fullmatch(r"vprep: \S+: is a directory; fix that and run it again\n", done.stderr)
+
+
+def test_a_command_with_json_hides_nothing_of_the_next_command_in_the_same_process() -> None:
+    assert exit_code("vprep", lambda: with_json(True)) == 0
+    assert not is_quiet()
